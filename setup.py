@@ -1,0 +1,20 @@
+"""Builds the C extension; everything else about the package is in pyproject.toml."""
+
+import glob
+import os
+
+from setuptools import Extension, setup
+
+extra = os.environ.get("EXECNET_C_CFLAGS", "").split()
+
+setup(
+    ext_modules=[
+        Extension(
+            "execnet_c._core",
+            sources=sorted(glob.glob("src/core/*.c") + glob.glob("src/py/*.c")),
+            depends=sorted(glob.glob("src/core/*.h") + glob.glob("src/py/*.h")),
+            extra_compile_args=["-std=c11", "-O2", "-g0", "-fvisibility=hidden", *extra],
+            extra_link_args=["-pthread"],
+        )
+    ]
+)

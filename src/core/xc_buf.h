@@ -1,0 +1,40 @@
+/*
+ * Bytes that grow. Used for what is being written: encoded payloads, outboxes, the tail of a stderr.
+ * Invariant: data[start..end) are the bytes; cap is what is allocated; a zeroed xc_buf is an empty one.
+ */
+#ifndef XC_BUF_H
+#define XC_BUF_H
+
+#include "xc_base.h"
+
+typedef struct {
+    unsigned char *data; /* owned */
+    size_t start;        /* bytes before it were taken */
+    size_t end;
+    size_t cap;
+} xc_buf;
+
+void xc_buf_fini(xc_buf *buf); /* frees; the buffer is empty and usable afterwards */
+
+static inline size_t
+xc_buf_size(const xc_buf *buf)
+{
+    return buf->end - buf->start;
+}
+
+static inline const unsigned char *
+xc_buf_head(const xc_buf *buf)
+{
+    return buf->data + buf->start;
+}
+
+/* Makes room for n more bytes behind `end` (growing by half at least, moving what is left to the front).
+ * XC_NOMEM leaves the buffer as it was. */
+xc_status xc_buf_room(xc_buf *buf, size_t n);
+
+xc_status xc_buf_add(xc_buf *buf, const void *bytes, size_t n);
+
+/* Drops n bytes from the front; n is at most the size. An emptied buffer of more than 64 KiB gives its memory back. */
+void xc_buf_take(xc_buf *buf, size_t n);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * Processes: start one on pipes, know when and how it ended, end it.
+ * Nothing here watches by itself: whoever owns the child hands its fds to the I/O thread.
+ */
+#ifndef XC_CHILD_H
+#define XC_CHILD_H
+
+#include <sys/types.h>
+
+#include "xc_sync.h"
+
+typedef struct {
+    pid_t pid;     /* 0: never started */
+    int pidfd;     /* owned; readable once the process has ended; -1: none to be had, ask with xc_child_reap */
+    bool reaped;   /* the fields below are final */
+    bool known;    /* false: somebody else took the status (SIGCHLD ignored, a stray waitpid): it is unknown */
+    int status;    /* exit status, or -signal */
+} xc_child;
+
+/* The parent's ends of the child's three standard streams, all close-on-exec. */
+typedef struct {
+    int in;  /* write end of its stdin */
+    int out; /* read end of its stdout */
+    int err; /* read end of its stderr */
+} xc_child_pipes;
+
+/*
+ * Starts argv[0] (found by PATH if it has no slash; argv is NULL-terminated) with pipes for its standard streams,
+ * every other fd closed, no signal blocked, SIGPIPE and SIGXFSZ at default, environment and directory inherited; it
+ * stays in the caller's process group. Returns once it has exec'd. On failure nothing is left behind and *err names
+ * the step: "start a process" with errno of execve and argv[0] in detail, "make a pipe" (EMFILE), "fork".
+ * May be called with or without the GIL; it blocks for the few hundred microseconds of vfork and exec.
+ */
+xc_status xc_child_start(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_err *err);
+
+/* Never blocks. XC_OK: it has ended and `reaped`, `known`, `status` say how. XC_AGAIN: it lives. */
+xc_status xc_child_reap(xc_child *child);
+
+/* Sends a signal unless it has been reaped; through the pidfd where there is one, so that it cannot hit a stranger. */
+void xc_child_signal(xc_child *child, int sig);
+
+/* Closes the pidfd. Does not wait and does not kill. */
+void xc_child_fini(xc_child *child);
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * Messages that arrived, and FIFOs of them. A queue has no lock of its own: its owner's mutex keeps it.
+ */
+#ifndef XC_QUEUE_H
+#define XC_QUEUE_H
+
+#include "xc_frame.h"
+
+struct xc_chan;
+
+/* One frame that arrived. Whoever holds it owns it. */
+typedef struct xc_msg {
+    struct xc_msg *next;
+    uint8_t code;        /* xc_code, or one of the link's own events */
+    bool lost;           /* the payload did not fit into memory and was skipped: `size` says how long it was */
+    uint32_t chan;       /* channel id */
+    size_t size;         /* bytes of payload */
+    unsigned char *data; /* the payload: behind this struct, or inside `space` */
+    void *space;         /* memory lent by the Python side for this payload (a bytes object), or NULL; see
+                            xc_link_give_space. Freed by the Python side only. */
+    struct xc_chan **carried; /* owned array, each element counted: channels whose ids stand in the payload */
+    size_t n_carried;
+} xc_msg;
+
+/* A message with room for `size` bytes behind it; NULL when there is no memory. Everything else is zero. */
+xc_msg *xc_msg_new(uint8_t code, uint32_t chan, size_t size);
+/* Frees the message and its `carried` array (the counts in it are the link's business: release them before). */
+void xc_msg_free(xc_msg *msg);
+
+typedef struct {
+    xc_msg *head;
+    xc_msg **tail; /* where the next one is hung in; NULL in a zeroed, thus empty, queue */
+    size_t count;
+} xc_queue;
+
+void xc_queue_push(xc_queue *queue, xc_msg *msg); /* taken */
+xc_msg *xc_queue_pop(xc_queue *queue);            /* owned by the caller; NULL when empty */
+
+#endif

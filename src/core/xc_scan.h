@@ -1,0 +1,24 @@
+/*
+ * Walks a payload without building objects: is it well formed, and which channel ids does it carry.
+ * No allocation, no recursion; the time is linear in the payload's size.
+ */
+#ifndef XC_SCAN_H
+#define XC_SCAN_H
+
+#include "xc_base.h"
+
+/* Called for each CHANNEL opcode, in order; false stops the scan, which then returns XC_NOMEM. */
+typedef bool (*xc_scan_id)(void *arg, uint32_t id);
+
+/*
+ * `payload` as in a DATA frame: opcodes up to and including one STOP, nothing behind it. XC_OK: every opcode is
+ * known, every operand lies within the payload, the stack never runs empty and holds exactly one object at STOP.
+ * (Whether strings are UTF-8 and keys hashable is for the loader to find out.) XC_BAD: *err has the offset.
+ * `on_id` may be NULL.
+ */
+xc_status xc_scan(const unsigned char *payload, size_t size, xc_scan_id on_id, void *arg, xc_err *err);
+
+/* False: surely no channel id in there (a quick look for the opcode's byte). True: scan it to know. */
+bool xc_scan_may_carry_ids(const unsigned char *payload, size_t size);
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * Where bytes come from and go to: two non-blocking fds (which may be one and the same, a socket).
+ * Reading and writing never block and hide EINTR; waiting is the caller's, on xc_stream_in/out_fd.
+ */
+#ifndef XC_STREAM_H
+#define XC_STREAM_H
+
+#include <sys/uio.h>
+
+#include "xc_base.h"
+
+typedef struct {
+    int in;  /* owned; -1 when closed */
+    int out; /* owned; -1 when closed; may equal `in` */
+} xc_stream;
+
+/* Takes both fds: makes them non-blocking and close-on-exec and, where they are pipes, as large as the system allows
+ * (1 MiB by default on Linux; failing to enlarge is no error). On failure the fds are closed. */
+xc_status xc_stream_open(xc_stream *stream, int in, int out, xc_err *err);
+
+/* Reads at most n bytes. XC_OK: *got > 0. XC_AGAIN: nothing there. XC_EOF. XC_SYS (ECONNRESET counts as XC_EOF). */
+xc_status xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err);
+
+/* Writes what goes in without waiting. XC_OK: *put > 0, perhaps less than all. XC_AGAIN: full, *put == 0.
+ * XC_EOF: nobody reads any more (EPIPE, ECONNRESET). No SIGPIPE is raised in the caller's process unless its
+ * SIGPIPE is at default, which CPython never leaves so. */
+xc_status xc_stream_write(xc_stream *stream, const struct iovec *parts, int n, size_t *put, xc_err *err);
+
+/* Idempotent. Closing the writing side of a socket shuts it down; both close what is left. */
+void xc_stream_close_write(xc_stream *stream);
+void xc_stream_close(xc_stream *stream);
+
+/* Drops `n` bytes from the front of *parts, *count. */
+void xc_iov_advance(struct iovec **parts, int *count, size_t n);
+
+#endif

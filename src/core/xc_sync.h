@@ -1,0 +1,79 @@
+/*
+ * Locks, clocks and sleeping.
+ *
+ * A deadline is absolute, in nanoseconds of CLOCK_MONOTONIC, so that a retry is harmless. A thread sleeps on its own
+ * bell: an eventfd (a pipe where there is none) that lives as long as the thread, so a sleeper can watch a stream and
+ * be woken by another thread with one poll(2), and a signal ends its sleep. Bells belong to threads, not to links: a
+ * thousand gateways need no fd for them.
+ */
+#ifndef XC_SYNC_H
+#define XC_SYNC_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "xc_base.h"
+
+#if defined(__clang__)
+#define XC_ANNOTATE(x) __attribute__((x))
+#else
+#define XC_ANNOTATE(x)
+#endif
+#define XC_NEEDS(mu) XC_ANNOTATE(requires_capability(mu))
+#define XC_GUARDED(mu) XC_ANNOTATE(guarded_by(mu))
+
+/* Held for a few assignments and list steps only: never across I/O, a sleep, a callback or a wish for the GIL. */
+typedef struct XC_ANNOTATE(capability("mutex")) xc_mutex {
+    pthread_mutex_t raw;
+} xc_mutex;
+
+/* A failure in any of these is a mistake of ours: they abort. */
+void xc_mutex_init(xc_mutex *mu);
+void xc_mutex_fini(xc_mutex *mu);
+void xc_lock(xc_mutex *mu) XC_ANNOTATE(acquire_capability(*mu));
+void xc_unlock(xc_mutex *mu) XC_ANNOTATE(release_capability(*mu));
+
+#define XC_FOREVER INT64_MAX
+#define XC_MS INT64_C(1000000)
+#define XC_S INT64_C(1000000000)
+
+int64_t xc_now(void);
+/* now + ns, or XC_FOREVER where that would overflow. */
+int64_t xc_after(int64_t ns);
+
+/*
+ * Changes with each fork, in the child only. An object made under another number belongs to the parent process:
+ * its locks may be held by threads that are not here, so nothing of it may be touched.
+ */
+uint32_t xc_fork_count(void);
+/* Registers the fork handler; safe to call often. The core's other fork handlers call it first. */
+void xc_sync_setup(void);
+
+typedef struct xc_bell xc_bell;
+
+/*
+ * The calling thread's bell, made at the first call and freed when the thread ends. Never NULL: where no fd could be
+ * had the bell works all the same, its sleeps being cut into slices of 5 ms.
+ */
+xc_bell *xc_bell_mine(void);
+
+/* Wakes the bell's thread, now or in its next sleep. Any thread, never blocks. The caller makes sure that the bell's
+ * thread cannot end meanwhile (it holds the mutex of the list where it found the bell). */
+void xc_bell_ring(xc_bell *bell);
+
+/* Takes back a ring that has not woken anybody yet. Only the bell's own thread. */
+void xc_bell_clear(xc_bell *bell);
+
+/*
+ * Sleeps until the bell rings, fd (-1: none) is ready for `events` (POLLIN, POLLOUT), or the deadline passes. Only
+ * the bell's own thread. XC_OK: the bell rang or the fd is ready or in error: look again. XC_TIMEOUT. XC_INTR: a
+ * signal handler ran. Never fails otherwise. Does not need the bell to be cleared before: a ring is consumed here.
+ */
+xc_status xc_bell_sleep_nogil(xc_bell *bell, int fd, short events, int64_t until);
+
+/* How many CPUs this process may use now (at least 1): with one, looking before sleeping is useless. */
+int xc_cpu_count(void);
+/* One pause between two looks. */
+void xc_pause(void);
+
+#endif

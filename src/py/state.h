@@ -1,0 +1,30 @@
+/*
+ * The module's state: every Python object that the C code keeps for itself. One struct a module instance; types reach
+ * it through their instances' `state` pointer or PyType_GetModuleState. XCPY_STATE_FIELDS is the one list of it:
+ * traverse and clear are made from it.
+ */
+#ifndef XCPY_STATE_H
+#define XCPY_STATE_H
+
+#include "compat.h"
+
+#define XCPY_STATE_FIELDS(X)                                                                                           \
+    X(DataFormatError) /* base of the next two */                                                                      \
+    X(DumpError)                                                                                                       \
+    X(LoadError)                                                                                                       \
+    X(TruncatedError) /* LoadError and EOFError */                                                                     \
+    X(RemoteError)                                                                                                     \
+    X(TimeoutError)      /* an OSError, as execnet's */                                                                \
+    X(GatewayDied)       /* EOFError and OSError: how the far end ended */                                             \
+    X(ChannelType)                                                                                                     \
+    X(GatewayType)                                                                                                     \
+    X(no_endmarker) /* the object that stands for "no endmarker wanted" */                                             \
+    X(empty_tuple)
+
+typedef struct xcpy_state {
+#define XCPY_STATE_DECLARE(name) PyObject *name;
+    XCPY_STATE_FIELDS(XCPY_STATE_DECLARE)
+#undef XCPY_STATE_DECLARE
+} xcpy_state;
+
+#endif
