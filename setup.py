@@ -13,6 +13,7 @@ setup(
             "execnet_c._core",
             sources=sorted(glob.glob("src/core/*.c") + glob.glob("src/py/*.c")),
             depends=sorted(glob.glob("src/core/*.h") + glob.glob("src/py/*.h")),
+            define_macros=[("_GNU_SOURCE", "1")],
             extra_compile_args=["-std=c11", "-O2", "-g0", "-fvisibility=hidden", *extra],
             extra_link_args=["-pthread"],
         )
