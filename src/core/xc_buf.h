@@ -22,10 +22,11 @@ xc_buf_size(const xc_buf *buf)
     return buf->end - buf->start;
 }
 
+/* The first byte; NULL when nothing was ever allocated. */
 static inline const unsigned char *
 xc_buf_head(const xc_buf *buf)
 {
-    return buf->data + buf->start;
+    return buf->data == NULL ? NULL : buf->data + buf->start;
 }
 
 /* Makes room for n more bytes behind `end` (growing by half at least, moving what is left to the front).

@@ -1,0 +1,432 @@
+/*
+ * Locks, clocks and bells.
+ *
+ * A bell is a state and an fd. The state decides whether a ring needs the fd at all: only a ring that finds SLEEPING
+ * writes to it, so waking a busy thread costs one atomic exchange. Invariant: a ring either changes the state before
+ * the owner says SLEEPING, and the owner then does not sleep, or after it, and then the owner's poll(2) watches the
+ * fd that is written to (or, where there is no fd, looks at the state again after a slice).
+ *
+ * A ringer may be slow: its write can arrive after the owner woke for another reason. The owner then wakes once too
+ * often in some later sleep, which is harmless, because every sleeper looks again for what it waited for.
+ *
+ * All bells hang in one list, for the sake of fork: the child shares every bell's fd with the parent, so it closes
+ * them at once, before its program can reuse the numbers. The structs stay, as what belongs to the parent may still
+ * point to them; the forking thread's bell gets a new fd in its next sleep.
+ */
+#include "xc_sync.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__linux__) && !defined(XC_PORTABLE)
+#define HAS_EVENTFD 1
+#include <sys/eventfd.h>
+#else
+#define HAS_EVENTFD 0
+#endif
+
+#define SLICE (5 * XC_MS)
+
+enum { IDLE, SLEEPING, RUNG };
+
+struct xc_bell {
+    atomic_int state;
+    atomic_int fd;   /* owned: what the owner polls; -1: none */
+    atomic_int into; /* owned: what a ringer writes to; the same fd for an eventfd */
+    bool bare;       /* never has an fd, as nobody would close it when the thread ends */
+    xc_bell *next;   /* all.mu */
+    xc_bell **link;  /* all.mu: what points to this bell */
+};
+
+static struct {
+    xc_mutex mu;
+    xc_bell *first; /* mu */
+} all;
+
+static pthread_once_t setup_once = PTHREAD_ONCE_INIT;
+static pthread_key_t bell_key;
+static bool have_key; /* written in setup_once */
+static atomic_uint fork_count;
+
+/* A bell that could not be allocated is this one; it needs no destructor. */
+static _Thread_local xc_bell spare;
+static _Thread_local xc_bell *mine;
+
+/* ---- mutexes ---- */
+
+static void
+must(int error, const char *what)
+{
+    if (error != 0) {
+        fprintf(stderr, "execnet_c: %s failed with errno %d\n", what, error);
+        abort();
+    }
+}
+
+void
+xc_mutex_init(xc_mutex *mu)
+{
+    pthread_mutexattr_t attr;
+    must(pthread_mutexattr_init(&attr), "pthread_mutexattr_init");
+#ifdef XC_DEBUG
+    must(pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK), "pthread_mutexattr_settype");
+#endif
+    must(pthread_mutex_init(&mu->raw, &attr), "pthread_mutex_init");
+    pthread_mutexattr_destroy(&attr);
+}
+
+void
+xc_mutex_fini(xc_mutex *mu)
+{
+    must(pthread_mutex_destroy(&mu->raw), "pthread_mutex_destroy");
+}
+
+/* The two that the analysis takes as given. */
+XC_ANNOTATE(no_thread_safety_analysis)
+void
+xc_lock(xc_mutex *mu)
+{
+    must(pthread_mutex_lock(&mu->raw), "pthread_mutex_lock");
+}
+
+XC_ANNOTATE(no_thread_safety_analysis)
+void
+xc_unlock(xc_mutex *mu)
+{
+    must(pthread_mutex_unlock(&mu->raw), "pthread_mutex_unlock");
+}
+
+/* ---- clocks ---- */
+
+int64_t
+xc_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * XC_S + now.tv_nsec;
+}
+
+int64_t
+xc_after(int64_t ns)
+{
+    int64_t now = xc_now();
+    return ns > XC_FOREVER - now ? XC_FOREVER : now + ns;
+}
+
+/* ---- fork and the end of a thread ---- */
+
+static void
+close_fds(xc_bell *bell)
+{
+    int fd = atomic_exchange(&bell->fd, -1);
+    int into = atomic_exchange(&bell->into, -1);
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (into >= 0 && into != fd) {
+        close(into);
+    }
+}
+
+XC_ANNOTATE(no_thread_safety_analysis)
+static void
+before_fork(void)
+{
+    xc_lock(&all.mu);
+}
+
+XC_ANNOTATE(no_thread_safety_analysis)
+static void
+after_fork_in_parent(void)
+{
+    xc_unlock(&all.mu);
+}
+
+/* The mutex is made anew, not unlocked: its owner, by thread id, was a thread of the parent. */
+static void
+after_fork_in_child(void)
+{
+    xc_mutex_init(&all.mu);
+    atomic_fetch_add(&fork_count, 1);
+    for (xc_bell *bell = all.first; bell != NULL; bell = bell->next) {
+        close_fds(bell);
+        atomic_store(&bell->state, IDLE);
+    }
+}
+
+static void
+thread_ends(void *arg)
+{
+    xc_bell *bell = arg;
+    mine = NULL;
+    xc_lock(&all.mu);
+    *bell->link = bell->next;
+    if (bell->next != NULL) {
+        bell->next->link = bell->link;
+    }
+    xc_unlock(&all.mu);
+    close_fds(bell);
+    xc_free(bell);
+}
+
+static void
+setup(void)
+{
+    xc_mutex_init(&all.mu);
+    have_key = pthread_key_create(&bell_key, thread_ends) == 0;
+    must(pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child), "pthread_atfork");
+}
+
+void
+xc_sync_setup(void)
+{
+    must(pthread_once(&setup_once, setup), "pthread_once");
+}
+
+uint32_t
+xc_fork_count(void)
+{
+    return atomic_load_explicit(&fork_count, memory_order_relaxed);
+}
+
+/* ---- bells ---- */
+
+static void
+bell_init(xc_bell *bell, bool bare)
+{
+    atomic_init(&bell->state, IDLE);
+    atomic_init(&bell->fd, -1);
+    atomic_init(&bell->into, -1);
+    bell->bare = bare;
+}
+
+static xc_bell *
+make_mine(void)
+{
+    xc_sync_setup();
+    xc_bell *bell = have_key ? xc_alloc(sizeof(*bell)) : NULL;
+    if (bell != NULL && pthread_setspecific(bell_key, bell) != 0) {
+        xc_free(bell);
+        bell = NULL;
+    }
+    if (bell == NULL) {
+        bell_init(&spare, true);
+        return &spare;
+    }
+    bell_init(bell, false);
+    xc_lock(&all.mu);
+    bell->next = all.first;
+    bell->link = &all.first;
+    if (bell->next != NULL) {
+        bell->next->link = &bell->next;
+    }
+    all.first = bell;
+    xc_unlock(&all.mu);
+    return bell;
+}
+
+xc_bell *
+xc_bell_mine(void)
+{
+    if (mine == NULL) {
+        mine = make_mine();
+    }
+    return mine;
+}
+
+#if HAS_EVENTFD
+/* Under the list's mutex: a fork at this moment must either find the fd in the bell or not have it at all. */
+static void
+open_fds_locked(xc_bell *bell)
+{
+    int fd = xc_fd_lift(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    atomic_store(&bell->fd, fd);
+    atomic_store(&bell->into, fd);
+}
+#else
+static bool
+prepare_end(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 && fcntl(fd, F_SETFD, FD_CLOEXEC) == 0;
+}
+
+static void
+open_fds_locked(xc_bell *bell)
+{
+    int ends[2];
+    if (pipe(ends) != 0) {
+        return;
+    }
+    ends[0] = xc_fd_lift(ends[0]);
+    ends[1] = xc_fd_lift(ends[1]);
+    atomic_store(&bell->fd, ends[0]);
+    atomic_store(&bell->into, ends[1]);
+    if (ends[0] < 0 || ends[1] < 0 || !prepare_end(ends[0]) || !prepare_end(ends[1])) {
+        close_fds(bell);
+    }
+}
+#endif
+
+static void
+open_fds(xc_bell *bell)
+{
+    if (bell->bare || atomic_load(&bell->fd) >= 0) {
+        return;
+    }
+    xc_lock(&all.mu);
+    open_fds_locked(bell);
+    xc_unlock(&all.mu);
+}
+
+void
+xc_bell_ring(xc_bell *bell)
+{
+    if (atomic_exchange(&bell->state, RUNG) != SLEEPING) {
+        return;
+    }
+    int into = atomic_load(&bell->into);
+    if (into >= 0) {
+        /* Full means that it is readable already: the result tells nothing that would have to be done. */
+        uint64_t one = 1;
+        ssize_t ignored = write(into, &one, HAS_EVENTFD ? sizeof(one) : 1);
+        (void)ignored;
+    }
+}
+
+void
+xc_bell_clear(xc_bell *bell)
+{
+    atomic_store(&bell->state, IDLE);
+}
+
+static void
+drain(xc_bell *bell)
+{
+    unsigned char into[64];
+    ssize_t ignored = read(atomic_load(&bell->fd), into, sizeof(into));
+    (void)ignored;
+}
+
+/* poll(2) for at most `ns`, never a moment less. */
+static int
+poll_for(struct pollfd *fds, nfds_t n, int64_t ns)
+{
+#if defined(__linux__) && !defined(XC_PORTABLE)
+    struct timespec span = {.tv_sec = (time_t)(ns / XC_S), .tv_nsec = (long)(ns % XC_S)};
+    return ppoll(fds, n, ns == XC_FOREVER ? NULL : &span, NULL);
+#else
+    int64_t ms = ns / XC_MS + (ns % XC_MS != 0);
+    return poll(fds, n, ns == XC_FOREVER ? -1 : ms > INT_MAX ? INT_MAX : (int)ms);
+#endif
+}
+
+/*
+ * One poll. XC_AGAIN: nothing happened in `ns`. A ring that comes together with a signal is left for the next call,
+ * so that neither of them is lost.
+ */
+static xc_status
+nap(xc_bell *bell, int fd, short events, int64_t ns)
+{
+    int bell_fd = atomic_load(&bell->fd);
+    struct pollfd fds[2] = {{.fd = bell_fd, .events = POLLIN}, {.fd = fd, .events = events}};
+    int idle = IDLE;
+    if (!atomic_compare_exchange_strong(&bell->state, &idle, SLEEPING)) {
+        atomic_store(&bell->state, IDLE);
+        return XC_OK;
+    }
+    if (bell_fd < 0 && ns > SLICE) {
+        ns = SLICE;
+    }
+    int n = poll_for(fds, 2, ns);
+    if (n < 0 && errno == EINTR) {
+        int sleeping = SLEEPING;
+        atomic_compare_exchange_strong(&bell->state, &sleeping, IDLE);
+        return XC_INTR;
+    }
+    bool rung = atomic_exchange(&bell->state, IDLE) == RUNG;
+    if (n < 0) {
+        /* Not even poll is to be had (a limit of fewer than two fds, no memory): let the caller look for itself. */
+        struct timespec slice = {.tv_nsec = ns < SLICE ? (long)ns : (long)SLICE};
+        nanosleep(&slice, NULL);
+        return XC_OK;
+    }
+    if (n > 0 && (fds[0].revents & POLLNVAL) != 0) {
+        /* Somebody closed every fd of the process. Forget the number: it may be another's soon. */
+        atomic_store(&bell->fd, -1);
+        atomic_store(&bell->into, -1);
+    }
+    else if (n > 0 && fds[0].revents != 0) {
+        drain(bell);
+    }
+    return n > 0 || rung ? XC_OK : XC_AGAIN;
+}
+
+xc_status
+xc_bell_sleep_nogil(xc_bell *bell, int fd, short events, int64_t until)
+{
+    XC_ASSERT_NOGIL();
+    for (;;) {
+        int64_t left = XC_FOREVER;
+        if (until != XC_FOREVER) {
+            left = until - xc_now();
+            left = left < 0 ? 0 : left;
+        }
+        open_fds(bell);
+        xc_status rc = nap(bell, fd, events, left);
+        if (rc != XC_AGAIN) {
+            return rc;
+        }
+        if (until != XC_FOREVER && xc_now() >= until) {
+            return XC_TIMEOUT;
+        }
+    }
+}
+
+/* ---- the machine ---- */
+
+static int
+count_cpus(void)
+{
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+        return CPU_COUNT(&set);
+    }
+#endif
+    /* More CPUs than the set has bits, or no such call. */
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > INT_MAX ? INT_MAX : (int)n;
+}
+
+int
+xc_cpu_count(void)
+{
+    static atomic_int count;
+    static _Atomic int64_t again_at;
+    int64_t now = xc_now();
+    int n = atomic_load_explicit(&count, memory_order_relaxed);
+    if (n == 0 || now >= atomic_load_explicit(&again_at, memory_order_relaxed)) {
+        n = count_cpus();
+        atomic_store_explicit(&count, n, memory_order_relaxed);
+        atomic_store_explicit(&again_at, now + XC_S, memory_order_relaxed);
+    }
+    return n;
+}
+
+void
+xc_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield" ::: "memory");
+#endif
+}
