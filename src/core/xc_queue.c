@@ -1,0 +1,57 @@
+/*
+ * Messages and FIFOs of them. Invariant: a queue's `tail` points to the NULL that ends its list, or is NULL itself
+ * while the queue is empty, so that an empty queue may be copied or zeroed.
+ */
+#include "xc_queue.h"
+
+xc_msg *
+xc_msg_new(uint8_t code, uint32_t chan, size_t size)
+{
+    if (size > SIZE_MAX / 2) {
+        return NULL;
+    }
+    xc_msg *msg = xc_alloc(sizeof(*msg) + size);
+    if (msg != NULL) {
+        *msg = (xc_msg){.code = code, .chan = chan, .size = size, .data = (unsigned char *)(msg + 1)};
+    }
+    return msg;
+}
+
+void
+xc_msg_free(xc_msg *msg)
+{
+    if (msg != NULL) {
+        xc_free(msg->carried);
+        xc_free(msg);
+    }
+}
+
+void
+xc_queue_push(xc_queue *queue, xc_msg *msg)
+{
+    msg->next = NULL;
+    if (queue->tail == NULL) {
+        queue->head = msg;
+    }
+    else {
+        *queue->tail = msg;
+    }
+    queue->tail = &msg->next;
+    queue->count++;
+}
+
+xc_msg *
+xc_queue_pop(xc_queue *queue)
+{
+    xc_msg *msg = queue->head;
+    if (msg == NULL) {
+        return NULL;
+    }
+    queue->head = msg->next;
+    if (queue->head == NULL) {
+        queue->tail = NULL;
+    }
+    queue->count--;
+    msg->next = NULL;
+    return msg;
+}

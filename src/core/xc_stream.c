@@ -1,0 +1,187 @@
+/*
+ * Two non-blocking fds. Nothing here waits, and a short read or write is not an error: the caller keeps the rest.
+ */
+#include "xc_stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#ifndef IOV_MAX
+#define IOV_MAX 1024
+#endif
+
+/* Some systems refuse a read of more than INT_MAX bytes instead of shortening it. */
+#define MOST_AT_ONCE ((size_t)1 << 30)
+
+/* ---- opening ---- */
+
+#ifdef F_SETPIPE_SZ
+static int
+read_pipe_max(void)
+{
+    char text[24];
+    ssize_t n = -1;
+    int fd = open("/proc/sys/fs/pipe-max-size", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        n = read(fd, text, sizeof(text) - 1);
+        close(fd);
+    }
+    if (n > 0) {
+        text[n] = '\0';
+        long size = strtol(text, NULL, 10);
+        if (size > 0 && size <= INT_MAX) {
+            return (int)size;
+        }
+    }
+    return 1024 * 1024;
+}
+
+/* No pipe, no permission, a user's pages used up: then it stays as it is. */
+static void
+enlarge_pipe(int fd)
+{
+    static atomic_int pipe_max;
+    int size = atomic_load_explicit(&pipe_max, memory_order_relaxed);
+    if (size == 0) {
+        size = read_pipe_max();
+        atomic_store_explicit(&pipe_max, size, memory_order_relaxed);
+    }
+    int now = fcntl(fd, F_GETPIPE_SZ);
+    if (now > 0 && now < size) {
+        (void)fcntl(fd, F_SETPIPE_SZ, size);
+    }
+}
+#else
+static void
+enlarge_pipe(int fd)
+{
+    (void)fd;
+}
+#endif
+
+static bool
+prepare_fd(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
+        return false;
+    }
+    int fd_flags = fcntl(fd, F_GETFD);
+    if (fd_flags < 0 || fcntl(fd, F_SETFD, fd_flags | FD_CLOEXEC) != 0) {
+        return false;
+    }
+    enlarge_pipe(fd);
+    return true;
+}
+
+xc_status
+xc_stream_open(xc_stream *stream, int in, int out, xc_err *err)
+{
+    *stream = (xc_stream){.in = in, .out = out};
+    if (!prepare_fd(in) || (out != in && !prepare_fd(out))) {
+        xc_status rc = xc_fail(err, XC_SYS, errno, "prepare a stream");
+        xc_stream_close(stream);
+        return rc;
+    }
+    return XC_OK;
+}
+
+/* ---- reading and writing ---- */
+
+static bool
+would_wait(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK;
+}
+
+xc_status
+xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err)
+{
+    ssize_t r;
+    *got = 0;
+    if (n > MOST_AT_ONCE) {
+        n = MOST_AT_ONCE;
+    }
+    do {
+        r = read(stream->in, into, n);
+    } while (r < 0 && errno == EINTR);
+    if (r > 0) {
+        *got = (size_t)r;
+        return XC_OK;
+    }
+    if (r < 0 && would_wait(errno)) {
+        return XC_AGAIN;
+    }
+    if (r == 0 || errno == ECONNRESET) {
+        return xc_fail(err, XC_EOF, r == 0 ? 0 : errno, "read from the stream");
+    }
+    return xc_fail(err, XC_SYS, errno, "read from the stream");
+}
+
+xc_status
+xc_stream_write(xc_stream *stream, const struct iovec *parts, int n, size_t *put, xc_err *err)
+{
+    ssize_t w;
+    *put = 0;
+    do {
+        w = writev(stream->out, parts, n < IOV_MAX ? n : IOV_MAX);
+    } while (w < 0 && errno == EINTR);
+    if (w >= 0) {
+        *put = (size_t)w;
+        return XC_OK;
+    }
+    if (would_wait(errno)) {
+        return XC_AGAIN;
+    }
+    bool gone = errno == EPIPE || errno == ECONNRESET;
+    return xc_fail(err, gone ? XC_EOF : XC_SYS, errno, "write to the stream");
+}
+
+void
+xc_iov_advance(struct iovec **parts, int *count, size_t n)
+{
+    while (*count > 0 && n >= (*parts)->iov_len) {
+        n -= (*parts)->iov_len;
+        (*parts)++;
+        (*count)--;
+    }
+    if (*count > 0 && n > 0) {
+        (*parts)->iov_base = (char *)(*parts)->iov_base + n;
+        (*parts)->iov_len -= n;
+    }
+}
+
+/* ---- closing ---- */
+
+/* A shutdown even where `out` is a fd of its own: it may be a copy of `in`, and closing one copy tells nobody. */
+void
+xc_stream_close_write(xc_stream *stream)
+{
+    if (stream->out < 0) {
+        return;
+    }
+    (void)shutdown(stream->out, SHUT_WR);
+    if (stream->out != stream->in) {
+        close(stream->out);
+    }
+    stream->out = -1;
+}
+
+/* No shutdown here: a forked child gives up its copies without ending the parent's connection. */
+void
+xc_stream_close(xc_stream *stream)
+{
+    if (stream->out >= 0 && stream->out != stream->in) {
+        close(stream->out);
+    }
+    if (stream->in >= 0) {
+        close(stream->in);
+    }
+    stream->in = stream->out = -1;
+}
