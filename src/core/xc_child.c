@@ -1,0 +1,498 @@
+/*
+ * Starting and ending processes.
+ *
+ * Between vfork and exec the child runs in the parent's memory: child_runs() does system calls only, and everything
+ * that needs memory (the places where the program may be) is worked out before. All signals are blocked around it,
+ * and the child puts every caught one at default before it lets them in again: the parent's handlers would otherwise
+ * run in the child, on the parent's data.
+ *
+ * Where the child gets a copy of the memory instead (plain fork: thread sanitizer, systems that gave vfork up), a
+ * close-on-exec pipe brings the error back; else a variable does.
+ *
+ * A pid alone may be a stranger's once somebody else has reaped it (SIGCHLD ignored, a stray waitpid). Invariant: a
+ * signal goes through the pidfd, or to a pid that waitid has just said is still our child's.
+ */
+#include "xc_child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#if defined(__linux__) && !defined(XC_PORTABLE)
+#define ON_LINUX 1
+#include <sys/syscall.h>
+#else
+#define ON_LINUX 0
+#endif
+
+#if defined(__SANITIZE_THREAD__)
+#define CHILD_SHARES_MEMORY 0
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CHILD_SHARES_MEMORY 0
+#endif
+#endif
+#ifndef CHILD_SHARES_MEMORY
+#define CHILD_SHARES_MEMORY ON_LINUX
+#endif
+
+/* These numbers are the same on every Linux; older headers lack them. */
+#if ON_LINUX
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+#define PIDFD_TYPE ((idtype_t)3) /* P_PIDFD */
+#endif
+
+extern char **environ;
+
+typedef struct {
+    char *const *argv;
+    char **places;      /* owned, one block: the files to try, in order, NULL-terminated */
+    int ends[3][2];     /* owned; for fd 0, 1, 2: read end, write end */
+    int report[2];      /* owned; -1 where the child shares our memory */
+    volatile int error; /* the child's errno; 0: it runs */
+} start_plan;
+
+/* ---- where the program may be ---- */
+
+/* "" in PATH is the current directory. `*to` moves on behind the written name. */
+static char *
+put_place(const char *dir, size_t dir_len, const char *name, char **to)
+{
+    char *place = *to;
+    char *at = place;
+    if (dir_len == 0) {
+        *at++ = '.';
+    }
+    memcpy(at, dir, dir_len);
+    at += dir_len;
+    *at++ = '/';
+    memcpy(at, name, strlen(name) + 1);
+    *to = at + strlen(name) + 1;
+    return place;
+}
+
+static size_t
+count_dirs(const char *path)
+{
+    size_t n = 1;
+    for (; *path != '\0'; path++) {
+        n += *path == ':';
+    }
+    return n;
+}
+
+/* NULL: no memory. */
+static char **
+list_places(const char *name)
+{
+    const char *path = getenv("PATH");
+    if (path == NULL) {
+        path = "/bin:/usr/bin";
+    }
+    if (strchr(name, '/') != NULL || name[0] == '\0') {
+        path = NULL;
+    }
+    size_t n = path != NULL ? count_dirs(path) : 1;
+    size_t table = (n + 1) * sizeof(char *);
+    size_t text = path != NULL ? strlen(path) + n * (strlen(name) + 3) : strlen(name) + 1;
+    char **places = xc_alloc(table + text);
+    if (places == NULL) {
+        return NULL;
+    }
+    char *to = (char *)places + table;
+    if (path == NULL) {
+        memcpy(to, name, strlen(name) + 1);
+        places[0] = to;
+    }
+    for (size_t i = 0; path != NULL && i < n; i++) {
+        size_t len = strcspn(path, ":");
+        places[i] = put_place(path, len, name, &to);
+        path += len + 1;
+    }
+    places[n] = NULL;
+    return places;
+}
+
+/* ---- fds ---- */
+
+static void
+close_fd(int *fd)
+{
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+}
+
+/* Both ends at 3 or above, close-on-exec. On failure none is left, errno says why. */
+static bool
+make_pipe(int ends[2])
+{
+#if ON_LINUX
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        ends[0] = ends[1] = -1;
+        return false;
+    }
+#else
+    if (pipe(ends) != 0) {
+        ends[0] = ends[1] = -1;
+        return false;
+    }
+    (void)fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    (void)fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+#endif
+    ends[0] = xc_fd_lift(ends[0]);
+    int why = errno;
+    ends[1] = xc_fd_lift(ends[1]);
+    if (ends[0] >= 0 && ends[1] >= 0) {
+        return true;
+    }
+    why = ends[0] < 0 ? why : errno;
+    close_fd(&ends[0]);
+    close_fd(&ends[1]);
+    errno = why;
+    return false;
+}
+
+static bool
+make_pipes(start_plan *plan)
+{
+    for (int i = 0; i < 3; i++) {
+        if (!make_pipe(plan->ends[i])) {
+            return false;
+        }
+    }
+    return CHILD_SHARES_MEMORY || make_pipe(plan->report);
+}
+
+static void
+close_plan(start_plan *plan)
+{
+    for (int i = 0; i < 3; i++) {
+        close_fd(&plan->ends[i][0]);
+        close_fd(&plan->ends[i][1]);
+    }
+    close_fd(&plan->report[0]);
+    close_fd(&plan->report[1]);
+    xc_free(plan->places);
+}
+
+/* ---- in the child: system calls only ---- */
+
+#if ON_LINUX
+struct dirent_64 {
+    uint64_t inode;
+    int64_t next;
+    unsigned short size;
+    unsigned char type;
+    char name[];
+};
+
+/* False: no /proc. The directory's order is by number, so closing while walking skips none. */
+static bool
+close_listed_fds(int lowest)
+{
+    _Alignas(struct dirent_64) char room[1024];
+    int dir = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0) {
+        return false;
+    }
+    for (;;) {
+        long n = syscall(SYS_getdents64, dir, room, sizeof(room));
+        if (n <= 0) {
+            close(dir);
+            return n == 0;
+        }
+        for (long at = 0; at < n;) {
+            const struct dirent_64 *entry = (const struct dirent_64 *)(room + at);
+            int fd = 0;
+            for (const char *c = entry->name; *c >= '0' && *c <= '9'; c++) {
+                fd = fd * 10 + (*c - '0');
+            }
+            if (fd >= lowest && fd != dir) {
+                close(fd);
+            }
+            at += entry->size;
+        }
+    }
+}
+#endif
+
+static void
+close_fds_from(int lowest)
+{
+#if ON_LINUX
+    if (syscall(SYS_close_range, (unsigned)lowest, ~0U, 0) == 0 || close_listed_fds(lowest)) {
+        return;
+    }
+#endif
+    struct rlimit limit;
+    int end = 65536;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < (rlim_t)end) {
+        end = (int)limit.rlim_cur;
+    }
+    for (int fd = lowest; fd < end; fd++) {
+        close(fd);
+    }
+}
+
+static void
+reset_signals(void)
+{
+    struct sigaction plain = {.sa_handler = SIG_DFL};
+    for (int sig = 1; sig < NSIG; sig++) {
+        struct sigaction old;
+        if (sigaction(sig, NULL, &old) != 0) {
+            continue;
+        }
+        bool caught = old.sa_handler != SIG_IGN && old.sa_handler != SIG_DFL;
+        if (caught || sig == SIGPIPE || sig == SIGXFSZ) {
+            sigaction(sig, &plain, NULL);
+        }
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* A file that is there but may not be run does not end the search, and is what gets reported in the end. */
+static int
+exec_one_of(const start_plan *plan)
+{
+    int worth_telling = 0;
+    int last = ENOENT;
+    for (char **place = plan->places; *place != NULL; place++) {
+        execve(*place, plan->argv, environ);
+        last = errno;
+        if (last != ENOENT && last != ENOTDIR && worth_telling == 0) {
+            worth_telling = last;
+        }
+    }
+    return worth_telling != 0 ? worth_telling : last;
+}
+
+/* Every end is at 3 or above, so no dup2 overwrites an end that is still needed. */
+static int
+become_program(start_plan *plan)
+{
+    int lowest = 3;
+    if (dup2(plan->ends[0][0], 0) < 0 || dup2(plan->ends[1][1], 1) < 0 || dup2(plan->ends[2][1], 2) < 0) {
+        return errno;
+    }
+    if (!CHILD_SHARES_MEMORY) {
+        if (plan->report[1] != 3 && (dup2(plan->report[1], 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) != 0)) {
+            return errno;
+        }
+        plan->report[1] = 3;
+        lowest = 4;
+    }
+    close_fds_from(lowest);
+    reset_signals();
+    return exec_one_of(plan);
+}
+
+__attribute__((noinline, noreturn)) static void
+child_runs(start_plan *plan)
+{
+    int error = become_program(plan);
+    plan->error = error;
+    if (!CHILD_SHARES_MEMORY) {
+        ssize_t ignored = write(plan->report[1], &error, sizeof(error));
+        (void)ignored;
+    }
+    _exit(127);
+}
+
+/* ---- in the parent ---- */
+
+/* In a function of its own: nothing of the caller's frame lives in registers across the second return. */
+__attribute__((noinline)) static pid_t
+fork_child(start_plan *plan)
+{
+#if CHILD_SHARES_MEMORY
+    pid_t pid = vfork();
+#else
+    pid_t pid = fork();
+#endif
+    if (pid == 0) {
+        child_runs(plan);
+    }
+    return pid;
+}
+
+/* Until the child has exec'd or failed. */
+static void
+hear_report(start_plan *plan)
+{
+    int error = 0;
+    ssize_t n;
+    if (CHILD_SHARES_MEMORY) {
+        return;
+    }
+    close_fd(&plan->report[1]);
+    do {
+        n = read(plan->report[0], &error, sizeof(error));
+    } while (n < 0 && errno == EINTR);
+    plan->error = n == (ssize_t)sizeof(error) ? error : 0;
+}
+
+/* It has called _exit already, or is about to: this wait is short. */
+static void
+bury(pid_t pid)
+{
+    siginfo_t info;
+    while (waitid(P_PID, (id_t)pid, &info, WEXITED) != 0 && errno == EINTR) {
+    }
+}
+
+static int
+open_pidfd(pid_t pid)
+{
+#if ON_LINUX
+    return xc_fd_lift((int)syscall(SYS_pidfd_open, pid, 0));
+#else
+    (void)pid;
+    return -1;
+#endif
+}
+
+static xc_status
+run_plan(start_plan *plan, xc_child *child, xc_err *err)
+{
+    sigset_t every, before;
+    sigfillset(&every);
+    pthread_sigmask(SIG_SETMASK, &every, &before);
+    pid_t pid = fork_child(plan);
+    int why = errno;
+    if (pid > 0) {
+        hear_report(plan);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (pid < 0) {
+        return xc_fail(err, XC_SYS, why, "fork");
+    }
+    if (plan->error != 0) {
+        bury(pid);
+        xc_failf(err, XC_SYS, "start a process", "%s", plan->argv[0]);
+        if (err != NULL) {
+            err->sys_errno = plan->error;
+        }
+        return XC_SYS;
+    }
+    child->pid = pid;
+    child->pidfd = open_pidfd(pid);
+    return XC_OK;
+}
+
+xc_status
+xc_child_start(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_err *err)
+{
+    start_plan plan = {.argv = argv, .ends = {{-1, -1}, {-1, -1}, {-1, -1}}, .report = {-1, -1}};
+    xc_status rc;
+    *child = (xc_child){.pidfd = -1};
+    *pipes = (xc_child_pipes){-1, -1, -1};
+    plan.places = list_places(argv[0]);
+    if (plan.places == NULL) {
+        return xc_fail(err, XC_NOMEM, 0, "start a process");
+    }
+    if (!make_pipes(&plan)) {
+        rc = xc_fail(err, XC_SYS, errno, "make a pipe");
+        goto done;
+    }
+    rc = run_plan(&plan, child, err);
+    if (rc == XC_OK) {
+        *pipes = (xc_child_pipes){.in = plan.ends[0][1], .out = plan.ends[1][0], .err = plan.ends[2][0]};
+        plan.ends[0][1] = plan.ends[1][0] = plan.ends[2][0] = -1;
+    }
+done:
+    close_plan(&plan);
+    return rc;
+}
+
+/* waitid on the child, WNOHANG with WEXITED and `flags`: 0 with info->si_pid == 0 while it lives, else an errno. */
+static int
+ask(const xc_child *child, int flags, siginfo_t *info)
+{
+    int r = -1;
+    *info = (siginfo_t){0};
+    do {
+#if ON_LINUX
+        /* Linux 5.3 has pidfds, but waits for them only from 5.4 on. */
+        if (child->pidfd >= 0) {
+            r = waitid(PIDFD_TYPE, (id_t)child->pidfd, info, WEXITED | WNOHANG | flags);
+        }
+        if (child->pidfd < 0 || (r != 0 && errno == EINVAL))
+#endif
+            r = waitid(P_PID, (id_t)child->pid, info, WEXITED | WNOHANG | flags);
+    } while (r != 0 && errno == EINTR);
+    return r == 0 ? 0 : errno;
+}
+
+/* After ECHILD. Without a pidfd it is no longer ours, which only the end of it can bring about. */
+static bool
+has_ended(const xc_child *child)
+{
+    struct pollfd look = {.fd = child->pidfd, .events = POLLIN};
+    return child->pidfd < 0 || poll(&look, 1, 0) > 0;
+}
+
+xc_status
+xc_child_reap(xc_child *child)
+{
+    siginfo_t info;
+    if (child->reaped || child->pid == 0) {
+        return XC_OK;
+    }
+    int error = ask(child, 0, &info);
+    if (error != 0) {
+        if (!has_ended(child)) {
+            return XC_AGAIN;
+        }
+        child->reaped = true;
+        return XC_OK;
+    }
+    if (info.si_pid == 0) {
+        return XC_AGAIN;
+    }
+    child->status = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+    child->known = true;
+    child->reaped = true;
+    return XC_OK;
+}
+
+void
+xc_child_signal(xc_child *child, int sig)
+{
+    siginfo_t info;
+    if (child->reaped || child->pid == 0) {
+        return;
+    }
+#if ON_LINUX
+    if (child->pidfd >= 0 && (syscall(SYS_pidfd_send_signal, child->pidfd, sig, NULL, 0) == 0 || errno != ENOSYS)) {
+        return;
+    }
+#endif
+    if (ask(child, WNOWAIT, &info) == 0) {
+        kill(child->pid, sig);
+    }
+}
+
+void
+xc_child_fini(xc_child *child)
+{
+    close_fd(&child->pidfd);
+}
