@@ -1,4 +1,8 @@
-"""Builds the C extension; everything else about the package is in pyproject.toml."""
+"""Builds the C extension; the rest of the package's description is in pyproject.toml.
+
+EXECNET_C_CFLAGS adds compiler flags: that is how this project's own checks turn warnings into errors, which a
+user's build must never do.
+"""
 
 import glob
 import os
@@ -8,6 +12,7 @@ from setuptools import Extension, setup
 extra = os.environ.get("EXECNET_C_CFLAGS", "").split()
 
 setup(
+    license="MIT",
     ext_modules=[
         Extension(
             "execnet_c._core",
@@ -17,5 +22,5 @@ setup(
             extra_compile_args=["-std=c11", "-O2", "-g0", "-fvisibility=hidden", *extra],
             extra_link_args=["-pthread"],
         )
-    ]
+    ],
 )

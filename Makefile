@@ -1,0 +1,117 @@
+# Set-up, tests and checks of execnet_c. `make tag` and `make test` need Python (3.10 or newer, with its headers),
+# a C compiler and pip; they work in a virtual environment of their own.
+#
+#   PYTHON=python3.12   the interpreter to build for        VENV=.venv   where its environment goes
+#   CC=clang            the compiler                        PYTEST_ARGS  more for pytest, as "-k serializer"
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+BIN := $(abspath $(VENV))/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# One stamp a step, all inside the environment, so that removing it removes them. The first one carries the
+# interpreter's version: another PYTHON means a new environment.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
+MADE := $(VENV)/.made-for-$(VERSION)
+PACKAGE := $(VENV)/.package
+WEIGHTS := $(VENV)/.weights
+TEST_NEEDS := $(VENV)/.test-needs
+BENCH_NEEDS := $(VENV)/.bench-needs
+
+SOURCES := $(wildcard src/*/*.c src/*/*.h execnet_c/*.py execnet_c/*.pyi execnet_c/py.typed)
+C_FILES := $(wildcard src/*/*.c src/*/*.h tests/c/*.c tests/c/*.h)
+STRICT := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
+
+.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python lint format bench clean
+
+# The recipe on two gateways, then a whole text; a few of its lines. Not from here: here lies the source of the
+# package, and what runs is to be the built one.
+tag: $(PACKAGE) $(WEIGHTS)
+	cd examples && $(BIN)/python tag_two_gateways.py
+	cd examples && $(BIN)/python tag_corpus.py --output $(abspath $(VENV))/tagged.txt
+	@echo "Some lines of $(VENV)/tagged.txt:"
+	@sed -n '2p;102p;202p;302p;402p' $(VENV)/tagged.txt
+
+test: test-c test-sanitizers test-python
+
+test-c:
+	$(MAKE) -C tests/c run-plain CC="$(CC)"
+
+test-asan:
+	$(MAKE) -C tests/c run-asan CC="$(CC)"
+
+test-tsan:
+	$(MAKE) -C tests/c run-tsan CC="$(CC)"
+
+# Those of the two that the compiler can build and this machine can run.
+test-sanitizers:
+	@$(call with_sanitizer,address,test-asan)
+	@$(call with_sanitizer,thread,test-tsan)
+
+define with_sanitizer
+dir=$$(mktemp -d); echo 'int main(void) { return 0; }' > $$dir/probe.c; \
+if $(CC) -fsanitize=$(1) -o $$dir/probe $$dir/probe.c 2>/dev/null && $$dir/probe 2>/dev/null; \
+then rm -rf $$dir; $(MAKE) $(2); \
+else rm -rf $$dir; echo "$(2) left out: what $(CC) builds with -fsanitize=$(1) does not run here"; fi
+endef
+
+test-python: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS)
+	cd tests && $(BIN)/pytest $(PYTEST_ARGS)
+
+# The layout of the C files; no warning from either compiler, the core without Python.h in reach; locks as annotated.
+lint: INCLUDE = -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+lint:
+	clang-format --dry-run -Werror $(C_FILES)
+	printf '%s\n' src/core/*.c | xargs -P 2 -I FILE gcc $(STRICT) -c FILE -o /dev/null
+	printf '%s\n' src/core/*.c | xargs -P 2 -I FILE clang $(STRICT) -Wthread-safety -c FILE -o /dev/null
+	printf '%s\n' src/py/*.c | xargs -P 2 -I FILE gcc $(STRICT) $(INCLUDE) -c FILE -o /dev/null
+	printf '%s\n' src/py/*.c | xargs -P 2 -I FILE clang $(STRICT) $(INCLUDE) -c FILE -o /dev/null
+
+format:
+	clang-format -i $(C_FILES)
+
+bench: $(PACKAGE) $(WEIGHTS) $(BENCH_NEEDS)
+	cd benchmarks && for program in bench_*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+clean:
+	@$(call only_an_environment)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache tests/.pytest_cache tests/.hypothesis tests/c/build
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# VENV is about to be removed: refuse if it is anything but a virtual environment.
+define only_an_environment
+test ! -e $(VENV) -o -e $(VENV)/pyvenv.cfg || { echo "VENV=$(VENV) is no virtual environment; left as it is"; exit 1; }
+endef
+
+# pip --python fills an environment where Python has no ensurepip of its own (Debian without python3-venv).
+$(MADE):
+	@test -n "$(VERSION)" || { echo "PYTHON=$(PYTHON) does not run; name a Python, 3.10 or newer"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, not $(VERSION)")'
+	@$(call only_an_environment)
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV) >/dev/null || { rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	touch $@
+
+# What an earlier build has left in build/ would go into the wheel.
+$(PACKAGE): $(MADE) pyproject.toml setup.py README.rst $(SOURCES)
+	rm -rf build $(VENV)/wheel
+	$(PIP) wheel --no-deps --wheel-dir $(VENV)/wheel .
+	$(PIP) install --force-reinstall --no-deps $(VENV)/wheel/*.whl
+	$(PIP) install "$$(echo $(VENV)/wheel/*.whl)[nltk]"
+	touch $@
+
+# Only its data file is used; what its code needs stays away.
+$(WEIGHTS): $(MADE)
+	$(PIP) install --no-deps textblob-aptagger
+	touch $@
+
+$(TEST_NEEDS): $(MADE) pyproject.toml | $(PACKAGE)
+	$(PIP) install "$$(echo $(VENV)/wheel/*.whl)[test]"
+	touch $@
+
+$(BENCH_NEEDS): $(MADE) pyproject.toml | $(PACKAGE)
+	$(PIP) install "$$(echo $(VENV)/wheel/*.whl)[bench]"
+	touch $@

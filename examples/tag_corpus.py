@@ -1,0 +1,263 @@
+"""Tags a whole text over any number of gateways and writes it in its own order, one sentence of word/TAG a line.
+
+    tag_corpus.py [FILE ...] [--tx SPEC ...] [--output FILE]
+
+Every gateway gets the pickled tagger once and then batches of sentences, a few of them ahead, so that it never
+waits for this process. What one gateway fails to do is done by the others. The output equals what the tagger gives
+in one process.
+
+A sentence ends at a blank line, or at ``.``, ``!`` or ``?`` (quotes and brackets may follow) before white space and
+a capital, a digit or an opening quote or bracket; abbreviations before a capital therefore end one too. Words are
+those of NLTK's TreebankWordTokenizer, brackets written as the treebank does. None of this needs NLTK's data.
+"""
+
+import argparse
+import contextlib
+import itertools
+import os
+import pickle
+import re
+import sys
+import threading
+import time
+from collections import deque
+
+import execnet_c as execnet
+import remote_tag_batches
+from nltk.tag.util import tuple2str
+from nltk.tokenize import TreebankWordTokenizer
+from tagging_data import NoWeights, load_tagger, python_topics
+from tqdm import tqdm
+
+BATCH_SENTENCES = 32
+BATCHES_AHEAD = 4
+LEAVE_SECONDS = 5  # how long a gateway may take to end
+
+PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
+SENTENCE_END = re.compile(r"""(?<=[.!?])["')\]]*(\s+)(?=["'(\[]?[A-Z0-9])""")
+
+
+class Failed(Exception):
+    """Nothing more can be done; the message says why, in one line."""
+
+
+def split_sentences(text):
+    """The sentences of `text`, as texts without surrounding white space."""
+    for paragraph in PARAGRAPH_END.split(text):
+        start = 0
+        for end in SENTENCE_END.finditer(paragraph):
+            yield paragraph[start : end.start(1)].strip()
+            start = end.end()
+        if rest := paragraph[start:].strip():
+            yield rest
+
+
+def split_words(sentence, tokenizer=TreebankWordTokenizer()):
+    return tokenizer.tokenize(sentence, convert_parentheses=True)
+
+
+class Work:
+    """The batches of one text, shared by the threads that feed the gateways.
+
+    A batch without a result is in exactly one place: among the waiting ones or in the hands of one thread, which
+    brings its result or gives it back.
+    """
+
+    def __init__(self, sentences, feeders):
+        self._changed = threading.Condition()
+        batches = [sentences[at : at + BATCH_SENTENCES] for at in range(0, len(sentences), BATCH_SENTENCES)]
+        self._waiting = deque(enumerate(batches))
+        self._count = self._missing = len(batches)
+        self._results = {}
+        self._feeders = feeders
+        self._stopped = False
+
+    def take(self, wait):
+        """The next (number, sentences); None if there is none, with `wait` only when every batch has its result."""
+        with self._changed:
+            while not self._waiting:
+                if not wait or not self._missing:
+                    return None
+                self._changed.wait()
+            return self._waiting.popleft()
+
+    def bring(self, number, result):
+        with self._changed:
+            self._results[number] = result
+            self._missing -= 1
+            self._changed.notify_all()
+
+    def give_up(self, name, error, taken=()):
+        """A gateway is of no use any more: says why and leaves what it has taken to the others."""
+        with self._changed:
+            if not self._stopped:
+                say(f"{name} failed: {one_line(error)}")
+            self._waiting.extendleft(reversed(taken))
+            self._feeders -= 1
+            self._changed.notify_all()
+
+    def stop(self):
+        """From here on gateways end because they are told to, which is no failure."""
+        with self._changed:
+            self._stopped = True
+
+    def results(self):
+        """All results in the order of the text, each as soon as it and those before it are there."""
+        for number in range(self._count):
+            with self._changed:
+                while number not in self._results:
+                    if not self._feeders:
+                        raise Failed("no gateway is left to go on")
+                    self._changed.wait()
+                result = self._results.pop(number)
+            yield result
+
+
+def feed(name, channel, pickled_tagger, work):
+    """Keeps one gateway busy until all work is done or the gateway fails. Runs on a thread of its own."""
+    taken = deque()  # (batch as taken, its words), in the order in which the gateway answers
+    try:
+        channel.send(pickled_tagger)
+        if missing := channel.receive():
+            raise Failed(missing)
+        while True:
+            while len(taken) < BATCHES_AHEAD and (batch := work.take(wait=not taken)):
+                words = [split_words(sentence) for sentence in batch[1]]
+                taken.append((batch, words))
+                channel.send(words)
+            if not taken:
+                return
+            tags = channel.receive()
+            (number, _), words = taken.popleft()
+            work.bring(number, [list(zip(*sentence)) for sentence in zip(words, tags)])
+    except Exception as error:
+        work.give_up(name, real_cause(channel, error), [batch for batch, _ in taken])
+
+
+def real_cause(channel, error):
+    """A send to a gateway that has died only finds the channel closed; the channel knows more."""
+    if isinstance(error, OSError):
+        try:
+            channel.waitclose(timeout=1)
+        except Exception as known:
+            return known
+    return error
+
+
+def one_line(error):
+    """What went wrong: of a remote traceback, its last line."""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, Failed):
+        return lines[-1]
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+
+
+def say(message):
+    tqdm.write(f"tag_corpus: {message}", file=sys.stderr)
+
+
+def tag_text(text, specs, tagger, write):
+    """Writes `text` tagged; returns the number of words. Raises Failed if some of it can not be done."""
+    sentences = list(split_sentences(text))
+    work = Work(sentences, len(specs))
+    pickled_tagger = pickle.dumps(tagger, protocol=4)  # 4: whatever Python 3 is at the far end can read it
+    group = execnet.Group()
+    words = 0
+    try:
+        for number, spec in enumerate(specs, 1):
+            start_gateway(group, f"gateway {number} ({spec})", spec, pickled_tagger, work)
+        with tqdm(total=len(sentences), unit=" sentences", file=sys.stderr) as bar:
+            for batch in work.results():
+                for tagged in batch:
+                    write(" ".join(tuple2str(pair) for pair in tagged) + "\n")
+                    words += len(tagged)
+                bar.update(len(batch))
+    finally:
+        work.stop()
+        group.terminate(timeout=LEAVE_SECONDS)
+    return words
+
+
+def start_gateway(group, name, spec, pickled_tagger, work):
+    """Starts a gateway and the thread that feeds it. One that does not start is left out, after a word on why."""
+    try:
+        channel = group.makegateway(spec).remote_exec(remote_tag_batches)
+    except (ValueError, AttributeError) as error:
+        raise Failed(f"--tx {spec}: {error}") from error
+    except Exception as error:
+        work.give_up(name, error)
+        return
+    threading.Thread(target=feed, args=(name, channel, pickled_tagger, work), daemon=True).start()
+
+
+def expand_spec(text):
+    """`4*popen` is four times `popen`."""
+    match = re.fullmatch(r"(?:(\d+)\*)?([^*\s].*)", text)
+    if match is None or match[1] and int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} names no gateway; write SPEC or N*SPEC, as in 4*popen")
+    return [match[2]] * int(match[1] or 1)
+
+
+def read_texts(paths):
+    if not paths:
+        return python_topics()
+    texts = []
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8") as file:
+                texts.append(file.read())
+        except (OSError, UnicodeDecodeError) as error:
+            raise Failed(f"can not read {path}: {getattr(error, 'strerror', None) or error}") from error
+    return "\n\n".join(texts)
+
+
+@contextlib.contextmanager
+def open_output(path):
+    """Where the tagged text goes. Whatever can be wrong with it shows before the `with` block is left."""
+    if path is None:
+        sys.stdout.reconfigure(errors="backslashreplace")
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise Failed(f"can not write {path}: {error.strerror or error}") from error
+
+
+def run(options):
+    text = read_texts(options.files)
+    specs = list(itertools.chain.from_iterable(options.tx or [expand_spec("2*popen")]))
+    tagger, weights = load_tagger()
+    say(f"using {weights}")
+    with open_output(options.output) as file:
+        started = time.monotonic()
+        words = tag_text(text, specs, tagger, file.write)
+        seconds = time.monotonic() - started
+    say(f"{words} tokens in {seconds:.1f} s, {words / seconds:.0f} tokens a second over {len(specs)} gateways")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description="Tag a text with parts of speech over any number of gateways.")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="text in UTF-8 (default: Python's own reference)")
+    parser.add_argument(
+        "--tx", action="append", type=expand_spec, metavar="SPEC", help="a gateway, or several as N*SPEC (2*popen)"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write the tagged text there instead of to stdout")
+    options = parser.parse_args(arguments)
+    try:
+        run(options)
+    except (Failed, NoWeights) as error:
+        print(f"tag_corpus: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of stdout has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
