@@ -1,0 +1,138 @@
+"""What every test here gets: the library under test, and a check that it left nothing behind.
+
+The tests of behaviour run against execnet_c and against execnet: what both do is the contract. A test
+marked `ours` says where execnet_c deliberately does better, and runs against execnet_c alone.
+"""
+
+import gc
+import importlib
+import os
+import threading
+import time
+
+import pytest
+
+LIBS = ["execnet_c", "execnet"]
+
+# Long enough for any loaded machine: these bounds are there so that a hang fails instead of hanging.
+TIMEOUT = 30.0
+SETTLE = 10.0
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "ours: execnet_c does better than execnet here, on purpose")
+
+
+def pytest_generate_tests(metafunc):
+    if "lib" in metafunc.fixturenames:
+        only_ours = metafunc.definition.get_closest_marker("ours") is not None
+        metafunc.parametrize("lib", LIBS[:1] if only_ours else LIBS, indirect=True)
+
+
+@pytest.fixture
+def lib(request):
+    """The library under test, imported."""
+    if request.param == "execnet":
+        return pytest.importorskip("execnet")
+    return importlib.import_module(request.param)
+
+
+@pytest.fixture
+def group(lib):
+    group = lib.Group()
+    yield group
+    group.terminate(timeout=5.0)
+
+
+@pytest.fixture
+def gw(group):
+    return group.makegateway("popen")
+
+
+def wait_until(condition, timeout=TIMEOUT):
+    """Wait for what no message tells of; return whether it came true in time."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def children_of(pid):
+    """Process ids of the children of `pid`, the dead but not yet reaped ones among them."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.add(int(name))
+    return found
+
+
+class Footprint:
+    """What this process holds of the system right now."""
+
+    def __init__(self):
+        self.fds = {}
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                self.fds[int(fd)] = os.readlink(f"/proc/self/fd/{fd}")
+            except OSError:
+                pass  # the fd of the listing itself
+        self.tasks = set(os.listdir("/proc/self/task"))
+        self.threads = set(threading.enumerate())
+        self.children = children_of(os.getpid())
+
+    def beyond(self, before, floor):
+        """What there is more of than before the test, or than the library always keeps."""
+        more = []
+        if len(self.fds) > max(len(before.fds), len(floor.fds)):
+            more.append(f"fds {sorted(set(self.fds.items()) - set(before.fds.items()))}")
+        if len(self.tasks) > max(len(before.tasks), len(floor.tasks)):
+            more.append(f"threads of the process {sorted(self.tasks - before.tasks)}")
+        if self.threads - before.threads - floor.threads:
+            more.append(f"threads {sorted(map(repr, self.threads - before.threads))}")
+        if self.children - before.children:
+            more.append(f"children {sorted(self.children - before.children)}")
+        return more
+
+
+@pytest.fixture(scope="session")
+def floor():
+    """The footprint of execnet_c at rest: its I/O thread, its fds and those of the main thread."""
+    start = Footprint()
+    try:
+        library = importlib.import_module("execnet_c")
+        group = library.Group()
+    except (ImportError, AttributeError):
+        return start  # the tests that need it fail by themselves
+    group.makegateway("popen").remote_exec("channel.send(1)").receive(TIMEOUT)
+    group.terminate(timeout=5.0)
+    wait_until(lambda: Footprint().children == start.children, SETTLE)
+    rest = Footprint()
+    assert len(rest.tasks) <= len(start.tasks) + 1, "more than one thread is left at rest"
+    assert rest.threads == start.threads, "a Python thread is left at rest"
+    assert rest.children == start.children, "a child is left at rest"
+    return rest
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(floor):
+    """Fail a test after which there are more fds, threads or children than before it."""
+    before = Footprint()
+    yield
+    more = []
+
+    def is_clean():
+        more[:] = Footprint().beyond(before, floor)
+        if more:
+            gc.collect()
+        return not more
+
+    assert wait_until(is_clean, SETTLE), "left behind: " + "; ".join(more)
