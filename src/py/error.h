@@ -14,4 +14,11 @@ int xcpy_error_setup(PyObject *module, xcpy_state *state);
  * DataFormatError; XC_FORKED: OSError; XC_EOF, XC_CLOSED: EOFError. */
 PyObject *xcpy_raise(xcpy_state *state, const xc_err *err);
 
+/* Takes the exception that is set now away; new reference to it, to be the cause of a clearer one. */
+PyObject *xcpy_take_cause(void);
+
+/* `raise type(text) from cause`. `text` and `cause` are taken, either may be NULL: no cause; or no memory for the text,
+ * in which case the exception set by making it stays. */
+void xcpy_raise_from(PyObject *type, PyObject *text, PyObject *cause);
+
 #endif

@@ -5,6 +5,9 @@
 #ifndef XCPY_LOAD_H
 #define XCPY_LOAD_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "state.h"
 
 enum {
@@ -29,7 +32,8 @@ typedef struct {
 } xcpy_load_opts;
 
 /*
- * The object encoded in data[0..size), up to STOP; bytes behind STOP are a LoadError. No version byte expected.
+ * The object encoded in data[0..size), up to the first STOP; bytes behind it are ignored, as execnet does. No version
+ * byte expected.
  * New reference, or NULL with: LoadError (what is wrong and at which offset), TruncatedError (both LoadError and
  * EOFError), MemoryError. `base` is added to the offsets that errors name (1 behind a version byte).
  */

@@ -1,0 +1,133 @@
+/*
+ * Walks a payload without building objects. What it keeps of the stack machine is the height of its stack, which is
+ * enough to know that no opcode finds too little there and that one object is left at the end.
+ *
+ * Invariant: `at` never passes `size`, and no operand is looked at before it is known to lie within the payload.
+ */
+#include "xc_scan.h"
+
+#include <string.h>
+
+#include "xc_opcodes.h"
+
+static const char STEP[] = "payload";
+
+/* What stands behind an opcode's byte, and what the opcode does to the stack. */
+typedef enum {
+    UNKNOWN = 0,
+    ATOM_0,  /* no operand; one object more */
+    ATOM_4,  /* i4; one object more */
+    ATOM_8,  /* eight bytes; one object more */
+    ATOM_16, /* sixteen bytes; one object more */
+    TEXT,    /* i4 n, n bytes; one object more */
+    LIST,    /* i4 n >= 0; one object more */
+    GATHER,  /* i4 n; n objects become one */
+    ASSIGN,  /* three objects become one */
+    STOP,
+    ID, /* ATOM_4 that is a channel id */
+} shape;
+
+static const unsigned char SHAPES[256] = {
+    [XC_OP_TUPLE] = GATHER, [XC_OP_SET] = GATHER,      [XC_OP_FROZENSET] = GATHER, [XC_OP_BYTES] = TEXT,
+    [XC_OP_STR] = TEXT,     [XC_OP_PY2STR] = TEXT,     [XC_OP_UNICODE] = TEXT,     [XC_OP_LONGINT] = TEXT,
+    [XC_OP_NONE] = ATOM_0,  [XC_OP_LONGLONG] = TEXT,   [XC_OP_TRUE] = ATOM_0,      [XC_OP_FALSE] = ATOM_0,
+    [XC_OP_INT] = ATOM_4,   [XC_OP_NEWDICT] = ATOM_0,  [XC_OP_LONG] = ATOM_4,      [XC_OP_FLOAT] = ATOM_8,
+    [XC_OP_CHANNEL] = ID,   [XC_OP_COMPLEX] = ATOM_16, [XC_OP_NEWLIST] = LIST,     [XC_OP_SETITEM] = ASSIGN,
+    [XC_OP_STOP] = STOP,
+};
+
+/* Bytes of the operand's fixed part. */
+static const unsigned char FIXED[] = {
+    [UNKNOWN] = 0, [ATOM_0] = 0, [ATOM_4] = 4, [ATOM_8] = 8, [ATOM_16] = 16, [TEXT] = 4,
+    [LIST] = 4,    [GATHER] = 4, [ASSIGN] = 0, [STOP] = 0,   [ID] = 4,
+};
+
+static uint32_t
+be32(const unsigned char *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static xc_status
+bad(xc_err *err, const char *what, size_t at)
+{
+    return xc_failf(err, XC_BAD, STEP, "%s at offset %zu", what, at);
+}
+
+/* Applies one opcode to the stack's height; `number` is its i4, `rest` what stands behind its fixed part. */
+static xc_status
+apply(shape kind, uint32_t number, size_t rest, size_t *height, size_t at, xc_err *err)
+{
+    bool negative = number > 0x7fffffff;
+    switch (kind) {
+    case TEXT:
+        if (negative) {
+            return bad(err, "negative length", at);
+        }
+        if (number > rest) {
+            return bad(err, "length beyond the end", at);
+        }
+        break;
+    case LIST:
+        if (negative) {
+            return bad(err, "negative length", at);
+        }
+        break;
+    case GATHER:
+        if (negative) {
+            return bad(err, "negative length", at);
+        }
+        if (number > *height) {
+            return bad(err, "too few objects on the stack", at);
+        }
+        *height -= number;
+        break;
+    case ASSIGN:
+        if (*height < 3) {
+            return bad(err, "too few objects on the stack", at);
+        }
+        *height -= 3;
+        break;
+    case UNKNOWN:
+        return bad(err, "unknown opcode", at);
+    default:
+        break;
+    }
+    *height += 1;
+    return XC_OK;
+}
+
+xc_status
+xc_scan(const unsigned char *payload, size_t size, xc_scan_id on_id, void *arg, xc_err *err)
+{
+    size_t at = 0, height = 0;
+    while (at < size) {
+        size_t op_at = at;
+        shape kind = SHAPES[payload[at++]];
+        if (kind == STOP) {
+            return height == 1 ? XC_OK : bad(err, "STOP without exactly one object", op_at);
+        }
+        if (FIXED[kind] > size - at) {
+            return bad(err, "operand cut short", op_at);
+        }
+        uint32_t number = FIXED[kind] == 4 ? be32(payload + at) : 0;
+        at += FIXED[kind];
+        xc_status rc = apply(kind, number, size - at, &height, op_at, err);
+        if (rc != XC_OK) {
+            return rc;
+        }
+        if (kind == TEXT) {
+            at += number;
+        }
+        if (kind == ID && on_id != NULL && !on_id(arg, number)) {
+            return xc_fail(err, XC_NOMEM, 0, STEP);
+        }
+    }
+    return bad(err, "no STOP", size);
+}
+
+bool
+xc_scan_may_carry_ids(const unsigned char *payload, size_t size)
+{
+    return size > 0 && memchr(payload, XC_OP_CHANNEL, size) != NULL;
+}

@@ -1,0 +1,798 @@
+/*
+ * Bytes of execnet's serializer -> Python object.
+ *
+ * A stack machine without recursion. An entry of its stack is not always an object: a small int stays a number until
+ * somebody needs the object (most are list indices, which nobody does), and a list is kept from the garbage collector,
+ * hence from everybody, until it is complete.
+ *
+ * Invariants. No operand is read, and nothing is allocated for it, before it is known to lie within the input. All
+ * lists together claim no more slots than the input can fill, so memory stays within a small multiple of the input
+ * (an empty dict or set, the worst, takes some 65 or 45 bytes for each of its own). No list is visible to Python with
+ * an empty slot. An entry knows how deeply nested its object is, and no key is hashed that would recurse too far.
+ */
+#include "load.h"
+
+#include <string.h>
+
+#include "../core/xc_base.h"
+#include "../core/xc_opcodes.h"
+#include "error.h"
+
+enum {
+    FIRST_ENTRIES = 128, /* entries of the stack on the C stack, before the heap is asked */
+    LIST_ITEM_MIN = 7,   /* bytes that fill one slot of a list: INT, i4, a value, SETITEM */
+    CACHED_MAX = 24,     /* length of the longest string that is worth a look into the cache */
+    CACHE_BITS = 9,
+    CACHE_SIZE = 1 << CACHE_BITS,
+    CACHE_AFTER = 16, /* strings; with fewer, setting the cache up costs more than it saves */
+};
+
+/* The tag of an entry: its kind, whether the garbage collector needs to know it, and its depth (0: no container). */
+enum {
+    KIND = 3,
+    OBJECT = 0, /* complete */
+    NUMBER = 1, /* `number`, no object yet */
+    LIST = 2,   /* untracked, `n_set` slots filled */
+    TRACKED = 4,
+    DEPTH_SHIFT = 3,
+    DEPTH_1 = 1 << DEPTH_SHIFT,
+};
+
+typedef struct {
+    union {
+        PyObject *obj; /* owned; NULL once it was moved into a container that is being built */
+        int32_t number;
+    } u;
+    uint32_t n_set;
+    uint32_t tag;
+} entry;
+
+typedef struct {
+    const xcpy_load_opts *opts;
+    const unsigned char *data;
+    const unsigned char *end;
+    size_t base;
+    const unsigned char *op; /* the opcode at hand: what errors name */
+    size_t claimed;          /* slots of all lists so far */
+    entry *top;              /* next free */
+    entry *limit;
+    entry *stack; /* `first`, or owned */
+    unsigned n_strings;
+    PyObject **cache; /* `strings` once it is set up; short ASCII strings by the hash of their bytes, owned or NULL */
+    entry first[FIRST_ENTRIES];
+    PyObject *strings[CACHE_SIZE];
+} loader;
+
+/* Each load_x takes the position behind its opcode, and returns the one behind its operand; NULL: an exception is set.
+ */
+typedef const unsigned char *cursor;
+
+/* ---- errors ---- */
+
+static cursor
+fail_as(loader *L, PyObject *type, const char *what, PyObject *cause)
+{
+    size_t at = (size_t)(L->op - L->data) + L->base;
+    xcpy_raise_from(type, PyUnicode_FromFormat("%s at offset %zu", what, at), cause);
+    return NULL;
+}
+
+static cursor
+fail(loader *L, const char *what)
+{
+    return fail_as(L, L->opts->state->LoadError, what, NULL);
+}
+
+static cursor
+fail_truncated(loader *L)
+{
+    size_t size = (size_t)(L->end - L->data) + L->base;
+    xcpy_raise_from(L->opts->state->TruncatedError,
+                    PyUnicode_FromFormat("input ends at offset %zu, within what begins at offset %zu", size,
+                                         (size_t)(L->op - L->data) + L->base),
+                    NULL);
+    return NULL;
+}
+
+/* Makes a LoadError of the exception that is set, unless that is none of the input's fault. */
+static cursor
+fail_chained(loader *L, const char *what)
+{
+    if (PyErr_ExceptionMatches(PyExc_MemoryError) || !PyErr_ExceptionMatches(PyExc_Exception)) {
+        return NULL;
+    }
+    PyObject *cause = xcpy_take_cause();
+    size_t at = (size_t)(L->op - L->data) + L->base;
+    xcpy_raise_from(L->opts->state->LoadError, PyUnicode_FromFormat("%s at offset %zu: %S", what, at, cause), cause);
+    return NULL;
+}
+
+static cursor
+load_unknown(loader *L)
+{
+    PyObject *op = PyBytes_FromStringAndSize((const char *)L->op, 1);
+    if (op == NULL) {
+        return NULL;
+    }
+    size_t at = (size_t)(L->op - L->data) + L->base;
+    PyErr_Format(L->opts->state->LoadError, "unknown opcode %R at offset %zu - wire protocol corruption?", op, at);
+    Py_DECREF(op);
+    return NULL;
+}
+
+/* ---- operands ---- */
+
+static inline uint32_t
+get_u4(cursor p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline double
+get_double(cursor p)
+{
+    uint64_t bits = (uint64_t)get_u4(p) << 32 | get_u4(p + 4);
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline bool
+has(const loader *L, cursor p, size_t n)
+{
+    return (size_t)(L->end - p) >= n;
+}
+
+/* A length that must not be negative. */
+static inline cursor
+take_length(loader *L, cursor p, uint32_t *n)
+{
+    *n = 0;
+    if (!has(L, p, 4)) {
+        return fail_truncated(L);
+    }
+    *n = get_u4(p);
+    return *n <= INT32_MAX ? p + 4 : fail(L, "negative length");
+}
+
+/* A length, and *n bytes behind what is returned. */
+static inline cursor
+take_text(loader *L, cursor p, uint32_t *n)
+{
+    p = take_length(L, p, n);
+    if (p != NULL && !has(L, p, *n)) {
+        return fail_truncated(L);
+    }
+    return p;
+}
+
+/* ---- the stack ---- */
+
+static int
+more_stack(loader *L)
+{
+    size_t used = (size_t)(L->top - L->stack);
+    size_t cap = (size_t)(L->limit - L->stack) * 2;
+    entry *stack = L->stack == L->first ? xc_alloc(cap * sizeof *stack) : xc_realloc(L->stack, cap * sizeof *stack);
+    if (stack == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (L->stack == L->first) {
+        memcpy(stack, L->first, used * sizeof *stack);
+    }
+    L->stack = stack;
+    L->top = stack + used;
+    L->limit = stack + cap;
+    return 0;
+}
+
+/* Takes `obj`, which may be NULL: an exception is set. */
+static inline cursor
+push(loader *L, cursor p, PyObject *obj, uint32_t tag)
+{
+    if (obj == NULL) {
+        return NULL;
+    }
+    if (L->top == L->limit && more_stack(L) < 0) {
+        Py_DECREF(obj);
+        return NULL;
+    }
+    *L->top++ = (entry){.u.obj = obj, .tag = tag};
+    return p;
+}
+
+/* A list whose slots were not all filled: execnet says None, and so does whoever crafted this. */
+static void
+fill_gaps(PyObject *list)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        if (PyList_GET_ITEM(list, i) == NULL) {
+            PyList_SET_ITEM(list, i, Py_NewRef(Py_None));
+        }
+    }
+}
+
+/* Makes a complete object of an entry, in its place. */
+static inline int
+settle(entry *e)
+{
+    switch (e->tag & KIND) {
+    case NUMBER:
+        e->u.obj = PyLong_FromLong(e->u.number);
+        e->tag = OBJECT;
+        return e->u.obj != NULL ? 0 : -1;
+    case LIST:
+        if ((Py_ssize_t)e->n_set < PyList_GET_SIZE(e->u.obj)) {
+            fill_gaps(e->u.obj);
+        }
+        PyObject_GC_Track(e->u.obj);
+        e->tag = (e->tag & ~(uint32_t)KIND) | OBJECT;
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+/* Drops the entries from `from` up. A list among them may have empty slots, which its deallocator allows for. */
+static void
+drop_entries(loader *L, entry *from)
+{
+    while (L->top > from) {
+        entry *e = --L->top;
+        if ((e->tag & KIND) != NUMBER) {
+            Py_XDECREF(e->u.obj);
+        }
+    }
+}
+
+/* ---- None, True, False, numbers ---- */
+
+static inline cursor
+load_singleton(loader *L, cursor p, PyObject *obj)
+{
+    return push(L, p, Py_NewRef(obj), OBJECT);
+}
+
+static inline cursor
+load_int(loader *L, cursor p)
+{
+    if (!has(L, p, 4)) {
+        return fail_truncated(L);
+    }
+    if (L->top == L->limit && more_stack(L) < 0) {
+        return NULL;
+    }
+    *L->top++ = (entry){.u.number = (int32_t)get_u4(p), .tag = NUMBER};
+    return p + 4;
+}
+
+/* Python's int(bytes), which takes blanks and underscores as well, as execnet does. */
+static PyObject *
+parse_int(cursor digits, uint32_t n)
+{
+    char *text = xc_alloc((size_t)n + 1), *end = NULL;
+    if (text == NULL) {
+        return PyErr_NoMemory();
+    }
+    memcpy(text, digits, n);
+    text[n] = '\0';
+    PyObject *value = PyLong_FromString(text, &end, 10);
+    if (value != NULL && end != text + n) {
+        Py_CLEAR(value);
+        PyErr_SetString(PyExc_ValueError, "invalid literal for int() with base 10");
+    }
+    xc_free(text);
+    return value;
+}
+
+static cursor
+load_longint(loader *L, cursor p)
+{
+    uint32_t n;
+    p = take_text(L, p, &n);
+    if (p == NULL) {
+        return NULL;
+    }
+    PyObject *value = parse_int(p, n);
+    if (value == NULL) {
+        return fail_chained(L, "bad int");
+    }
+    return push(L, p + n, value, OBJECT);
+}
+
+static inline cursor
+load_float(loader *L, cursor p)
+{
+    if (!has(L, p, 8)) {
+        return fail_truncated(L);
+    }
+    return push(L, p + 8, PyFloat_FromDouble(get_double(p)), OBJECT);
+}
+
+static cursor
+load_complex(loader *L, cursor p)
+{
+    if (!has(L, p, 16)) {
+        return fail_truncated(L);
+    }
+    return push(L, p + 16, PyComplex_FromDoubles(get_double(p), get_double(p + 8)), OBJECT);
+}
+
+/* ---- bytes and str ---- */
+
+static cursor
+load_bytes(loader *L, cursor p)
+{
+    uint32_t n;
+    p = take_text(L, p, &n);
+    if (p == NULL) {
+        return NULL;
+    }
+    return push(L, p + n, PyBytes_FromStringAndSize((const char *)p, n), OBJECT);
+}
+
+static cursor
+load_latin1(loader *L, cursor p)
+{
+    uint32_t n;
+    p = take_text(L, p, &n);
+    if (p == NULL) {
+        return NULL;
+    }
+    return push(L, p + n, PyUnicode_DecodeLatin1((const char *)p, n, NULL), OBJECT);
+}
+
+static inline bool
+is_ascii(cursor p, size_t n)
+{
+    const uint64_t high = UINT64_C(0x8080808080808080);
+    uint64_t word, seen = 0;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        memcpy(&word, p + i, 8);
+        seen |= word;
+    }
+    for (; i < n; i++) {
+        seen |= p[i];
+    }
+    return (seen & high) == 0;
+}
+
+static PyObject *
+make_str(loader *L, cursor p, uint32_t n)
+{
+    if (n > 1 && is_ascii(p, n)) {
+        PyObject *s = PyUnicode_New(n, 127);
+        if (s != NULL) {
+            memcpy(PyUnicode_DATA(s), p, n);
+        }
+        return s;
+    }
+    PyObject *s = PyUnicode_DecodeUTF8((const char *)p, n, NULL);
+    if (s == NULL) {
+        (void)fail_chained(L, "bad UTF-8");
+    }
+    return s;
+}
+
+static inline size_t
+hash_short(cursor p, uint32_t n)
+{
+    uint64_t head = 0, tail = 0;
+    if (n >= 8) {
+        memcpy(&head, p, 8);
+        memcpy(&tail, p + n - 8, 8);
+    }
+    else if (n >= 4) {
+        uint32_t h, t;
+        memcpy(&h, p, 4);
+        memcpy(&t, p + n - 4, 4);
+        head = h;
+        tail = t;
+    }
+    else {
+        head = (uint64_t)p[0] << 16 | (uint64_t)p[n / 2] << 8 | p[n - 1];
+    }
+    uint64_t mixed = (head ^ (tail << 7 | tail >> 57) ^ n) * UINT64_C(0x9e3779b97f4a7c15);
+    return (size_t)(mixed >> (64 - CACHE_BITS));
+}
+
+/* A short string that may well have been seen before in this very input. 0 < n <= CACHED_MAX. */
+static PyObject *
+cached_str(loader *L, cursor p, uint32_t n)
+{
+    if (L->cache == NULL) {
+        if (L->n_strings++ < CACHE_AFTER) {
+            return make_str(L, p, n);
+        }
+        memset(L->strings, 0, sizeof L->strings);
+        L->cache = L->strings;
+    }
+    PyObject **place = &L->cache[hash_short(p, n)];
+    PyObject *known = *place;
+    if (known != NULL && PyUnicode_GET_LENGTH(known) == (Py_ssize_t)n && memcmp(PyUnicode_DATA(known), p, n) == 0) {
+        return Py_NewRef(known);
+    }
+    PyObject *s = make_str(L, p, n);
+    if (s != NULL && PyUnicode_IS_ASCII(s)) {
+        *place = Py_NewRef(s);
+        Py_XDECREF(known);
+    }
+    return s;
+}
+
+static inline cursor
+load_str(loader *L, cursor p)
+{
+    uint32_t n;
+    p = take_text(L, p, &n);
+    if (p == NULL) {
+        return NULL;
+    }
+    PyObject *s = n > 0 && n <= CACHED_MAX ? cached_str(L, p, n) : make_str(L, p, n);
+    return push(L, p + n, s, OBJECT);
+}
+
+static cursor
+load_py3str(loader *L, cursor p)
+{
+    return L->opts->strconfig.py3str_as_py2str ? load_bytes(L, p) : load_str(L, p);
+}
+
+static cursor
+load_py2str(loader *L, cursor p)
+{
+    return L->opts->strconfig.py2str_as_py3str ? load_latin1(L, p) : load_bytes(L, p);
+}
+
+/* ---- tuples and sets ---- */
+
+/* The depth part of the tag of a container around something of that tag. */
+static inline uint32_t
+around(uint32_t tag)
+{
+    return (tag >> DEPTH_SHIFT << DEPTH_SHIFT) + DEPTH_1;
+}
+
+static inline bool
+too_deep(uint32_t tag)
+{
+    return tag >> DEPTH_SHIFT > XCPY_LOAD_DEPTH;
+}
+
+static inline cursor
+take_members(loader *L, cursor p, uint32_t *n)
+{
+    p = take_length(L, p, n);
+    if (p != NULL && *n > (size_t)(L->top - L->stack)) {
+        return fail(L, "too few objects on the stack");
+    }
+    return p;
+}
+
+static inline cursor
+load_tuple(loader *L, cursor p)
+{
+    uint32_t n, tag = 0, tracked = 0;
+    p = take_members(L, p, &n);
+    if (p == NULL) {
+        return NULL;
+    }
+    PyObject *tuple = PyTuple_New(n);
+    if (tuple == NULL) {
+        return NULL;
+    }
+    entry *from = L->top - n;
+    for (uint32_t i = 0; i < n; i++) {
+        if (settle(&from[i]) < 0) {
+            Py_DECREF(tuple);
+            return NULL;
+        }
+        PyTuple_SET_ITEM(tuple, i, from[i].u.obj);
+        from[i].u.obj = NULL; /* a failure further on must not drop it twice */
+        tracked |= from[i].tag;
+        tag = from[i].tag > tag ? from[i].tag : tag;
+    }
+    L->top = from;
+    tag = around(tag) | (tracked & TRACKED);
+    if (too_deep(tag)) {
+        Py_DECREF(tuple);
+        return fail(L, "nested too deeply");
+    }
+    if (!(tag & TRACKED) && n > 0) {
+        PyObject_GC_UnTrack(tuple); /* what the collector itself would do at its first visit */
+    }
+    return push(L, p, tuple, tag);
+}
+
+/* Hashing recurses on the C stack, and comes before the object is added to anything. */
+static inline bool
+hashable_depth(const entry *e)
+{
+    return e->tag >> DEPTH_SHIFT <= XCPY_HASH_DEPTH;
+}
+
+static cursor
+load_set(loader *L, cursor p, bool frozen)
+{
+    uint32_t n, tag = 0;
+    p = take_members(L, p, &n);
+    if (p == NULL) {
+        return NULL;
+    }
+    PyObject *set = frozen ? PyFrozenSet_New(NULL) : PySet_New(NULL);
+    if (set == NULL) {
+        return NULL;
+    }
+    entry *from = L->top - n;
+    for (entry *e = from; e < L->top; e++) {
+        if (settle(e) < 0) {
+            Py_DECREF(set);
+            return NULL;
+        }
+        if (!hashable_depth(e)) {
+            Py_DECREF(set);
+            return fail(L, "set member nested too deeply");
+        }
+        if (PySet_Add(set, e->u.obj) < 0) {
+            Py_DECREF(set);
+            return fail_chained(L, "bad set member");
+        }
+        tag = e->tag > tag ? e->tag : tag;
+    }
+    drop_entries(L, from);
+    return push(L, p, set, around(tag) | TRACKED);
+}
+
+/* ---- lists and dicts ---- */
+
+static cursor
+load_newlist(loader *L, cursor p)
+{
+    uint32_t n;
+    p = take_length(L, p, &n);
+    if (p == NULL) {
+        return NULL;
+    }
+    L->claimed += n;
+    if (n > (size_t)(L->end - p) / LIST_ITEM_MIN || L->claimed > (size_t)(L->end - L->data) / LIST_ITEM_MIN) {
+        return fail(L, "list longer than what is there to fill it");
+    }
+    PyObject *list = PyList_New(n);
+    if (list == NULL) {
+        return NULL;
+    }
+    PyObject_GC_UnTrack(list); /* until settle() */
+    return push(L, p, list, LIST | DEPTH_1 | TRACKED);
+}
+
+static cursor
+load_newdict(loader *L, cursor p)
+{
+    return push(L, p, PyDict_New(), DEPTH_1 | TRACKED);
+}
+
+/* 0: *index is where the key points into a list of `size`; execnet allows what Python allows, -1 and True too. */
+static int
+take_index(loader *L, const entry *key, Py_ssize_t size, Py_ssize_t *index)
+{
+    if ((key->tag & KIND) == NUMBER) {
+        *index = key->u.number;
+    }
+    else if ((key->tag & KIND) == OBJECT && PyLong_Check(key->u.obj)) {
+        *index = PyLong_AsSsize_t(key->u.obj);
+        if (*index == -1 && PyErr_Occurred()) {
+            (void)fail_chained(L, "bad list index");
+            return -1;
+        }
+        Py_DECREF(key->u.obj);
+        L->top[-2] = (entry){.u.number = 0, .tag = NUMBER}; /* nothing to drop any more */
+    }
+    else {
+        (void)fail(L, "list index is not an int");
+        return -1;
+    }
+    if (*index < 0) {
+        *index += size;
+    }
+    if (*index < 0 || *index >= size) {
+        (void)fail(L, "list index out of range");
+        return -1;
+    }
+    return 0;
+}
+
+static inline cursor
+set_list_item(loader *L, cursor p, entry *target)
+{
+    PyObject *list = target->u.obj;
+    entry *value = target + 2;
+    Py_ssize_t index;
+    if (take_index(L, target + 1, PyList_GET_SIZE(list), &index) < 0 || settle(value) < 0) {
+        return NULL;
+    }
+    uint32_t tag = around(value->tag);
+    if (tag > target->tag) {
+        target->tag = (tag & ~(uint32_t)(DEPTH_1 - 1)) | LIST | TRACKED;
+        if (too_deep(tag)) {
+            return fail(L, "nested too deeply");
+        }
+    }
+    PyObject *before = PyList_GET_ITEM(list, index);
+    PyList_SET_ITEM(list, index, value->u.obj);
+    L->top = target + 1;
+    if (before == NULL) {
+        target->n_set++;
+    }
+    else {
+        Py_DECREF(before);
+    }
+    return p;
+}
+
+static cursor
+set_dict_item(loader *L, cursor p, entry *target)
+{
+    entry *key = target + 1, *value = target + 2;
+    if (settle(key) < 0 || settle(value) < 0) {
+        return NULL;
+    }
+    if (!hashable_depth(key)) {
+        return fail(L, "dict key nested too deeply");
+    }
+    if (PyDict_SetItem(target->u.obj, key->u.obj, value->u.obj) < 0) {
+        return fail_chained(L, "bad dict key");
+    }
+    uint32_t deeper = key->tag > value->tag ? key->tag : value->tag;
+    uint32_t tag = around(deeper) | TRACKED;
+    if (tag > target->tag) {
+        target->tag = tag;
+        if (too_deep(tag)) {
+            return fail(L, "nested too deeply");
+        }
+    }
+    drop_entries(L, target + 1);
+    return p;
+}
+
+static inline cursor
+load_setitem(loader *L, cursor p)
+{
+    if (L->top - L->stack < 3) {
+        return fail(L, "not enough items for setitem");
+    }
+    entry *target = L->top - 3;
+    if ((target->tag & KIND) == LIST) {
+        return set_list_item(L, p, target);
+    }
+    if ((target->tag & KIND) == OBJECT && PyDict_CheckExact(target->u.obj)) {
+        return set_dict_item(L, p, target);
+    }
+    return fail(L, "setitem on what is neither a list nor a dict");
+}
+
+/* ---- channels ---- */
+
+static cursor
+load_channel(loader *L, cursor p)
+{
+    if (!has(L, p, 4)) {
+        return fail_truncated(L);
+    }
+    if (L->opts->make_channel == NULL) {
+        return fail(L, "a channel, where none can be");
+    }
+    return push(L, p + 4, L->opts->make_channel(L->opts->arg, get_u4(p)), TRACKED);
+}
+
+/* ---- the whole ---- */
+
+static inline cursor
+load_one(loader *L, cursor p)
+{
+    switch ((xc_op)*L->op) {
+    case XC_OP_TUPLE:
+        return load_tuple(L, p);
+    case XC_OP_BYTES:
+        return load_bytes(L, p);
+    case XC_OP_CHANNEL:
+        return load_channel(L, p);
+    case XC_OP_FALSE:
+        return load_singleton(L, p, Py_False);
+    case XC_OP_FLOAT:
+        return load_float(L, p);
+    case XC_OP_FROZENSET:
+        return load_set(L, p, true);
+    case XC_OP_INT:
+    case XC_OP_LONG:
+        return load_int(L, p);
+    case XC_OP_LONGINT:
+    case XC_OP_LONGLONG:
+        return load_longint(L, p);
+    case XC_OP_NEWDICT:
+        return load_newdict(L, p);
+    case XC_OP_NEWLIST:
+        return load_newlist(L, p);
+    case XC_OP_NONE:
+        return load_singleton(L, p, Py_None);
+    case XC_OP_PY2STR:
+        return load_py2str(L, p);
+    case XC_OP_STR:
+        return load_py3str(L, p);
+    case XC_OP_SET:
+        return load_set(L, p, false);
+    case XC_OP_SETITEM:
+        return load_setitem(L, p);
+    case XC_OP_TRUE:
+        return load_singleton(L, p, Py_True);
+    case XC_OP_UNICODE:
+        return load_str(L, p);
+    case XC_OP_COMPLEX:
+        return load_complex(L, p);
+    case XC_OP_STOP:
+        break; /* run() ends there */
+    }
+    return load_unknown(L);
+}
+
+static PyObject *
+load_stop(loader *L)
+{
+    if (L->top - L->stack != 1) {
+        (void)fail(L, "STOP without exactly one object");
+        return NULL;
+    }
+    if (settle(L->stack) < 0) {
+        return NULL;
+    }
+    L->top = L->stack;
+    return L->stack->u.obj;
+}
+
+static PyObject *
+run(loader *L)
+{
+    cursor p = L->data;
+    while (p < L->end) {
+        L->op = p;
+        if (*p == XC_OP_STOP) {
+            return load_stop(L);
+        }
+        p = load_one(L, p + 1);
+        if (p == NULL) {
+            return NULL;
+        }
+    }
+    L->op = L->end;
+    xcpy_raise_from(
+        L->opts->state->TruncatedError,
+        PyUnicode_FromFormat("input ends at offset %zu, without STOP", (size_t)(L->end - L->data) + L->base), NULL);
+    return NULL;
+}
+
+PyObject *
+xcpy_load(const xcpy_load_opts *opts, const unsigned char *data, size_t size, size_t base)
+{
+    loader L;
+    L.opts = opts;
+    L.data = data;
+    L.end = data + size;
+    L.base = base;
+    L.claimed = 0;
+    L.stack = L.top = L.first;
+    L.limit = L.first + FIRST_ENTRIES;
+    L.n_strings = 0;
+    L.cache = NULL;
+    PyObject *result = run(&L);
+    drop_entries(&L, L.stack);
+    if (L.stack != L.first) {
+        xc_free(L.stack);
+    }
+    if (L.cache != NULL) {
+        for (size_t i = 0; i < CACHE_SIZE; i++) {
+            Py_XDECREF(L.cache[i]);
+        }
+    }
+    return result;
+}
