@@ -22,6 +22,7 @@ xc_msg_free(xc_msg *msg)
 {
     if (msg != NULL) {
         xc_free(msg->carried);
+        xc_free(msg->ids);
         xc_free(msg);
     }
 }

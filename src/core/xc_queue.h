@@ -19,12 +19,13 @@ typedef struct xc_msg {
     void *space;         /* memory lent by the Python side for this payload (a bytes object), or NULL; see
                             xc_link_give_space. Freed by the Python side only. */
     struct xc_chan **carried; /* owned array, each element counted: channels whose ids stand in the payload */
-    size_t n_carried;
+    uint32_t *ids;            /* owned array: those ids, until the message takes effect and `carried` is made */
+    size_t n_ids;             /* of either array */
 } xc_msg;
 
 /* A message with room for `size` bytes behind it; NULL when there is no memory. Everything else is zero. */
 xc_msg *xc_msg_new(uint8_t code, uint32_t chan, size_t size);
-/* Frees the message and its `carried` array (the counts in it are the link's business: release them before). */
+/* Frees the message and its two arrays (the counts in `carried` are the link's business: release them before). */
 void xc_msg_free(xc_msg *msg);
 
 typedef struct {

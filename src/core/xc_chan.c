@@ -1,0 +1,122 @@
+#include "xc_chan.h"
+
+#include <string.h>
+
+/* Ids of one side are consecutive odd or even numbers: multiplied by an odd constant they spread over the slots. */
+static size_t
+slot_of(const xc_chan_table *table, uint32_t id)
+{
+    return (size_t)(id * UINT32_C(2654435769) >> 8) & (table->n_slots - 1);
+}
+
+static void
+place(xc_chan_table *table, xc_chan *chan)
+{
+    size_t at = slot_of(table, chan->id);
+    while (table->slots[at] != NULL) {
+        at = (at + 1) & (table->n_slots - 1);
+    }
+    table->slots[at] = chan;
+}
+
+static bool
+grow(xc_chan_table *table)
+{
+    size_t n = table->n_slots == 0 ? 8 : table->n_slots * 2;
+    xc_chan **old = table->slots;
+    size_t n_old = table->n_slots;
+    xc_chan **slots = xc_alloc(n * sizeof *slots);
+    if (slots == NULL) {
+        return false;
+    }
+    memset(slots, 0, n * sizeof *slots);
+    table->slots = slots;
+    table->n_slots = n;
+    for (size_t i = 0; i < n_old; i++) {
+        if (old[i] != NULL) {
+            place(table, old[i]);
+        }
+    }
+    xc_free(old);
+    return true;
+}
+
+xc_chan *
+xc_chan_new(xc_chan_table *table, uint32_t id)
+{
+    if ((table->n_used + 1) * 2 > table->n_slots && !grow(table)) {
+        return NULL;
+    }
+    xc_chan *chan = xc_alloc(sizeof *chan);
+    if (chan == NULL) {
+        return NULL;
+    }
+    memset(chan, 0, sizeof *chan);
+    chan->id = id;
+    chan->refs = 1;
+    chan->listed = true;
+    chan->coerce = -1;
+    place(table, chan);
+    table->n_used++;
+    return chan;
+}
+
+xc_chan *
+xc_chan_find(const xc_chan_table *table, uint32_t id)
+{
+    if (table->n_slots == 0) {
+        return NULL;
+    }
+    for (size_t at = slot_of(table, id); table->slots[at] != NULL; at = (at + 1) & (table->n_slots - 1)) {
+        if (table->slots[at]->id == id) {
+            return table->slots[at];
+        }
+    }
+    return NULL;
+}
+
+void
+xc_chan_unlist(xc_chan_table *table, xc_chan *chan)
+{
+    if (!chan->listed) {
+        return;
+    }
+    chan->listed = false;
+    table->n_used--;
+    size_t mask = table->n_slots - 1, at = slot_of(table, chan->id);
+    while (table->slots[at] != chan) {
+        at = (at + 1) & mask;
+    }
+    table->slots[at] = NULL;
+    /* What was pushed past the hole by probing moves back, or a search would stop at the hole. */
+    for (size_t i = (at + 1) & mask; table->slots[i] != NULL; i = (i + 1) & mask) {
+        xc_chan *moved = table->slots[i];
+        table->slots[i] = NULL;
+        place(table, moved);
+    }
+}
+
+xc_chan *
+xc_chan_next(const xc_chan_table *table, size_t *at)
+{
+    while (*at < table->n_slots) {
+        xc_chan *chan = table->slots[(*at)++];
+        if (chan != NULL) {
+            return chan;
+        }
+    }
+    return NULL;
+}
+
+void
+xc_chan_free(xc_chan *chan)
+{
+    xc_free(chan);
+}
+
+void
+xc_chan_table_fini(xc_chan_table *table)
+{
+    xc_free(table->slots);
+    memset(table, 0, sizeof *table);
+}

@@ -1,0 +1,42 @@
+/*
+ * Channels as the core sees them, and the table id -> channel of a link. No lock here: the link's mutex keeps it all.
+ *
+ * A channel is counted: its Python object, a registered callback and each queued message that carries its id hold it.
+ * The table does not: an id nobody holds is unknown, and what arrives for it is dropped, as in execnet.
+ */
+#ifndef XC_CHAN_H
+#define XC_CHAN_H
+
+#include "xc_queue.h"
+
+typedef struct xc_chan {
+    uint32_t id;
+    uint32_t refs;
+    bool listed;        /* in the table: neither side has closed it */
+    bool closed;        /* no more sending */
+    bool recv_closed;   /* nothing more will arrive; set without `closed`: send-only */
+    bool callback;      /* items go to a callback of the Python side, not into `items` */
+    bool had_object;    /* a Python object stood for it, now or earlier */
+    void *object;       /* borrowed; the GIL keeps it: the Python object, if there is one */
+    signed char coerce; /* string coercion: -1 as the link's, else bit 0 py2str_as_py3str, bit 1 py3str_as_py2str */
+    xc_queue items;     /* payloads that arrived */
+    xc_queue errors;    /* texts with which the far end closed it, not raised yet */
+} xc_chan;
+
+typedef struct {
+    xc_chan **slots; /* owned array of borrowed channels; open addressing, linear probing */
+    size_t n_slots;  /* a power of two, or 0 */
+    size_t n_used;   /* channels in it */
+} xc_chan_table;
+
+/* A channel with one count for the caller, in the table; NULL when there is no memory. */
+xc_chan *xc_chan_new(xc_chan_table *table, uint32_t id);
+xc_chan *xc_chan_find(const xc_chan_table *table, uint32_t id); /* borrowed, NULL if unknown */
+void xc_chan_unlist(xc_chan_table *table, xc_chan *chan);       /* harmless when it is not listed */
+void xc_chan_free(xc_chan *chan);                               /* refs is 0, it is not listed, its queues are empty */
+void xc_chan_table_fini(xc_chan_table *table);
+
+/* The next listed channel at or after *at, which is moved on; NULL at the end. */
+xc_chan *xc_chan_next(const xc_chan_table *table, size_t *at);
+
+#endif

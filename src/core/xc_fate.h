@@ -1,0 +1,23 @@
+/*
+ * How a worker's process ends once its link has. Without a goodbye the other side is gone and nobody wants the task's
+ * result: SIGINT to it at once, SIGKILL soon after, whatever it does, also in C code that never looks at signals.
+ * After a goodbye it has execnet's patience: 5 seconds, SIGINT, 10 seconds, exit status 1.
+ * The I/O thread sees to it, so a task that holds the GIL changes nothing.
+ */
+#ifndef XC_FATE_H
+#define XC_FATE_H
+
+#include "xc_pump.h"
+
+typedef struct {
+    xc_timer timer;
+    bool goodbye;
+    int stage;
+    bool (*busy)(void *arg); /* is a task running? On the pump's thread. */
+    void *arg;
+} xc_fate;
+
+/* Sets it going; the first call counts. *fate is zeroed but for `busy` and `arg`, and lives as long as the process. */
+void xc_fate_begin(xc_fate *fate, bool goodbye);
+
+#endif

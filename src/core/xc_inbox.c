@@ -1,0 +1,711 @@
+/*
+ * What a frame that arrived does: to channels and their queues, to the worker's tasks, to the backlog in front of the
+ * dispatcher.
+ *
+ * Invariant: frames take effect in the order of their arrival. One takes effect at once only if the backlog is empty
+ * and nobody dispatches; else it joins the backlog. What needs Python (items for a callback, an end that an endmarker
+ * may go with) always goes through the backlog.
+ *
+ * Freeing is iterative: a message may hold channels whose queues hold messages, and a hostile far end could make that
+ * chain as deep as it likes. Messages to be freed go to the graveyard, and one loop empties it.
+ */
+#include <pthread.h>
+#include <string.h>
+
+#include "xc_link_impl.h"
+
+/* --- counts and burials --------------------------------------------------------------------------------------- */
+
+static void
+put_be32(unsigned char *p, uint32_t value)
+{
+    p[0] = (unsigned char)(value >> 24);
+    p[1] = (unsigned char)(value >> 16);
+    p[2] = (unsigned char)(value >> 8);
+    p[3] = (unsigned char)value;
+}
+
+static void
+orphan_locked(xc_link *link, xc_msg *msg)
+{
+    if (link->opts.orphan_error != NULL && !msg->lost) {
+        link->opts.orphan_error(link->opts.arg, msg);
+    }
+    else {
+        xc_bury_msg_locked(link, msg);
+    }
+}
+
+/* Nobody holds the channel any more. */
+static void
+bury_chan_locked(xc_link *link, xc_chan *chan)
+{
+    xc_chan_unlist(&link->table, chan);
+    for (xc_msg *msg; (msg = xc_queue_pop(&chan->items)) != NULL;) {
+        xc_queue_push(&link->graveyard, msg);
+    }
+    for (xc_msg *msg; (msg = xc_queue_pop(&chan->errors)) != NULL;) {
+        if (chan->closed && chan->had_object) {
+            orphan_locked(link, msg);
+        }
+        else {
+            xc_queue_push(&link->graveyard, msg);
+        }
+    }
+    xc_chan_free(chan);
+}
+
+void
+xc_unhold_locked(xc_link *link, xc_chan *chan)
+{
+    uint32_t holders = --chan->refs - (chan->callback ? 1 : 0);
+    if (holders == 0 && chan->listed && !chan->closed && !chan->recv_closed) {
+        /* As in execnet: the far end learns that nobody listens here, or that only a callback does. */
+        (void)xc_link_post(link, chan->callback ? XC_LAST_MESSAGE : XC_CLOSE, chan->id, NULL, 0);
+    }
+    if (chan->refs == 0) {
+        bury_chan_locked(link, chan);
+    }
+}
+
+void
+xc_bury_msg_locked(xc_link *link, xc_msg *msg)
+{
+    xc_queue_push(&link->graveyard, msg);
+    if (link->digging) {
+        return;
+    }
+    link->digging = true;
+    while ((msg = xc_queue_pop(&link->graveyard)) != NULL) {
+        for (size_t i = 0; msg->carried != NULL && i < msg->n_ids; i++) {
+            xc_unhold_locked(link, msg->carried[i]);
+        }
+        if (msg->space != NULL && link->opts.drop_space != NULL) {
+            xc_free(msg->carried);
+            xc_free(msg->ids);
+            msg->carried = NULL;
+            msg->ids = NULL;
+            link->opts.drop_space(link->opts.arg, msg);
+        }
+        else {
+            xc_msg_free(msg);
+        }
+    }
+    link->digging = false;
+}
+
+void
+xc_link_free_msg(xc_link *link, xc_msg *msg)
+{
+    if (msg == NULL) {
+        return;
+    }
+    if (msg->carried == NULL && msg->space == NULL) {
+        xc_msg_free(msg);
+        return;
+    }
+    xc_lock(&link->mu);
+    xc_bury_msg_locked(link, msg);
+    xc_unlock(&link->mu);
+}
+
+/* --- channel ids inside payloads ------------------------------------------------------------------------------ */
+
+struct id_list {
+    uint32_t *ids;
+    size_t n, cap;
+};
+
+static bool
+add_id(void *arg, uint32_t id)
+{
+    struct id_list *list = arg;
+    if (list->n == list->cap) {
+        size_t cap = list->cap == 0 ? 4 : list->cap * 2;
+        uint32_t *ids = xc_realloc(list->ids, cap * sizeof *ids);
+        if (ids == NULL) {
+            return false;
+        }
+        list->ids = ids;
+        list->cap = cap;
+    }
+    list->ids[list->n++] = id;
+    return true;
+}
+
+void
+xc_scan_ids(xc_msg *msg)
+{
+    struct id_list list = {NULL, 0, 0};
+    if (msg->space != NULL || msg->lost || !xc_scan_may_carry_ids(msg->data, msg->size)) {
+        return;
+    }
+    if (xc_scan(msg->data, msg->size, add_id, &list, NULL) != XC_OK || list.n == 0) {
+        xc_free(list.ids); /* a malformed payload is the loader's to refuse */
+        return;
+    }
+    msg->ids = list.ids;
+    msg->n_ids = list.n;
+}
+
+/* The channels that the payload carries exist from now on, so that what arrives for them is kept. */
+static void
+make_carried_locked(xc_link *link, xc_msg *msg)
+{
+    if (msg->ids == NULL || msg->carried != NULL) {
+        return;
+    }
+    xc_chan **carried = xc_alloc(msg->n_ids * sizeof *carried);
+    size_t n = 0;
+    for (; carried != NULL && n < msg->n_ids; n++) {
+        xc_chan *chan = xc_chan_find(&link->table, msg->ids[n]);
+        if (chan != NULL) {
+            chan->refs++;
+        }
+        else if (link->eof || (chan = xc_chan_new(&link->table, msg->ids[n])) == NULL) {
+            break;
+        }
+        carried[n] = chan;
+    }
+    msg->carried = carried;
+    msg->n_ids = n;
+    xc_free(msg->ids);
+    msg->ids = NULL;
+}
+
+/* --- frames take effect --------------------------------------------------------------------------------------- */
+
+static void
+answer_status_locked(xc_link *link, uint32_t id)
+{
+    /* {"numchannels": n, "numexecuting": n, "execmodel": name}, as execnet's serializer writes it. */
+    static const char *const keys[] = {"numchannels", "numexecuting", "execmodel"};
+    unsigned char payload[128], *p = payload;
+    uint32_t numbers[] = {(uint32_t)link->table.n_used, link->executing};
+    *p++ = 'J';
+    for (int i = 0; i < 3; i++) {
+        size_t n = strlen(keys[i]);
+        *p++ = 'N';
+        put_be32(p, (uint32_t)n);
+        memcpy(p + 4, keys[i], n);
+        p += 4 + n;
+        if (i < 2) {
+            *p++ = 'F';
+            put_be32(p, numbers[i]);
+            p += 4;
+        }
+        else {
+            n = strlen(link->opts.execmodel);
+            *p++ = 'N';
+            put_be32(p, (uint32_t)n);
+            memcpy(p + 4, link->opts.execmodel, n);
+            p += 4 + n;
+        }
+        *p++ = 'P';
+    }
+    *p++ = 'Q';
+    (void)xc_link_post(link, XC_DATA, id, payload, (size_t)(p - payload));
+    (void)xc_link_post(link, XC_CLOSE, id, NULL, 0);
+}
+
+static void
+refuse_task_locked(xc_link *link, uint32_t id)
+{
+    static const char text[] = "execution disallowed";
+    unsigned char payload[5 + sizeof text];
+    payload[0] = 'N';
+    put_be32(payload + 1, sizeof text - 1);
+    memcpy(payload + 5, text, sizeof text - 1);
+    payload[sizeof payload - 1] = 'Q';
+    (void)xc_link_post(link, XC_CLOSE_ERROR, id, payload, sizeof payload);
+}
+
+/* (bool, bool) or nothing that we take. */
+static void
+reconfigure_locked(xc_link *link, const xc_msg *msg)
+{
+    static const unsigned char tail[] = {'@', 0, 0, 0, 2, 'Q'};
+    int bits = 0;
+    if (msg->lost || msg->size != 8 || memcmp(msg->data + 2, tail, sizeof tail) != 0) {
+        return;
+    }
+    for (int i = 0; i < 2; i++) {
+        bits |= msg->data[i] == 'R' ? 1 << i : 0;
+    }
+    xc_chan *chan = msg->chan == 0 ? NULL : xc_chan_find(&link->table, msg->chan);
+    if (chan != NULL) {
+        chan->coerce = (signed char)bits;
+    }
+    else if (msg->chan == 0) {
+        link->coerce = bits;
+    }
+}
+
+static void
+close_locked(xc_link *link, xc_chan *chan, bool send_only)
+{
+    chan->closed = chan->closed || !send_only;
+    chan->recv_closed = true;
+    xc_chan_unlist(&link->table, chan);
+}
+
+static void
+queue_task_locked(xc_link *link, xc_msg *msg)
+{
+    xc_chan *chan = xc_chan_find(&link->table, msg->chan);
+    xc_chan **carried = xc_alloc(sizeof *carried);
+    if (chan != NULL) {
+        chan->refs++;
+    }
+    else {
+        chan = xc_chan_new(&link->table, msg->chan);
+    }
+    if (chan == NULL || carried == NULL) {
+        xc_free(carried);
+        if (chan != NULL) {
+            xc_unhold_locked(link, chan);
+        }
+        refuse_task_locked(link, msg->chan);
+        xc_bury_msg_locked(link, msg);
+        return;
+    }
+    carried[0] = chan;
+    msg->carried = carried;
+    msg->n_ids = 1;
+    link->executing++;
+    xc_queue_push(&link->tasks, msg);
+}
+
+static void
+finish_locked(xc_link *link, xc_msg *msg)
+{
+    for (size_t at = 0;;) {
+        xc_chan *chan = xc_chan_next(&link->table, &at);
+        if (chan == NULL) {
+            break;
+        }
+        close_locked(link, chan, true);
+        at = 0; /* unlisting moves others */
+    }
+    link->fin = true;
+    xc_bury_msg_locked(link, msg);
+}
+
+static void
+apply_locked(xc_link *link, xc_msg *msg)
+{
+    xc_chan *chan = xc_chan_find(&link->table, msg->chan);
+    switch (msg->code) {
+    case XC_DATA:
+        if (chan == NULL) {
+            break; /* nobody holds that channel any more */
+        }
+        make_carried_locked(link, msg);
+        xc_queue_push(&chan->items, msg);
+        return;
+    case XC_CLOSE:
+    case XC_LAST_MESSAGE:
+        if (chan != NULL) {
+            close_locked(link, chan, msg->code == XC_LAST_MESSAGE);
+        }
+        break;
+    case XC_CLOSE_ERROR:
+        if (chan == NULL || (chan->had_object && chan->object == NULL)) {
+            if (chan != NULL) {
+                close_locked(link, chan, false);
+            }
+            orphan_locked(link, msg);
+            return;
+        }
+        close_locked(link, chan, false);
+        xc_queue_push(&chan->errors, msg);
+        return;
+    case XC_EXEC:
+        if (link->opts.worker && !msg->lost) {
+            queue_task_locked(link, msg);
+            return;
+        }
+        refuse_task_locked(link, msg->chan);
+        break;
+    case XC_STATUS:
+        answer_status_locked(link, msg->chan);
+        break;
+    case XC_RECONFIGURE:
+        reconfigure_locked(link, msg);
+        break;
+    case XC_HELLO:
+        if (!link->greeted) {
+            link->greeted = true;
+            link->hello = msg;
+            return;
+        }
+        break;
+    case XC_FIN:
+        finish_locked(link, msg);
+        return;
+    default: /* XC_TERMINATE: the reader ends the link */
+        break;
+    }
+    xc_bury_msg_locked(link, msg);
+}
+
+static bool
+needs_python_locked(xc_link *link, const xc_msg *msg)
+{
+    if (link->n_callbacks == 0) {
+        return false;
+    }
+    if (msg->code == XC_FIN) {
+        return true;
+    }
+    if (msg->code != XC_DATA && msg->code != XC_CLOSE && msg->code != XC_CLOSE_ERROR && msg->code != XC_LAST_MESSAGE) {
+        return false;
+    }
+    xc_chan *chan = xc_chan_find(&link->table, msg->chan);
+    return chan != NULL && chan->callback;
+}
+
+void
+xc_arrive_locked(xc_link *link, xc_msg *msg)
+{
+    if (link->dispatching || link->backlog.head != NULL || needs_python_locked(link, msg)) {
+        xc_queue_push(&link->backlog, msg);
+    }
+    else {
+        apply_locked(link, msg);
+    }
+}
+
+/* --- the dispatcher ------------------------------------------------------------------------------------------- */
+
+xc_status
+xc_link_dispatch_enter(xc_link *link)
+{
+    xc_status rc = XC_AGAIN;
+    xc_lock(&link->mu);
+    if (!link->dispatching || pthread_equal(link->dispatcher, pthread_self())) {
+        link->dispatching = true;
+        link->dispatcher = pthread_self();
+        link->depth++;
+        rc = XC_OK;
+    }
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+void
+xc_link_dispatch_leave(xc_link *link)
+{
+    xc_lock(&link->mu);
+    if (--link->depth == 0) {
+        link->dispatching = false;
+        while (link->backlog.head != NULL && !needs_python_locked(link, link->backlog.head)) {
+            apply_locked(link, xc_queue_pop(&link->backlog));
+        }
+        xc_wake_locked(link);
+    }
+    xc_unlock(&link->mu);
+}
+
+bool
+xc_link_dispatching(xc_link *link)
+{
+    xc_lock(&link->mu);
+    bool mine = link->dispatching && pthread_equal(link->dispatcher, pthread_self());
+    xc_unlock(&link->mu);
+    return mine;
+}
+
+bool
+xc_link_set_callback(xc_link *link, xc_chan *chan)
+{
+    xc_lock(&link->mu);
+    bool more = !chan->closed && !chan->recv_closed;
+    if (more) {
+        chan->callback = true;
+        chan->refs++;
+        link->n_callbacks++;
+    }
+    xc_unlock(&link->mu);
+    return more;
+}
+
+void
+xc_link_end_callback(xc_link *link, xc_chan *chan)
+{
+    xc_lock(&link->mu);
+    if (chan->callback) {
+        chan->callback = false;
+        link->n_callbacks--;
+        xc_unhold_locked(link, chan);
+    }
+    xc_unlock(&link->mu);
+}
+
+xc_msg *
+xc_link_backlog_next(xc_link *link, xc_chan **chan)
+{
+    xc_msg *msg;
+    *chan = NULL;
+    xc_lock(&link->mu);
+    while ((msg = xc_queue_pop(&link->backlog)) != NULL) {
+        if (needs_python_locked(link, msg)) {
+            make_carried_locked(link, msg);
+            if (msg->code != XC_FIN) {
+                *chan = xc_chan_find(&link->table, msg->chan);
+                (*chan)->refs++;
+            }
+            break;
+        }
+        apply_locked(link, msg);
+    }
+    xc_wake_locked(link);
+    xc_unlock(&link->mu);
+    return msg;
+}
+
+void
+xc_link_settle(xc_link *link, xc_msg *msg)
+{
+    xc_lock(&link->mu);
+    apply_locked(link, msg);
+    xc_wake_locked(link);
+    xc_unlock(&link->mu);
+}
+
+xc_chan *
+xc_link_any_callback(xc_link *link)
+{
+    xc_chan *chan;
+    size_t at = 0;
+    xc_lock(&link->mu);
+    while ((chan = xc_chan_next(&link->table, &at)) != NULL && !chan->callback) {
+    }
+    if (chan != NULL) {
+        chan->refs++;
+    }
+    xc_unlock(&link->mu);
+    return chan;
+}
+
+/* --- channels ------------------------------------------------------------------------------------------------- */
+
+static xc_status
+new_chan_locked(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
+{
+    if (link->eof) {
+        return xc_fail(err, XC_CLOSED, 0, "open a channel");
+    }
+    *out = xc_chan_new(&link->table, id);
+    return *out == NULL ? xc_fail(err, XC_NOMEM, 0, "open a channel") : XC_OK;
+}
+
+xc_status
+xc_link_new_chan(xc_link *link, xc_chan **out, xc_err *err)
+{
+    xc_lock(&link->mu);
+    while (xc_chan_find(&link->table, link->next_id) != NULL) {
+        link->next_id += 2;
+    }
+    xc_status rc = new_chan_locked(link, link->next_id, out, err);
+    if (rc == XC_OK) {
+        link->next_id += 2;
+    }
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+xc_status
+xc_link_chan(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
+{
+    xc_status rc = XC_OK;
+    xc_lock(&link->mu);
+    *out = xc_chan_find(&link->table, id);
+    if (*out != NULL) {
+        (*out)->refs++;
+    }
+    else {
+        rc = new_chan_locked(link, id, out, err);
+    }
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+void
+xc_link_drop_object(xc_link *link, xc_chan *chan)
+{
+    xc_lock(&link->mu);
+    chan->object = NULL;
+    xc_unhold_locked(link, chan);
+    xc_unlock(&link->mu);
+}
+
+void
+xc_link_drop_chan(xc_link *link, xc_chan *chan)
+{
+    xc_lock(&link->mu);
+    xc_unhold_locked(link, chan);
+    xc_unlock(&link->mu);
+}
+
+xc_status
+xc_link_take_item(xc_link *link, xc_chan *chan, xc_msg **out)
+{
+    xc_lock(&link->mu);
+    *out = xc_queue_pop(&chan->items);
+    xc_status rc = *out != NULL ? XC_OK : chan->recv_closed ? XC_CLOSED : XC_AGAIN;
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+xc_msg *
+xc_link_take_error(xc_link *link, xc_chan *chan)
+{
+    xc_lock(&link->mu);
+    xc_msg *msg = xc_queue_pop(&chan->errors);
+    xc_unlock(&link->mu);
+    return msg;
+}
+
+xc_chan_state
+xc_link_chan_state(xc_link *link, xc_chan *chan)
+{
+    xc_lock(&link->mu);
+    xc_chan_state state = {chan->closed, chan->recv_closed, chan->callback};
+    xc_unlock(&link->mu);
+    return state;
+}
+
+xc_status
+xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *error)
+{
+    xc_status rc = XC_OK;
+    xc_lock(&link->mu);
+    *tell = !chan->recv_closed;
+    if (chan->closed) {
+        rc = XC_CLOSED;
+        *tell = false;
+    }
+    if (error != NULL && rc == XC_OK) {
+        xc_queue_push(&chan->errors, error);
+    }
+    else if (error != NULL) {
+        xc_bury_msg_locked(link, error);
+    }
+    close_locked(link, chan, false);
+    xc_wake_locked(link);
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+void
+xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce)
+{
+    xc_lock(&link->mu);
+    if (chan != NULL) {
+        chan->coerce = (signed char)coerce;
+    }
+    else {
+        link->coerce = coerce;
+    }
+    xc_unlock(&link->mu);
+}
+
+int
+xc_link_coerce(xc_link *link, xc_chan *chan)
+{
+    xc_lock(&link->mu);
+    int coerce = chan != NULL && chan->coerce >= 0 ? chan->coerce : link->coerce;
+    xc_unlock(&link->mu);
+    return coerce;
+}
+
+/* --- sending, tasks, state ------------------------------------------------------------------------------------ */
+
+xc_writer *
+xc_link_writer(xc_link *link)
+{
+    return &link->writer;
+}
+
+xc_status
+xc_link_post(xc_link *link, xc_code code, uint32_t id, const void *payload, size_t size)
+{
+    unsigned char frame[XC_HEADER_SIZE + 160];
+    if (size > sizeof frame - XC_HEADER_SIZE) {
+        return XC_LIMIT;
+    }
+    xc_frame_pack(frame, code, id, (uint32_t)size);
+    if (size > 0) {
+        memcpy(frame + XC_HEADER_SIZE, payload, size);
+    }
+    return xc_writer_post(&link->writer, frame, XC_HEADER_SIZE + size);
+}
+
+void
+xc_link_goodbye(xc_link *link)
+{
+    xc_lock(&link->mu);
+    bool first = !link->said_goodbye;
+    link->said_goodbye = true;
+    xc_unlock(&link->mu);
+    if (first) {
+        (void)xc_link_post(link, XC_TERMINATE, 0, NULL, 0);
+        xc_writer_end(&link->writer);
+    }
+}
+
+xc_status
+xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan)
+{
+    xc_status rc = XC_AGAIN;
+    xc_lock(&link->mu);
+    if (link->tasks.count > (!primary && link->primary_waits ? 1 : 0)) {
+        *out = xc_queue_pop(&link->tasks);
+        *chan = (*out)->carried[0];
+        (*chan)->refs++;
+        link->primary_waits = link->primary_waits && !primary;
+        xc_wake_locked(link);
+        rc = XC_OK;
+    }
+    else if (link->fin && link->tasks.head == NULL) {
+        rc = XC_CLOSED;
+    }
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+void
+xc_link_task_done(xc_link *link)
+{
+    xc_lock(&link->mu);
+    link->executing--;
+    xc_wake_locked(link);
+    xc_unlock(&link->mu);
+}
+
+void
+xc_link_look_state(xc_link *link, xc_link_state *out)
+{
+    xc_lock(&link->mu);
+    *out = (xc_link_state){
+        .fin = link->fin,
+        .said_goodbye = link->said_goodbye,
+        .heard_goodbye = link->heard_goodbye,
+        .greeted = link->greeted,
+        .ended_by = link->ended_by,
+        .executing = link->executing,
+        .channels = (uint32_t)link->table.n_used,
+    };
+    xc_unlock(&link->mu);
+}
+
+xc_msg *
+xc_link_take_hello(xc_link *link)
+{
+    xc_lock(&link->mu);
+    xc_msg *msg = link->hello;
+    link->hello = NULL;
+    xc_unlock(&link->mu);
+    return msg;
+}

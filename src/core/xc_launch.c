@@ -1,0 +1,300 @@
+/*
+ * Invariant: the pump holds a count until the process is reaped and its stderr is closed or of no more use, so a
+ * worker never stays a zombie, whoever forgets it.
+ *
+ * Our own stderr may be a pipe that nobody empties; the pump must not block on it. It writes only what poll(2) says
+ * there is room for (a pipe that is ready takes a page), and else looks again a little later.
+ */
+#include "xc_launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "xc_forkfd.h"
+
+enum {
+    CHUNK = 4096,
+    CHUNKS = 16,       /* at one go, so that one noisy worker does not hold up the others */
+    LAST_CHUNKS = 512, /* of a process that has ended: more than a pipe holds */
+};
+#define RETRY_NS (20 * XC_MS) /* a full stderr of ours, or a process without a pidfd, is looked at again */
+
+struct xc_launch {
+    atomic_uint refs;
+    uint32_t forks;    /* const */
+    xc_link *link;     /* counted; the pump's thread */
+    xc_mutex mu;
+    xc_child child;    /* mu */
+    bool ended;        /* mu */
+    xc_buf tail;       /* mu */
+    int err_fd;        /* the pump's thread; -1 when closed */
+    unsigned char pending[CHUNK]; /* the pump's thread: read from err_fd, not passed on yet */
+    size_t n_pending;             /* the pump's thread */
+    xc_watch exit_watch;
+    xc_watch err_watch;
+    xc_timer retry;
+    xc_job start;
+};
+
+static void
+let_go(xc_launch *launch)
+{
+    if (atomic_fetch_sub(&launch->refs, 1) != 1) {
+        return;
+    }
+    if (launch->forks == xc_fork_count()) {
+        xc_buf_fini(&launch->tail);
+        xc_mutex_fini(&launch->mu);
+        xc_free(launch);
+    }
+}
+
+void
+xc_launch_release(xc_launch *launch)
+{
+    if (launch != NULL) {
+        let_go(launch);
+    }
+}
+
+/* --- stderr --------------------------------------------------------------------------------------------------- */
+
+static void
+keep_tail(xc_launch *launch, const unsigned char *bytes, size_t n)
+{
+    xc_lock(&launch->mu);
+    if (xc_buf_add(&launch->tail, bytes, n) == XC_OK && xc_buf_size(&launch->tail) > XC_STDERR_TAIL) {
+        xc_buf_take(&launch->tail, xc_buf_size(&launch->tail) - XC_STDERR_TAIL);
+    }
+    xc_unlock(&launch->mu);
+}
+
+/* False: our stderr takes nothing now. */
+static bool
+pass_on(xc_launch *launch)
+{
+    while (launch->n_pending > 0) {
+        struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+        if (poll(&fd, 1, 0) == 0) {
+            return false;
+        }
+        ssize_t n = fd.revents & POLLOUT ? write(STDERR_FILENO, launch->pending, launch->n_pending) : -1;
+        if (n < 0) {
+            if (fd.revents & POLLOUT && (errno == EINTR || errno == EAGAIN)) {
+                return false;
+            }
+            launch->n_pending = 0; /* closed or broken: there is nobody to tell */
+            return true;
+        }
+        launch->n_pending -= (size_t)n;
+        memmove(launch->pending, launch->pending + n, launch->n_pending);
+    }
+    return true;
+}
+
+static void
+close_stderr(xc_launch *launch)
+{
+    if (launch->err_fd >= 0) {
+        xc_pump_forget(&launch->err_watch, NULL);
+        xc_forkfd_remove(launch->err_fd);
+        close(launch->err_fd);
+        launch->err_fd = -1;
+    }
+}
+
+/* Reads stderr as far as it goes. The tail is kept in any case; what our stderr cannot take now waits, and with
+ * `all` (the process has ended) is passed over so that its last words are known. */
+static void
+read_stderr(xc_launch *launch, bool all)
+{
+    for (int i = 0; launch->err_fd >= 0 && i < (all ? LAST_CHUNKS : CHUNKS); i++) {
+        unsigned char chunk[CHUNK];
+        bool passed = pass_on(launch);
+        if (!passed && !all) {
+            xc_pump_forget(&launch->err_watch, NULL);
+            xc_pump_set(&launch->retry, xc_after(RETRY_NS));
+            return;
+        }
+        ssize_t n = read(launch->err_fd, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0 && errno == EAGAIN) {
+            break;
+        }
+        if (n <= 0) {
+            close_stderr(launch);
+            break;
+        }
+        keep_tail(launch, chunk, (size_t)n);
+        if (passed) {
+            memcpy(launch->pending, chunk, (size_t)n);
+            launch->n_pending = (size_t)n;
+        }
+    }
+    (void)pass_on(launch);
+}
+
+/* The process is reaped and its stderr closed: the pump has nothing more to do with it. A grandchild that shares the
+ * stderr may write on: that is passed through until it ends, too. */
+static void
+let_go_if_done(xc_launch *launch)
+{
+    if (launch->link == NULL && launch->err_fd < 0) {
+        xc_pump_forget(NULL, &launch->retry);
+        let_go(launch);
+        xc_pump_leave();
+    }
+}
+
+static void
+stderr_ready(xc_watch *watch, short revents)
+{
+    (void)revents;
+    read_stderr(watch->owner, false);
+    let_go_if_done(watch->owner);
+}
+
+/* --- the end of the process ----------------------------------------------------------------------------------- */
+
+static void
+look_for_end(xc_launch *launch)
+{
+    xc_lock(&launch->mu);
+    bool before = launch->ended;
+    bool reaped = !before && xc_child_reap(&launch->child) == XC_OK;
+    xc_unlock(&launch->mu);
+    if (!reaped) {
+        if (!before && launch->exit_watch.fd < 0) {
+            xc_pump_set(&launch->retry, xc_after(RETRY_NS));
+        }
+        return;
+    }
+    xc_pump_forget(&launch->exit_watch, NULL);
+    read_stderr(launch, true);
+    xc_lock(&launch->mu);
+    xc_forkfd_remove(launch->child.pidfd);
+    xc_child_fini(&launch->child);
+    launch->ended = true;
+    xc_unlock(&launch->mu);
+    xc_link_peer_gone(launch->link);
+    xc_link_release(launch->link);
+    launch->link = NULL;
+}
+
+static void
+exited(xc_watch *watch, short revents)
+{
+    (void)revents;
+    look_for_end(watch->owner);
+    let_go_if_done(watch->owner);
+}
+
+static void
+retry(xc_timer *timer)
+{
+    xc_launch *launch = timer->owner;
+    if (launch->err_fd >= 0 && launch->err_watch.armed == 0 && xc_pump_arm(&launch->err_watch, POLLIN) != XC_OK) {
+        xc_pump_set(timer, xc_after(RETRY_NS));
+    }
+    look_for_end(launch);
+    let_go_if_done(launch);
+}
+
+static void
+start_watching(xc_job *job)
+{
+    xc_launch *launch = job->owner;
+    if (launch->exit_watch.fd < 0 || xc_pump_arm(&launch->exit_watch, POLLIN) != XC_OK) {
+        launch->exit_watch.fd = -1;
+        xc_pump_set(&launch->retry, xc_after(RETRY_NS));
+    }
+    if (xc_pump_arm(&launch->err_watch, POLLIN) != XC_OK) {
+        xc_pump_set(&launch->retry, xc_after(RETRY_NS));
+    }
+}
+
+/* --- what others call ----------------------------------------------------------------------------------------- */
+
+xc_status
+xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, xc_link **link, xc_err *err)
+{
+    xc_child_pipes pipes;
+    xc_status rc = xc_pump_join(err);
+    if (rc != XC_OK) {
+        return rc;
+    }
+    xc_launch *launch = xc_alloc(sizeof *launch);
+    if (launch == NULL) {
+        xc_pump_leave();
+        return xc_fail(err, XC_NOMEM, 0, "start a worker");
+    }
+    memset(launch, 0, sizeof *launch);
+    rc = xc_child_start(&launch->child, argv, &pipes, err);
+    if (rc != XC_OK) {
+        xc_free(launch);
+        xc_pump_leave();
+        return rc;
+    }
+    *link = xc_link_new(opts, pipes.out, pipes.in, err);
+    if (*link == NULL) {
+        /* Its stdin is closed, so it would end by itself; but nobody would reap it then. */
+        close(pipes.err);
+        xc_child_signal(&launch->child, 9);
+        while (xc_child_reap(&launch->child) == XC_AGAIN) {
+            (void)poll(NULL, 0, 1);
+        }
+        xc_child_fini(&launch->child);
+        xc_free(launch);
+        xc_pump_leave();
+        return err->code;
+    }
+    atomic_init(&launch->refs, 2); /* the caller's and the pump's */
+    launch->forks = xc_fork_count();
+    xc_mutex_init(&launch->mu);
+    launch->err_fd = pipes.err;
+    (void)fcntl(pipes.err, F_SETFL, O_NONBLOCK);
+    (void)xc_forkfd_add(pipes.err);
+    if (launch->child.pidfd >= 0) {
+        (void)xc_forkfd_add(launch->child.pidfd);
+    }
+    launch->link = *link;
+    xc_link_hold(*link);
+    xc_link_owns_peer(*link);
+    launch->exit_watch = (xc_watch){.fd = launch->child.pidfd, .ready = exited, .owner = launch};
+    launch->err_watch = (xc_watch){.fd = pipes.err, .ready = stderr_ready, .owner = launch};
+    launch->retry = (xc_timer){.fire = retry, .owner = launch};
+    launch->start = (xc_job){.run = start_watching, .owner = launch};
+    xc_pump_post(&launch->start);
+    *out = launch;
+    return XC_OK;
+}
+
+void
+xc_launch_look(xc_launch *launch, xc_launch_state *out)
+{
+    xc_lock(&launch->mu);
+    out->pid = launch->child.pid;
+    out->ended = launch->ended;
+    out->known = launch->child.known;
+    out->status = launch->child.status;
+    out->n_tail = xc_buf_size(&launch->tail);
+    if (out->n_tail > 0) {
+        memcpy(out->tail, xc_buf_head(&launch->tail), out->n_tail);
+    }
+    xc_unlock(&launch->mu);
+}
+
+void
+xc_launch_signal(xc_launch *launch, int sig)
+{
+    xc_lock(&launch->mu);
+    if (!launch->ended) {
+        xc_child_signal(&launch->child, sig);
+    }
+    xc_unlock(&launch->mu);
+}

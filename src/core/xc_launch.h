@@ -1,0 +1,35 @@
+/*
+ * A worker process of ours: started on pipes that become a link, watched by the I/O thread, reaped at once. Its stderr
+ * passes through to ours; the end of it is kept for the message that says how it died.
+ */
+#ifndef XC_LAUNCH_H
+#define XC_LAUNCH_H
+
+#include "xc_child.h"
+#include "xc_link.h"
+
+typedef struct xc_launch xc_launch;
+
+enum { XC_STDERR_TAIL = 4096 }; /* bytes of stderr that are kept */
+
+/* Starts argv and makes the link to it: two counts for the caller, one each. On failure nothing is left behind. */
+xc_status xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, xc_link **link, xc_err *err);
+
+/* One count less. The process is not ended by it, and is reaped whenever it ends. */
+void xc_launch_release(xc_launch *launch);
+
+typedef struct {
+    pid_t pid;
+    bool ended;  /* `known`, `status` are final, all its stderr has been read */
+    bool known;  /* false: somebody else took its status */
+    int status;  /* exit status, or -signal */
+    size_t n_tail;
+    char tail[XC_STDERR_TAIL]; /* the end of its stderr so far */
+} xc_launch_state;
+
+void xc_launch_look(xc_launch *launch, xc_launch_state *out);
+
+/* Unless it has ended. */
+void xc_launch_signal(xc_launch *launch, int sig);
+
+#endif

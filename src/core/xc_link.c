@@ -1,0 +1,633 @@
+/*
+ * A link's life, the reader role, and waiting.
+ *
+ * Four rules keep the role from hanging: (1) waiting has one way out, and it hands the role on; (2) a half-read frame
+ * lives in the link, not on the reader's stack, so whoever reads next goes on with it; (3) what ended the link is
+ * stored once and wakes everybody; (4) condition, end and deadline are looked at again after every wake.
+ */
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "xc_forkfd.h"
+#include "xc_link_impl.h"
+
+/* Going to sleep and being woken costs 7 us on a quiet machine and over 100 us on a busy virtual one; looking for
+ * about as long is never worse than twice the best choice. */
+#define SPIN_NS INT64_C(60000)
+/* A link goes back to the pump so long after it was last read. */
+#define REARM_NS (5 * XC_MS)
+enum { PUMP_READS = 16, PAUSES = 8 };
+
+bool
+xc_link_forked(const xc_link *link)
+{
+    return link->forks != xc_fork_count();
+}
+
+/* --- the end of a link ---------------------------------------------------------------------------------------- */
+
+static bool
+worker_busy(void *arg)
+{
+    xc_link *link = arg;
+    xc_lock(&link->mu);
+    bool busy = link->executing > 0;
+    xc_unlock(&link->mu);
+    return busy;
+}
+
+/* Nothing more can be read. The caller has the reader role, and keeps it. */
+static void
+end_reading(xc_link *link, const xc_err *why)
+{
+    xc_msg *fin = xc_msg_new(XC_FIN, 0, 0);
+    xc_lock(&link->mu);
+    link->ended_by = *why;
+    link->eof = true;
+    (void)xc_pump_arm(&link->watch, 0);
+    if (link->part != NULL) {
+        xc_bury_msg_locked(link, link->part);
+        link->part = NULL;
+    }
+    if (link->stream.in != link->stream.out && link->stream.in >= 0) {
+        xc_forkfd_remove(link->stream.in);
+        close(link->stream.in);
+        link->stream.in = -1;
+    }
+    if (fin != NULL) {
+        xc_arrive_locked(link, fin);
+    }
+    else {
+        link->fin = true; /* no memory for a message: at least everybody wakes */
+    }
+    bool goodbye = link->heard_goodbye;
+    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
+        waiter->rung = true;
+        xc_bell_ring(waiter->bell);
+    }
+    xc_unlock(&link->mu);
+    if (!goodbye) {
+        xc_writer_break(&link->writer, why);
+    }
+    if (link->opts.worker) {
+        xc_fate_begin(&link->fate, goodbye);
+    }
+}
+
+/* --- reading -------------------------------------------------------------------------------------------------- */
+
+/* Messages read in one go take effect in one go. */
+static xc_status
+deliver(xc_link *link, xc_queue *batch)
+{
+    bool goodbye = false;
+    if (batch->head == NULL) {
+        return XC_OK;
+    }
+    for (xc_msg *msg = batch->head; msg != NULL; msg = msg->next) {
+        if (msg->code == XC_DATA) {
+            xc_scan_ids(msg);
+        }
+    }
+    xc_lock(&link->mu);
+    for (xc_msg *msg; !goodbye && (msg = xc_queue_pop(batch)) != NULL;) {
+        goodbye = msg->code == XC_TERMINATE;
+        xc_arrive_locked(link, msg);
+    }
+    if (goodbye) {
+        link->heard_goodbye = true;
+    }
+    for (xc_msg *msg; (msg = xc_queue_pop(batch)) != NULL;) {
+        xc_bury_msg_locked(link, msg); /* behind the goodbye */
+    }
+    xc_wake_locked(link);
+    xc_unlock(&link->mu);
+    return goodbye ? XC_CLOSED : XC_OK;
+}
+
+static uint32_t
+be32(const unsigned char *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* The payload of `frame` does not lie in the buffer as a whole: prepares to read it in place. `have` bytes of it are
+ * there, behind the header. XC_AGAIN: more of it must come first. XC_SPACE as in the header. */
+static xc_status
+begin_part(xc_link *link, const xc_frame *frame, size_t have, bool can_give, size_t *space)
+{
+    const unsigned char *payload = link->inbuf + link->in_start + XC_HEADER_SIZE;
+    if (frame->code == XC_DATA && frame->size >= XC_BIG) {
+        if (have < 5) {
+            return XC_AGAIN;
+        }
+        /* 'A', length, the bytes, 'Q': the payload is one bytes object. */
+        if (can_give && payload[0] == 'A' && be32(payload + 1) == frame->size - 6) {
+            link->space_wanted = *space = (size_t)frame->size - 5;
+            return XC_SPACE;
+        }
+    }
+    link->space_wanted = 0;
+    xc_msg *msg = xc_msg_new(frame->code, frame->chan, frame->size);
+    if (msg == NULL) {
+        msg = xc_msg_new(frame->code, frame->chan, 0);
+        if (msg == NULL) {
+            return XC_NOMEM;
+        }
+        msg->lost = true;
+        msg->size = frame->size;
+        link->skip = frame->size - have;
+    }
+    else {
+        memcpy(msg->data, payload, have);
+    }
+    link->part = msg;
+    link->part_got = have;
+    link->part_size = frame->size;
+    link->in_start = link->in_end = 0;
+    return XC_OK;
+}
+
+/* Cuts the buffer into messages. XC_OK: all that is complete was delivered. */
+static xc_status
+parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
+{
+    xc_queue batch = {.head = NULL};
+    xc_status rc = XC_OK;
+    while (link->in_end - link->in_start >= XC_HEADER_SIZE) {
+        xc_frame frame;
+        size_t have = link->in_end - link->in_start - XC_HEADER_SIZE;
+        rc = xc_frame_unpack(link->inbuf + link->in_start, &frame, err);
+        if (rc != XC_OK) {
+            break;
+        }
+        if (have < frame.size) {
+            if (frame.size + XC_HEADER_SIZE > XC_INBUF) {
+                rc = begin_part(link, &frame, have, can_give, space);
+            }
+            break;
+        }
+        xc_msg *msg = xc_msg_new(frame.code, frame.chan, frame.size);
+        if (msg == NULL) {
+            rc = xc_fail(err, XC_NOMEM, 0, "keep a message that arrived");
+            break;
+        }
+        memcpy(msg->data, link->inbuf + link->in_start + XC_HEADER_SIZE, frame.size);
+        link->in_start += XC_HEADER_SIZE + frame.size;
+        xc_queue_push(&batch, msg);
+    }
+    if (link->in_start == link->in_end) {
+        link->in_start = link->in_end = 0;
+    }
+    xc_status delivered = deliver(link, &batch);
+    if (delivered != XC_OK) {
+        return xc_fail(err, delivered, 0, "read");
+    }
+    return rc == XC_AGAIN ? XC_OK : rc;
+}
+
+/* Goes on with a payload that is read in place. */
+static xc_status
+read_part(xc_link *link, xc_err *err)
+{
+    xc_msg *msg = link->part;
+    size_t got = 0;
+    xc_status rc;
+    if (msg->lost) {
+        rc = xc_stream_read(&link->stream, link->inbuf, link->skip < XC_INBUF ? link->skip : XC_INBUF, &got, err);
+        link->skip -= got;
+    }
+    else {
+        rc = xc_stream_read(&link->stream, msg->data + link->part_got, link->part_size - link->part_got, &got, err);
+    }
+    link->part_got += got;
+    if (rc == XC_OK && link->part_got == link->part_size) {
+        xc_queue batch = {.head = NULL};
+        link->part = NULL;
+        xc_queue_push(&batch, msg);
+        (void)deliver(link, &batch);
+    }
+    return rc;
+}
+
+/*
+ * One read, and what it brings takes effect. Needs the reader role, no mutex; never blocks. XC_OK: something came.
+ * XC_AGAIN, XC_SPACE. Any other code: the stream has ended, *err says how.
+ */
+static xc_status
+read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
+{
+    size_t got = 0;
+    bool gone = atomic_load(&link->peer_gone); /* before the read: what the process wrote is in the pipe by then */
+    xc_status rc;
+    if (link->space_wanted != 0) {
+        rc = parse(link, can_give, space, err);
+        if (rc != XC_OK) {
+            return rc;
+        }
+    }
+    if (link->part != NULL) {
+        rc = read_part(link, err);
+    }
+    else {
+        if (link->in_start > 0) {
+            memmove(link->inbuf, link->inbuf + link->in_start, link->in_end - link->in_start);
+            link->in_end -= link->in_start;
+            link->in_start = 0;
+        }
+        rc = xc_stream_read(&link->stream, link->inbuf + link->in_end, XC_INBUF - link->in_end, &got, err);
+        link->in_end += got;
+        if (rc == XC_OK) {
+            rc = parse(link, can_give, space, err);
+        }
+    }
+    if (rc == XC_AGAIN && gone) {
+        return xc_fail(err, XC_EOF, 0, "read");
+    }
+    return rc;
+}
+
+bool
+xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
+{
+    xc_msg *msg = xc_msg_new(XC_DATA, 0, 0);
+    bool taken = false;
+    xc_lock(&link->mu);
+    if (msg != NULL && !link->reading && link->part == NULL && link->space_wanted == space) {
+        const unsigned char *head = link->inbuf + link->in_start;
+        size_t have = link->in_end - link->in_start - XC_HEADER_SIZE - 5;
+        msg->chan = be32(head + 1);
+        msg->size = space;
+        msg->data = ptr;
+        msg->space = owner;
+        memcpy(ptr, head + XC_HEADER_SIZE + 5, have);
+        link->part = msg;
+        link->part_got = have;
+        link->part_size = space;
+        link->in_start = link->in_end = 0;
+        link->space_wanted = 0;
+        taken = true;
+    }
+    xc_unlock(&link->mu);
+    if (!taken) {
+        xc_msg_free(msg);
+    }
+    return taken;
+}
+
+/* --- waiting -------------------------------------------------------------------------------------------------- */
+
+static bool
+ready_locked(xc_link *link, const xc_wait *wait)
+{
+    switch (wait->kind) {
+    case XC_WAIT_ITEM:
+        return wait->chan->items.head != NULL || wait->chan->recv_closed;
+    case XC_WAIT_CLOSE:
+        return wait->chan->recv_closed;
+    case XC_WAIT_FIN:
+        return link->fin;
+    case XC_WAIT_HELLO:
+        return link->hello != NULL || link->greeted || link->fin;
+    case XC_WAIT_TASK:
+        return link->tasks.head != NULL || link->fin;
+    case XC_WAIT_TASK_SPARE:
+        return link->tasks.count > (link->primary_waits ? 1 : 0) || link->fin;
+    case XC_WAIT_IDLE:
+        return link->executing == 0;
+    case XC_WAIT_BACKLOG:
+        return !link->dispatching && (link->backlog.head != NULL || link->fin);
+    case XC_WAIT_DISPATCH:
+        return !link->dispatching;
+    case XC_WAIT_GONE:
+        return !link->owns_peer || atomic_load(&link->peer_gone);
+    }
+    return true;
+}
+
+static bool
+may_read(const xc_wait *wait)
+{
+    return wait->kind != XC_WAIT_TASK_SPARE && wait->kind != XC_WAIT_BACKLOG;
+}
+
+static void
+ring_locked(xc_waiter *waiter)
+{
+    if (!waiter->rung) {
+        waiter->rung = true;
+        xc_bell_ring(waiter->bell);
+    }
+}
+
+void
+xc_wake_locked(xc_link *link)
+{
+    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
+        if (!waiter->rung && ready_locked(link, waiter->wait)) {
+            ring_locked(waiter);
+        }
+    }
+}
+
+/* Nobody reads: the next waiter does, or the pump does in a while. */
+static void
+hand_on_locked(xc_link *link)
+{
+    if (link->reading || link->eof) {
+        return;
+    }
+    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
+        if (may_read(waiter->wait) && !waiter->rung) {
+            ring_locked(waiter);
+            return;
+        }
+    }
+    link->used = true;
+    if (link->watch.armed == 0 && !link->rearm_set) {
+        link->rearm_set = true;
+        xc_pump_set(&link->rearm, xc_after(REARM_NS));
+    }
+}
+
+static bool
+take_role_locked(xc_link *link, xc_waiter *self)
+{
+    if (link->reading || link->eof || !may_read(self->wait)) {
+        return false;
+    }
+    link->reading = true;
+    self->reader = true;
+    if (link->watch.armed != 0) {
+        (void)xc_pump_arm(&link->watch, 0);
+    }
+    return true;
+}
+
+/* One step of reading by a waiter: reads, or looks again, or sleeps. XC_OK: look at the condition again. */
+static xc_status
+read_step(xc_link *link, const xc_wait *wait, xc_bell *bell, int64_t *spin_until, size_t *space)
+{
+    xc_err err = {.code = XC_OK};
+    xc_status rc = read_some(link, wait->can_give, space, &err);
+    if (rc == XC_OK || rc == XC_SPACE) {
+        return rc;
+    }
+    if (rc != XC_AGAIN) {
+        end_reading(link, &err);
+        return XC_OK;
+    }
+    int64_t now = xc_now();
+    if (*spin_until == 0) {
+        *spin_until = xc_cpu_count() > 1 ? now + SPIN_NS : now;
+    }
+    if (now < *spin_until && now < wait->until) {
+        for (int i = 0; i < PAUSES; i++) {
+            xc_pause();
+        }
+        return XC_OK;
+    }
+    return xc_bell_sleep_nogil(bell, link->stream.in, POLLIN, wait->until);
+}
+
+bool
+xc_link_ready(xc_link *link, const xc_wait *wait)
+{
+    xc_lock(&link->mu);
+    bool ready = ready_locked(link, wait);
+    xc_unlock(&link->mu);
+    return ready;
+}
+
+xc_status
+xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
+{
+    XC_ASSERT_NOGIL();
+    xc_waiter self = {.wait = wait, .bell = xc_bell_mine()};
+    xc_waiter **p;
+    xc_status rc = XC_OK;
+    int64_t spin_until = 0;
+    xc_lock(&link->mu);
+    if (wait->kind == XC_WAIT_TASK) {
+        link->primary_waits = true; /* until it has taken one: the spare thread leaves the first task to it */
+    }
+    for (p = &link->waiters; *p != NULL; p = &(*p)->next) {
+    }
+    *p = &self;
+    while (rc == XC_OK && !ready_locked(link, wait)) {
+        self.rung = false;
+        if (self.reader && link->eof) {
+            link->reading = self.reader = false;
+        }
+        bool reads = self.reader || take_role_locked(link, &self);
+        xc_unlock(&link->mu);
+        rc = reads ? read_step(link, wait, self.bell, &spin_until, space)
+                   : xc_bell_sleep_nogil(self.bell, -1, 0, wait->until);
+        xc_lock(&link->mu);
+    }
+    if (ready_locked(link, wait)) {
+        rc = XC_OK;
+    }
+    for (p = &link->waiters; *p != &self; p = &(*p)->next) {
+    }
+    *p = self.next; /* out of the waiter list first */
+    if (self.reader) {
+        link->reading = false;
+    }
+    hand_on_locked(link); /* every way out hands the role on */
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+/* --- the pump's part ------------------------------------------------------------------------------------------ */
+
+/* Reads what is there, if nobody else does. On the pump's thread. */
+static void
+drain(xc_link *link)
+{
+    xc_err err = {.code = XC_OK};
+    size_t space;
+    xc_lock(&link->mu);
+    if (link->reading || link->eof) {
+        if (link->watch.armed != 0) {
+            (void)xc_pump_arm(&link->watch, 0);
+        }
+        xc_unlock(&link->mu);
+        return;
+    }
+    link->reading = true;
+    xc_unlock(&link->mu);
+    xc_status rc = XC_OK;
+    for (int i = 0; i < PUMP_READS && rc == XC_OK; i++) {
+        rc = read_some(link, false, &space, &err);
+    }
+    if (rc != XC_OK && rc != XC_AGAIN) {
+        end_reading(link, &err);
+    }
+    xc_lock(&link->mu);
+    link->reading = false;
+    hand_on_locked(link);
+    xc_unlock(&link->mu);
+}
+
+static void
+readable(xc_watch *watch, short revents)
+{
+    (void)revents;
+    drain(watch->owner);
+}
+
+/* Some milliseconds after the last reader left: if nobody came back meanwhile, the pump watches the link again. */
+static void
+rearm(xc_timer *timer)
+{
+    xc_link *link = timer->owner;
+    bool gone = atomic_load(&link->peer_gone);
+    xc_lock(&link->mu);
+    link->rearm_set = false;
+    if (link->eof || link->reading) {
+        gone = false; /* the reader sees to it; its exit sets the timer again */
+    }
+    else if (link->used && !gone) {
+        link->used = false;
+        link->rearm_set = true;
+        xc_pump_set(timer, xc_after(REARM_NS));
+    }
+    else if (!gone && xc_pump_arm(&link->watch, POLLIN) != XC_OK) {
+        link->rearm_set = true;
+        xc_pump_set(timer, xc_after(20 * REARM_NS)); /* no memory in the kernel just now */
+    }
+    xc_unlock(&link->mu);
+    while (gone) {
+        drain(link); /* no event will come if somebody else holds the pipe open */
+        xc_lock(&link->mu);
+        gone = !link->eof && !link->reading;
+        xc_unlock(&link->mu);
+    }
+}
+
+void
+xc_link_peer_gone(xc_link *link)
+{
+    atomic_store(&link->peer_gone, true);
+    xc_lock(&link->mu);
+    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
+        waiter->rung = true;
+        xc_bell_ring(waiter->bell);
+    }
+    if (!link->eof) {
+        link->rearm_set = true;
+        xc_pump_set(&link->rearm, xc_now());
+    }
+    xc_unlock(&link->mu);
+}
+
+void
+xc_link_owns_peer(xc_link *link)
+{
+    xc_lock(&link->mu);
+    link->owns_peer = true;
+    xc_unlock(&link->mu);
+}
+
+/* --- lives ---------------------------------------------------------------------------------------------------- */
+
+/* On the pump's thread, nobody else knows the link any more. */
+static void
+bury(xc_job *job)
+{
+    xc_link *link = job->owner;
+    xc_pump_forget(&link->watch, &link->rearm);
+    xc_pump_forget(&link->writer.watch, &link->fate.timer);
+    xc_forkfd_remove(link->stream.in);
+    xc_forkfd_remove(link->stream.out);
+    xc_stream_close(&link->stream);
+    xc_lock(&link->mu);
+    xc_queue *queues[] = {&link->backlog, &link->tasks};
+    for (size_t i = 0; i < sizeof queues / sizeof *queues; i++) {
+        for (xc_msg *msg; (msg = xc_queue_pop(queues[i])) != NULL;) {
+            xc_bury_msg_locked(link, msg);
+        }
+    }
+    if (link->part != NULL) {
+        xc_bury_msg_locked(link, link->part);
+    }
+    if (link->hello != NULL) {
+        xc_bury_msg_locked(link, link->hello);
+    }
+    for (size_t at = 0;;) {
+        xc_chan *chan = xc_chan_next(&link->table, &at);
+        if (chan == NULL) {
+            break;
+        }
+        if (chan->callback) {
+            chan->callback = false;
+            xc_unhold_locked(link, chan);
+            at = 0;
+        }
+    }
+    xc_unlock(&link->mu);
+    xc_chan_table_fini(&link->table);
+    xc_writer_fini(&link->writer);
+    xc_mutex_fini(&link->mu);
+    xc_free(link->inbuf);
+    xc_free(link);
+    xc_pump_leave();
+}
+
+xc_link *
+xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
+{
+    xc_stream stream;
+    if (xc_stream_open(&stream, in, out, err) != XC_OK) {
+        return NULL;
+    }
+    if (xc_pump_join(err) != XC_OK) {
+        xc_stream_close(&stream);
+        return NULL;
+    }
+    xc_link *link = xc_alloc(sizeof *link);
+    unsigned char *inbuf = xc_alloc(XC_INBUF);
+    if (link == NULL || inbuf == NULL || xc_forkfd_add(stream.in) != XC_OK || xc_forkfd_add(stream.out) != XC_OK) {
+        xc_forkfd_remove(stream.in);
+        xc_free(link);
+        xc_free(inbuf);
+        xc_stream_close(&stream);
+        xc_pump_leave();
+        (void)xc_fail(err, XC_NOMEM, 0, "make a link");
+        return NULL;
+    }
+    memset(link, 0, sizeof *link);
+    atomic_init(&link->refs, 1);
+    link->forks = xc_fork_count();
+    link->opts = *opts;
+    link->stream = stream;
+    link->inbuf = inbuf;
+    link->next_id = opts->worker ? 2 : 1;
+    link->coerce = 1;
+    xc_mutex_init(&link->mu);
+    xc_writer_init(&link->writer, &link->stream);
+    link->watch = (xc_watch){.fd = stream.in, .ready = readable, .owner = link};
+    link->rearm = (xc_timer){.fire = rearm, .owner = link};
+    link->fate = (xc_fate){.busy = worker_busy, .arg = link};
+    link->burial = (xc_job){.run = bury, .owner = link};
+    xc_lock(&link->mu);
+    hand_on_locked(link); /* so that the pump watches it unless somebody reads it soon */
+    xc_unlock(&link->mu);
+    return link;
+}
+
+void
+xc_link_hold(xc_link *link)
+{
+    atomic_fetch_add(&link->refs, 1);
+}
+
+void
+xc_link_release(xc_link *link)
+{
+    if (atomic_fetch_sub(&link->refs, 1) == 1 && !xc_link_forked(link)) {
+        xc_pump_post(&link->burial);
+    }
+}

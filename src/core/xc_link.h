@@ -1,0 +1,174 @@
+/*
+ * One connection: who reads it, who waits for what, which channels it has, what state each of them is in, how it
+ * ended.
+ *
+ * Whoever waits, reads. The first waiter takes the reader role, reads the stream itself, files what arrives and wakes
+ * the threads that it concerns; every way out of the role hands it on. A link that nobody reads goes back to the
+ * I/O thread a few milliseconds later (and not at once: in a ping-pong the I/O thread never wakes for it).
+ *
+ * Order, as in execnet: frames take effect one after the other as they arrived. While a callback of the Python side
+ * runs, or items wait for one, every frame behind them waits in the backlog; whoever has the dispatcher's turn works it
+ * off. Without callbacks frames take effect at once, in the reader.
+ */
+#ifndef XC_LINK_H
+#define XC_LINK_H
+
+#include "xc_chan.h"
+#include "xc_scan.h"
+#include "xc_writer.h"
+
+typedef struct xc_link xc_link;
+
+/* Payloads that are one bytes object of at least this size (bytes) are offered to the waiter: see XC_SPACE. */
+enum { XC_BIG = 256 * 1024 };
+
+/* The link's own events, beside the codes of the wire. */
+enum { XC_FIN = 100 /* nothing more will arrive: stands last in the backlog */ };
+
+typedef struct {
+    bool worker;           /* runs tasks; ends its process when the link does (see xc_fate.h) */
+    const char *execmodel; /* borrowed, static: what a status answer says */
+    /* A channel that nobody holds any more was closed by the far end with an error. `msg` is taken: its payload is the
+     * serialized text. Any thread, a mutex held: it must only put it away. */
+    void (*orphan_error)(void *arg, xc_msg *msg);
+    /* A message with lent memory is dropped. `msg` is taken. Same rules. */
+    void (*drop_space)(void *arg, xc_msg *msg);
+    void *arg;
+} xc_link_opts;
+
+/* A link over `in` and `out` (taken, also on failure), one count for the caller. NULL with *err. */
+xc_link *xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err);
+void xc_link_hold(xc_link *link);
+/* One count less. The last one closes it all: nobody may be waiting on it. Never blocks. */
+void xc_link_release(xc_link *link);
+
+/* True in a child forked from the process that made the link: nothing below may be called then but release. */
+bool xc_link_forked(const xc_link *link);
+
+/* --- waiting -------------------------------------------------------------------------------------------------- */
+
+typedef enum {
+    XC_WAIT_ITEM,     /* chan has an item, or will never have one */
+    XC_WAIT_CLOSE,    /* nothing more will arrive at chan */
+    XC_WAIT_FIN,      /* nothing more will arrive at all, and all callbacks have returned */
+    XC_WAIT_HELLO,    /* the far end's hello is here, or the link has ended */
+    XC_WAIT_TASK,     /* a task is there, or the link has ended */
+    XC_WAIT_TASK_SPARE, /* the same for a thread that takes what the primary one cannot; it never reads */
+    XC_WAIT_IDLE,     /* no task is running */
+    XC_WAIT_BACKLOG,  /* there is work for the dispatcher and nobody does it, or all is over; never reads */
+    XC_WAIT_DISPATCH, /* nobody has the dispatcher's turn */
+    XC_WAIT_GONE,     /* the far end's process has ended, or is none of ours */
+} xc_wait_kind;
+
+typedef struct {
+    xc_wait_kind kind;
+    xc_chan *chan;     /* borrowed, for ITEM and CLOSE */
+    int64_t until;
+    bool can_give;     /* this waiter answers XC_SPACE */
+} xc_wait;
+
+/*
+ * Waits until what `wait` says holds. XC_OK: it held a moment ago. XC_TIMEOUT, XC_INTR: nothing was lost.
+ * XC_SPACE: *space is how many bytes the memory must have (the object's own bytes and one more).
+ * No other code: a dead link makes every condition hold.
+ */
+xc_status xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space);
+
+/* Does it hold now? Never blocks, reads nothing. */
+bool xc_link_ready(xc_link *link, const xc_wait *wait);
+
+/* Memory for the large payload that XC_SPACE announced: `ptr` has `space` bytes, `owner` is kept in xc_msg.space.
+ * False: too late, somebody read it otherwise; the caller keeps its memory. */
+bool xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space);
+
+/* --- channels ------------------------------------------------------------------------------------------------- */
+
+/* A new channel with the next free id of this side; one count for the caller. XC_CLOSED: the link has ended. */
+xc_status xc_link_new_chan(xc_link *link, xc_chan **out, xc_err *err);
+/* The channel of that id, made if it is unknown; one count for the caller. XC_CLOSED, XC_NOMEM. */
+xc_status xc_link_chan(xc_link *link, uint32_t id, xc_chan **out, xc_err *err);
+/* The channel's Python object is gone (`had_object`), or a count is given back: closes it towards the far end if
+ * this was the last chance to. Never blocks. */
+void xc_link_drop_object(xc_link *link, xc_chan *chan);
+void xc_link_drop_chan(xc_link *link, xc_chan *chan);
+
+/* The next item. XC_OK: *out is owned (free with xc_link_free_msg). XC_AGAIN: none now. XC_CLOSED: none ever. */
+xc_status xc_link_take_item(xc_link *link, xc_chan *chan, xc_msg **out);
+/* The oldest text with which the far end closed the channel, owned; NULL if there is none. */
+xc_msg *xc_link_take_error(xc_link *link, xc_chan *chan);
+void xc_link_free_msg(xc_link *link, xc_msg *msg);
+
+typedef struct {
+    bool closed, recv_closed, callback;
+} xc_chan_state;
+xc_chan_state xc_link_chan_state(xc_link *link, xc_chan *chan);
+
+/* Closes this side: no more sending, no more receiving. XC_OK: it was open or send-only; *tell says whether the far
+ * end has to be told. XC_CLOSED: it was closed before. `error`: a text put back to be raised here, or NULL (taken). */
+xc_status xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *error);
+
+/* chan >= 0: coercion of that channel (NULL: of the link). */
+void xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce);
+int xc_link_coerce(xc_link *link, xc_chan *chan);
+
+/* --- callbacks ------------------------------------------------------------------------------------------------ */
+
+/* The dispatcher's turn; the thread that has it may take it again. XC_OK or XC_AGAIN. */
+xc_status xc_link_dispatch_enter(xc_link *link);
+void xc_link_dispatch_leave(xc_link *link);
+/* True: the calling thread has the dispatcher's turn. */
+bool xc_link_dispatching(xc_link *link);
+/* From now on items of chan go to its callback (with a count of its own). False: nothing more will arrive. */
+bool xc_link_set_callback(xc_link *link, xc_chan *chan);
+/* The callback is over (the channel was closed by this side, or its callback failed): its count is given back. */
+void xc_link_end_callback(xc_link *link, xc_chan *chan);
+
+/*
+ * Works off the backlog up to what needs Python; the turn is held. Returns that message, owned, with *chan counted
+ * (give it back): XC_DATA for a callback; XC_CLOSE, XC_CLOSE_ERROR, XC_LAST_MESSAGE of a channel with a callback: call
+ * its endmarker, then xc_link_settle. XC_FIN: *chan is NULL; end every callback, then xc_link_settle.
+ * NULL: the backlog is empty.
+ */
+xc_msg *xc_link_backlog_next(xc_link *link, xc_chan **chan);
+/* The message that xc_link_backlog_next returned takes effect; taken. */
+void xc_link_settle(xc_link *link, xc_msg *msg);
+/* Any channel with a callback, counted; NULL: none. */
+xc_chan *xc_link_any_callback(xc_link *link);
+
+/* --- sending -------------------------------------------------------------------------------------------------- */
+
+/* The writer that frames go to; see xc_writer.h. */
+xc_writer *xc_link_writer(xc_link *link);
+/* A small frame that must not wait. */
+xc_status xc_link_post(xc_link *link, xc_code code, uint32_t id, const void *payload, size_t size);
+/* Says goodbye and ends the writing side. Idempotent, never blocks. */
+void xc_link_goodbye(xc_link *link);
+
+/* --- the worker's tasks --------------------------------------------------------------------------------------- */
+
+/* The next task, owned, with its channel counted in *chan. XC_AGAIN: none. XC_CLOSED: none ever. */
+xc_status xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan);
+void xc_link_task_done(xc_link *link);
+
+/* --- how it stands -------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    bool fin;            /* nothing more will arrive, all callbacks have returned */
+    bool said_goodbye;   /* this side did */
+    bool heard_goodbye;  /* the far end did */
+    bool greeted;        /* the far end's hello came */
+    xc_err ended_by;     /* XC_OK while it lives; XC_CLOSED after a goodbye of the far end; XC_EOF; XC_BAD; ... */
+    uint32_t executing;  /* tasks that run or wait to */
+    uint32_t channels;   /* open ones */
+} xc_link_state;
+void xc_link_look_state(xc_link *link, xc_link_state *out);
+/* The far end's hello, owned; NULL if there is none (any more). */
+xc_msg *xc_link_take_hello(xc_link *link);
+
+/* The far end's process has ended: what it wrote before is still read, then the link ends, whoever else may hold
+ * the pipe open. Any thread, never blocks. */
+/* The link is to a process whose end will be told so: XC_WAIT_GONE waits for it. */
+void xc_link_owns_peer(xc_link *link);
+void xc_link_peer_gone(xc_link *link);
+
+#endif

@@ -1,0 +1,448 @@
+/*
+ * The I/O thread: epoll on Linux, poll(2) elsewhere or with -DXC_PORTABLE.
+ *
+ * Invariant: `asleep_until` is never later than the earliest timer, and a sleeper is woken whenever something earlier
+ * is set, so nothing set from another thread waits for an unrelated event.
+ *
+ * After a fork the child has no pump: the handler forgets it (its fds are closed, its lists belong to objects of the
+ * parent), and the first link that the child makes starts another.
+ */
+#include "xc_pump.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#if defined(__linux__) && !defined(XC_PORTABLE)
+#define XC_EPOLL 1
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#else
+#include <fcntl.h>
+#endif
+
+enum { BATCH = 64, STACK_SIZE = 256 * 1024 };
+
+static struct {
+    xc_mutex mu;
+    int users;            /* mu */
+    bool running;         /* mu: the thread exists and has not decided to end */
+    int bell_in;          /* wakes the thread; made and closed under mu */
+    int bell_out;         /* the same fd as bell_in for an eventfd */
+    int64_t asleep_until; /* mu: 0 while it is awake */
+    xc_timer *timers;     /* mu */
+    xc_job *jobs;         /* mu: in order */
+    xc_job **jobs_tail;   /* mu */
+#ifdef XC_EPOLL
+    int epoll;
+    struct epoll_event batch[BATCH]; /* the pump's thread */
+    int n_batch;
+#else
+    xc_watch *watches; /* mu */
+    xc_watch *batch[BATCH]; /* the pump's thread */
+    int n_batch;
+#endif
+} pump = {.bell_in = -1, .bell_out = -1};
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void
+close_fds_locked(void)
+{
+    if (pump.bell_in >= 0) {
+        close(pump.bell_in);
+    }
+    if (pump.bell_out >= 0 && pump.bell_out != pump.bell_in) {
+        close(pump.bell_out);
+    }
+    pump.bell_in = pump.bell_out = -1;
+#ifdef XC_EPOLL
+    if (pump.epoll >= 0) {
+        close(pump.epoll);
+    }
+    pump.epoll = -1;
+#endif
+}
+
+static void
+before_fork(void)
+{
+    xc_lock(&pump.mu);
+}
+
+static void
+after_fork_parent(void)
+{
+    xc_unlock(&pump.mu);
+}
+
+static void
+after_fork_child(void)
+{
+    close_fds_locked();
+    pump.users = 0;
+    pump.running = false;
+    pump.asleep_until = 0;
+    pump.timers = NULL;
+    pump.jobs = NULL;
+    pump.jobs_tail = &pump.jobs;
+#ifndef XC_EPOLL
+    pump.watches = NULL;
+#endif
+    pump.n_batch = 0;
+    xc_mutex_init(&pump.mu);
+}
+
+static void
+setup(void)
+{
+    xc_mutex_init(&pump.mu);
+    pump.jobs_tail = &pump.jobs;
+#ifdef XC_EPOLL
+    pump.epoll = -1;
+#endif
+    xc_sync_setup();
+    (void)pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+}
+
+static void
+ring_locked(void)
+{
+    uint64_t one = 1;
+    ssize_t n = write(pump.bell_out, &one, sizeof one);
+    (void)n; /* full means that it is rung already */
+}
+
+static bool
+open_fds_locked(xc_err *err)
+{
+#ifdef XC_EPOLL
+    pump.epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (pump.epoll < 0) {
+        (void)xc_fail(err, XC_SYS, errno, "make an epoll fd for the I/O thread");
+        return false;
+    }
+    pump.bell_in = pump.bell_out = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    if (pump.bell_in < 0 || epoll_ctl(pump.epoll, EPOLL_CTL_ADD, pump.bell_in, &event) < 0) {
+        (void)xc_fail(err, XC_SYS, errno, "make an eventfd for the I/O thread");
+        return false;
+    }
+#else
+    int fds[2];
+    if (pipe(fds) < 0) {
+        (void)xc_fail(err, XC_SYS, errno, "make a pipe for the I/O thread");
+        return false;
+    }
+    pump.bell_in = fds[0];
+    pump.bell_out = fds[1];
+    for (int i = 0; i < 2; i++) {
+        (void)fcntl(fds[i], F_SETFL, O_NONBLOCK);
+        (void)fcntl(fds[i], F_SETFD, FD_CLOEXEC);
+    }
+#endif
+    return true;
+}
+
+/* --- one turn of the thread ---------------------------------------------------------------------------------- */
+
+static void
+fire_timers(void)
+{
+    int64_t now = xc_now();
+    xc_lock(&pump.mu);
+    for (xc_timer **p = &pump.timers; *p != NULL;) {
+        xc_timer *timer = *p;
+        if (timer->when > now) {
+            p = &timer->next;
+            continue;
+        }
+        *p = timer->next;
+        timer->when = 0;
+        xc_unlock(&pump.mu);
+        timer->fire(timer);
+        xc_lock(&pump.mu);
+        p = &pump.timers; /* the list may have changed meanwhile */
+    }
+    xc_unlock(&pump.mu);
+}
+
+static void
+run_jobs(void)
+{
+    xc_lock(&pump.mu);
+    while (pump.jobs != NULL) {
+        xc_job *job = pump.jobs;
+        pump.jobs = job->next;
+        if (pump.jobs == NULL) {
+            pump.jobs_tail = &pump.jobs;
+        }
+        job->next = NULL;
+        xc_unlock(&pump.mu);
+        job->run(job);
+        xc_lock(&pump.mu);
+    }
+    xc_unlock(&pump.mu);
+}
+
+/* When to wake at the latest; 0 for at once. */
+static int64_t
+bedtime_locked(void)
+{
+    int64_t until = XC_FOREVER;
+    for (xc_timer *timer = pump.timers; timer != NULL; timer = timer->next) {
+        if (timer->when < until) {
+            until = timer->when;
+        }
+    }
+    return pump.jobs != NULL ? 0 : until;
+}
+
+static int
+milliseconds_until(int64_t until)
+{
+    if (until == XC_FOREVER) {
+        return -1;
+    }
+    int64_t left = until - xc_now();
+    if (left <= 0) {
+        return 0;
+    }
+    int64_t ms = (left + XC_MS - 1) / XC_MS;
+    return ms > 60000 ? 60000 : (int)ms;
+}
+
+static void
+drain_bell(void)
+{
+    unsigned char dump[64];
+    while (read(pump.bell_in, dump, sizeof dump) == (ssize_t)sizeof dump) {
+    }
+}
+
+#ifdef XC_EPOLL
+static void
+watch_once(int timeout_ms)
+{
+    int n = epoll_wait(pump.epoll, pump.batch, BATCH, timeout_ms);
+    xc_lock(&pump.mu);
+    pump.asleep_until = 0;
+    xc_unlock(&pump.mu);
+    pump.n_batch = n < 0 ? 0 : n;
+    for (int i = 0; i < pump.n_batch; i++) {
+        xc_watch *watch = pump.batch[i].data.ptr;
+        if (watch != NULL) {
+            watch->ready(watch, (short)pump.batch[i].events);
+        }
+        else if (pump.batch[i].events != 0) {
+            drain_bell();
+        }
+    }
+    pump.n_batch = 0;
+}
+#else
+static void
+watch_once(int timeout_ms)
+{
+    struct pollfd fds[BATCH + 1];
+    int n = 0;
+    fds[n] = (struct pollfd){.fd = pump.bell_in, .events = POLLIN};
+    n++;
+    xc_lock(&pump.mu);
+    for (xc_watch *watch = pump.watches; watch != NULL && n <= BATCH; watch = watch->next) {
+        pump.batch[n - 1] = watch;
+        fds[n] = (struct pollfd){.fd = watch->fd, .events = watch->armed};
+        n++;
+    }
+    pump.n_batch = n - 1;
+    xc_unlock(&pump.mu);
+    int rc = poll(fds, (nfds_t)n, timeout_ms);
+    xc_lock(&pump.mu);
+    pump.asleep_until = 0;
+    xc_unlock(&pump.mu);
+    if (rc > 0 && fds[0].revents != 0) {
+        drain_bell();
+    }
+    for (int i = 1; rc > 0 && i < n; i++) {
+        xc_watch *watch = pump.batch[i - 1];
+        if (watch != NULL && fds[i].revents != 0) {
+            watch->ready(watch, fds[i].revents);
+        }
+    }
+    pump.n_batch = 0;
+}
+#endif
+
+static void *
+pump_main(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        run_jobs();
+        xc_lock(&pump.mu);
+        if (pump.users == 0 && pump.jobs == NULL) {
+            pump.running = false;
+            close_fds_locked();
+            xc_unlock(&pump.mu);
+            return NULL;
+        }
+        int64_t until = bedtime_locked();
+        pump.asleep_until = until;
+        xc_unlock(&pump.mu);
+        watch_once(milliseconds_until(until));
+        fire_timers();
+    }
+}
+
+/* --- what others call ---------------------------------------------------------------------------------------- */
+
+static bool
+start_locked(xc_err *err)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    sigset_t all, old;
+    if (!open_fds_locked(err)) {
+        close_fds_locked();
+        return false;
+    }
+    sigfillset(&all);
+    (void)pthread_attr_init(&attr);
+    (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
+    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
+    int failed = pthread_create(&thread, &attr, pump_main, NULL);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    (void)pthread_attr_destroy(&attr);
+    if (failed != 0) {
+        close_fds_locked();
+        (void)xc_fail(err, XC_SYS, failed, "start the I/O thread");
+        return false;
+    }
+#if defined(__linux__)
+    (void)pthread_setname_np(thread, "execnet_c-io");
+#endif
+    pump.running = true;
+    return true;
+}
+
+xc_status
+xc_pump_join(xc_err *err)
+{
+    xc_status rc = XC_OK;
+    (void)pthread_once(&once, setup);
+    xc_lock(&pump.mu);
+    if (!pump.running && !start_locked(err)) {
+        rc = XC_SYS;
+    }
+    else {
+        pump.users++;
+    }
+    xc_unlock(&pump.mu);
+    return rc;
+}
+
+void
+xc_pump_leave(void)
+{
+    xc_lock(&pump.mu);
+    pump.users--;
+    if (pump.users == 0) {
+        ring_locked();
+    }
+    xc_unlock(&pump.mu);
+}
+
+xc_status
+xc_pump_arm(xc_watch *watch, short events)
+{
+    if (watch->armed == events) {
+        return XC_OK;
+    }
+#ifdef XC_EPOLL
+    struct epoll_event event = {.events = (uint32_t)events, .data.ptr = watch};
+    int op = events == 0 ? EPOLL_CTL_DEL : watch->armed == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    if (epoll_ctl(pump.epoll, op, watch->fd, &event) < 0) {
+        return XC_SYS;
+    }
+    watch->armed = events;
+#else
+    xc_lock(&pump.mu);
+    if (watch->armed == 0) {
+        watch->next = pump.watches;
+        pump.watches = watch;
+    }
+    watch->armed = events;
+    for (xc_watch **p = &pump.watches; events == 0 && *p != NULL; p = &(*p)->next) {
+        if (*p == watch) {
+            *p = watch->next;
+            break;
+        }
+    }
+    ring_locked();
+    xc_unlock(&pump.mu);
+#endif
+    return XC_OK;
+}
+
+void
+xc_pump_set(xc_timer *timer, int64_t when)
+{
+    xc_lock(&pump.mu);
+    if (timer->when == 0) {
+        timer->next = pump.timers;
+        pump.timers = timer;
+        timer->when = when;
+    }
+    else if (when < timer->when) {
+        timer->when = when;
+    }
+    if (timer->when < pump.asleep_until) {
+        pump.asleep_until = timer->when;
+        ring_locked();
+    }
+    xc_unlock(&pump.mu);
+}
+
+void
+xc_pump_post(xc_job *job)
+{
+    xc_lock(&pump.mu);
+    job->next = NULL;
+    *pump.jobs_tail = job;
+    pump.jobs_tail = &job->next;
+    ring_locked();
+    xc_unlock(&pump.mu);
+}
+
+void
+xc_pump_forget(xc_watch *watch, xc_timer *timer)
+{
+    if (watch != NULL && watch->armed != 0) {
+        (void)xc_pump_arm(watch, 0);
+        watch->armed = 0;
+    }
+    for (int i = 0; watch != NULL && i < pump.n_batch; i++) {
+#ifdef XC_EPOLL
+        if (pump.batch[i].data.ptr == watch) {
+            pump.batch[i].data.ptr = NULL;
+            pump.batch[i].events = 0;
+        }
+#else
+        if (pump.batch[i] == watch) {
+            pump.batch[i] = NULL;
+        }
+#endif
+    }
+    xc_lock(&pump.mu);
+    for (xc_timer **p = &pump.timers; timer != NULL && *p != NULL; p = &(*p)->next) {
+        if (*p == timer) {
+            *p = timer->next;
+            timer->when = 0;
+            break;
+        }
+    }
+    xc_unlock(&pump.mu);
+}

@@ -1,0 +1,57 @@
+/*
+ * The one I/O thread of the process. It watches fds, keeps timers and runs posted jobs; what they mean is their
+ * owner's business. It never touches Python, has every signal blocked, exists only while somebody uses it, and all
+ * its callbacks run on its thread with no lock of its own held.
+ *
+ * Lives: a watch, timer or job is embedded in a counted object of its owner's. Arming and setting may come from any
+ * thread; taking them away for good happens on the pump's thread only (xc_pump_forget, from a posted job), so
+ * that no callback can run, or stand in a fetched batch of events, behind the owner's back.
+ */
+#ifndef XC_PUMP_H
+#define XC_PUMP_H
+
+#include "xc_sync.h"
+
+typedef struct xc_watch xc_watch;
+struct xc_watch {
+    int fd;                                        /* borrowed; set before the first arming */
+    short armed;                                   /* its owner's lock: POLLIN or POLLOUT, 0 when not watched */
+    void (*ready)(xc_watch *watch, short revents); /* on the pump's thread; level-triggered while armed */
+    void *owner;
+    xc_watch *next; /* poll(2) back end: the pump's lock */
+};
+
+typedef struct xc_timer xc_timer;
+struct xc_timer {
+    int64_t when;                  /* pump's lock; 0: not set */
+    void (*fire)(xc_timer *timer); /* on the pump's thread, after which the timer is not set */
+    void *owner;
+    xc_timer *next; /* pump's lock */
+};
+
+typedef struct xc_job xc_job;
+struct xc_job {
+    void (*run)(xc_job *job); /* on the pump's thread; may free the job's owner */
+    void *owner;
+    xc_job *next; /* pump's lock */
+};
+
+/* One more, or one less, user. The first starts the thread (XC_SYS with errno of pthread_create, epoll_create,
+ * eventfd: nothing is left behind); when the last leaves, the thread ends after its current turn. */
+xc_status xc_pump_join(xc_err *err);
+void xc_pump_leave(void);
+
+/* events: POLLIN or POLLOUT; 0 stops watching. The caller holds the lock that keeps watch->armed. Never blocks.
+ * XC_SYS when the system refuses to watch (no memory): nothing was changed. */
+xc_status xc_pump_arm(xc_watch *watch, short events);
+
+/* Fires at `when` (xc_now's clock) or a little later. A timer that is set already keeps the earlier of the two. */
+void xc_pump_set(xc_timer *timer, int64_t when);
+
+/* Runs soon, after the jobs posted before. A job must not be posted again before it has run. */
+void xc_pump_post(xc_job *job);
+
+/* On the pump's thread only: what is embedded here is not touched again. Any of them may be NULL. */
+void xc_pump_forget(xc_watch *watch, xc_timer *timer);
+
+#endif

@@ -1,0 +1,67 @@
+/*
+ * The writing side of a connection: whose turn it is, what could not be written yet.
+ *
+ * A frame is never torn. One thread at a time has the turn and writes its frame to the end; a thread that cannot
+ * finish (an exception came out of a signal handler) leaves the rest behind, and whoever writes next writes that
+ * first. What must not wait (a close sent by a deallocator, an answer to a status request) goes to the outbox, which
+ * the next writer or the I/O thread empties.
+ */
+#ifndef XC_WRITER_H
+#define XC_WRITER_H
+
+#include "xc_buf.h"
+#include "xc_pump.h"
+#include "xc_stream.h"
+
+struct xc_turn;
+
+typedef struct xc_sending xc_sending;
+
+typedef struct {
+    xc_mutex mu;             /* leaf lock but for the pump's */
+    xc_stream *stream;       /* borrowed: its `out` is ours */
+    bool writing;            /* mu: somebody has the turn */
+    pthread_t writer;        /* mu: who, when `current` is set */
+    xc_sending *current;     /* mu: borrowed from the writer; NULL while the pump writes */
+    struct xc_turn *waiters; /* mu: borrowed, each lives on its thread's stack */
+    xc_buf flight;           /* the writer's; mu when nobody writes: goes out before anything else */
+    xc_buf outbox;           /* mu: whole frames that go out after `flight` */
+    bool ending;             /* mu: nothing more is taken; the fd is closed when all is out */
+    bool closed;             /* mu: the fd is closed */
+    xc_err broken;           /* mu: first fatal error, never cleared */
+    xc_watch watch;          /* mu */
+} xc_writer;
+
+/* One frame on its way; lives on the sender's stack, zeroed but for the first two. */
+struct xc_sending {
+    struct iovec *parts; /* borrowed until the frame is out or spilled; advanced in place */
+    int n;
+    bool mine;    /* this frame has the turn */
+    bool started; /* some of it is written */
+};
+
+/* *writer is zeroed by the caller. `stream` and the pump membership must outlive it. */
+void xc_writer_init(xc_writer *writer, xc_stream *stream);
+void xc_writer_fini(xc_writer *writer); /* nobody uses it any more, the pump has forgotten the watch */
+
+/* Writes what goes without waiting. XC_OK: all of it is out. XC_AGAIN: call xc_writer_send_nogil with the same
+ * `sending`, or xc_writer_spill it. Other codes: the connection takes nothing more (*err), nothing was kept. */
+xc_status xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err);
+
+/* Writes it all, sleeping where needed. XC_OK. XC_INTR, XC_TIMEOUT: call again, or xc_writer_spill. Others as above. */
+xc_status xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *err);
+
+/* The sender goes away: what is left of its frame is kept and written by whoever comes next. Harmless when the frame
+ * never got the turn: then nothing of it was written and nothing is kept. Never blocks. */
+void xc_writer_spill(xc_writer *writer, xc_sending *sending);
+
+/* Takes a copy of whole frames, to be written soon. Never blocks. XC_OK, XC_NOMEM, or what broke the connection. */
+xc_status xc_writer_post(xc_writer *writer, const void *frames, size_t n);
+
+/* Nothing more is taken; the fd is closed as soon as all that was taken is written. Idempotent, never blocks. */
+void xc_writer_end(xc_writer *writer);
+
+/* The far end is gone: wakes everybody who waits to write. What is not written yet is dropped. Never blocks. */
+void xc_writer_break(xc_writer *writer, const xc_err *why);
+
+#endif
