@@ -9,153 +9,21 @@
  * A frame owns its container: writing a large int, a set or a channel can run Python code, which may change any
  * container above. That is seen by its size and ends the dump; it never reads a stale item.
  */
-#include "dump.h"
-
 #include <string.h>
 
 #include "../core/xc_opcodes.h"
-#include "args.h"
+#include "dumper.h"
 #include "error.h"
 
 enum {
-    SLACK = 16,        /* SETITEM and the next index are 6 */
-    FIRST_FRAMES = 24, /* frames on the C stack before the heap is asked */
+    SLACK = 16, /* SETITEM and the next index are 6 */
     MAX_I4 = 0x7fffffff,
-    PATH_ENDS = 12, /* steps of a path that are shown at either end of a long one */
-    KEY_SHOWN = 40, /* characters or bytes of a key that are shown */
 };
 
-typedef enum { IN_LIST, IN_TUPLE, IN_DICT_KEY, IN_DICT, IN_SET } place;
-
-/* A container that is being written. */
-typedef struct {
-    PyObject *obj;   /* owned */
-    PyObject *key;   /* owned or NULL; dict: the key whose value is being written; set: the member being written */
-    PyObject *held;  /* owned or NULL; dict: the value whose key is being written; set: the iterator */
-    Py_ssize_t next; /* list, tuple: index of the next item; dict: position of PyDict_Next */
-    Py_ssize_t size; /* when it was begun */
-    place place;
-} frame;
-
-typedef struct {
-    unsigned char *p;   /* next byte to write, within out->buf */
-    unsigned char *end; /* of out->buf's memory */
-    xcpy_dumped *out;
-    xcpy_state *state;
-    frame *frames; /* `first`, or owned */
-    size_t depth;
-    size_t cap;
-    bool pin;
-    frame first[FIRST_FRAMES];
-} dumper;
-
-/* What the writing of an object came to. */
-enum { FAILED = -1, PUSHED = 0, WROTE = 1, NOT_PLAIN = 2 };
-
-/* ---- errors ---- */
-
-/* A key as it is shown in a path; long ones are cut before repr sees them. */
-static PyObject *
-show_key(PyObject *key)
-{
-    if (PyUnicode_CheckExact(key) || PyBytes_CheckExact(key)) {
-        Py_ssize_t size = PyObject_Size(key);
-        if (size <= KEY_SHOWN) {
-            return PyUnicode_FromFormat("[%R]", key);
-        }
-        PyObject *head = PySequence_GetSlice(key, 0, KEY_SHOWN);
-        if (head == NULL) {
-            return NULL;
-        }
-        PyObject *text = PyUnicode_FromFormat("[%R...]", head);
-        Py_DECREF(head);
-        return text;
-    }
-    if (key == Py_None || PyBool_Check(key) || PyFloat_CheckExact(key) || PyLong_CheckExact(key)) {
-        PyObject *text = PyUnicode_FromFormat("[%R]", key);
-        if (text != NULL) {
-            return text;
-        }
-        PyErr_Clear(); /* an int over the limit of digits */
-    }
-    return PyUnicode_FromFormat("[<%s>]", Py_TYPE(key)->tp_name);
-}
-
-static PyObject *
-show_step(const frame *f)
-{
-    switch (f->place) {
-    case IN_LIST:
-    case IN_TUPLE:
-        return PyUnicode_FromFormat("[%zd]", f->next - 1);
-    case IN_DICT_KEY:
-        return PyUnicode_FromString("<key>");
-    case IN_DICT:
-        return show_key(f->key);
-    case IN_SET:
-        return PyUnicode_FromString("<member>");
-    }
-    Py_UNREACHABLE();
-}
-
-/* Where in the structure we are: "" at its root, else " at [3]['key']". */
-static PyObject *
-show_path(dumper *d)
-{
-    PyObject *path = PyUnicode_FromString(d->depth > 0 ? " at " : "");
-    for (size_t i = 0; path != NULL && i < d->depth; i++) {
-        if (i == PATH_ENDS && d->depth > 2 * PATH_ENDS) {
-            i = d->depth - PATH_ENDS;
-            PyUnicode_AppendAndDel(&path, PyUnicode_FromString("..."));
-        }
-        if (path != NULL) {
-            PyUnicode_AppendAndDel(&path, show_step(&d->frames[i]));
-        }
-    }
-    return path;
-}
-
-/* Raises DumpError(text + path) from `cause`. `text` and `cause` are taken, `cause` may be NULL. Returns FAILED. */
 static int
-fail(dumper *d, PyObject *text, PyObject *cause)
+fail_plain(xcpy_dumper *d, const char *text)
 {
-    if (text != NULL) {
-        PyUnicode_AppendAndDel(&text, show_path(d));
-    }
-    xcpy_raise_from(d->state->DumpError, text, cause);
-    return FAILED;
-}
-
-static int
-fail_plain(dumper *d, const char *text)
-{
-    return fail(d, PyUnicode_FromString(text), NULL);
-}
-
-/* execnet goes by the name of a type; a stranger who bears one of these would have been written as what it is not. */
-static bool
-has_known_name(PyTypeObject *type)
-{
-    static const char *const known[] = {"NoneType", "bool", "int",  "long", "float",     "complex", "str",
-                                        "bytes",    "list", "dict", "set",  "frozenset", "tuple",   "Channel"};
-    const char *dot = strrchr(type->tp_name, '.');
-    const char *name = dot != NULL ? dot + 1 : type->tp_name;
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(known); i++) {
-        if (strcmp(name, known[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int
-fail_type(dumper *d, PyObject *obj)
-{
-    PyObject *text = PyUnicode_FromFormat("can't serialize %R", (PyObject *)Py_TYPE(obj));
-    if (text != NULL && has_known_name(Py_TYPE(obj))) {
-        PyUnicode_AppendAndDel(&text, PyUnicode_FromString(" (it shares no more than its name with the known type)"));
-    }
-    return fail(d, text, NULL);
+    return xcpy_dump_fail(d, PyUnicode_FromString(text), NULL);
 }
 
 /* ---- bytes ---- */
@@ -179,20 +47,20 @@ put_double(unsigned char *p, double value)
 }
 
 static void
-use_buf(dumper *d)
+use_buf(xcpy_dumper *d)
 {
     d->p = d->out->buf.data + d->out->buf.end;
     d->end = d->out->buf.data + d->out->buf.cap;
 }
 
 static void
-leave_buf(dumper *d)
+leave_buf(xcpy_dumper *d)
 {
     d->out->buf.end = (size_t)(d->p - d->out->buf.data);
 }
 
 static int
-grow(dumper *d, size_t n)
+grow(xcpy_dumper *d, size_t n)
 {
     leave_buf(d);
     if (n > PY_SSIZE_T_MAX - SLACK || xc_buf_room(&d->out->buf, n + SLACK) != XC_OK) {
@@ -204,7 +72,7 @@ grow(dumper *d, size_t n)
 }
 
 static inline int
-room(dumper *d, size_t n)
+room(xcpy_dumper *d, size_t n)
 {
     if ((size_t)(d->end - d->p) >= n + SLACK) {
         return 0;
@@ -213,13 +81,13 @@ room(dumper *d, size_t n)
 }
 
 static inline void
-put_op(dumper *d, xc_op op)
+put_op(xcpy_dumper *d, xc_op op)
 {
     *d->p++ = (unsigned char)op;
 }
 
 static inline void
-put_op_i4(dumper *d, xc_op op, uint32_t n)
+put_op_i4(xcpy_dumper *d, xc_op op, uint32_t n)
 {
     unsigned char *p = d->p;
     p[0] = (unsigned char)op;
@@ -259,7 +127,7 @@ copy_short(unsigned char *to, const unsigned char *from, size_t n)
 
 /* Leaves the object's own memory standing for the next `n` bytes of the encoding. */
 static int
-add_pin(dumper *d, PyObject *obj, const char *ptr, size_t n)
+add_pin(xcpy_dumper *d, PyObject *obj, const char *ptr, size_t n)
 {
     xcpy_dumped *out = d->out;
     if (out->n_pins == out->cap_pins) {
@@ -279,7 +147,7 @@ add_pin(dumper *d, PyObject *obj, const char *ptr, size_t n)
 
 /* Opcode, length and `n` bytes that lie at `ptr` for as long as `obj` lives. */
 static int
-put_text(dumper *d, xc_op op, PyObject *obj, const char *ptr, size_t n)
+put_text(xcpy_dumper *d, xc_op op, PyObject *obj, const char *ptr, size_t n)
 {
     if (n > MAX_I4) {
         return fail_plain(d, "string is too long");
@@ -342,7 +210,7 @@ put_utf8(unsigned char *p, int kind, const void *data, Py_ssize_t length)
 }
 
 static int
-fail_surrogate(dumper *d, PyObject *obj)
+fail_surrogate(xcpy_dumper *d, PyObject *obj)
 {
     PyObject *encoded = PyUnicode_AsUTF8String(obj);
     if (encoded != NULL || !PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
@@ -350,12 +218,12 @@ fail_surrogate(dumper *d, PyObject *obj)
         return FAILED;
     }
     PyObject *cause = xcpy_take_cause();
-    return fail(d, PyUnicode_FromString("strings must be utf-8 encodable"), cause);
+    return xcpy_dump_fail(d, PyUnicode_FromString("strings must be utf-8 encodable"), cause);
 }
 
 /* Our own encoder: the interpreter's would leave a second copy of the text inside the user's string. */
 static int
-dump_str(dumper *d, PyObject *obj)
+dump_str(xcpy_dumper *d, PyObject *obj)
 {
 #if PY_VERSION_HEX < 0x030c0000
     if (PyUnicode_READY(obj) < 0) {
@@ -387,7 +255,7 @@ dump_str(dumper *d, PyObject *obj)
 
 /* An int outside 32 bits: its digits. */
 static int
-dump_longint(dumper *d, PyObject *obj)
+dump_longint(xcpy_dumper *d, PyObject *obj)
 {
     PyObject *digits = PyLong_Type.tp_repr(obj);
     if (digits == NULL) {
@@ -396,7 +264,7 @@ dump_longint(dumper *d, PyObject *obj)
         }
         /* The interpreter's own text names its limit and how to raise it. */
         PyObject *cause = xcpy_take_cause();
-        return fail(d, PyUnicode_FromFormat("can't serialize <class 'int'> (%S)", cause), cause);
+        return xcpy_dump_fail(d, PyUnicode_FromFormat("can't serialize <class 'int'> (%S)", cause), cause);
     }
     int rc = put_text(d, XC_OP_LONGINT, digits, PyUnicode_DATA(digits), (size_t)PyUnicode_GET_LENGTH(digits));
     Py_DECREF(digits);
@@ -404,7 +272,7 @@ dump_longint(dumper *d, PyObject *obj)
 }
 
 static inline int
-dump_int(dumper *d, PyObject *obj)
+dump_int(xcpy_dumper *d, PyObject *obj)
 {
     int overflow;
     long long value = PyLong_AsLongLongAndOverflow(obj, &overflow);
@@ -419,7 +287,7 @@ dump_int(dumper *d, PyObject *obj)
 }
 
 static int
-dump_complex(dumper *d, PyObject *obj)
+dump_complex(xcpy_dumper *d, PyObject *obj)
 {
     if (room(d, 17) < 0) {
         return FAILED;
@@ -433,7 +301,7 @@ dump_complex(dumper *d, PyObject *obj)
 }
 
 static int
-dump_bool(dumper *d, int truth)
+dump_bool(xcpy_dumper *d, int truth)
 {
     if (truth < 0 || room(d, 1) < 0) {
         return FAILED;
@@ -468,7 +336,7 @@ channel_id(PyObject *channel, uint32_t *id)
 }
 
 static int
-dump_channel(dumper *d, PyObject *obj)
+dump_channel(xcpy_dumper *d, PyObject *obj)
 {
     uint32_t id;
     if (channel_id(obj, &id) < 0 || room(d, 5) < 0) {
@@ -481,10 +349,10 @@ dump_channel(dumper *d, PyObject *obj)
 /* ---- containers ---- */
 
 static int
-more_frames(dumper *d)
+more_frames(xcpy_dumper *d)
 {
     size_t cap = d->cap * 4;
-    frame *frames = xc_alloc(cap * sizeof *frames);
+    xcpy_frame *frames = xc_alloc(cap * sizeof *frames);
     if (frames == NULL) {
         PyErr_NoMemory();
         return FAILED;
@@ -499,17 +367,17 @@ more_frames(dumper *d)
 }
 
 static int
-push(dumper *d, place place, PyObject *obj, Py_ssize_t next, Py_ssize_t size)
+push(xcpy_dumper *d, xcpy_place place, PyObject *obj, Py_ssize_t next, Py_ssize_t size)
 {
     if (d->depth == XCPY_DUMP_DEPTH) {
         PyObject *text = PyUnicode_FromFormat("can't serialize %R: nested deeper than %d, or it contains itself,",
                                               (PyObject *)Py_TYPE(obj), (int)XCPY_DUMP_DEPTH);
-        return fail(d, text, NULL);
+        return xcpy_dump_fail(d, text, NULL);
     }
     if (d->depth == d->cap && more_frames(d) < 0) {
         return FAILED;
     }
-    d->frames[d->depth++] = (frame){
+    d->frames[d->depth++] = (xcpy_frame){
         .obj = Py_NewRef(obj),
         .next = next,
         .size = size,
@@ -519,7 +387,7 @@ push(dumper *d, place place, PyObject *obj, Py_ssize_t next, Py_ssize_t size)
 }
 
 static void
-drop_frame(frame *f)
+drop_frame(xcpy_frame *f)
 {
     Py_DECREF(f->obj);
     Py_XDECREF(f->key);
@@ -527,16 +395,16 @@ drop_frame(frame *f)
 }
 
 static int
-pop(dumper *d)
+pop(xcpy_dumper *d)
 {
-    frame gone = d->frames[--d->depth];
+    xcpy_frame gone = d->frames[--d->depth];
     drop_frame(&gone);
     return WROTE;
 }
 
 /* The size of the topmost frame's container against what it was when its dump began. */
 static inline int
-check_size(dumper *d, Py_ssize_t size, Py_ssize_t before)
+check_size(xcpy_dumper *d, Py_ssize_t size, Py_ssize_t before)
 {
     if (size == before) {
         return 0;
@@ -549,7 +417,7 @@ check_size(dumper *d, Py_ssize_t size, Py_ssize_t before)
 
 /* The plain kinds, which take one question for room and run no Python code. */
 static inline int
-put_plain(dumper *d, PyObject *obj)
+put_plain(xcpy_dumper *d, PyObject *obj)
 {
     PyTypeObject *type = Py_TYPE(obj);
     if (type == &PyUnicode_Type) {
@@ -593,7 +461,7 @@ put_plain(dumper *d, PyObject *obj)
 }
 
 static int
-end_tuple(dumper *d, Py_ssize_t size)
+end_tuple(xcpy_dumper *d, Py_ssize_t size)
 {
     if (room(d, 5) < 0) {
         return FAILED;
@@ -604,7 +472,7 @@ end_tuple(dumper *d, Py_ssize_t size)
 
 /* Most tuples hold plain things only and are done without a frame. */
 static int
-dump_tuple(dumper *d, PyObject *obj)
+dump_tuple(xcpy_dumper *d, PyObject *obj)
 {
     Py_ssize_t size = PyTuple_GET_SIZE(obj);
     if (size > MAX_I4) {
@@ -623,7 +491,7 @@ dump_tuple(dumper *d, PyObject *obj)
 }
 
 static int
-dump_list(dumper *d, PyObject *obj)
+dump_list(xcpy_dumper *d, PyObject *obj)
 {
     Py_ssize_t size = PyList_GET_SIZE(obj);
     if (size > MAX_I4) {
@@ -637,7 +505,7 @@ dump_list(dumper *d, PyObject *obj)
 }
 
 static int
-dump_dict(dumper *d, PyObject *obj)
+dump_dict(xcpy_dumper *d, PyObject *obj)
 {
     if (room(d, 1) < 0) {
         return FAILED;
@@ -647,7 +515,7 @@ dump_dict(dumper *d, PyObject *obj)
 }
 
 static int
-end_set(dumper *d, PyObject *obj, Py_ssize_t size)
+end_set(xcpy_dumper *d, PyObject *obj, Py_ssize_t size)
 {
     if (room(d, 5) < 0) {
         return FAILED;
@@ -657,7 +525,7 @@ end_set(dumper *d, PyObject *obj, Py_ssize_t size)
 }
 
 static int
-dump_set(dumper *d, PyObject *obj)
+dump_set(xcpy_dumper *d, PyObject *obj)
 {
     Py_ssize_t size = PySet_GET_SIZE(obj);
     if (size > MAX_I4) {
@@ -679,7 +547,7 @@ dump_set(dumper *d, PyObject *obj)
 
 /* Writes what put_plain did not. The caller keeps `obj` alive. */
 static int
-put_other(dumper *d, PyObject *obj)
+put_other(xcpy_dumper *d, PyObject *obj)
 {
     PyTypeObject *type = Py_TYPE(obj);
     if (type == &PyTuple_Type) {
@@ -712,11 +580,11 @@ put_other(dumper *d, PyObject *obj)
     if (is_numpy_bool(type)) {
         return dump_bool(d, PyObject_IsTrue(obj));
     }
-    return fail_type(d, obj);
+    return xcpy_dump_fail_type(d, obj);
 }
 
 static inline int
-put(dumper *d, PyObject *obj)
+put(xcpy_dumper *d, PyObject *obj)
 {
     int rc = put_plain(d, obj);
     if (rc != NOT_PLAIN) {
@@ -731,7 +599,7 @@ put(dumper *d, PyObject *obj)
 /* Each of these goes on with the topmost frame until an item of it has been pushed (PUSHED) or it is done (WROTE). */
 
 static int
-go_on_list(dumper *d, frame *f)
+go_on_list(xcpy_dumper *d, xcpy_frame *f)
 {
     Py_ssize_t i = f->next;
     /* An item of ours was pushed, and is complete now. Many frames may end in one place: each asks for room. */
@@ -758,7 +626,7 @@ go_on_list(dumper *d, frame *f)
 }
 
 static int
-go_on_tuple(dumper *d, frame *f)
+go_on_tuple(xcpy_dumper *d, xcpy_frame *f)
 {
     while (f->next < f->size) {
         int rc = put(d, PyTuple_GET_ITEM(f->obj, f->next++));
@@ -770,7 +638,7 @@ go_on_tuple(dumper *d, frame *f)
 }
 
 static int
-put_value(dumper *d, frame *f, PyObject *value)
+put_value(xcpy_dumper *d, xcpy_frame *f, PyObject *value)
 {
     f->place = IN_DICT;
     int rc = put(d, value);
@@ -783,7 +651,7 @@ put_value(dumper *d, frame *f, PyObject *value)
 }
 
 static int
-put_held_value(dumper *d, frame *f)
+put_held_value(xcpy_dumper *d, xcpy_frame *f)
 {
     PyObject *value = f->held;
     f->held = NULL;
@@ -793,7 +661,7 @@ put_held_value(dumper *d, frame *f)
 }
 
 static int
-go_on_dict(dumper *d, frame *f)
+go_on_dict(xcpy_dumper *d, xcpy_frame *f)
 {
     PyObject *key, *value; /* borrowed */
     if (f->held != NULL) {
@@ -844,7 +712,7 @@ go_on_dict(dumper *d, frame *f)
 }
 
 static int
-go_on_set(dumper *d, frame *f)
+go_on_set(xcpy_dumper *d, xcpy_frame *f)
 {
     for (;;) {
         Py_CLEAR(f->key);
@@ -867,9 +735,9 @@ go_on_set(dumper *d, frame *f)
 }
 
 static int
-go_on(dumper *d)
+go_on(xcpy_dumper *d)
 {
-    frame *f = &d->frames[d->depth - 1];
+    xcpy_frame *f = &d->frames[d->depth - 1];
     switch (f->place) {
     case IN_LIST:
         return go_on_list(d, f);
@@ -889,7 +757,7 @@ go_on(dumper *d)
 int
 xcpy_dump(xcpy_state *state, PyObject *obj, bool pin, xcpy_dumped *out)
 {
-    dumper d;
+    xcpy_dumper d;
     d.out = out;
     d.state = state;
     d.frames = d.first;
@@ -920,137 +788,3 @@ xcpy_dump(xcpy_state *state, PyObject *obj, bool pin, xcpy_dumped *out)
     }
     return rc == FAILED ? -1 : 0;
 }
-
-void
-xcpy_dumped_fini(xcpy_dumped *out)
-{
-    for (size_t i = 0; i < out->n_pins; i++) {
-        Py_DECREF(out->pins[i].obj);
-    }
-    xc_free(out->pins);
-    xc_buf_fini(&out->buf);
-    *out = (xcpy_dumped){0};
-}
-
-size_t
-xcpy_dumped_size(const xcpy_dumped *out)
-{
-    size_t size = xc_buf_size(&out->buf);
-    for (size_t i = 0; i < out->n_pins; i++) {
-        size += out->pins[i].size;
-    }
-    return size;
-}
-
-void
-xcpy_dumped_iov(const xcpy_dumped *out, struct iovec *parts, int *n)
-{
-    unsigned char *head = out->buf.data + out->buf.start;
-    size_t at = 0;
-    *n = 0;
-    for (size_t i = 0; i < out->n_pins; i++) {
-        const xcpy_pin *pin = &out->pins[i];
-        if (pin->at > at) {
-            parts[(*n)++] = (struct iovec){.iov_base = head + at, .iov_len = pin->at - at};
-            at = pin->at;
-        }
-        parts[(*n)++] = (struct iovec){.iov_base = (void *)pin->ptr, .iov_len = pin->size};
-    }
-    if (xc_buf_size(&out->buf) > at) {
-        parts[(*n)++] = (struct iovec){.iov_base = head + at, .iov_len = xc_buf_size(&out->buf) - at};
-    }
-}
-
-/* ---- module functions ---- */
-
-/* All of it in one bytes object. */
-static PyObject *
-join(const xcpy_dumped *out)
-{
-    size_t size = xcpy_dumped_size(out);
-    if (size > PY_SSIZE_T_MAX) {
-        return PyErr_NoMemory();
-    }
-    PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
-    if (result == NULL) {
-        return NULL;
-    }
-    char *to = PyBytes_AS_STRING(result);
-    const unsigned char *head = xc_buf_head(&out->buf);
-    size_t at = 0;
-    for (size_t i = 0; i < out->n_pins; i++) {
-        const xcpy_pin *pin = &out->pins[i];
-        memcpy(to, head + at, pin->at - at);
-        to += pin->at - at;
-        at = pin->at;
-        memcpy(to, pin->ptr, pin->size);
-        to += pin->size;
-    }
-    memcpy(to, head + at, xc_buf_size(&out->buf) - at);
-    return result;
-}
-
-static PyObject *
-dump_versioned(xcpy_state *state, PyObject *obj)
-{
-    static const unsigned char version = XC_FORMAT_VERSION;
-    PyObject *result = NULL; /* owned */
-    xcpy_dumped out = {0};
-    if (xc_buf_add(&out.buf, &version, 1) != XC_OK) {
-        PyErr_NoMemory();
-    }
-    else if (xcpy_dump(state, obj, true, &out) == 0) {
-        result = join(&out);
-    }
-    xcpy_dumped_fini(&out);
-    return result;
-}
-
-PyDoc_STRVAR(dumps_doc, "dumps($module, /, obj)\n--\n\n"
-                        "The bytes that encode obj; loads() makes an equal object of them.\n\n"
-                        "obj is None, a bool, int, float, complex, str, bytes, Channel, or a list, tuple, dict, set\n"
-                        "or frozenset of these, of exactly these types and at most 2000 deep. Anything else, a str\n"
-                        "with surrogates, and an int of more digits than sys.get_int_max_str_digits() raise a\n"
-                        "DumpError that says what it was and where it sat.");
-
-static PyObject *
-module_dumps(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    static const char *const names[] = {"obj"};
-    PyObject *obj; /* borrowed */
-    if (xcpy_args("dumps", names, 1, 1, args, nargs, kwnames, &obj) < 0) {
-        return NULL;
-    }
-    return dump_versioned(PyModule_GetState(module), obj);
-}
-
-PyDoc_STRVAR(dump_doc, "dump($module, /, byteio, obj)\n--\n\n"
-                       "Passes dumps(obj) to byteio.write(), in one call; what write() returns is not looked at.\n"
-                       "If obj cannot be encoded, a DumpError is raised as by dumps(), and nothing was written.");
-
-static PyObject *
-module_dump(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    static const char *const names[] = {"byteio", "obj"};
-    PyObject *given[2]; /* borrowed */
-    if (xcpy_args("dump", names, 2, 2, args, nargs, kwnames, given) < 0) {
-        return NULL;
-    }
-    PyObject *bytes = dump_versioned(PyModule_GetState(module), given[1]);
-    if (bytes == NULL) {
-        return NULL;
-    }
-    PyObject *written = PyObject_CallMethod(given[0], "write", "O", bytes);
-    Py_DECREF(bytes);
-    if (written == NULL) {
-        return NULL;
-    }
-    Py_DECREF(written);
-    Py_RETURN_NONE;
-}
-
-PyMethodDef xcpy_dump_methods[] = {
-    {"dumps", (PyCFunction)(void (*)(void))module_dumps, METH_FASTCALL | METH_KEYWORDS, dumps_doc},
-    {"dump", (PyCFunction)(void (*)(void))module_dump, METH_FASTCALL | METH_KEYWORDS, dump_doc},
-    {NULL, NULL, 0, NULL},
-};

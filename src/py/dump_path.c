@@ -1,0 +1,112 @@
+/*
+ * What could not be dumped, and where in the structure it sits: " at [3]['key'][0]".
+ *
+ * Invariant: whatever a program puts into its keys, the text stays short. A long key is cut before repr() sees it, a
+ * long path shows its two ends.
+ */
+#include <string.h>
+
+#include "dumper.h"
+#include "error.h"
+
+enum {
+    PATH_ENDS = 12, /* steps of a path that are shown at either end of a long one */
+    KEY_SHOWN = 40, /* characters or bytes of a key that are shown */
+};
+
+/* A key as it is shown in a path; long ones are cut before repr sees them. */
+static PyObject *
+show_key(PyObject *key)
+{
+    if (PyUnicode_CheckExact(key) || PyBytes_CheckExact(key)) {
+        Py_ssize_t size = PyObject_Size(key);
+        if (size <= KEY_SHOWN) {
+            return PyUnicode_FromFormat("[%R]", key);
+        }
+        PyObject *head = PySequence_GetSlice(key, 0, KEY_SHOWN);
+        if (head == NULL) {
+            return NULL;
+        }
+        PyObject *text = PyUnicode_FromFormat("[%R...]", head);
+        Py_DECREF(head);
+        return text;
+    }
+    if (key == Py_None || PyBool_Check(key) || PyFloat_CheckExact(key) || PyLong_CheckExact(key)) {
+        PyObject *text = PyUnicode_FromFormat("[%R]", key);
+        if (text != NULL) {
+            return text;
+        }
+        PyErr_Clear(); /* an int over the limit of digits */
+    }
+    return PyUnicode_FromFormat("[<%s>]", Py_TYPE(key)->tp_name);
+}
+
+static PyObject *
+show_step(const xcpy_frame *f)
+{
+    switch (f->place) {
+    case IN_LIST:
+    case IN_TUPLE:
+        return PyUnicode_FromFormat("[%zd]", f->next - 1);
+    case IN_DICT_KEY:
+        return PyUnicode_FromString("<key>");
+    case IN_DICT:
+        return show_key(f->key);
+    case IN_SET:
+        return PyUnicode_FromString("<member>");
+    }
+    Py_UNREACHABLE();
+}
+
+/* Where in the structure we are: "" at its root, else " at [3]['key']". */
+static PyObject *
+show_path(xcpy_dumper *d)
+{
+    PyObject *path = PyUnicode_FromString(d->depth > 0 ? " at " : "");
+    for (size_t i = 0; path != NULL && i < d->depth; i++) {
+        if (i == PATH_ENDS && d->depth > 2 * PATH_ENDS) {
+            i = d->depth - PATH_ENDS;
+            PyUnicode_AppendAndDel(&path, PyUnicode_FromString("..."));
+        }
+        if (path != NULL) {
+            PyUnicode_AppendAndDel(&path, show_step(&d->frames[i]));
+        }
+    }
+    return path;
+}
+
+int
+xcpy_dump_fail(xcpy_dumper *d, PyObject *text, PyObject *cause)
+{
+    if (text != NULL) {
+        PyUnicode_AppendAndDel(&text, show_path(d));
+    }
+    xcpy_raise_from(d->state->DumpError, text, cause);
+    return FAILED;
+}
+
+/* execnet goes by the name of a type; a stranger who bears one of these would have been written as what it is not. */
+static bool
+has_known_name(PyTypeObject *type)
+{
+    static const char *const known[] = {"NoneType", "bool", "int",  "long", "float",     "complex", "str",
+                                        "bytes",    "list", "dict", "set",  "frozenset", "tuple",   "Channel"};
+    const char *dot = strrchr(type->tp_name, '.');
+    const char *name = dot != NULL ? dot + 1 : type->tp_name;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(known); i++) {
+        if (strcmp(name, known[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int
+xcpy_dump_fail_type(xcpy_dumper *d, PyObject *obj)
+{
+    PyObject *text = PyUnicode_FromFormat("can't serialize %R", (PyObject *)Py_TYPE(obj));
+    if (text != NULL && has_known_name(Py_TYPE(obj))) {
+        PyUnicode_AppendAndDel(&text, PyUnicode_FromString(" (it shares no more than its name with the known type)"));
+    }
+    return xcpy_dump_fail(d, text, NULL);
+}

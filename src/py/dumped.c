@@ -1,0 +1,143 @@
+/*
+ * What an encoding is handed out as: pieces for a gathered write, or one bytes object; and the module functions dumps()
+ * and dump().
+ */
+#include <string.h>
+
+#include "../core/xc_opcodes.h"
+#include "args.h"
+#include "dump.h"
+
+void
+xcpy_dumped_fini(xcpy_dumped *out)
+{
+    for (size_t i = 0; i < out->n_pins; i++) {
+        Py_DECREF(out->pins[i].obj);
+    }
+    xc_free(out->pins);
+    xc_buf_fini(&out->buf);
+    *out = (xcpy_dumped){0};
+}
+
+size_t
+xcpy_dumped_size(const xcpy_dumped *out)
+{
+    size_t size = xc_buf_size(&out->buf);
+    for (size_t i = 0; i < out->n_pins; i++) {
+        size += out->pins[i].size;
+    }
+    return size;
+}
+
+void
+xcpy_dumped_iov(const xcpy_dumped *out, struct iovec *parts, int *n)
+{
+    unsigned char *head = out->buf.data + out->buf.start;
+    size_t at = 0;
+    *n = 0;
+    for (size_t i = 0; i < out->n_pins; i++) {
+        const xcpy_pin *pin = &out->pins[i];
+        if (pin->at > at) {
+            parts[(*n)++] = (struct iovec){.iov_base = head + at, .iov_len = pin->at - at};
+            at = pin->at;
+        }
+        parts[(*n)++] = (struct iovec){.iov_base = (void *)pin->ptr, .iov_len = pin->size};
+    }
+    if (xc_buf_size(&out->buf) > at) {
+        parts[(*n)++] = (struct iovec){.iov_base = head + at, .iov_len = xc_buf_size(&out->buf) - at};
+    }
+}
+
+/* ---- module functions ---- */
+
+/* All of it in one bytes object. */
+static PyObject *
+join(const xcpy_dumped *out)
+{
+    size_t size = xcpy_dumped_size(out);
+    if (size > PY_SSIZE_T_MAX) {
+        return PyErr_NoMemory();
+    }
+    PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (result == NULL) {
+        return NULL;
+    }
+    char *to = PyBytes_AS_STRING(result);
+    const unsigned char *head = xc_buf_head(&out->buf);
+    size_t at = 0;
+    for (size_t i = 0; i < out->n_pins; i++) {
+        const xcpy_pin *pin = &out->pins[i];
+        memcpy(to, head + at, pin->at - at);
+        to += pin->at - at;
+        at = pin->at;
+        memcpy(to, pin->ptr, pin->size);
+        to += pin->size;
+    }
+    memcpy(to, head + at, xc_buf_size(&out->buf) - at);
+    return result;
+}
+
+static PyObject *
+dump_versioned(xcpy_state *state, PyObject *obj)
+{
+    static const unsigned char version = XC_FORMAT_VERSION;
+    PyObject *result = NULL; /* owned */
+    xcpy_dumped out = {0};
+    if (xc_buf_add(&out.buf, &version, 1) != XC_OK) {
+        PyErr_NoMemory();
+    }
+    else if (xcpy_dump(state, obj, true, &out) == 0) {
+        result = join(&out);
+    }
+    xcpy_dumped_fini(&out);
+    return result;
+}
+
+PyDoc_STRVAR(dumps_doc, "dumps($module, /, obj)\n--\n\n"
+                        "The bytes that encode obj; loads() makes an equal object of them.\n\n"
+                        "obj is None, a bool, int, float, complex, str, bytes, Channel, or a list, tuple, dict, set\n"
+                        "or frozenset of these, of exactly these types and at most 2000 deep. Anything else, a str\n"
+                        "with surrogates, and an int of more digits than sys.get_int_max_str_digits() raise a\n"
+                        "DumpError that says what it was and where it sat.");
+
+static PyObject *
+module_dumps(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"obj"};
+    PyObject *obj; /* borrowed */
+    if (xcpy_args("dumps", names, 1, 1, args, nargs, kwnames, &obj) < 0) {
+        return NULL;
+    }
+    return dump_versioned(PyModule_GetState(module), obj);
+}
+
+PyDoc_STRVAR(dump_doc, "dump($module, /, byteio, obj)\n--\n\n"
+                       "Passes dumps(obj) to byteio.write(), in one call; what write() returns is not looked at.\n"
+                       "If obj cannot be encoded, a DumpError is raised as by dumps(), and nothing was written.");
+
+static PyObject *
+module_dump(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"byteio", "obj"};
+    PyObject *given[2]; /* borrowed */
+    if (xcpy_args("dump", names, 2, 2, args, nargs, kwnames, given) < 0) {
+        return NULL;
+    }
+    PyObject *bytes = dump_versioned(PyModule_GetState(module), given[1]);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    PyObject *written = PyObject_CallMethod(given[0], "write", "O", bytes);
+    Py_DECREF(bytes);
+    if (written == NULL) {
+        return NULL;
+    }
+    Py_DECREF(written);
+    Py_RETURN_NONE;
+}
+
+PyMethodDef xcpy_dump_methods[] = {
+    {"dumps", (PyCFunction)(void (*)(void))module_dumps, METH_FASTCALL | METH_KEYWORDS, dumps_doc},
+    {"dump", (PyCFunction)(void (*)(void))module_dump, METH_FASTCALL | METH_KEYWORDS, dump_doc},
+    {NULL, NULL, 0, NULL},
+};

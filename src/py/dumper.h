@@ -1,0 +1,46 @@
+/*
+ * What the encoder's rooms share: the state of one xcpy_dump call. dump.c writes, dump_path.c says what went wrong
+ * where.
+ */
+#ifndef XCPY_DUMPER_H
+#define XCPY_DUMPER_H
+
+#include "dump.h"
+
+enum { FIRST_FRAMES = 24 }; /* frames on the C stack before the heap is asked */
+
+typedef enum { IN_LIST, IN_TUPLE, IN_DICT_KEY, IN_DICT, IN_SET } xcpy_place;
+
+/* A container that is being written. */
+typedef struct {
+    PyObject *obj;   /* owned */
+    PyObject *key;   /* owned or NULL; dict: the key whose value is being written; set: the member being written */
+    PyObject *held;  /* owned or NULL; dict: the value whose key is being written; set: the iterator */
+    Py_ssize_t next; /* list, tuple: index of the next item; dict: position of PyDict_Next */
+    Py_ssize_t size; /* when it was begun */
+    xcpy_place place;
+} xcpy_frame;
+
+typedef struct {
+    unsigned char *p;   /* next byte to write, within out->buf */
+    unsigned char *end; /* of out->buf's memory */
+    xcpy_dumped *out;
+    xcpy_state *state;
+    xcpy_frame *frames; /* `first`, or owned */
+    size_t depth;
+    size_t cap;
+    bool pin;
+    xcpy_frame first[FIRST_FRAMES];
+} xcpy_dumper;
+
+/* What the writing of an object came to. */
+enum { FAILED = -1, PUSHED = 0, WROTE = 1, NOT_PLAIN = 2 };
+
+/* Raises DumpError(text + path) from `cause`, and returns FAILED. `text` and `cause` are taken; `cause` may be NULL,
+ * and so may `text` where there was no memory for it. */
+int xcpy_dump_fail(xcpy_dumper *d, PyObject *text, PyObject *cause);
+
+/* The same for an object whose type is none that can be sent. */
+int xcpy_dump_fail_type(xcpy_dumper *d, PyObject *obj);
+
+#endif
