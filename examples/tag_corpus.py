@@ -192,10 +192,10 @@ def start_gateway(group, name, spec, pickled_tagger, work):
 
 def expand_spec(text):
     """`4*popen` is four times `popen`."""
-    match = re.fullmatch(r"(?:(\d+)\*)?([^*\s].*)", text)
-    if match is None or match[1] and int(match[1]) == 0:
+    times, _, spec = text.partition("*") if re.match(r"\d+\*", text) else ("1", "*", text)
+    if int(times) == 0 or not spec or spec.startswith("*"):
         raise argparse.ArgumentTypeError(f"{text!r} names no gateway; write SPEC or N*SPEC, as in 4*popen")
-    return [match[2]] * int(match[1] or 1)
+    return [spec] * int(times)
 
 
 def read_texts(paths):
