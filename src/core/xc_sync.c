@@ -45,10 +45,11 @@ struct xc_bell {
     xc_bell **link;  /* all.mu: what points to this bell */
 };
 
+/* Not an xc_mutex: one that checks its owner could not be unlocked in a forked child, whose thread has another id. */
 static struct {
-    xc_mutex mu;
+    pthread_mutex_t mu;
     xc_bell *first; /* mu */
-} all;
+} all = {.mu = PTHREAD_MUTEX_INITIALIZER};
 
 static pthread_once_t setup_once = PTHREAD_ONCE_INIT;
 static pthread_key_t bell_key;
@@ -135,30 +136,28 @@ close_fds(xc_bell *bell)
     }
 }
 
-XC_ANNOTATE(no_thread_safety_analysis)
 static void
-before_fork(void)
+lock_all(void)
 {
-    xc_lock(&all.mu);
+    must(pthread_mutex_lock(&all.mu), "pthread_mutex_lock");
 }
 
-XC_ANNOTATE(no_thread_safety_analysis)
 static void
-after_fork_in_parent(void)
+unlock_all(void)
 {
-    xc_unlock(&all.mu);
+    must(pthread_mutex_unlock(&all.mu), "pthread_mutex_unlock");
 }
 
-/* The mutex is made anew, not unlocked: its owner, by thread id, was a thread of the parent. */
+/* The list is locked over each fork, so that the child finds it whole. */
 static void
 after_fork_in_child(void)
 {
-    xc_mutex_init(&all.mu);
     atomic_fetch_add(&fork_count, 1);
     for (xc_bell *bell = all.first; bell != NULL; bell = bell->next) {
         close_fds(bell);
         atomic_store(&bell->state, IDLE);
     }
+    unlock_all();
 }
 
 static void
@@ -166,12 +165,12 @@ thread_ends(void *arg)
 {
     xc_bell *bell = arg;
     mine = NULL;
-    xc_lock(&all.mu);
+    lock_all();
     *bell->link = bell->next;
     if (bell->next != NULL) {
         bell->next->link = bell->link;
     }
-    xc_unlock(&all.mu);
+    unlock_all();
     close_fds(bell);
     xc_free(bell);
 }
@@ -179,9 +178,8 @@ thread_ends(void *arg)
 static void
 setup(void)
 {
-    xc_mutex_init(&all.mu);
     have_key = pthread_key_create(&bell_key, thread_ends) == 0;
-    must(pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child), "pthread_atfork");
+    must(pthread_atfork(lock_all, unlock_all, after_fork_in_child), "pthread_atfork");
 }
 
 void
@@ -221,14 +219,14 @@ make_mine(void)
         return &spare;
     }
     bell_init(bell, false);
-    xc_lock(&all.mu);
+    lock_all();
     bell->next = all.first;
     bell->link = &all.first;
     if (bell->next != NULL) {
         bell->next->link = &bell->next;
     }
     all.first = bell;
-    xc_unlock(&all.mu);
+    unlock_all();
     return bell;
 }
 
@@ -281,9 +279,9 @@ open_fds(xc_bell *bell)
     if (bell->bare || atomic_load(&bell->fd) >= 0) {
         return;
     }
-    xc_lock(&all.mu);
+    lock_all();
     open_fds_locked(bell);
-    xc_unlock(&all.mu);
+    unlock_all();
 }
 
 void
@@ -376,8 +374,8 @@ xc_bell_sleep_nogil(xc_bell *bell, int fd, short events, int64_t until)
     for (;;) {
         int64_t left = XC_FOREVER;
         if (until != XC_FOREVER) {
-            left = until - xc_now();
-            left = left < 0 ? 0 : left;
+            int64_t now = xc_now();
+            left = until > now ? until - now : 0;
         }
         open_fds(bell);
         xc_status rc = nap(bell, fd, events, left);

@@ -27,8 +27,8 @@ typedef struct XC_ANNOTATE(capability("mutex")) xc_mutex {
     pthread_mutex_t raw;
 } xc_mutex;
 
-/* A failure in any of these is a mistake of ours: they abort. In a forked child a mutex that was locked over the fork
- * is made anew with xc_mutex_init: the child's thread is not the one that locked it. */
+/* A failure in any of these is a mistake of ours: they abort. One that is locked over a fork cannot be unlocked in the
+ * child, whose thread is not the one that locked it. */
 void xc_mutex_init(xc_mutex *mu);
 void xc_mutex_fini(xc_mutex *mu);
 void xc_lock(xc_mutex *mu) XC_ANNOTATE(acquire_capability(*mu));
