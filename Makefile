@@ -24,7 +24,7 @@ SOURCES := $(wildcard src/*/*.c src/*/*.h execnet_c/*.py execnet_c/*.pyi execnet
 C_FILES := $(wildcard src/*/*.c src/*/*.h tests/c/*.c tests/c/*.h)
 STRICT := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 
-.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python lint format bench clean
+.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python lint lint-layout lint-warnings format bench clean
 
 # The recipe on two gateways, then a whole text; a few of its lines. Not from here: here lies the source of the
 # package, and what runs is to be the built one.
@@ -61,10 +61,14 @@ endef
 test-python: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS)
 	cd tests && $(BIN)/pytest $(PYTEST_ARGS)
 
-# The layout of the C files; no warning from either compiler, the core without Python.h in reach; locks as annotated.
-lint: INCLUDE = -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
-lint:
+lint: lint-layout lint-warnings
+
+lint-layout:
 	clang-format --dry-run -Werror $(C_FILES)
+
+# No warning from either compiler for this PYTHON; the core without Python.h in reach and with its locks as annotated.
+lint-warnings: INCLUDE = -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+lint-warnings:
 	printf '%s\n' src/core/*.c | xargs -P 2 -I FILE gcc $(STRICT) -c FILE -o /dev/null
 	printf '%s\n' src/core/*.c | xargs -P 2 -I FILE clang $(STRICT) -Wthread-safety -c FILE -o /dev/null
 	printf '%s\n' src/py/*.c | xargs -P 2 -I FILE gcc $(STRICT) $(INCLUDE) -c FILE -o /dev/null
