@@ -27,12 +27,13 @@ typedef struct XC_ANNOTATE(capability("mutex")) xc_mutex {
     pthread_mutex_t raw;
 } xc_mutex;
 
-/* A failure in any of these is a mistake of ours: they abort. One that is locked over a fork cannot be unlocked in the
- * child, whose thread is not the one that locked it. */
+/* A failure in any of these is a mistake of ours: they abort. */
 void xc_mutex_init(xc_mutex *mu);
 void xc_mutex_fini(xc_mutex *mu);
 void xc_lock(xc_mutex *mu) XC_ANNOTATE(acquire_capability(*mu));
 void xc_unlock(xc_mutex *mu) XC_ANNOTATE(release_capability(*mu));
+/* For a fork handler, in the child: unlocks what the forking thread locked before the fork. */
+void xc_unlock_in_child(xc_mutex *mu) XC_ANNOTATE(release_capability(*mu));
 
 #define XC_FOREVER INT64_MAX
 #define XC_MS INT64_C(1000000)
