@@ -157,7 +157,8 @@ def say(message):
 
 
 def tag_text(text, specs, tagger, write):
-    """Writes `text` tagged; returns the number of words. Raises Failed if some of it can not be done."""
+    """Writes `text` tagged and says how fast that went. Raises Failed if some of it can not be done."""
+    started = time.monotonic()
     sentences = list(split_sentences(text))
     work = Work(sentences, len(specs))
     pickled_tagger = pickle.dumps(tagger, protocol=4)  # 4: whatever Python 3 is at the far end can read it
@@ -172,10 +173,11 @@ def tag_text(text, specs, tagger, write):
                     write(" ".join(tuple2str(pair) for pair in tagged) + "\n")
                     words += len(tagged)
                 bar.update(len(batch))
+        seconds = time.monotonic() - started
+        say(f"{words} tokens in {seconds:.1f} s, {words / seconds:.0f} tokens a second over {len(specs)} gateway(s)")
     finally:
         work.stop()
         group.terminate(timeout=LEAVE_SECONDS)
-    return words
 
 
 def start_gateway(group, name, spec, pickled_tagger, work):
@@ -232,10 +234,7 @@ def run(options):
     tagger, weights = load_tagger()
     say(f"using {weights}")
     with open_output(options.output) as file:
-        started = time.monotonic()
-        words = tag_text(text, specs, tagger, file.write)
-        seconds = time.monotonic() - started
-    say(f"{words} tokens in {seconds:.1f} s, {words / seconds:.0f} tokens a second over {len(specs)} gateways")
+        tag_text(text, specs, tagger, file.write)
 
 
 def main(arguments=None):
