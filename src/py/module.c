@@ -3,7 +3,17 @@
  */
 #include "dump.h"
 #include "error.h"
+#include "gateway.h"
 #include "load.h"
+#include "warn.h"
+
+#ifdef XC_DEBUG
+static bool
+holds_gil(void)
+{
+    return PyGILState_Check() != 0;
+}
+#endif
 
 static int
 module_exec(PyObject *module)
@@ -13,13 +23,24 @@ module_exec(PyObject *module)
     if (state->empty_tuple == NULL) {
         return -1;
     }
-    if (xcpy_error_setup(module, state) < 0) {
+    state->no_endmarker = PyObject_CallNoArgs((PyObject *)&PyBaseObject_Type);
+    if (state->no_endmarker == NULL || PyModule_AddObjectRef(module, "NO_ENDMARKER_WANTED", state->no_endmarker) < 0) {
         return -1;
     }
-    if (PyModule_AddFunctions(module, xcpy_dump_methods) < 0) {
+    if (xcpy_error_setup(module, state) < 0 || xcpy_gateway_setup(module, state) < 0 ||
+        xcpy_channel_setup(module, state) < 0) {
         return -1;
     }
-    return PyModule_AddFunctions(module, xcpy_load_methods);
+#ifdef XC_DEBUG
+    xc_set_gil_probe(holds_gil);
+#endif
+    PyMethodDef *functions[] = {xcpy_dump_methods, xcpy_load_methods, xcpy_warn_methods};
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        if (PyModule_AddFunctions(module, functions[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 static int
@@ -63,6 +84,20 @@ static PyModuleDef module_def = {
     .m_clear = module_clear,
     .m_free = module_free,
 };
+
+xcpy_state *
+xcpy_state_of(PyTypeObject *type)
+{
+    for (; type != NULL; type = type->tp_base) {
+        PyObject *module = type->tp_flags & Py_TPFLAGS_HEAPTYPE ? PyType_GetModule(type) : NULL;
+        if (module != NULL && PyModule_GetDef(module) == &module_def) {
+            return PyModule_GetState(module);
+        }
+        PyErr_Clear();
+    }
+    PyErr_SetString(PyExc_SystemError, "a type that is none of execnet_c's");
+    return NULL;
+}
 
 PyMODINIT_FUNC
 PyInit__core(void)

@@ -27,4 +27,7 @@ typedef struct xcpy_state {
 #undef XCPY_STATE_DECLARE
 } xcpy_state;
 
+/* The state that `type`, one of ours or a subclass of one, belongs to; NULL with SystemError. */
+xcpy_state *xcpy_state_of(PyTypeObject *type);
+
 #endif

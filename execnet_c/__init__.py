@@ -1,0 +1,44 @@
+"""Start Python over there, run this, talk to it: execnet's interface on a C core.
+
+Importing the package costs next to nothing: each public name is loaded when it is first used. A worker imports the
+package too, and needs few of them.
+"""
+
+from ._version import __version__
+
+# name -> the module of this package that has it
+_HOMES = {
+    "Channel": "_core",
+    "DataFormatError": "_core",
+    "DumpError": "_core",
+    "Gateway": "gateway",
+    "GatewayDied": "_core",
+    "Group": "multi",
+    "LoadError": "_core",
+    "MultiChannel": "multi",
+    "RemoteError": "_core",
+    "TimeoutError": "_core",
+    "XSpec": "xspec",
+    "default_group": "multi",
+    "dump": "_core",
+    "dumps": "_core",
+    "load": "_core",
+    "loads": "_core",
+    "makegateway": "multi",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name):
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module("." + home, __name__), name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_HOMES})

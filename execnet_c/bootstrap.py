@@ -1,0 +1,74 @@
+"""The handshake: how a far end comes to life, and what the two sides tell each other first.
+
+Every far end of ours, however it is started, speaks frames from its first byte on (see src/core/xc_frame.h), and the
+first frame each way is a hello (code 8), which is known to nobody else:
+
+- this side sends its settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`;
+- the far end applies them and answers with a dict: `version`, `core` ("C", or "Python" for the twin), `pid`; or, with
+  what went wrong in `error`.
+
+Frames may follow the hello without waiting for the answer: a far end that cannot serve ends, and says why on its
+stderr, which is what the first use of the gateway then raises. The answer is waited for where there are settings that
+can fail over there.
+
+The local far end imports `execnet_c.worker`, which takes the C core. A far end without this package is to be sent one
+text with the worker and the plain-Python twin of the core, `execnet_c/pycore.py`, which offers what `worker.py` uses of
+`_core`: the type Gateway with `_serve`, `_hello`, `_send`, `_next_task`, `_task_done`, `_wait_idle` and `newchannel`,
+and the type Channel. Behind that text the same frames follow.
+"""
+
+from ._core import RemoteError
+from ._version import __version__
+from .transport import argv_of
+
+# Seconds that a far end with settings may take to answer: an interpreter with a slow site, on a busy machine.
+HELLO_TIMEOUT = 60.0
+
+
+def start(gateway, spec):
+    """Start the far end of `spec` and send it its settings; the gateway is live, its answer is not waited for.
+
+    Raises ValueError for settings that make no sense, OSError when the process cannot be started.
+    """
+    settings = _settings(spec)
+    argv = argv_of(spec)
+    gateway._command = argv
+    gateway._start(argv, settings)
+
+
+def finish(gateway, spec):
+    """Wait for the far end's answer if the spec has settings that may fail there.
+
+    Raises RemoteError with the far end's traceback when they did, GatewayDied when the far end ended, OSError when it
+    does not answer within HELLO_TIMEOUT seconds.
+    """
+    if not (spec.chdir or spec.nice or spec.env):
+        return
+    answer = gateway._hello(HELLO_TIMEOUT)
+    if answer is None:
+        if gateway.hasreceiver():
+            raise OSError(f"{gateway!r}: the far end did not answer within {HELLO_TIMEOUT} seconds: {gateway._command}")
+        raise gateway._death(False)
+    if "error" in answer:
+        raise RemoteError(answer["error"])
+
+
+def _settings(spec):
+    for key in ("chdir", "nice"):
+        if getattr(spec, key) is True:
+            raise ValueError(f"spec {str(spec)!r}: {key} needs a value, as in {key}=...")
+    for name, value in spec.env.items():
+        if value is True:
+            raise ValueError(f"spec {str(spec)!r}: env:{name} needs a value, as in env:{name}=...")
+    try:
+        nice = int(spec.nice or 0)
+    except ValueError:
+        raise ValueError(f"spec {str(spec)!r}: nice must be an integer, not {spec.nice!r}") from None
+    return {
+        "version": __version__,
+        "id": spec.id,
+        "execmodel": spec.execmodel,
+        "chdir": spec.chdir,
+        "nice": nice,
+        "env": dict(spec.env),
+    }

@@ -1,0 +1,143 @@
+"""The type Gateway as users hold it: how to run code at the far end, how to end it, and what to say when it died."""
+
+from . import _core
+from .source import source_of
+
+_EXEC, _STATUS, _RECONFIGURE = 3, 0, 1
+
+# Seconds to learn how the process ended once its connection has: it has closed its pipes and is about to be reaped.
+_REAP_TIMEOUT = 0.5
+
+
+class Gateway(_core.Gateway):
+    """A gateway to another Python interpreter. Made by makegateway(); see Group.makegateway for what a spec says."""
+
+    _died = None
+    _command = None
+
+    def __init__(self, spec):
+        self.id = spec.id
+        self.spec = spec
+
+    def __repr__(self):
+        live = "receive-live" if self.hasreceiver() else "not-receiving"
+        try:
+            channels = self._state()["channels"]
+        except OSError:
+            channels = "no"
+        return f"<{type(self).__name__} id={self.id!r} {live}, {self.spec.execmodel} model, {channels} active channels>"
+
+    @property
+    def remoteaddress(self):
+        """The address that a remote gateway was made with. Raises AttributeError for a local one."""
+        raise AttributeError(f"{self!r} is a local gateway: it has no remote address")
+
+    def remote_exec(self, source, **kwargs):
+        """Run `source` at the far end; return the Channel that connects it to here.
+
+        source: a str (dedented), a module (its source), or a function whose first argument is `channel` (its source,
+        then a call with the channel and `kwargs`). The code finds its end of the channel under the name `channel`,
+        and `__name__` is "__channelexec__".
+
+        Returns at once; what the code raises comes out of the channel's receive() or waitclose() as RemoteError.
+        Raises ValueError for a function that could not run there, TypeError for what is none of the three or for
+        `kwargs` without a function, DumpError for kwargs that cannot be sent, OSError when the connection is closed.
+        """
+        text, file_name, call_name = source_of(source)
+        if kwargs and not call_name:
+            raise TypeError("can't pass kwargs to non-function remote_exec")
+        channel = self.newchannel()
+        self._send(_EXEC, channel.id, (text, file_name, call_name, kwargs))
+        return channel
+
+    def remote_status(self):
+        """What the far end is doing: an object with `numchannels`, `numexecuting` and `execmodel`.
+
+        It answers whatever its tasks do. Raises EOFError (GatewayDied) when it is gone, OSError when the connection is
+        closed.
+        """
+        channel = self.newchannel()
+        self._send(_STATUS, channel.id)
+        status = channel.receive()
+        channel.waitclose()
+        return RemoteStatus(status)
+
+    def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):
+        """Set the string coercion of this gateway and its future channels, at both ends: what a Python 2 str arrives as
+        (str, or bytes if false), and whether a str arrives as bytes."""
+        py2, py3 = bool(py2str_as_py3str), bool(py3str_as_py2str)
+        self._set_coerce(py2 | py3 << 1)
+        self._send(_RECONFIGURE, 0, (py2, py3))
+
+    def exit(self):
+        """Say goodbye: the far end ends when its tasks have, or is made to some seconds later. Does not wait: that is
+        Group.terminate's part. Calling it again does nothing."""
+        if self in self._group:
+            self._group._unregister(self)
+            self._goodbye()
+
+    # --- what the C core asks ---------------------------------------------------------------------------------------
+
+    def _death(self, sending):
+        """The exception for whoever sends or waits now that the connection has ended."""
+        if self._state()["said_goodbye"]:
+            text = f"gateway {self.id!r} was exited"
+            return OSError(f"cannot send (already closed?): {text}") if sending else EOFError(text)
+        if self._died is None:
+            self._wait_gone(_REAP_TIMEOUT)
+            self._died = _obituary(self)
+        text, fields = self._died
+        error = _core.GatewayDied(text)
+        vars(error).update(fields)
+        return error
+
+
+def _obituary(gateway):
+    """How the far end died: a text for people, and fields for programs."""
+    state = gateway._state()
+    status = state["status"]
+    stderr = state["stderr"].decode("utf-8", "replace")
+    if not state["ended"]:
+        how = f"closed the connection but lives on (process {state['pid']})"
+        if state["reason"] not in ("XC_EOF", "XC_OK"):
+            how = f"was cut off: {state['detail'] or state['reason']}"
+    elif status is None:
+        how = f"ended; its exit status is unknown, something else took it (process {state['pid']})"
+    elif status < 0:
+        how = f"was killed by {_signal_name(-status)} (process {state['pid']})"
+    else:
+        how = f"ended with exit status {status} (process {state['pid']})"
+    text = f"gateway {gateway.id!r}: its worker {how}"
+    if not state["greeted"]:
+        text += f" before it could serve; it was started as {gateway._command}"
+    if stderr.strip():
+        text += "; the end of its stderr:\n" + "\n".join(stderr.strip().splitlines()[-20:])
+    fields = {
+        "command": gateway._command,
+        "status": status if status is not None and status >= 0 else None,
+        "signal": -status if status is not None and status < 0 else None,
+        "stderr": stderr,
+    }
+    return text, fields
+
+
+def _signal_name(number):
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class RInfo:
+    """Facts about the far end, as attributes."""
+
+    def __init__(self, facts):
+        self.__dict__.update(facts)
+
+    def __repr__(self):
+        return "<RInfo %r>" % ", ".join(f"{name}={value}" for name, value in sorted(vars(self).items()))
+
+
+RemoteStatus = RInfo

@@ -1,0 +1,241 @@
+"""Groups of gateways: making them, finding them, ending them; and channels to many at once."""
+
+import atexit
+import os
+import signal
+import time
+from _thread import allocate_lock
+
+from . import _core, bootstrap
+from .gateway import Gateway
+from .xspec import XSpec
+
+# Seconds between SIGTERM and SIGKILL where the caller gave no shorter time, and to see a killed process end.
+_TERM_GRACE = 1.0
+_KILL_WAIT = 5.0
+
+
+class Group:
+    """A set of gateways. Group(["popen", ...]) starts them side by side.
+
+    At the end of the program its gateways are ended.
+    """
+
+    defaultspec = "popen"
+
+    def __init__(self, xspecs=()):
+        self._pid = os.getpid()
+        self._lock = allocate_lock()
+        self._gateways = []  # _lock for changes
+        self._to_join = []  # exited, their process not yet waited for; _lock for changes
+        self._ids = 0  # _lock
+        atexit.register(self._cleanup_atexit)
+        try:
+            for gateway in [self._launch(spec) for spec in xspecs]:
+                self._await(gateway)
+        except BaseException:
+            self.terminate(timeout=_TERM_GRACE)
+            raise
+
+    def __repr__(self):
+        return f"<Group {[gateway.id for gateway in self]!r}>"
+
+    def __getitem__(self, key):
+        if isinstance(key, int):
+            return self._gateways[key]
+        for gateway in self._gateways:
+            if gateway == key or gateway.id == key:
+                return gateway
+        raise KeyError(key)
+
+    def __contains__(self, key):
+        try:
+            self[key]
+        except KeyError:
+            return False
+        return True
+
+    def __len__(self):
+        return len(self._gateways)
+
+    def __iter__(self):
+        return iter(list(self._gateways))
+
+    # --- making -----------------------------------------------------------------------------------------------------
+
+    def makegateway(self, spec=None):
+        """Start another Python interpreter and return the Gateway to it.
+
+        spec: a str or XSpec, `key=value//key=value`; without it, `defaultspec`. Today's type is `popen`: this very
+        interpreter on this machine. Keys: `id=NAME` (else gw0, gw1, ...), `chdir=PATH` (made if it is not there),
+        `nice=INCREMENT`, `env:NAME=VALUE`, `dont_write_bytecode`.
+
+        Returns a live gateway, or raises: ValueError (a spec that says nothing that can be started, an id that is
+        taken), OSError (the process could not be started), RemoteError (a setting failed over there), GatewayDied (the
+        far end ended). Without settings it returns as soon as the process runs; should that fail to come up, the first
+        use raises the cause.
+        """
+        gateway = self._launch(spec)
+        self._await(gateway)
+        return gateway
+
+    def allocate_id(self, spec):
+        """Give `spec` the next free id of this group, unless it has one."""
+        if spec.id is None:
+            with self._lock:
+                name = f"gw{self._ids}"
+                self._ids += 1
+            if name in self:
+                raise ValueError(f"already have gateway with id {name!r}")
+            spec.id = name
+
+    def _launch(self, spec):
+        spec = spec or self.defaultspec
+        if not isinstance(spec, XSpec):
+            spec = XSpec(spec)
+        self.allocate_id(spec)
+        if spec.execmodel is None:
+            spec.execmodel = "thread"
+        if spec.execmodel != "thread":
+            raise ValueError(f"spec {str(spec)!r}: unknown execmodel {spec.execmodel!r}; 'thread' is supported")
+        gateway = Gateway(spec)
+        with self._lock:
+            if spec.id in self:
+                raise ValueError(f"already have gateway with id {spec.id!r}")
+            self._gateways.append(gateway)
+        gateway._group = self
+        try:
+            bootstrap.start(gateway, spec)
+        except BaseException:
+            with self._lock:
+                self._gateways.remove(gateway)
+            raise
+        return gateway
+
+    def _await(self, gateway):
+        try:
+            bootstrap.finish(gateway, gateway.spec)
+        except BaseException:
+            gateway.exit()
+            gateway._signal(signal.SIGKILL)
+            self._reap([gateway], 0)
+            raise
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    def _unregister(self, gateway):
+        with self._lock:
+            self._gateways.remove(gateway)
+            self._to_join.append(gateway)
+
+    def _cleanup_atexit(self):
+        self.terminate(timeout=1.0)
+        _core._print_orphans()
+
+    def terminate(self, timeout=None):
+        """End all gateways of the group and wait for their processes.
+
+        timeout: seconds that they may take to end by themselves. Those that do not get SIGTERM, and SIGKILL after
+        another `timeout` seconds (1 at most); None: wait for ever, signal nobody. No process is left behind.
+        """
+        if os.getpid() != self._pid:
+            self._gateways, self._to_join = [], []  # they are the parent's
+            return
+        for gateway in self:
+            gateway.exit()
+        with self._lock:
+            leaving, self._to_join = self._to_join, []
+        self._reap(leaving, timeout)
+
+    def _reap(self, gateways, timeout):
+        left = _wait_for(gateways, timeout)
+        for sig, patience in ((signal.SIGTERM, min(timeout or 0.0, _TERM_GRACE)), (signal.SIGKILL, _KILL_WAIT)):
+            for gateway in left:
+                gateway._signal(sig)
+            left = _wait_for(left, patience)
+        with self._lock:
+            self._to_join = [gateway for gateway in self._to_join if gateway not in gateways]
+
+    # --- many at once -----------------------------------------------------------------------------------------------
+
+    def remote_exec(self, source, **kwargs):
+        """Run `source` on all gateways of the group; return a MultiChannel to them. As Gateway.remote_exec."""
+        return MultiChannel([gateway.remote_exec(source, **kwargs) for gateway in self])
+
+
+def _wait_for(gateways, timeout):
+    """Wait for connections and processes to end, `timeout` seconds in all; return the gateways whose process lives."""
+    until = None if timeout is None else time.monotonic() + timeout
+
+    def left():
+        return None if until is None else max(until - time.monotonic(), 0.0)
+
+    living = []
+    for gateway in gateways:
+        gone = gateway._wait_gone(left())
+        if gone:
+            gateway.join(left())
+        else:
+            living.append(gateway)
+    return living
+
+
+class MultiChannel:
+    """Channels to many far ends, used together."""
+
+    def __init__(self, channels):
+        self._channels = channels
+
+    def __len__(self):
+        return len(self._channels)
+
+    def __iter__(self):
+        return iter(self._channels)
+
+    def __getitem__(self, key):
+        return self._channels[key]
+
+    def __contains__(self, channel):
+        return channel in self._channels
+
+    def send_each(self, item):
+        """Send `item` to each of them."""
+        for channel in self._channels:
+            channel.send(item)
+
+    def receive_each(self, withchannel=False):
+        """A list of one item received from each, in order; of (channel, item) pairs with `withchannel`."""
+        items = [(channel, channel.receive()) for channel in self._channels]
+        return items if withchannel else [item for _, item in items]
+
+    def make_receive_queue(self, endmarker=_core.NO_ENDMARKER_WANTED):
+        """A queue.Queue that gets (channel, item) for whatever arrives on any of them from now on; with `endmarker`,
+        also (channel, endmarker) for each that ends."""
+        try:
+            return self._queue
+        except AttributeError:
+            from queue import SimpleQueue as Queue
+
+        self._queue = Queue()
+        for channel in self._channels:
+
+            def put(item, channel=channel):
+                self._queue.put((channel, item))
+
+            channel.setcallback(put, endmarker)
+        return self._queue
+
+    def waitclose(self):
+        """Wait until all of them are closed; then raise the first RemoteError, if there was one."""
+        first = None
+        for channel in self._channels:
+            try:
+                channel.waitclose()
+            except channel.RemoteError as exc:
+                first = first or exc
+        if first:
+            raise first
+
+
+default_group = Group()
+makegateway = default_group.makegateway

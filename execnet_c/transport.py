@@ -1,0 +1,38 @@
+"""From a spec to the command line that starts its far end."""
+
+import os
+import sys
+
+# The directory that this package was imported from.
+_IMPORT_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+# The worker imports this very package, whatever its current directory holds: the directory goes in front for that one
+# import, and stays only where it would not be found otherwise. sys.argv is ["-c"] over there, as with execnet.
+_IMPORT_LINE = """\
+import sys
+d = {importdir!r}
+sys.path.insert(0, d)
+from execnet_c.worker import main
+del sys.path[0]
+d in sys.path or sys.path.insert(0, d)
+main()
+"""
+
+
+def argv_of(spec):
+    """The command line (a list of str) for an XSpec of a local gateway.
+
+    Raises ValueError for a spec that is none, naming what it has instead.
+    """
+    for key in ("via", "python", "ssh", "vagrant_ssh", "socket"):
+        if getattr(spec, key):
+            raise ValueError(
+                f"spec {str(spec)!r}: {key}= is not supported; this version starts local gateways with this very "
+                f"interpreter ('popen')"
+            )
+    if not spec.popen:
+        raise ValueError(f"no gateway type found for {str(spec)!r}: name one, as in 'popen'")
+    argv = [sys.executable, "-u"]
+    if spec.dont_write_bytecode:
+        argv.append("-B")
+    return [*argv, "-c", _IMPORT_LINE.format(importdir=_IMPORT_DIR)]

@@ -1,0 +1,193 @@
+"""What runs at the far end: takes the standard streams, says hello, runs tasks until the connection ends.
+
+The first task gets the main thread; a task that comes while the main thread is busy gets a thread of its own. One
+spare thread waits for such a task at all times once the first task has come: the I/O thread, which learns of it,
+cannot start Python threads.
+
+Few imports: every one of them is paid for at each start.
+"""
+
+import os
+import sys
+from _thread import allocate_lock, start_new_thread
+
+from . import _core
+from ._version import __version__
+
+INTERRUPT_TEXT = "keyboard-interrupted"
+HELLO = 8
+
+
+class WorkerGateway(_core.Gateway):
+    """The far end's view of its gateway: `channel.gateway` in a task."""
+
+    id = "<worker>"
+
+    def __repr__(self):
+        return f"<WorkerGateway id={self.id!r}>"
+
+    def _death(self, sending):
+        if self._state()["heard_goodbye"]:
+            return OSError("cannot send (already closed?): the other side has said goodbye") if sending else EOFError()
+        return _core.GatewayDied("the other side is gone without a goodbye")
+
+
+def main():
+    """Serve the process that started this one over the standard streams it gave. Returns when that is over."""
+    pid = os.getpid()
+    gateway = WorkerGateway()
+    gateway._serve(*_take_streams())
+    settings = gateway._hello(None)
+    if settings is None:
+        return
+    if settings["version"] != __version__:
+        sys.stderr.write(f"execnet_c {__version__} cannot serve execnet_c {settings['version']}\n")
+        sys.exit(3)
+    gateway.id = f"{settings['id']}-worker"
+    try:
+        _apply(settings)
+    except Exception as exc:
+        gateway._send(HELLO, 0, {"error": _format(exc)})
+        sys.exit(3)
+    gateway._send(HELLO, 0, {"version": __version__, "core": "C", "pid": pid})
+    _Tasks(gateway, pid).serve_main()
+
+
+def _take_streams():
+    """The connection's two fds, moved away from 0 and 1, which become /dev/null: nothing that a task reads or prints
+    reaches the wire."""
+    fds = os.dup(0), os.dup(1)
+    for fd, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY)):
+        null = os.open(os.devnull, flags)
+        if null != fd:
+            os.dup2(null, fd)
+            os.close(null)
+    return fds
+
+
+def _apply(settings):
+    path, nice = settings["chdir"], settings["nice"]
+    if path:
+        if not os.path.exists(path):
+            os.mkdir(path)
+        os.chdir(path)
+    if nice:
+        os.nice(nice)
+    os.environ.update(settings["env"])
+
+
+def _format(exc):
+    try:
+        import traceback
+
+        return "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
+        return f"{type(exc).__name__}: {exc}"
+
+
+class _Tasks:
+    def __init__(self, gateway, pid):
+        self._gateway = gateway
+        self._pid = pid
+        self._lock = allocate_lock()
+        self._spares = 0  # threads that wait for a task; _lock
+
+    def serve_main(self):
+        """The main thread's life. Ctrl-C ends a task, never an idle worker."""
+        more = True
+        while more:
+            try:
+                more = self._serve_one(True)
+            except KeyboardInterrupt:
+                pass
+        try:
+            self._gateway._wait_idle(None)  # for tasks in other threads; the core sees to it that it does not take ever
+        except KeyboardInterrupt:
+            pass
+
+    def _serve_spare(self):
+        try:
+            while self._serve_one(False):
+                with self._lock:
+                    if self._spares > 0:
+                        return  # another one waits already
+                    self._spares += 1
+        except BaseException:
+            if os.getpid() == self._pid:
+                raise
+
+    def _ensure_spare(self):
+        with self._lock:
+            if self._spares > 0:
+                return
+            self._spares += 1
+        try:
+            start_new_thread(self._serve_spare, ())
+        except BaseException:
+            with self._lock:
+                self._spares -= 1
+            raise
+
+    def _serve_one(self, primary):
+        """Wait for one task and run it; false when there will be none."""
+        task = self._gateway._next_task(primary)
+        if not primary:
+            with self._lock:
+                self._spares -= 1
+        if task is None:
+            return False
+        channel, item = task
+        try:
+            self._ensure_spare()
+            error = _run(channel, item)
+        except KeyboardInterrupt:
+            error = INTERRUPT_TEXT
+        except BaseException as exc:
+            error = self._error_text(exc)
+        finally:
+            if os.getpid() != self._pid:
+                _leave_child()
+            self._gateway._task_done()
+        try:
+            channel.close(error)
+        except OSError:
+            pass  # the other side is gone, nobody wants to know
+        return True
+
+    def _error_text(self, exc):
+        if os.getpid() != self._pid:
+            _leave_child(exc)
+        # receive() raises an EOFError without a text where the other side has closed: an orderly end of the task.
+        if isinstance(exc, EOFError) and (not exc.args or not self._gateway.hasreceiver()):
+            return None
+        return _format(exc)
+
+
+def _run(channel, item):
+    source, file_name, call_name, kwargs = item
+    scope = {"channel": channel, "__name__": "__channelexec__"}
+    channel._executing = True
+    try:
+        exec(compile(source + "\n", file_name or "<remote exec>", "exec"), scope)
+        if call_name:
+            scope[call_name](channel, **kwargs)
+    finally:
+        channel._executing = False
+
+
+def _leave_child(exc=None):
+    """A task forked, and the child came back from it: it has no connection, and must not act as the worker."""
+    status = 0
+    if isinstance(exc, SystemExit):
+        status = exc.code if isinstance(exc.code, int) else exc.code is not None
+    elif exc is not None:
+        sys.stderr.write(_format(exc))
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
+    os._exit(status)

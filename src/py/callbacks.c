@@ -1,0 +1,274 @@
+/*
+ * Callbacks: items that are handed to a function instead of being received.
+ *
+ * Order, as in execnet: one callback of a gateway runs at a time, and nothing that arrived after its item is handed
+ * out before it has returned. The link keeps that order in its backlog; whoever has the dispatcher's turn works it
+ * off: the gateway's callback thread (started with the first callback), or the thread inside setcallback() while it
+ * hands out what is queued already. gateway->callbacks holds the Python side of it, under the GIL.
+ */
+#include "error.h"
+#include "io.h"
+
+static PyObject *
+key_of(xc_chan *chan)
+{
+    return PyLong_FromUnsignedLong(chan->id);
+}
+
+/* The (callback, endmarker) of a channel, new reference; NULL if there is none (no exception). */
+static PyObject *
+find_entry(GatewayObject *gateway, xc_chan *chan)
+{
+    PyObject *key = key_of(chan);
+    PyObject *entry = key == NULL ? NULL : PyDict_GetItemWithError(gateway->callbacks, key);
+    Py_XINCREF(entry);
+    Py_XDECREF(key);
+    PyErr_Clear();
+    return entry;
+}
+
+static int
+call(PyObject *callback, PyObject *item)
+{
+    PyObject *result = PyObject_CallOneArg(callback, item);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Forgets the callback, then calls it for the last time. */
+void
+xcpy_end_callback(GatewayObject *gateway, xc_chan *chan)
+{
+    PyObject *entry = find_entry(gateway, chan);
+    if (entry == NULL) {
+        return;
+    }
+    PyObject *key = key_of(chan);
+    if (key == NULL || PyDict_DelItem(gateway->callbacks, key) < 0) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(key);
+    PyObject *callback = PyTuple_GET_ITEM(entry, 0), *endmarker = PyTuple_GET_ITEM(entry, 1);
+    if (endmarker != gateway->state->no_endmarker && call(callback, endmarker) < 0) {
+        PyErr_WriteUnraisable(callback);
+    }
+    Py_DECREF(entry);
+    xc_link_end_callback(gateway->link, chan);
+}
+
+/* The traceback of the exception that is set, as text; the exception is taken away. New reference or NULL. */
+static PyObject *
+format_error(void)
+{
+    PyObject *type, *value, *tb, *text = NULL;
+    PyErr_Fetch(&type, &value, &tb);
+    PyErr_NormalizeException(&type, &value, &tb);
+    if (tb != NULL) {
+        PyException_SetTraceback(value, tb);
+    }
+    PyObject *traceback = PyImport_ImportModule("traceback");
+    PyObject *lines = traceback == NULL ? NULL
+                                        : PyObject_CallMethod(traceback, "format_exception", "OOO", type, value,
+                                                              tb != NULL ? tb : Py_None);
+    PyObject *empty = PyUnicode_FromString("");
+    if (lines != NULL && empty != NULL) {
+        text = PyUnicode_Join(empty, lines);
+    }
+    if (text == NULL) {
+        PyErr_Clear();
+        text = PyUnicode_FromFormat("%s (its traceback could not be formatted)", ((PyTypeObject *)type)->tp_name);
+    }
+    Py_XDECREF(empty);
+    Py_XDECREF(lines);
+    Py_XDECREF(traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(tb);
+    return text;
+}
+
+/* A message like the one with which the far end would have closed the channel. */
+static xc_msg *
+error_message(GatewayObject *gateway, xc_chan *chan, PyObject *text)
+{
+    xcpy_dumped dumped = {.n_pins = 0};
+    xc_msg *msg = NULL;
+    if (xcpy_dump(gateway->state, text, false, &dumped) == 0) {
+        msg = xc_msg_new(XC_CLOSE_ERROR, chan->id, xc_buf_size(&dumped.buf));
+    }
+    if (msg != NULL) {
+        memcpy(msg->data, xc_buf_head(&dumped.buf), msg->size);
+    }
+    PyErr_Clear();
+    xcpy_dumped_fini(&dumped);
+    return msg;
+}
+
+/* The callback raised: both sides learn it, the channel is closed. */
+static void
+fail_callback(GatewayObject *gateway, xc_chan *chan)
+{
+    PyObject *text = format_error();
+    bool tell;
+    if (text == NULL) {
+        PyErr_Clear();
+        return;
+    }
+    if (xcpy_send(gateway, XC_CLOSE_ERROR, chan->id, text) < 0) {
+        PyErr_Clear(); /* the far end is gone: this side still learns it */
+    }
+    xcpy_end_callback(gateway, chan);
+    (void)xc_link_close_chan(gateway->link, chan, &tell, error_message(gateway, chan, text));
+    Py_DECREF(text);
+}
+
+/* One message that needs Python takes effect. */
+static void
+dispatch(GatewayObject *gateway, xc_msg *msg, xc_chan *chan)
+{
+    if (msg->code == XC_DATA) {
+        PyObject *entry = find_entry(gateway, chan);
+        PyObject *item = xcpy_load_item(gateway, chan, msg);
+        if (item == NULL || (entry != NULL && call(PyTuple_GET_ITEM(entry, 0), item) < 0)) {
+            fail_callback(gateway, chan);
+        }
+        Py_XDECREF(item);
+        Py_XDECREF(entry);
+    }
+    else if (chan != NULL) {
+        xcpy_end_callback(gateway, chan);
+        xc_link_settle(gateway->link, msg);
+    }
+    else {
+        xc_chan *next;
+        while ((next = xc_link_any_callback(gateway->link)) != NULL) {
+            xcpy_end_callback(gateway, next);
+            xc_link_end_callback(gateway->link, next); /* also where its entry was lost for want of memory */
+            xc_link_drop_chan(gateway->link, next);
+        }
+        xc_link_settle(gateway->link, msg);
+    }
+    if (chan != NULL) {
+        xc_link_drop_chan(gateway->link, chan);
+    }
+}
+
+/* The main loop of a gateway's callback thread. */
+static PyObject *
+run_callbacks(GatewayObject *self, PyObject *unused)
+{
+    xc_wait wait = {.kind = XC_WAIT_BACKLOG};
+    xc_link_state state;
+    (void)unused;
+    do {
+        xc_msg *msg;
+        xc_chan *chan;
+        wait.until = XC_FOREVER;
+        if (xcpy_wait(self, &wait) < 0) {
+            return NULL;
+        }
+        if (xc_link_dispatch_enter(self->link) != XC_OK) {
+            state.fin = false;
+            continue;
+        }
+        while ((msg = xc_link_backlog_next(self->link, &chan)) != NULL) {
+            dispatch(self, msg, chan);
+        }
+        xc_link_dispatch_leave(self->link);
+        xc_link_look_state(self->link, &state);
+    } while (!state.fin);
+    Py_RETURN_NONE;
+}
+
+PyMethodDef xcpy_run_callbacks_method = {"_run_callbacks", (PyCFunction)run_callbacks, METH_NOARGS, NULL};
+
+static int
+start_dispatcher(GatewayObject *gateway)
+{
+    if (gateway->dispatcher) {
+        return 0;
+    }
+    PyObject *thread = PyImport_ImportModule("_thread");
+    PyObject *target = PyObject_GetAttrString((PyObject *)gateway, "_run_callbacks");
+    PyObject *result = NULL;
+    if (thread != NULL && target != NULL) {
+        result = PyObject_CallMethod(thread, "start_new_thread", "O()", target);
+    }
+    Py_XDECREF(thread);
+    Py_XDECREF(target);
+    if (result == NULL) {
+        return -1;
+    }
+    Py_DECREF(result);
+    gateway->dispatcher = true;
+    return 0;
+}
+
+/* From now on the link keeps items for the callback. 1: done. 0: nothing more will come. -1: an exception. */
+static int
+install(ChannelObject *channel, PyObject *entry)
+{
+    GatewayObject *gateway = channel->gateway;
+    PyObject *key = key_of(channel->chan);
+    int result = -1;
+    if (key != NULL && start_dispatcher(gateway) == 0 && PyDict_SetItem(gateway->callbacks, key, entry) == 0) {
+        result = xc_link_set_callback(gateway->link, channel->chan) ? 1 : 0;
+        if (result == 0 && PyDict_DelItem(gateway->callbacks, key) < 0) {
+            PyErr_Clear();
+        }
+    }
+    Py_XDECREF(key);
+    return result;
+}
+
+/* Hands out what is queued already, then installs the callback; the dispatcher's turn is held. */
+static int
+hand_out(ChannelObject *channel, PyObject *entry)
+{
+    GatewayObject *gateway = channel->gateway;
+    PyObject *callback = PyTuple_GET_ITEM(entry, 0), *endmarker = PyTuple_GET_ITEM(entry, 1);
+    for (;;) {
+        xc_msg *msg;
+        int installed = 0;
+        xc_status rc = xc_link_take_item(gateway->link, channel->chan, &msg);
+        if (rc == XC_OK) {
+            PyObject *item = xcpy_load_item(gateway, channel->chan, msg);
+            if (item == NULL || call(callback, item) < 0) {
+                Py_XDECREF(item);
+                return -1;
+            }
+            Py_DECREF(item);
+            continue;
+        }
+        if (rc == XC_AGAIN && (installed = install(channel, entry)) != 0) {
+            return installed < 0 ? -1 : 0;
+        }
+        if (rc == XC_CLOSED) {
+            return endmarker == gateway->state->no_endmarker ? 0 : call(callback, endmarker);
+        }
+    }
+}
+
+int
+xcpy_set_callback(ChannelObject *channel, PyObject *callback, PyObject *endmarker)
+{
+    GatewayObject *gateway = channel->gateway;
+    PyObject *entry = NULL;
+    int result = -1;
+    while (xc_link_dispatch_enter(gateway->link) != XC_OK) {
+        xc_wait wait = {.kind = XC_WAIT_DISPATCH, .until = XC_FOREVER};
+        if (xcpy_wait(gateway, &wait) < 0) {
+            return -1;
+        }
+    }
+    if (channel->has_callback) {
+        PyErr_Format(PyExc_OSError, "%R has callback already registered", channel);
+    }
+    else if ((entry = PyTuple_Pack(2, callback, endmarker)) != NULL) {
+        channel->has_callback = true;
+        result = hand_out(channel, entry);
+    }
+    Py_XDECREF(entry);
+    xc_link_dispatch_leave(gateway->link);
+    return result;
+}

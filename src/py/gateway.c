@@ -1,0 +1,517 @@
+/*
+ * The type Gateway as far as it is mechanism: a link, the process behind it, and what Python asks of them. Policy
+ * (specs, sources, groups, the words of an error) is execnet_c/gateway.py's, which subclasses it.
+ */
+#include <stddef.h>
+
+#include "error.h"
+#include "io.h"
+#include "warn.h"
+
+int
+xcpy_check_usable(GatewayObject *gateway)
+{
+    xcpy_drop_spaces();
+    if (gateway->link == NULL) {
+        PyErr_SetString(PyExc_OSError, "the gateway was not started: make one with makegateway()");
+        return -1;
+    }
+    if (xc_link_forked(gateway->link)) {
+        PyErr_SetString(PyExc_OSError, "the gateway belongs to the parent process: a forked child cannot use it, but can "
+                                       "make gateways of its own");
+        return -1;
+    }
+    return 0;
+}
+
+PyObject *
+xcpy_raise_ended(GatewayObject *gateway, bool sending)
+{
+    PyObject *error = PyObject_CallMethod((PyObject *)gateway, "_death", "O", sending ? Py_True : Py_False);
+    if (error != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        Py_DECREF(error);
+    }
+    return NULL;
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+Gateway_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)args;
+    (void)kwargs;
+    xcpy_state *state = xcpy_state_of(type);
+    if (state == NULL) {
+        return NULL;
+    }
+    GatewayObject *self = (GatewayObject *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->state = state;
+    self->callbacks = PyDict_New();
+    if (self->callbacks == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static int
+Gateway_traverse(GatewayObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->dict);
+    Py_VISIT(self->callbacks);
+    return 0;
+}
+
+static int
+Gateway_clear(GatewayObject *self)
+{
+    Py_CLEAR(self->dict);
+    if (self->callbacks != NULL) {
+        PyDict_Clear(self->callbacks);
+    }
+    return 0;
+}
+
+static void
+Gateway_dealloc(GatewayObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    if (self->link != NULL) {
+        if (!xc_link_forked(self->link)) {
+            xc_link_goodbye(self->link);
+        }
+        xc_link_release(self->link);
+    }
+    xc_launch_release(self->launch);
+    Py_CLEAR(self->dict);
+    Py_CLEAR(self->callbacks);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* --- starting ------------------------------------------------------------------------------------------------- */
+
+/* A NULL-terminated argv that borrows from `holders`, a new list of bytes objects. */
+static char **
+make_argv(PyObject *args, PyObject **holders)
+{
+    PyObject *seq = PySequence_Fast(args, "argv must be a sequence of str or bytes");
+    char **argv = NULL;
+    *holders = PyList_New(0);
+    Py_ssize_t n = seq == NULL ? 0 : PySequence_Fast_GET_SIZE(seq);
+    if (seq != NULL && *holders != NULL && n > 0) {
+        argv = PyMem_New(char *, n + 1);
+    }
+    else if (seq != NULL && n == 0) {
+        PyErr_SetString(PyExc_ValueError, "argv is empty");
+    }
+    for (Py_ssize_t i = 0; argv != NULL && i < n; i++) {
+        PyObject *bytes = NULL;
+        if (!PyUnicode_FSConverter(PySequence_Fast_GET_ITEM(seq, i), &bytes) || PyList_Append(*holders, bytes) < 0) {
+            Py_XDECREF(bytes);
+            PyMem_Free(argv);
+            argv = NULL;
+            break;
+        }
+        argv[i] = PyBytes_AS_STRING(bytes);
+        argv[i + 1] = NULL;
+        Py_DECREF(bytes);
+    }
+    Py_XDECREF(seq);
+    return argv;
+}
+
+static xc_link_opts
+link_opts(bool worker, const char *execmodel)
+{
+    return (xc_link_opts){
+        .worker = worker,
+        .execmodel = execmodel,
+        .orphan_error = xcpy_orphan_error,
+        .drop_space = xcpy_drop_space_later,
+    };
+}
+
+PyDoc_STRVAR(start_doc, "_start($self, argv, hello, /)\n--\n\n"
+                        "Start `argv` on pipes and send it `hello`. Returns once it has exec'd; what it answers is _hello()'s.\n"
+                        "Raises OSError: no such program, no fds.");
+
+static PyObject *
+Gateway_start(GatewayObject *self, PyObject *args)
+{
+    PyObject *py_argv, *hello, *holders = NULL, *result = NULL;
+    xc_err err;
+    if (!PyArg_ParseTuple(args, "OO:_start", &py_argv, &hello)) {
+        return NULL;
+    }
+    if (self->link != NULL) {
+        PyErr_SetString(PyExc_OSError, "the gateway was started before");
+        return NULL;
+    }
+    char **argv = make_argv(py_argv, &holders);
+    if (argv != NULL) {
+        xc_link_opts opts = link_opts(false, "thread");
+        xc_status rc;
+        Py_BEGIN_ALLOW_THREADS
+            rc = xc_launch_start(argv, &opts, &self->launch, &self->link, &err);
+        Py_END_ALLOW_THREADS
+        if (rc != XC_OK) {
+            (void)xcpy_raise(self->state, &err);
+        }
+        else if (xcpy_send(self, XC_HELLO, 0, hello) == 0) {
+            result = Py_NewRef(Py_None);
+        }
+    }
+    PyMem_Free(argv);
+    Py_XDECREF(holders);
+    return result;
+}
+
+PyDoc_STRVAR(serve_doc, "_serve($self, fd_in, fd_out, /)\n--\n\n"
+                        "Be the far end over these two fds, which are taken: tasks are accepted, and the process ends with the\n"
+                        "connection.");
+
+static PyObject *
+Gateway_serve(GatewayObject *self, PyObject *args)
+{
+    int in, out;
+    xc_err err;
+    if (!PyArg_ParseTuple(args, "ii:_serve", &in, &out)) {
+        return NULL;
+    }
+    xc_link_opts opts = link_opts(true, "thread");
+    self->link = xc_link_new(&opts, in, out, &err);
+    if (self->link == NULL) {
+        return xcpy_raise(self->state, &err);
+    }
+    Py_RETURN_NONE;
+}
+
+/* Waits for `kind`; None or a number of seconds. New reference to True (it holds) or False; NULL. */
+static PyObject *
+wait_for(GatewayObject *self, xc_wait_kind kind, PyObject *timeout)
+{
+    xc_wait wait = {.kind = kind};
+    if (xcpy_check_usable(self) < 0 || xcpy_deadline(timeout, true, &wait.until) < 0) {
+        return NULL;
+    }
+    int waited = xcpy_wait(self, &wait);
+    return waited < 0 ? NULL : PyBool_FromLong(waited == 0);
+}
+
+PyDoc_STRVAR(hello_doc, "_hello($self, timeout, /)\n--\n\n"
+                        "The far end's answer to the hello, None if it never came (the connection ended, or `timeout` seconds\n"
+                        "have passed), or was taken before.");
+
+static PyObject *
+Gateway_hello(GatewayObject *self, PyObject *timeout)
+{
+    PyObject *waited = wait_for(self, XC_WAIT_HELLO, timeout);
+    if (waited == NULL) {
+        return NULL;
+    }
+    Py_DECREF(waited);
+    xc_msg *msg = xc_link_take_hello(self->link);
+    if (msg == NULL) {
+        Py_RETURN_NONE;
+    }
+    return xcpy_load_item(self, NULL, msg);
+}
+
+/* --- channels and frames -------------------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(newchannel_doc, "newchannel($self, /)\n--\n\n"
+                             "A new channel, independent of any task: send it through another channel to have somebody at its\n"
+                             "other end. Raises OSError when the connection has ended.");
+
+static PyObject *
+Gateway_newchannel(GatewayObject *self, PyObject *unused)
+{
+    xc_chan *chan;
+    xc_err err;
+    (void)unused;
+    if (xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    xc_status rc = xc_link_new_chan(self->link, &chan, &err);
+    if (rc == XC_CLOSED) {
+        return xcpy_raise_ended(self, true);
+    }
+    if (rc != XC_OK) {
+        return xcpy_raise(self->state, &err);
+    }
+    return xcpy_channel_of(self, chan);
+}
+
+PyDoc_STRVAR(send_doc, "_send($self, code, id, item=NO_PAYLOAD, /)\n--\n\n"
+                       "Send a frame of that code whose payload is the encoding of `item`. Raises as Channel.send.");
+
+static PyObject *
+Gateway_send(GatewayObject *self, PyObject *args)
+{
+    int code;
+    long id;
+    PyObject *item = NULL;
+    if (!PyArg_ParseTuple(args, "il|O:_send", &code, &id, &item) || xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    if (xcpy_send(self, (xc_code)code, (uint32_t)id, item) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Gateway_set_coerce(GatewayObject *self, PyObject *arg)
+{
+    long bits = PyLong_AsLong(arg);
+    if ((bits == -1 && PyErr_Occurred()) || xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    xc_link_set_coerce(self->link, NULL, (int)bits & 3);
+    Py_RETURN_NONE;
+}
+
+/* --- tasks (at a worker) -------------------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(next_task_doc, "_next_task($self, primary, /)\n--\n\n"
+                            "Wait for a task: (channel, payload object), or None when there will be none. `primary`: the main\n"
+                            "thread, which takes what it can before any other.");
+
+static PyObject *
+Gateway_next_task(GatewayObject *self, PyObject *primary)
+{
+    bool is_primary = primary == Py_True;
+    for (;;) {
+        xc_wait wait = {.kind = is_primary ? XC_WAIT_TASK : XC_WAIT_TASK_SPARE, .until = XC_FOREVER};
+        xc_msg *msg;
+        xc_chan *chan;
+        if (xcpy_check_usable(self) < 0 || xcpy_wait(self, &wait) < 0) {
+            return NULL;
+        }
+        xc_status rc = xc_link_take_task(self->link, is_primary, &msg, &chan);
+        if (rc == XC_CLOSED) {
+            Py_RETURN_NONE;
+        }
+        if (rc != XC_OK) {
+            continue;
+        }
+        PyObject *channel = xcpy_channel_of(self, chan);
+        PyObject *task = channel == NULL ? NULL : xcpy_load_item(self, NULL, msg);
+        PyObject *pair = task == NULL ? NULL : PyTuple_Pack(2, channel, task);
+        Py_XDECREF(channel);
+        Py_XDECREF(task);
+        if (pair != NULL) {
+            return pair;
+        }
+        xc_link_task_done(self->link); /* a payload that is none: its channel was closed with the last reference */
+        if (!PyErr_ExceptionMatches(self->state->DataFormatError)) {
+            return NULL;
+        }
+        PyErr_Clear();
+    }
+}
+
+static PyObject *
+Gateway_task_done(GatewayObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    xc_link_task_done(self->link);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Gateway_wait_idle(GatewayObject *self, PyObject *timeout)
+{
+    return wait_for(self, XC_WAIT_IDLE, timeout);
+}
+
+/* --- the end -------------------------------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(hasreceiver_doc, "hasreceiver($self, /)\n--\n\n"
+                              "True as long as something may still arrive from the far end.");
+
+static PyObject *
+Gateway_hasreceiver(GatewayObject *self, PyObject *unused)
+{
+    xc_link_state state;
+    (void)unused;
+    if (self->link == NULL || xc_link_forked(self->link)) {
+        Py_RETURN_FALSE;
+    }
+    xc_link_look_state(self->link, &state);
+    return PyBool_FromLong(!state.fin);
+}
+
+PyDoc_STRVAR(join_doc, "join($self, /, timeout=None)\n--\n\n"
+                       "Wait until nothing more can arrive from the far end, for `timeout` seconds at most (None: for ever).");
+
+static PyObject *
+Gateway_join(GatewayObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"timeout", NULL};
+    PyObject *timeout = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:join", names, &timeout)) {
+        return NULL;
+    }
+    PyObject *waited = wait_for(self, XC_WAIT_FIN, timeout);
+    if (waited == NULL) {
+        return NULL;
+    }
+    Py_DECREF(waited);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Gateway_goodbye(GatewayObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    xc_link_goodbye(self->link);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(wait_gone_doc, "_wait_gone($self, timeout, /)\n--\n\n"
+                            "Wait for the end of the far end's process. False: `timeout` seconds have passed.");
+
+static PyObject *
+Gateway_wait_gone(GatewayObject *self, PyObject *timeout)
+{
+    return wait_for(self, XC_WAIT_GONE, timeout);
+}
+
+static PyObject *
+Gateway_signal(GatewayObject *self, PyObject *arg)
+{
+    long sig = PyLong_AsLong(arg);
+    if ((sig == -1 && PyErr_Occurred()) || xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    if (self->launch != NULL) {
+        xc_launch_signal(self->launch, (int)sig);
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(state_doc, "_state($self, /)\n--\n\n"
+                        "How it stands, as a dict: fin, said_goodbye, heard_goodbye, greeted, channels, executing; reason and\n"
+                        "detail (what ended the connection); pid, ended, status (exit status, -signal, None: unknown), stderr\n"
+                        "(the end of it, bytes).");
+
+static PyObject *
+Gateway_state(GatewayObject *self, PyObject *unused)
+{
+    xc_link_state state;
+    xc_launch_state process = {.pid = 0};
+    (void)unused;
+    if (xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    xc_link_look_state(self->link, &state);
+    if (self->launch != NULL) {
+        xc_launch_look(self->launch, &process);
+    }
+    PyObject *status = process.ended && process.known ? PyLong_FromLong(process.status) : Py_NewRef(Py_None);
+    if (status == NULL) {
+        return NULL;
+    }
+    return Py_BuildValue("{sOsOsOsOsIsIsssssisisOsNsy#}", "fin", state.fin ? Py_True : Py_False, "said_goodbye",
+                         state.said_goodbye ? Py_True : Py_False, "heard_goodbye",
+                         state.heard_goodbye ? Py_True : Py_False, "greeted", state.greeted ? Py_True : Py_False,
+                         "channels", (unsigned int)state.channels, "executing", (unsigned int)state.executing, "reason",
+                         xc_status_name(state.ended_by.code), "detail", state.ended_by.detail, "errno",
+                         state.ended_by.sys_errno, "pid", (int)process.pid, "ended",
+                         process.ended ? Py_True : Py_False, "status", status, "stderr", process.tail,
+                         (Py_ssize_t)process.n_tail);
+}
+
+/* Without a Python side above it: just the end. */
+static PyObject *
+Gateway_death(GatewayObject *self, PyObject *sending)
+{
+    (void)self;
+    return PyObject_CallFunction(sending == Py_True ? PyExc_OSError : PyExc_EOFError, "s", "the connection has ended");
+}
+
+/* --- the type ------------------------------------------------------------------------------------------------- */
+
+static PyGetSetDef Gateway_getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef Gateway_members[] = {
+    {"__dictoffset__", T_PYSSIZET, offsetof(GatewayObject, dict), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(GatewayObject, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef Gateway_methods[] = {
+    {"_start", (PyCFunction)Gateway_start, METH_VARARGS, start_doc},
+    {"_serve", (PyCFunction)Gateway_serve, METH_VARARGS, serve_doc},
+    {"_hello", (PyCFunction)Gateway_hello, METH_O, hello_doc},
+    {"newchannel", (PyCFunction)Gateway_newchannel, METH_NOARGS, newchannel_doc},
+    {"_send", (PyCFunction)Gateway_send, METH_VARARGS, send_doc},
+    {"_set_coerce", (PyCFunction)Gateway_set_coerce, METH_O, NULL},
+    {"_next_task", (PyCFunction)Gateway_next_task, METH_O, next_task_doc},
+    {"_task_done", (PyCFunction)Gateway_task_done, METH_NOARGS, NULL},
+    {"_wait_idle", (PyCFunction)Gateway_wait_idle, METH_O, NULL},
+    {"hasreceiver", (PyCFunction)Gateway_hasreceiver, METH_NOARGS, hasreceiver_doc},
+    {"join", (PyCFunction)(void (*)(void))Gateway_join, METH_VARARGS | METH_KEYWORDS, join_doc},
+    {"_goodbye", (PyCFunction)Gateway_goodbye, METH_NOARGS, NULL},
+    {"_wait_gone", (PyCFunction)Gateway_wait_gone, METH_O, wait_gone_doc},
+    {"_signal", (PyCFunction)Gateway_signal, METH_O, NULL},
+    {"_state", (PyCFunction)Gateway_state, METH_NOARGS, state_doc},
+    {"_death", (PyCFunction)Gateway_death, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot Gateway_slots[] = {
+    {Py_tp_doc, "Gateway()\n--\n\nThe mechanism of a gateway: a connection and the process behind it."},
+    {Py_tp_new, Gateway_new},
+    {Py_tp_dealloc, Gateway_dealloc},
+    {Py_tp_traverse, Gateway_traverse},
+    {Py_tp_clear, Gateway_clear},
+    {Py_tp_methods, Gateway_methods},
+    {Py_tp_members, Gateway_members},
+    {Py_tp_getset, Gateway_getset},
+    {0, NULL},
+};
+
+static PyType_Spec Gateway_spec = {
+    .name = "execnet_c._core.Gateway",
+    .basicsize = sizeof(GatewayObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = Gateway_slots,
+};
+
+int
+xcpy_gateway_setup(PyObject *module, xcpy_state *state)
+{
+    state->GatewayType = PyType_FromModuleAndSpec(module, &Gateway_spec, NULL);
+    if (state->GatewayType == NULL || PyModule_AddObjectRef(module, "Gateway", state->GatewayType) < 0) {
+        return -1;
+    }
+    PyObject *method = PyDescr_NewMethod((PyTypeObject *)state->GatewayType, &xcpy_run_callbacks_method);
+    if (method == NULL) {
+        return -1;
+    }
+    int set = PyObject_SetAttrString(state->GatewayType, xcpy_run_callbacks_method.ml_name, method);
+    Py_DECREF(method);
+    return set;
+}

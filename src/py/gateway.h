@@ -1,0 +1,67 @@
+/*
+ * The two open types, Gateway and Channel, as the C files of this floor share them.
+ */
+#ifndef XCPY_GATEWAY_H
+#define XCPY_GATEWAY_H
+
+#include "../core/xc_launch.h"
+#include "dump.h"
+#include "load.h"
+#include "state.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *dict;
+    PyObject *weakrefs;
+    xcpy_state *state;   /* borrowed: our type's module owns it */
+    xc_link *link;       /* owned; NULL until it is started */
+    xc_launch *launch;   /* owned; NULL at a worker */
+    PyObject *callbacks; /* owned dict: channel id -> (callback, endmarker) */
+    bool dispatcher;     /* the callback thread was started */
+} GatewayObject;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *dict;
+    PyObject *weakrefs;
+    xcpy_state *state;
+    GatewayObject *gateway; /* owned */
+    xc_chan *chan;          /* owned: one count */
+    bool executing;         /* a task runs with it: it may not be closed by hand */
+    bool has_callback;      /* setcallback was called: nothing can be received */
+} ChannelObject;
+
+int xcpy_gateway_setup(PyObject *module, xcpy_state *state);
+int xcpy_channel_setup(PyObject *module, xcpy_state *state);
+
+/* --- gateway.c -------------------------------------------------------------------------------------------------- */
+
+/* 0, or -1 with an exception: the gateway was not started, or belongs to the parent process. */
+int xcpy_check_usable(GatewayObject *gateway);
+
+/* Raises how the link ended, from the Python side's _death(); `sending`: as an OSError for who wanted to send.
+ * Returns NULL. */
+PyObject *xcpy_raise_ended(GatewayObject *gateway, bool sending);
+
+/* --- channel.c -------------------------------------------------------------------------------------------------- */
+
+/* The Python object of that channel, made if there is none. A count of chan is taken. New reference or NULL. */
+PyObject *xcpy_channel_of(GatewayObject *gateway, xc_chan *chan);
+
+/* The item in `msg` (taken), with the channel's string coercion. New reference or NULL. */
+PyObject *xcpy_load_item(GatewayObject *gateway, xc_chan *chan, xc_msg *msg);
+
+/* The text with which the far end closed a channel, as an exception instance; msg is taken. New reference or NULL. */
+PyObject *xcpy_remote_error(GatewayObject *gateway, xc_msg *msg);
+
+/* --- callbacks.c ------------------------------------------------------------------------------------------------ */
+
+/* Channel.setcallback: see there. 0 or -1. */
+int xcpy_set_callback(ChannelObject *channel, PyObject *callback, PyObject *endmarker);
+
+/* The channel is closed by this side: its callback, if any, gets its endmarker and is forgotten. */
+void xcpy_end_callback(GatewayObject *gateway, xc_chan *chan);
+
+extern PyMethodDef xcpy_run_callbacks_method;
+
+#endif

@@ -1,0 +1,190 @@
+/*
+ * A signal that lands between our look for it and the sleep does not interrupt the sleep. So the main thread sleeps in
+ * slices: 10 ms first, for the signals that came while it was still looking, then twice as long each time, up to 5 s.
+ * The later windows are a microsecond each: an idle process burns nothing, and Ctrl-C is not lost.
+ */
+#include "io.h"
+
+#include "../core/xc_pages.h"
+
+#include <math.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SLICE_MIN (10 * XC_MS)
+#define SLICE_MAX (5 * XC_S)
+/* A frame up to this size (bytes) is first written without releasing the GIL: the fd is non-blocking, and a pipe takes
+ * so much in a few microseconds, while beside a computing Python thread each release costs up to its switch interval,
+ * 5 ms. */
+enum { SMALL_FRAME = 16 * 1024, STACK_PARTS = 9 };
+
+static bool
+on_main_thread(void)
+{
+#if defined(__linux__)
+    return syscall(SYS_gettid) == getpid();
+#else
+    return true; /* slices do no harm elsewhere */
+#endif
+}
+
+int
+xcpy_deadline(PyObject *timeout, bool negative_ok, int64_t *until)
+{
+    if (timeout == NULL || timeout == Py_None) {
+        *until = XC_FOREVER;
+        return 0;
+    }
+    if (!PyFloat_Check(timeout) && !PyIndex_Check(timeout) && !PyNumber_Check(timeout)) {
+        PyErr_Format(PyExc_TypeError, "timeout must be a number of seconds or None, not %.200s",
+                     Py_TYPE(timeout)->tp_name);
+        return -1;
+    }
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        int negative = PyObject_RichCompareBool(timeout, Py_False, Py_LT);
+        if (negative < 0) {
+            return -1;
+        }
+        seconds = negative ? -HUGE_VAL : HUGE_VAL;
+    }
+    if (isnan(seconds)) {
+        PyErr_SetString(PyExc_ValueError, "timeout is not a number (nan)");
+        return -1;
+    }
+    if (seconds < 0 && !negative_ok) {
+        PyErr_SetString(PyExc_ValueError, "'timeout' must be a non-negative number");
+        return -1;
+    }
+    *until = seconds <= 0 ? 0 : seconds > 9e9 ? XC_FOREVER : xc_after((int64_t)ceil(seconds * 1e9));
+    return 0;
+}
+
+/* A large payload has begun: a bytes object to read it into. Without memory for one it is read otherwise. */
+static void
+give_space(GatewayObject *gateway, xc_wait *wait, size_t space)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(space - 1));
+    if (bytes == NULL) {
+        PyErr_Clear();
+        wait->can_give = false;
+        return;
+    }
+    unsigned char *ptr = (unsigned char *)PyBytes_AS_STRING(bytes);
+    xc_pages_fill(ptr, space);
+    if (!xc_link_give_space(gateway->link, bytes, ptr, space)) {
+        Py_DECREF(bytes);
+    }
+}
+
+int
+xcpy_wait(GatewayObject *gateway, xc_wait *wait)
+{
+    if (xc_link_ready(gateway->link, wait)) {
+        return 0;
+    }
+    int64_t until = wait->until;
+    bool sliced = on_main_thread();
+    for (int64_t slice = SLICE_MIN;;) {
+        int64_t end = sliced ? xc_after(slice) : XC_FOREVER;
+        size_t space = 0;
+        xc_status rc;
+        wait->until = until < end ? until : end;
+        Py_BEGIN_ALLOW_THREADS
+            rc = xc_link_wait_nogil(gateway->link, wait, &space);
+        Py_END_ALLOW_THREADS
+        if (rc == XC_OK) {
+            return 0;
+        }
+        if (rc == XC_SPACE) {
+            give_space(gateway, wait, space);
+            continue;
+        }
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+        if (rc == XC_TIMEOUT && xc_now() >= until) {
+            return 1;
+        }
+        slice = slice * 2 < SLICE_MAX ? slice * 2 : SLICE_MAX;
+    }
+}
+
+/* --- sending -------------------------------------------------------------------------------------------------- */
+
+static int
+raise_unsent(GatewayObject *gateway, const xc_err *err)
+{
+    if (err->code == XC_NOMEM) {
+        PyErr_NoMemory();
+    }
+    else {
+        (void)xcpy_raise_ended(gateway, true);
+    }
+    return -1;
+}
+
+static int
+send_parts(GatewayObject *gateway, xc_sending *sending, size_t size)
+{
+    xc_writer *writer = xc_link_writer(gateway->link);
+    xc_err err = {.code = XC_OK};
+    xc_status rc = size <= SMALL_FRAME ? xc_writer_try(writer, sending, &err) : XC_AGAIN;
+    bool sliced = rc != XC_OK && on_main_thread();
+    for (int64_t slice = SLICE_MIN; rc == XC_AGAIN || rc == XC_INTR || rc == XC_TIMEOUT;) {
+        int64_t until = sliced ? xc_after(slice) : XC_FOREVER;
+        if (PyErr_CheckSignals() < 0) {
+            xc_writer_spill(writer, sending);
+            return -1;
+        }
+        Py_BEGIN_ALLOW_THREADS
+            rc = xc_writer_send_nogil(writer, sending, until, &err);
+        Py_END_ALLOW_THREADS
+        slice = slice * 2 < SLICE_MAX ? slice * 2 : SLICE_MAX;
+    }
+    return rc == XC_OK ? 0 : raise_unsent(gateway, &err);
+}
+
+int
+xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item)
+{
+    static const unsigned char room[XC_HEADER_SIZE];
+    struct iovec few[STACK_PARTS], *parts = few;
+    xcpy_dumped frame = {.n_pins = 0};
+    int n = 0, result = -1;
+    if (xc_buf_add(&frame.buf, room, sizeof room) != XC_OK) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    if (item != NULL && xcpy_dump(gateway->state, item, true, &frame) < 0) {
+        goto done;
+    }
+    size_t size = xcpy_dumped_size(&frame);
+    if (size - XC_HEADER_SIZE > XC_MAX_PAYLOAD) {
+        PyErr_Format(gateway->state->DumpError,
+                     "the item takes %zu bytes serialized, a message holds %d at most: send it in pieces",
+                     size - XC_HEADER_SIZE, XC_MAX_PAYLOAD);
+        goto done;
+    }
+    xc_frame_pack(frame.buf.data + frame.buf.start, code, id, (uint32_t)(size - XC_HEADER_SIZE));
+    if (frame.n_pins * 2 + 1 > STACK_PARTS) {
+        parts = PyMem_New(struct iovec, frame.n_pins * 2 + 1);
+        if (parts == NULL) {
+            PyErr_NoMemory();
+            goto done;
+        }
+    }
+    xcpy_dumped_iov(&frame, parts, &n);
+    xc_sending sending = {.parts = parts, .n = n};
+    result = send_parts(gateway, &sending, size);
+done:
+    if (parts != few) {
+        PyMem_Free(parts);
+    }
+    xcpy_dumped_fini(&frame);
+    return result;
+}

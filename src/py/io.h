@@ -1,0 +1,24 @@
+/*
+ * How a Python thread waits and sends: the only place where the GIL is released.
+ */
+#ifndef XCPY_IO_H
+#define XCPY_IO_H
+
+#include "gateway.h"
+
+/* None: XC_FOREVER. A number of seconds: the deadline; what is too far away to count is for ever.
+ * 0, or -1 with TypeError or ValueError (negative where `negative_ok` is false, nan). */
+int xcpy_deadline(PyObject *timeout, bool negative_ok, int64_t *until);
+
+/*
+ * Waits, GIL released, for wait->until at most. 0: it holds. 1: the deadline passed. -1: an exception came out of a
+ * signal handler; nothing was lost. Ctrl-C on the main thread ends it within 0.1 s: by EINTR, or, when the signal came
+ * just before the sleep, by the end of a slice.
+ */
+int xcpy_wait(GatewayObject *gateway, xc_wait *wait);
+
+/* Sends one frame whose payload is the encoding of `item` (NULL: no payload). 0 or -1; a frame that an exception out
+ * of a signal handler interrupts is written to its end by others. */
+int xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item);
+
+#endif
