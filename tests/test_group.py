@@ -1,0 +1,381 @@
+"""Groups of gateways, and channels to all of them."""
+
+import os
+import queue
+import time
+
+import pytest
+
+from conftest import TIMEOUT, children_of, wait_until
+
+PID = "import os\nchannel.send(os.getpid())"
+
+
+def pid_of(gw):
+    return gw.remote_exec(PID).receive(TIMEOUT)
+
+
+@pytest.fixture
+def pair(group):
+    """A group of two gateways."""
+    group.makegateway("popen//id=one")
+    group.makegateway("popen//id=two")
+    return group
+
+
+# ---- members
+
+
+def test_an_empty_group(group):
+    assert len(group) == 0
+    assert list(group) == []
+    assert repr(group) == "<Group []>"
+    assert not group
+    group.terminate()
+    group.terminate(timeout=1.0)
+
+
+def test_members_are_found_by_number_id_and_themselves(pair):
+    one, two = pair
+    assert len(pair) == 2
+    assert pair[0] is pair["one"] is pair[one] is one
+    assert pair[1] is pair[-1] is pair["two"] is pair[two] is two
+    assert one in pair
+    assert "two" in pair
+    assert "three" not in pair
+    with pytest.raises(KeyError, match="three"):
+        pair["three"]
+    with pytest.raises(IndexError):
+        pair[2]
+    assert repr(pair) == "<Group ['one', 'two']>"
+    assert [gw.id for gw in pair] == ["one", "two"]
+
+
+def test_a_group_starts_what_it_is_given(lib):
+    group = lib.Group(["popen", lib.XSpec("popen//id=named"), "popen"])
+    try:
+        assert [gw.id for gw in group] == ["gw0", "named", "gw1"]
+        assert len({pid_of(gw) for gw in group}) == 3
+    finally:
+        group.terminate(timeout=2.0)
+
+
+def test_each_group_counts_for_itself(lib, group):
+    other = lib.Group()
+    try:
+        assert group.makegateway().id == other.makegateway().id == "gw0"
+        assert len(group) == len(other) == 1
+        assert group[0] is not other[0]
+        assert group[0] not in list(other)
+    finally:
+        other.terminate(timeout=2.0)
+
+
+def test_the_default_spec_is_used_for_no_spec(group):
+    assert group.defaultspec == "popen"
+    assert str(group.makegateway().spec) == "popen"
+    assert str(group.makegateway(None).spec) == "popen"
+    group.defaultspec = "popen//id=other"
+    assert group.makegateway().id == "other"
+
+
+def test_an_id_that_is_taken_is_an_error(group):
+    group.makegateway("popen//id=gw0")
+    with pytest.raises(ValueError, match="already have gateway with id 'gw0'"):
+        group.makegateway("popen")
+    assert len(group) == 1
+    assert group.makegateway("popen").id == "gw1"
+
+
+@pytest.mark.ours
+def test_a_given_id_that_is_taken_starts_nothing(lib, group):
+    group.makegateway("popen//id=mine")
+    before = children_of(os.getpid())
+    with pytest.raises(ValueError, match="already have gateway with id 'mine'"):
+        group.makegateway("popen//id=mine")
+    assert children_of(os.getpid()) == before
+    assert len(group) == 1
+
+
+def test_allocate_id_fills_in_what_is_unset(lib, group):
+    spec = lib.XSpec("popen")
+    group.allocate_id(spec)
+    assert spec.id == "gw0"
+    group.allocate_id(spec)
+    assert spec.id == "gw0"
+    given = lib.XSpec("popen//id=mine")
+    group.allocate_id(given)
+    assert given.id == "mine"
+    assert group.makegateway("popen").id == "gw1"
+
+
+def test_an_id_is_free_again_after_exit(group):
+    gw = group.makegateway("popen//id=mine")
+    gw.exit()
+    assert "mine" not in group
+    again = group.makegateway("popen//id=mine")
+    assert again is not gw
+    assert group["mine"] is again
+    assert again.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
+
+
+def test_members_may_leave_during_iteration(pair):
+    for gw in pair:
+        gw.exit()
+    assert len(pair) == 0
+
+
+# ---- execution models
+
+
+def test_execution_models(lib):
+    group = lib.Group(execmodel="main_thread_only")
+    try:
+        assert group.execmodel.backend == group.remote_execmodel.backend == "main_thread_only"
+        gw = group.makegateway("popen")
+        assert gw.spec.execmodel == "main_thread_only"
+        assert gw.remote_status().execmodel == "main_thread_only"
+    finally:
+        group.terminate(timeout=2.0)
+
+
+def test_execution_models_of_both_sides_may_differ(lib):
+    group = lib.Group()
+    assert (group.execmodel.backend, group.remote_execmodel.backend) == ("thread", "thread")
+    group.set_execmodel("thread", "main_thread_only")
+    try:
+        gw = group.makegateway("popen")
+        assert gw.execmodel.backend == "thread"
+        assert gw.remote_status().execmodel == "main_thread_only"
+        with pytest.raises(ValueError, match="can not set execution models if gateways have been created already"):
+            group.set_execmodel("thread")
+    finally:
+        group.terminate(timeout=2.0)
+
+
+def test_an_unknown_execution_model_is_an_error(lib):
+    with pytest.raises(ValueError, match="unknown execmodel 'other'"):
+        lib.Group(execmodel="other")
+
+
+# ---- ending
+
+
+def test_terminate_ends_all_and_may_be_called_again(pair):
+    pids = {pid_of(gw) for gw in pair}
+    assert pids <= children_of(os.getpid())
+    pair.terminate(timeout=5.0)
+    assert len(pair) == 0
+    assert not pids & children_of(os.getpid())
+    pair.terminate(timeout=5.0)
+    pair.terminate()
+
+
+def test_terminate_without_timeout_waits_for_tasks_to_end(gw, group):
+    channel = gw.remote_exec("channel.send(1)\nfor item in channel: pass")
+    assert channel.receive(TIMEOUT) == 1
+    group.terminate()
+    assert channel.isclosed() or channel.gateway not in list(group)
+    with pytest.raises(EOFError):
+        channel.receive(TIMEOUT)
+
+
+def test_a_group_can_be_used_again_after_terminate(group):
+    group.makegateway("popen")
+    group.terminate(timeout=5.0)
+    gw = group.makegateway("popen")
+    assert gw.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
+    assert len(group) == 1
+
+
+HANG = {
+    "sleeping": "import time\nchannel.send(os.getpid())\ntime.sleep(1000)",
+    "computing": "channel.send(os.getpid())\nwhile True: pass",
+    "ignoring signals": """
+        import signal, time
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        channel.send(os.getpid())
+        while True:
+            time.sleep(1000)
+        """,
+    "stopped": "import signal\nchannel.send(os.getpid())\nos.kill(os.getpid(), signal.SIGSTOP)",
+    "catching everything": """
+        import time
+        channel.send(os.getpid())
+        while True:
+            try:
+                time.sleep(1000)
+            except BaseException:
+                pass
+        """,
+}
+
+
+@pytest.mark.parametrize("how", HANG.values(), ids=HANG.keys())
+def test_terminate_kills_what_hangs(group, how):
+    import textwrap
+
+    gw, other = group.makegateway("popen"), group.makegateway("popen")
+    pids = [gw.remote_exec("import os\n" + textwrap.dedent(how)).receive(TIMEOUT), pid_of(other)]
+    start = time.monotonic()
+    group.terminate(timeout=0.5)
+    assert time.monotonic() - start < 20
+    assert len(group) == 0
+    assert wait_until(lambda: not set(pids) & children_of(os.getpid()))
+
+
+def test_terminate_when_a_worker_is_dead_already(group):
+    gw, other = group.makegateway("popen"), group.makegateway("popen")
+    pid = pid_of(other)
+    channel = gw.remote_exec("import os\nos._exit(3)")
+    with pytest.raises(EOFError):
+        channel.waitclose(TIMEOUT)
+    group.terminate(timeout=5.0)
+    assert len(group) == 0
+    assert pid not in children_of(os.getpid())
+
+
+def test_terminate_when_a_worker_was_reaped_by_someone_else(group):
+    gw = group.makegateway("popen")
+    pid = pid_of(gw)
+    gw.remote_exec("import os\nos._exit(3)")
+    assert wait_until(lambda: not gw.hasreceiver())
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # the library was quicker
+    group.terminate(timeout=5.0)
+    assert pid not in children_of(os.getpid())
+
+
+@pytest.mark.ours
+def test_terminate_reaps_what_left_the_group_before(group):
+    gateways = [group.makegateway("popen") for _ in range(3)]
+    pids = {pid_of(gw) for gw in gateways}
+    for gw in gateways:
+        gw.exit()
+    group.terminate(timeout=5.0)
+    assert not pids & children_of(os.getpid())
+
+
+@pytest.mark.ours
+def test_a_gateway_that_cannot_be_made_leaves_nothing(group):
+    before = children_of(os.getpid())
+    with pytest.raises(Exception):
+        group.makegateway("popen//chdir=/proc/cannot be made")
+    assert wait_until(lambda: children_of(os.getpid()) == before)
+    assert len(group) == 0
+
+
+# ---- the default group
+
+
+def test_the_module_has_a_group_of_its_own(lib):
+    gw = lib.makegateway()
+    try:
+        assert gw in list(lib.default_group)
+        assert lib.default_group[gw.id] is gw
+        assert gw.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
+        named = lib.makegateway("popen//id=named")
+        assert lib.default_group["named"] is named
+    finally:
+        lib.default_group.terminate(timeout=2.0)
+    assert len(lib.default_group) == 0
+    assert isinstance(lib.default_group, lib.Group)
+    lib.set_execmodel("thread")
+
+
+# ---- channels to all
+
+
+def test_a_task_on_all_members(pair):
+    channels = pair.remote_exec("channel.send(channel.receive() + 1)")
+    assert len(channels) == 2
+    assert [channel.gateway for channel in channels] == list(pair)
+    channels.send_each(1)
+    assert channels.receive_each() == [2, 2]
+    channels.waitclose()
+
+
+def test_a_function_on_all_members(pair):
+    def task(channel, number):
+        import os
+
+        channel.send((os.getpid(), number))
+
+    channels = pair.remote_exec(task, number=3)
+    pids = [pid for pid, number in channels.receive_each()]
+    assert len(set(pids)) == 2
+    assert pids == [pid_of(gw) for gw in pair]
+
+
+def test_a_task_on_no_members(group):
+    channels = group.remote_exec("pass")
+    assert len(channels) == 0
+    channels.send_each(1)
+    assert channels.receive_each() == []
+    channels.waitclose()
+
+
+def test_a_multichannel_is_a_sequence(lib, gw):
+    one, two, other = (gw.newchannel() for _ in range(3))
+    channels = lib.MultiChannel([one, two])
+    assert len(channels) == 2
+    assert list(channels) == [one, two]
+    assert channels[0] is one
+    assert channels[-1] is two
+    assert one in channels
+    assert other not in channels
+    with pytest.raises(IndexError):
+        channels[2]
+
+
+def test_receive_each_with_the_channels(pair):
+    channels = pair.remote_exec("channel.send(1)")
+    assert channels.receive_each(withchannel=True) == [(channels[0], 1), (channels[1], 1)]
+
+
+def test_receive_each_keeps_the_order_of_the_channels(pair):
+    channels = pair.remote_exec("channel.receive()\nchannel.send(channel.gateway.id)")
+    channels[1].send(None)
+    channels[1].waitclose(TIMEOUT)
+    channels[0].send(None)
+    assert channels.receive_each() == ["one-worker", "two-worker"]
+
+
+def test_a_receive_queue(pair):
+    channels = pair.remote_exec("channel.send(channel.receive())\nchannel.send('last')")
+    queue = channels.make_receive_queue()
+    assert channels.make_receive_queue() is queue
+    for i, channel in enumerate(channels):
+        channel.send(i)
+    got = [queue.get(timeout=TIMEOUT) for _ in range(4)]
+    for i, channel in enumerate(channels):
+        assert [item for sender, item in got if sender is channel] == [i, "last"]
+    channels.waitclose()
+    assert queue.empty()
+
+
+def test_a_receive_queue_with_an_endmarker(pair):
+    channels = pair.remote_exec("channel.send(1)")
+    q = channels.make_receive_queue(endmarker=None)
+    assert isinstance(q, queue.Queue)
+    got = [q.get(timeout=TIMEOUT) for _ in range(4)]
+    for channel in channels:
+        assert [item for sender, item in got if sender is channel] == [1, None]
+    with pytest.raises(OSError, match="cannot receive"):
+        channels[0].receive()
+
+
+def test_waitclose_waits_for_all_and_raises_the_first_error(lib, pair):
+    channels = pair.remote_exec("if channel.receive(): raise ValueError(channel.gateway.id)")
+    channels[0].send(False)
+    channels[1].send(True)
+    with pytest.raises(lib.RemoteError, match="ValueError: two-worker"):
+        channels.waitclose()
+    assert all(channel.isclosed() for channel in channels)
+    channels = pair.remote_exec("raise ValueError(channel.gateway.id)")
+    with pytest.raises(lib.RemoteError, match="ValueError: one-worker"):
+        channels.waitclose()
+    channels.waitclose()
