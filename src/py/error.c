@@ -151,7 +151,8 @@ xcpy_error_setup(PyObject *module, xcpy_state *state)
                   &state->TruncatedError) < 0 ||
         add_class(module, "execnet_c.RemoteError", remote_error_doc, PyExc_Exception, NULL, &state->RemoteError) < 0 ||
         add_class(module, "execnet_c.TimeoutError", timeout_error_doc, PyExc_OSError, NULL, &state->TimeoutError) < 0 ||
-        add_class(module, "execnet_c.GatewayDied", gateway_died_doc, PyExc_EOFError, PyExc_OSError,
+        /* OSError first: its constructor is the one that makes an errno of a first argument of two. */
+        add_class(module, "execnet_c.GatewayDied", gateway_died_doc, PyExc_OSError, PyExc_EOFError,
                   &state->GatewayDied) < 0) {
         return -1;
     }

@@ -10,126 +10,34 @@
  * (an empty dict or set, the worst, takes some 65 or 45 bytes for each of its own). No list is visible to Python with
  * an empty slot. An entry knows how deeply nested its object is, and no key is hashed that would recurse too far.
  */
-#include "load.h"
-
 #include <string.h>
 
 #include "../core/xc_base.h"
 #include "../core/xc_opcodes.h"
-#include "error.h"
+#include "loader.h"
 
 enum {
-    FIRST_ENTRIES = 128, /* entries of the stack on the C stack, before the heap is asked */
-    LIST_ITEM_MIN = 7,   /* bytes that fill one slot of a list: INT, i4, a value, SETITEM */
-    CACHED_MAX = 24,     /* length of the longest string that is worth a look into the cache */
-    CACHE_BITS = 9,
-    CACHE_SIZE = 1 << CACHE_BITS,
-    CACHE_AFTER = 16, /* strings; with fewer, setting the cache up costs more than it saves */
+    LIST_ITEM_MIN = 7, /* bytes that fill one slot of a list: INT, i4, a value, SETITEM */
+    CACHED_MAX = 24,   /* length of the longest string that is worth a look into the cache */
+    CACHE_AFTER = 16,  /* strings; with fewer, setting the cache up costs more than it saves */
 };
 
-/* The tag of an entry: its kind, whether the garbage collector needs to know it, and its depth (0: no container). */
-enum {
-    KIND = 3,
-    OBJECT = 0, /* complete */
-    NUMBER = 1, /* `number`, no object yet */
-    LIST = 2,   /* untracked, `n_set` slots filled */
-    TRACKED = 4,
-    DEPTH_SHIFT = 3,
-    DEPTH_1 = 1 << DEPTH_SHIFT,
-};
-
-typedef struct {
-    union {
-        PyObject *obj; /* owned; NULL once it was moved into a container that is being built */
-        int32_t number;
-    } u;
-    uint32_t n_set;
-    uint32_t tag;
-} entry;
-
-typedef struct {
-    const xcpy_load_opts *opts;
-    const unsigned char *data;
-    const unsigned char *end;
-    size_t base;
-    const unsigned char *op; /* the opcode at hand: what errors name */
-    size_t claimed;          /* slots of all lists so far */
-    entry *top;              /* next free */
-    entry *limit;
-    entry *stack; /* `first`, or owned */
-    unsigned n_strings;
-    PyObject **cache; /* `strings` once it is set up; short ASCII strings by the hash of their bytes, owned or NULL */
-    entry first[FIRST_ENTRIES];
-    PyObject *strings[CACHE_SIZE];
-} loader;
-
-/* Each load_x takes the position behind its opcode, and returns the one behind its operand; NULL: an exception is set.
- */
-typedef const unsigned char *cursor;
-
-/* ---- errors ---- */
-
-static cursor
-fail_as(loader *L, PyObject *type, const char *what, PyObject *cause)
+static xcpy_cursor
+fail_truncated(xcpy_loader *L)
 {
-    size_t at = (size_t)(L->op - L->data) + L->base;
-    xcpy_raise_from(type, PyUnicode_FromFormat("%s at offset %zu", what, at), cause);
-    return NULL;
-}
-
-static cursor
-fail(loader *L, const char *what)
-{
-    return fail_as(L, L->opts->state->LoadError, what, NULL);
-}
-
-static cursor
-fail_truncated(loader *L)
-{
-    size_t size = (size_t)(L->end - L->data) + L->base;
-    xcpy_raise_from(L->opts->state->TruncatedError,
-                    PyUnicode_FromFormat("input ends at offset %zu, within what begins at offset %zu", size,
-                                         (size_t)(L->op - L->data) + L->base),
-                    NULL);
-    return NULL;
-}
-
-/* Makes a LoadError of the exception that is set, unless that is none of the input's fault. */
-static cursor
-fail_chained(loader *L, const char *what)
-{
-    if (PyErr_ExceptionMatches(PyExc_MemoryError) || !PyErr_ExceptionMatches(PyExc_Exception)) {
-        return NULL;
-    }
-    PyObject *cause = xcpy_take_cause();
-    size_t at = (size_t)(L->op - L->data) + L->base;
-    xcpy_raise_from(L->opts->state->LoadError, PyUnicode_FromFormat("%s at offset %zu: %S", what, at, cause), cause);
-    return NULL;
-}
-
-static cursor
-load_unknown(loader *L)
-{
-    PyObject *op = PyBytes_FromStringAndSize((const char *)L->op, 1);
-    if (op == NULL) {
-        return NULL;
-    }
-    size_t at = (size_t)(L->op - L->data) + L->base;
-    PyErr_Format(L->opts->state->LoadError, "unknown opcode %R at offset %zu - wire protocol corruption?", op, at);
-    Py_DECREF(op);
-    return NULL;
+    return xcpy_load_fail_end(L, "within what begins");
 }
 
 /* ---- operands ---- */
 
 static inline uint32_t
-get_u4(cursor p)
+get_u4(xcpy_cursor p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
 static inline double
-get_double(cursor p)
+get_double(xcpy_cursor p)
 {
     uint64_t bits = (uint64_t)get_u4(p) << 32 | get_u4(p + 4);
     double value;
@@ -138,26 +46,26 @@ get_double(cursor p)
 }
 
 static inline bool
-has(const loader *L, cursor p, size_t n)
+has(const xcpy_loader *L, xcpy_cursor p, size_t n)
 {
     return (size_t)(L->end - p) >= n;
 }
 
 /* A length that must not be negative. */
-static inline cursor
-take_length(loader *L, cursor p, uint32_t *n)
+static inline xcpy_cursor
+take_length(xcpy_loader *L, xcpy_cursor p, uint32_t *n)
 {
     *n = 0;
     if (!has(L, p, 4)) {
         return fail_truncated(L);
     }
     *n = get_u4(p);
-    return *n <= INT32_MAX ? p + 4 : fail(L, "negative length");
+    return *n <= INT32_MAX ? p + 4 : xcpy_load_fail(L, "negative length");
 }
 
 /* A length, and *n bytes behind what is returned. */
-static inline cursor
-take_text(loader *L, cursor p, uint32_t *n)
+static inline xcpy_cursor
+take_text(xcpy_loader *L, xcpy_cursor p, uint32_t *n)
 {
     p = take_length(L, p, n);
     if (p != NULL && !has(L, p, *n)) {
@@ -169,11 +77,12 @@ take_text(loader *L, cursor p, uint32_t *n)
 /* ---- the stack ---- */
 
 static int
-more_stack(loader *L)
+more_stack(xcpy_loader *L)
 {
     size_t used = (size_t)(L->top - L->stack);
     size_t cap = (size_t)(L->limit - L->stack) * 2;
-    entry *stack = L->stack == L->first ? xc_alloc(cap * sizeof *stack) : xc_realloc(L->stack, cap * sizeof *stack);
+    xcpy_entry *stack =
+        L->stack == L->first ? xc_alloc(cap * sizeof *stack) : xc_realloc(L->stack, cap * sizeof *stack);
     if (stack == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -188,8 +97,8 @@ more_stack(loader *L)
 }
 
 /* Takes `obj`, which may be NULL: an exception is set. */
-static inline cursor
-push(loader *L, cursor p, PyObject *obj, uint32_t tag)
+static inline xcpy_cursor
+push(xcpy_loader *L, xcpy_cursor p, PyObject *obj, uint32_t tag)
 {
     if (obj == NULL) {
         return NULL;
@@ -198,7 +107,7 @@ push(loader *L, cursor p, PyObject *obj, uint32_t tag)
         Py_DECREF(obj);
         return NULL;
     }
-    *L->top++ = (entry){.u.obj = obj, .tag = tag};
+    *L->top++ = (xcpy_entry){.u.obj = obj, .tag = tag};
     return p;
 }
 
@@ -215,7 +124,7 @@ fill_gaps(PyObject *list)
 
 /* Makes a complete object of an entry, in its place. */
 static inline int
-settle(entry *e)
+settle(xcpy_entry *e)
 {
     switch (e->tag & KIND) {
     case NUMBER:
@@ -236,10 +145,10 @@ settle(entry *e)
 
 /* Drops the entries from `from` up. A list among them may have empty slots, which its deallocator allows for. */
 static void
-drop_entries(loader *L, entry *from)
+drop_entries(xcpy_loader *L, xcpy_entry *from)
 {
     while (L->top > from) {
-        entry *e = --L->top;
+        xcpy_entry *e = --L->top;
         if ((e->tag & KIND) != NUMBER) {
             Py_XDECREF(e->u.obj);
         }
@@ -248,14 +157,14 @@ drop_entries(loader *L, entry *from)
 
 /* ---- None, True, False, numbers ---- */
 
-static inline cursor
-load_singleton(loader *L, cursor p, PyObject *obj)
+static inline xcpy_cursor
+load_singleton(xcpy_loader *L, xcpy_cursor p, PyObject *obj)
 {
     return push(L, p, Py_NewRef(obj), OBJECT);
 }
 
-static inline cursor
-load_int(loader *L, cursor p)
+static inline xcpy_cursor
+load_int(xcpy_loader *L, xcpy_cursor p)
 {
     if (!has(L, p, 4)) {
         return fail_truncated(L);
@@ -263,13 +172,13 @@ load_int(loader *L, cursor p)
     if (L->top == L->limit && more_stack(L) < 0) {
         return NULL;
     }
-    *L->top++ = (entry){.u.number = (int32_t)get_u4(p), .tag = NUMBER};
+    *L->top++ = (xcpy_entry){.u.number = (int32_t)get_u4(p), .tag = NUMBER};
     return p + 4;
 }
 
 /* Python's int(bytes), which takes blanks and underscores as well, as execnet does. */
 static PyObject *
-parse_int(cursor digits, uint32_t n)
+parse_int(xcpy_cursor digits, uint32_t n)
 {
     char *text = xc_alloc((size_t)n + 1), *end = NULL;
     if (text == NULL) {
@@ -286,8 +195,8 @@ parse_int(cursor digits, uint32_t n)
     return value;
 }
 
-static cursor
-load_longint(loader *L, cursor p)
+static xcpy_cursor
+load_longint(xcpy_loader *L, xcpy_cursor p)
 {
     uint32_t n;
     p = take_text(L, p, &n);
@@ -296,13 +205,13 @@ load_longint(loader *L, cursor p)
     }
     PyObject *value = parse_int(p, n);
     if (value == NULL) {
-        return fail_chained(L, "bad int");
+        return xcpy_load_fail_from(L, "bad int");
     }
     return push(L, p + n, value, OBJECT);
 }
 
-static inline cursor
-load_float(loader *L, cursor p)
+static inline xcpy_cursor
+load_float(xcpy_loader *L, xcpy_cursor p)
 {
     if (!has(L, p, 8)) {
         return fail_truncated(L);
@@ -310,8 +219,8 @@ load_float(loader *L, cursor p)
     return push(L, p + 8, PyFloat_FromDouble(get_double(p)), OBJECT);
 }
 
-static cursor
-load_complex(loader *L, cursor p)
+static xcpy_cursor
+load_complex(xcpy_loader *L, xcpy_cursor p)
 {
     if (!has(L, p, 16)) {
         return fail_truncated(L);
@@ -321,8 +230,8 @@ load_complex(loader *L, cursor p)
 
 /* ---- bytes and str ---- */
 
-static cursor
-load_bytes(loader *L, cursor p)
+static xcpy_cursor
+load_bytes(xcpy_loader *L, xcpy_cursor p)
 {
     uint32_t n;
     p = take_text(L, p, &n);
@@ -332,8 +241,8 @@ load_bytes(loader *L, cursor p)
     return push(L, p + n, PyBytes_FromStringAndSize((const char *)p, n), OBJECT);
 }
 
-static cursor
-load_latin1(loader *L, cursor p)
+static xcpy_cursor
+load_latin1(xcpy_loader *L, xcpy_cursor p)
 {
     uint32_t n;
     p = take_text(L, p, &n);
@@ -344,7 +253,7 @@ load_latin1(loader *L, cursor p)
 }
 
 static inline bool
-is_ascii(cursor p, size_t n)
+is_ascii(xcpy_cursor p, size_t n)
 {
     const uint64_t high = UINT64_C(0x8080808080808080);
     uint64_t word, seen = 0;
@@ -360,7 +269,7 @@ is_ascii(cursor p, size_t n)
 }
 
 static PyObject *
-make_str(loader *L, cursor p, uint32_t n)
+make_str(xcpy_loader *L, xcpy_cursor p, uint32_t n)
 {
     if (n > 1 && is_ascii(p, n)) {
         PyObject *s = PyUnicode_New(n, 127);
@@ -371,13 +280,13 @@ make_str(loader *L, cursor p, uint32_t n)
     }
     PyObject *s = PyUnicode_DecodeUTF8((const char *)p, n, NULL);
     if (s == NULL) {
-        (void)fail_chained(L, "bad UTF-8");
+        (void)xcpy_load_fail_from(L, "bad UTF-8");
     }
     return s;
 }
 
 static inline size_t
-hash_short(cursor p, uint32_t n)
+hash_short(xcpy_cursor p, uint32_t n)
 {
     uint64_t head = 0, tail = 0;
     if (n >= 8) {
@@ -400,7 +309,7 @@ hash_short(cursor p, uint32_t n)
 
 /* A short string that may well have been seen before in this very input. 0 < n <= CACHED_MAX. */
 static PyObject *
-cached_str(loader *L, cursor p, uint32_t n)
+cached_str(xcpy_loader *L, xcpy_cursor p, uint32_t n)
 {
     if (L->cache == NULL) {
         if (L->n_strings++ < CACHE_AFTER) {
@@ -422,8 +331,8 @@ cached_str(loader *L, cursor p, uint32_t n)
     return s;
 }
 
-static inline cursor
-load_str(loader *L, cursor p)
+static inline xcpy_cursor
+load_str(xcpy_loader *L, xcpy_cursor p)
 {
     uint32_t n;
     p = take_text(L, p, &n);
@@ -434,14 +343,14 @@ load_str(loader *L, cursor p)
     return push(L, p + n, s, OBJECT);
 }
 
-static cursor
-load_py3str(loader *L, cursor p)
+static xcpy_cursor
+load_py3str(xcpy_loader *L, xcpy_cursor p)
 {
     return L->opts->strconfig.py3str_as_py2str ? load_bytes(L, p) : load_str(L, p);
 }
 
-static cursor
-load_py2str(loader *L, cursor p)
+static xcpy_cursor
+load_py2str(xcpy_loader *L, xcpy_cursor p)
 {
     return L->opts->strconfig.py2str_as_py3str ? load_latin1(L, p) : load_bytes(L, p);
 }
@@ -461,18 +370,18 @@ too_deep(uint32_t tag)
     return tag >> DEPTH_SHIFT > XCPY_LOAD_DEPTH;
 }
 
-static inline cursor
-take_members(loader *L, cursor p, uint32_t *n)
+static inline xcpy_cursor
+take_members(xcpy_loader *L, xcpy_cursor p, uint32_t *n)
 {
     p = take_length(L, p, n);
     if (p != NULL && *n > (size_t)(L->top - L->stack)) {
-        return fail(L, "too few objects on the stack");
+        return xcpy_load_fail(L, "too few objects on the stack");
     }
     return p;
 }
 
-static inline cursor
-load_tuple(loader *L, cursor p)
+static inline xcpy_cursor
+load_tuple(xcpy_loader *L, xcpy_cursor p)
 {
     uint32_t n, tag = 0, tracked = 0;
     p = take_members(L, p, &n);
@@ -483,7 +392,7 @@ load_tuple(loader *L, cursor p)
     if (tuple == NULL) {
         return NULL;
     }
-    entry *from = L->top - n;
+    xcpy_entry *from = L->top - n;
     for (uint32_t i = 0; i < n; i++) {
         if (settle(&from[i]) < 0) {
             Py_DECREF(tuple);
@@ -498,7 +407,7 @@ load_tuple(loader *L, cursor p)
     tag = around(tag) | (tracked & TRACKED);
     if (too_deep(tag)) {
         Py_DECREF(tuple);
-        return fail(L, "nested too deeply");
+        return xcpy_load_fail(L, "nested too deeply");
     }
     if (!(tag & TRACKED) && n > 0) {
         PyObject_GC_UnTrack(tuple); /* what the collector itself would do at its first visit */
@@ -508,13 +417,13 @@ load_tuple(loader *L, cursor p)
 
 /* Hashing recurses on the C stack, and comes before the object is added to anything. */
 static inline bool
-hashable_depth(const entry *e)
+hashable_depth(const xcpy_entry *e)
 {
     return e->tag >> DEPTH_SHIFT <= XCPY_HASH_DEPTH;
 }
 
-static cursor
-load_set(loader *L, cursor p, bool frozen)
+static xcpy_cursor
+load_set(xcpy_loader *L, xcpy_cursor p, bool frozen)
 {
     uint32_t n, tag = 0;
     p = take_members(L, p, &n);
@@ -525,19 +434,19 @@ load_set(loader *L, cursor p, bool frozen)
     if (set == NULL) {
         return NULL;
     }
-    entry *from = L->top - n;
-    for (entry *e = from; e < L->top; e++) {
+    xcpy_entry *from = L->top - n;
+    for (xcpy_entry *e = from; e < L->top; e++) {
         if (settle(e) < 0) {
             Py_DECREF(set);
             return NULL;
         }
         if (!hashable_depth(e)) {
             Py_DECREF(set);
-            return fail(L, "set member nested too deeply");
+            return xcpy_load_fail(L, "set member nested too deeply");
         }
         if (PySet_Add(set, e->u.obj) < 0) {
             Py_DECREF(set);
-            return fail_chained(L, "bad set member");
+            return xcpy_load_fail_from(L, "bad set member");
         }
         tag = e->tag > tag ? e->tag : tag;
     }
@@ -547,8 +456,8 @@ load_set(loader *L, cursor p, bool frozen)
 
 /* ---- lists and dicts ---- */
 
-static cursor
-load_newlist(loader *L, cursor p)
+static xcpy_cursor
+load_newlist(xcpy_loader *L, xcpy_cursor p)
 {
     uint32_t n;
     p = take_length(L, p, &n);
@@ -557,7 +466,7 @@ load_newlist(loader *L, cursor p)
     }
     L->claimed += n;
     if (n > (size_t)(L->end - p) / LIST_ITEM_MIN || L->claimed > (size_t)(L->end - L->data) / LIST_ITEM_MIN) {
-        return fail(L, "list longer than what is there to fill it");
+        return xcpy_load_fail_end(L, "too early to fill the list that begins");
     }
     PyObject *list = PyList_New(n);
     if (list == NULL) {
@@ -567,15 +476,15 @@ load_newlist(loader *L, cursor p)
     return push(L, p, list, LIST | DEPTH_1 | TRACKED);
 }
 
-static cursor
-load_newdict(loader *L, cursor p)
+static xcpy_cursor
+load_newdict(xcpy_loader *L, xcpy_cursor p)
 {
     return push(L, p, PyDict_New(), DEPTH_1 | TRACKED);
 }
 
 /* 0: *index is where the key points into a list of `size`; execnet allows what Python allows, -1 and True too. */
 static int
-take_index(loader *L, const entry *key, Py_ssize_t size, Py_ssize_t *index)
+take_index(xcpy_loader *L, const xcpy_entry *key, Py_ssize_t size, Py_ssize_t *index)
 {
     if ((key->tag & KIND) == NUMBER) {
         *index = key->u.number;
@@ -583,31 +492,31 @@ take_index(loader *L, const entry *key, Py_ssize_t size, Py_ssize_t *index)
     else if ((key->tag & KIND) == OBJECT && PyLong_Check(key->u.obj)) {
         *index = PyLong_AsSsize_t(key->u.obj);
         if (*index == -1 && PyErr_Occurred()) {
-            (void)fail_chained(L, "bad list index");
+            (void)xcpy_load_fail_from(L, "bad list index");
             return -1;
         }
         Py_DECREF(key->u.obj);
-        L->top[-2] = (entry){.u.number = 0, .tag = NUMBER}; /* nothing to drop any more */
+        L->top[-2] = (xcpy_entry){.u.number = 0, .tag = NUMBER}; /* nothing to drop any more */
     }
     else {
-        (void)fail(L, "list index is not an int");
+        (void)xcpy_load_fail(L, "list index is not an int");
         return -1;
     }
     if (*index < 0) {
         *index += size;
     }
     if (*index < 0 || *index >= size) {
-        (void)fail(L, "list index out of range");
+        (void)xcpy_load_fail(L, "list index out of range");
         return -1;
     }
     return 0;
 }
 
-static inline cursor
-set_list_item(loader *L, cursor p, entry *target)
+static inline xcpy_cursor
+set_list_item(xcpy_loader *L, xcpy_cursor p, xcpy_entry *target)
 {
     PyObject *list = target->u.obj;
-    entry *value = target + 2;
+    xcpy_entry *value = target + 2;
     Py_ssize_t index;
     if (take_index(L, target + 1, PyList_GET_SIZE(list), &index) < 0 || settle(value) < 0) {
         return NULL;
@@ -616,7 +525,7 @@ set_list_item(loader *L, cursor p, entry *target)
     if (tag > target->tag) {
         target->tag = (tag & ~(uint32_t)(DEPTH_1 - 1)) | LIST | TRACKED;
         if (too_deep(tag)) {
-            return fail(L, "nested too deeply");
+            return xcpy_load_fail(L, "nested too deeply");
         }
     }
     PyObject *before = PyList_GET_ITEM(list, index);
@@ -631,65 +540,65 @@ set_list_item(loader *L, cursor p, entry *target)
     return p;
 }
 
-static cursor
-set_dict_item(loader *L, cursor p, entry *target)
+static xcpy_cursor
+set_dict_item(xcpy_loader *L, xcpy_cursor p, xcpy_entry *target)
 {
-    entry *key = target + 1, *value = target + 2;
+    xcpy_entry *key = target + 1, *value = target + 2;
     if (settle(key) < 0 || settle(value) < 0) {
         return NULL;
     }
     if (!hashable_depth(key)) {
-        return fail(L, "dict key nested too deeply");
+        return xcpy_load_fail(L, "dict key nested too deeply");
     }
     if (PyDict_SetItem(target->u.obj, key->u.obj, value->u.obj) < 0) {
-        return fail_chained(L, "bad dict key");
+        return xcpy_load_fail_from(L, "bad dict key");
     }
     uint32_t deeper = key->tag > value->tag ? key->tag : value->tag;
     uint32_t tag = around(deeper) | TRACKED;
     if (tag > target->tag) {
         target->tag = tag;
         if (too_deep(tag)) {
-            return fail(L, "nested too deeply");
+            return xcpy_load_fail(L, "nested too deeply");
         }
     }
     drop_entries(L, target + 1);
     return p;
 }
 
-static inline cursor
-load_setitem(loader *L, cursor p)
+static inline xcpy_cursor
+load_setitem(xcpy_loader *L, xcpy_cursor p)
 {
     if (L->top - L->stack < 3) {
-        return fail(L, "not enough items for setitem");
+        return xcpy_load_fail(L, "not enough items for setitem");
     }
-    entry *target = L->top - 3;
+    xcpy_entry *target = L->top - 3;
     if ((target->tag & KIND) == LIST) {
         return set_list_item(L, p, target);
     }
     if ((target->tag & KIND) == OBJECT && PyDict_CheckExact(target->u.obj)) {
         return set_dict_item(L, p, target);
     }
-    return fail(L, "setitem on what is neither a list nor a dict");
+    return xcpy_load_fail(L, "setitem on what is neither a list nor a dict");
 }
 
 /* ---- channels ---- */
 
-static cursor
-load_channel(loader *L, cursor p)
+static xcpy_cursor
+load_channel(xcpy_loader *L, xcpy_cursor p)
 {
     if (!has(L, p, 4)) {
         return fail_truncated(L);
     }
     if (L->opts->make_channel == NULL) {
-        return fail(L, "a channel, where none can be");
+        return xcpy_load_fail(L, "a channel, where none can be");
     }
     return push(L, p + 4, L->opts->make_channel(L->opts->arg, get_u4(p)), TRACKED);
 }
 
 /* ---- the whole ---- */
 
-static inline cursor
-load_one(loader *L, cursor p)
+static inline xcpy_cursor
+load_one(xcpy_loader *L, xcpy_cursor p)
 {
     switch ((xc_op)*L->op) {
     case XC_OP_TUPLE:
@@ -733,14 +642,14 @@ load_one(loader *L, cursor p)
     case XC_OP_STOP:
         break; /* run() ends there */
     }
-    return load_unknown(L);
+    return xcpy_load_fail_opcode(L);
 }
 
 static PyObject *
-load_stop(loader *L)
+load_stop(xcpy_loader *L)
 {
     if (L->top - L->stack != 1) {
-        (void)fail(L, "STOP without exactly one object");
+        (void)xcpy_load_fail(L, "STOP without exactly one object");
         return NULL;
     }
     if (settle(L->stack) < 0) {
@@ -751,9 +660,9 @@ load_stop(loader *L)
 }
 
 static PyObject *
-run(loader *L)
+run(xcpy_loader *L)
 {
-    cursor p = L->data;
+    xcpy_cursor p = L->data;
     while (p < L->end) {
         L->op = p;
         if (*p == XC_OP_STOP) {
@@ -765,16 +674,14 @@ run(loader *L)
         }
     }
     L->op = L->end;
-    xcpy_raise_from(
-        L->opts->state->TruncatedError,
-        PyUnicode_FromFormat("input ends at offset %zu, without STOP", (size_t)(L->end - L->data) + L->base), NULL);
+    (void)xcpy_load_fail_end(L, "without STOP");
     return NULL;
 }
 
 PyObject *
 xcpy_load(const xcpy_load_opts *opts, const unsigned char *data, size_t size, size_t base)
 {
-    loader L;
+    xcpy_loader L;
     L.opts = opts;
     L.data = data;
     L.end = data + size;

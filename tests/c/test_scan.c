@@ -1,0 +1,196 @@
+/*
+ * xc_scan: every opcode, every way to be cut short, and noise.
+ */
+#include "check.h"
+
+#include "xc_opcodes.h"
+#include "xc_scan.h"
+
+#define BYTES(text) (const unsigned char *)(text), sizeof(text) - 1
+
+static uint32_t seen[8];
+static unsigned n_seen;
+static unsigned stop_after;
+
+static bool
+remember(void *arg, uint32_t id)
+{
+    (void)arg;
+    if (n_seen < 8) {
+        seen[n_seen] = id;
+    }
+    return ++n_seen != stop_after;
+}
+
+static xc_status
+scan(const unsigned char *payload, size_t size, xc_err *err)
+{
+    /* An exact copy on the heap: the sanitizer sees a look at one byte too many. */
+    unsigned char *copy = malloc(size > 0 ? size : 1);
+    CHECK(copy != NULL);
+    memcpy(copy, payload, size);
+    n_seen = 0;
+    memset(err, 0, sizeof(*err));
+    xc_status rc = xc_scan(copy, size, remember, NULL, err);
+    CHECK(rc == XC_OK || err->code == rc);
+    free(copy);
+    return rc;
+}
+
+static void
+good(const unsigned char *payload, size_t size)
+{
+    xc_err err;
+    CHECK_RC(scan(payload, size, &err), XC_OK);
+    /* The first STOP ends it, so no proper prefix is well formed. */
+    for (size_t n = 0; n < size; n++) {
+        CHECK_RC(scan(payload, n, &err), XC_BAD);
+    }
+}
+
+static void
+bad(const unsigned char *payload, size_t size, const char *detail)
+{
+    xc_err err;
+    CHECK_RC(scan(payload, size, &err), XC_BAD);
+    if (strcmp(err.detail, detail) != 0) {
+        fprintf(stderr, "got: %s\nnot: %s\n", err.detail, detail);
+    }
+    CHECK(strcmp(err.detail, detail) == 0);
+}
+
+static void
+case_each_opcode(void)
+{
+    good(BYTES("LQ"));
+    good(BYTES("RQ"));
+    good(BYTES("CQ"));
+    good(BYTES("JQ"));
+    good(BYTES("F\xff\xff\xff\xffQ"));
+    good(BYTES("G\0\0\0\1Q"));
+    good(BYTES("D12345678Q"));
+    good(BYTES("T1234567812345678Q"));
+    good(BYTES("B\0\0\0\1Q"));
+    good(BYTES("A\0\0\0\2QQQ"));
+    good(BYTES("N\0\0\0\1aQ"));
+    good(BYTES("M\0\0\0\0Q"));
+    good(BYTES("S\0\0\0\1aQ"));
+    good(BYTES("H\0\0\0\1aQ"));
+    good(BYTES("I\0\0\0\1aQ"));
+    good(BYTES("K\0\0\0\0Q"));
+    good(BYTES("@\0\0\0\0Q"));
+    good(BYTES("O\0\0\0\0Q"));
+    good(BYTES("E\0\0\0\0Q"));
+}
+
+static void
+case_containers(void)
+{
+    good(BYTES("LLL@\0\0\0\3Q"));
+    good(BYTES("LRO\0\0\0\2E\0\0\0\1Q"));
+    good(BYTES("JLRPQ"));
+    good(BYTES("K\0\0\0\1F\0\0\0\0LPQ"));
+}
+
+static void
+case_too_few_objects(void)
+{
+    bad(BYTES("Q"), "STOP without exactly one object at offset 0");
+    bad(BYTES("LLQ"), "STOP without exactly one object at offset 2");
+    bad(BYTES("LL@\0\0\0\3Q"), "too few objects on the stack at offset 2");
+    bad(BYTES("O\0\0\0\1Q"), "too few objects on the stack at offset 0");
+    bad(BYTES("LLPQ"), "too few objects on the stack at offset 2");
+}
+
+static void
+case_bad_operands(void)
+{
+    bad(BYTES("ZQ"), "unknown opcode at offset 0");
+    bad(BYTES("L\0Q"), "unknown opcode at offset 1");
+    bad(BYTES("A\xff\xff\xff\xffQ"), "negative length at offset 0");
+    bad(BYTES("@\x80\0\0\0Q"), "negative length at offset 0");
+    bad(BYTES("K\xff\xff\xff\xffQ"), "negative length at offset 0");
+    bad(BYTES("A\x7f\xff\xff\xffQ"), "length beyond the end at offset 0");
+    bad(BYTES("A\0\0\0\2Q"), "length beyond the end at offset 0");
+    bad(BYTES("LF\0\0Q"), "operand cut short at offset 1");
+    bad(BYTES(""), "no STOP at offset 0");
+    bad(BYTES("L"), "no STOP at offset 1");
+    bad(BYTES("A\0\0\0\1Q"), "no STOP at offset 6");
+}
+
+static void
+case_behind_stop(void)
+{
+    xc_err err;
+    CHECK_RC(scan(BYTES("LQZZ"), &err), XC_OK);
+    CHECK_RC(scan(BYTES("LQQ"), &err), XC_OK);
+}
+
+static void
+case_ids(void)
+{
+    static const char two[] = "B\0\0\0\7B\xff\xff\xff\xfe@\0\0\0\2Q";
+    xc_err err;
+    CHECK_RC(scan(BYTES(two), &err), XC_OK);
+    CHECK_INT(n_seen, 2);
+    CHECK_INT(seen[0], 7);
+    CHECK_INT(seen[1], 0xfffffffe);
+
+    /* A text that looks like a channel is none. */
+    CHECK_RC(scan(BYTES("A\0\0\0\5B\0\0\0\1Q"), &err), XC_OK);
+    CHECK_INT(n_seen, 0);
+
+    stop_after = 1;
+    CHECK_RC(scan(BYTES(two), &err), XC_NOMEM);
+    CHECK_INT(n_seen, 1);
+    stop_after = 0;
+
+    CHECK_RC(xc_scan(BYTES(two), NULL, NULL, NULL), XC_OK);
+}
+
+static void
+case_may_carry_ids(void)
+{
+    CHECK(!xc_scan_may_carry_ids(NULL, 0));
+    CHECK(!xc_scan_may_carry_ids(BYTES("LQ")));
+    CHECK(xc_scan_may_carry_ids(BYTES("B\0\0\0\1Q")));
+}
+
+/* Whatever the bytes: an end, within the bytes. Opcodes are dealt often enough for some of it to be well formed. */
+static void
+case_noise(void)
+{
+    static const char ops[] = "@ABCDEFGHIJKLMNOPQRST";
+    unsigned well_formed = 0;
+    uint32_t r = 12345;
+    for (int round = 0; round < 200000; round++) {
+        unsigned char payload[24];
+        r = r * 1664525 + 1013904223;
+        size_t size = (r >> 16) % (sizeof payload + 1);
+        for (size_t i = 0; i < size; i++) {
+            r = r * 1664525 + 1013904223;
+            unsigned what = r >> 24;
+            payload[i] = what < 160 ? (unsigned char)ops[what % 21] : what < 240 ? 0 : (unsigned char)(r >> 16);
+        }
+        xc_err err;
+        xc_status rc = scan(payload, size, &err);
+        CHECK(rc == XC_OK || rc == XC_BAD);
+        well_formed += rc == XC_OK;
+    }
+    CHECK(well_formed > 100);
+}
+
+int
+main(void)
+{
+    check_begin("scan", 60);
+    RUN(case_each_opcode);
+    RUN(case_containers);
+    RUN(case_too_few_objects);
+    RUN(case_bad_operands);
+    RUN(case_behind_stop);
+    RUN(case_ids);
+    RUN(case_may_carry_ids);
+    RUN(case_noise);
+    return check_end();
+}
