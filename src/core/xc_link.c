@@ -12,9 +12,6 @@
 #include "xc_forkfd.h"
 #include "xc_link_impl.h"
 
-/* Going to sleep and being woken costs 7 us on a quiet machine and over 100 us on a busy virtual one; looking for
- * about as long is never worse than twice the best choice. */
-#define SPIN_NS INT64_C(60000)
 /* A link goes back to the pump so long after it was last read. */
 #define REARM_NS (5 * XC_MS)
 enum { PUMP_READS = 16, PAUSES = 8 };
@@ -367,7 +364,7 @@ take_role_locked(xc_link *link, xc_waiter *self)
 
 /* One step of reading by a waiter: reads, or looks again, or sleeps. XC_OK: look at the condition again. */
 static xc_status
-read_step(xc_link *link, const xc_wait *wait, xc_bell *bell, int64_t *spin_until, size_t *space)
+read_step(xc_link *link, const xc_wait *wait, xc_bell *bell, int64_t *began, size_t *space)
 {
     xc_err err = {.code = XC_OK};
     xc_status rc = read_some(link, wait->can_give, space, &err);
@@ -379,10 +376,10 @@ read_step(xc_link *link, const xc_wait *wait, xc_bell *bell, int64_t *spin_until
         return XC_OK;
     }
     int64_t now = xc_now();
-    if (*spin_until == 0) {
-        *spin_until = xc_cpu_count() > 1 ? now + SPIN_NS : now;
+    if (*began == 0) {
+        *began = now;
     }
-    if (now < *spin_until && now < wait->until) {
+    if (now < *began + xc_spin_begin(&link->spin) && now < wait->until) {
         for (int i = 0; i < PAUSES; i++) {
             xc_pause();
         }
@@ -407,7 +404,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
     xc_waiter self = {.wait = wait, .bell = xc_bell_mine()};
     xc_waiter **p;
     xc_status rc = XC_OK;
-    int64_t spin_until = 0;
+    int64_t began = 0; /* when the stream was first found empty */
     xc_lock(&link->mu);
     if (wait->kind == XC_WAIT_TASK) {
         link->primary_waits = true; /* until it has taken one: the spare thread leaves the first task to it */
@@ -422,7 +419,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
         }
         bool reads = self.reader || take_role_locked(link, &self);
         xc_unlock(&link->mu);
-        rc = reads ? read_step(link, wait, self.bell, &spin_until, space)
+        rc = reads ? read_step(link, wait, self.bell, &began, space)
                    : xc_bell_sleep_nogil(self.bell, -1, 0, wait->until);
         xc_lock(&link->mu);
     }
@@ -433,6 +430,9 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
     }
     *p = self.next; /* out of the waiter list first */
     if (self.reader) {
+        if (began != 0 && rc == XC_OK) {
+            xc_spin_learn(&link->spin, xc_now() - began);
+        }
         link->reading = false;
     }
     hand_on_locked(link); /* every way out hands the role on */

@@ -9,6 +9,7 @@
 
 #include "xc_fate.h"
 #include "xc_link.h"
+#include "xc_spin.h"
 
 enum { XC_INBUF = 64 * 1024 };
 
@@ -37,6 +38,7 @@ struct xc_link {
     size_t part_got;       /* the reader */
     size_t part_size;      /* the reader: bytes that make it complete */
     size_t skip;           /* the reader: bytes of a payload for which there was no memory */
+    xc_spin spin;          /* the reader */
     size_t space_wanted;   /* the reader: what XC_SPACE asked for; 0: nothing pending */
 
     xc_mutex mu;            /* leaf lock but for the writer's and the pump's */

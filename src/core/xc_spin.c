@@ -1,0 +1,76 @@
+#include "xc_spin.h"
+
+enum {
+    TRIAL = 16,    /* waits of a trial; the first half, in which CPUs may still be sorted out, does not count */
+    SOON = 64,     /* waits until the next trial after a change */
+    LATE = 4096,   /* ... when nothing has changed for long */
+    WEIGHT = 8,    /* of the past in the mean */
+    ALARM = 3,     /* waits so much longer than at best mean that something has changed */
+};
+
+/* Longer waits say nothing: the far end was working. */
+#define SHORT_WAIT XC_MS
+
+int64_t
+xc_spin_begin(const xc_spin *spin)
+{
+    return spin->asleep || xc_cpu_count() < 2 ? 0 : XC_SPIN_NS;
+}
+
+static void
+change_way(xc_spin *spin, bool trial)
+{
+    int64_t mean = spin->mean;
+    spin->asleep = !spin->asleep;
+    spin->trial = trial;
+    spin->n = 0;
+    spin->mean = spin->best = 0;
+    spin->rival = mean;
+    spin->trial_at = spin->patience;
+}
+
+static void
+judge_trial(xc_spin *spin)
+{
+    if (spin->mean < spin->rival) {
+        spin->trial = false;
+        spin->patience = spin->trial_at = SOON;
+        return;
+    }
+    int64_t rival = spin->rival;
+    spin->patience = spin->patience * 2 < LATE ? spin->patience * 2 : LATE;
+    change_way(spin, false);
+    spin->mean = spin->best = rival;
+}
+
+void
+xc_spin_learn(xc_spin *spin, int64_t ns)
+{
+    if (ns > SHORT_WAIT) {
+        return;
+    }
+    if (spin->patience == 0) {
+        spin->patience = spin->trial_at = SOON;
+    }
+    spin->n++;
+    if (spin->trial && spin->n <= TRIAL / 2) {
+        return;
+    }
+    spin->mean = spin->mean == 0 ? ns : spin->mean + (ns - spin->mean) / WEIGHT;
+    if (spin->trial) {
+        if (spin->n >= TRIAL) {
+            judge_trial(spin);
+        }
+        return;
+    }
+    if (spin->n >= WEIGHT && (spin->best == 0 || spin->mean < spin->best)) {
+        spin->best = spin->mean;
+    }
+    if (spin->best != 0 && spin->mean > spin->best * ALARM && spin->n < spin->trial_at) {
+        spin->patience = SOON;
+        spin->trial_at = spin->n;
+    }
+    if (spin->n >= spin->trial_at) {
+        change_way(spin, true);
+    }
+}
