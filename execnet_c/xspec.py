@@ -46,9 +46,7 @@ class XSpec:
                     f"empty key in {string!r}: write keys as key=value, separated by single // marks"
                 )
             if key.startswith("_"):
-                raise AttributeError(
-                    f"{key!r} not a valid XSpec key: in {string!r} it starts with an underscore"
-                )
+                raise AttributeError(f"{key!r} not a valid XSpec key")
             if key.startswith("env:"):
                 self.env[key[4:]] = value
             elif key in self.__dict__:

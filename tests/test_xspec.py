@@ -64,7 +64,7 @@ def test_env_cannot_be_given_as_a_key(XSpec):
 
 @pytest.mark.parametrize("key", ["_spec", "_x", "__class__", "_"])
 def test_a_key_may_not_start_with_an_underscore(XSpec, key):
-    with pytest.raises(AttributeError, match=f"'{key}' not a valid XSpec key"):
+    with pytest.raises(AttributeError, match=f"^'{key}' not a valid XSpec key$"):
         XSpec(f"popen//{key}=1")
 
 

@@ -1,0 +1,11 @@
+import execnet
+from _script import show
+
+good = execnet.dumps([1, "x"])
+for data in [b"", b"\xff", good[:1] + b"\xff" + good[2:]]:
+    try:
+        print(execnet.loads(data))
+    except (execnet.LoadError, EOFError) as error:
+        print(type(error).__name__)
+show(execnet.loads, b"\x01")
+show(execnet.loads, good)

@@ -1,0 +1,10 @@
+import execnet
+from _script import show
+
+gw = execnet.makegateway()
+channel = gw.remote_exec("channel.close()")
+show(channel.waitclose, 30)
+channel = gw.remote_exec("channel.send(1)\nchannel.close('no')")
+show(channel.receive, 30)
+show(channel.receive, 30)
+execnet.default_group.terminate(2)
