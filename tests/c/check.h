@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,6 +19,10 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#if defined(__linux__)
+#include <sys/prctl.h>
+#endif
 
 #include "../../src/core/xc_base.h"
 
@@ -119,6 +124,16 @@ check_run(const char *name, void (*run)(void))
 
 #define RUN(name) check_run(#name, name)
 
+/* A child may need SIGALRM for itself, or hang where the parent's alarm alone would leave it behind. */
+__attribute__((unused)) static void
+check_die_with_parent(void)
+{
+    alarm(check_seconds);
+#if defined(__linux__)
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
+}
+
 /* Runs `body` in a forked child, which may do to its process what it likes; returns what waitpid says. */
 __attribute__((unused)) static int
 check_in_child(void (*body)(void))
@@ -127,7 +142,7 @@ check_in_child(void (*body)(void))
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(check_seconds);
+        check_die_with_parent();
         body();
         fflush(NULL);
         _exit(0);

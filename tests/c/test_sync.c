@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/time.h>
 
 #include "check.h"
@@ -325,17 +324,30 @@ signals_every_ms(long ms)
 }
 
 static void
-interrupt_sleeps(void)
+send_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    int ends[2];
     CHECK_INT(sigaction(SIGALRM, &action, NULL), 0);
-    CHECK_INT(pipe(ends), 0);
     signals_every_ms(5);
+}
+
+static void
+interrupt_sleeps(void)
+{
+    int ends[2];
+    CHECK_INT(pipe(ends), 0);
+    send_signals();
     for (int i = 0; i < 5; i++) {
         CHECK_RC(xc_bell_sleep_nogil(xc_bell_mine(), -1, 0, XC_FOREVER), XC_INTR);
         CHECK_RC(xc_bell_sleep_nogil(xc_bell_mine(), ends[0], POLLIN, XC_FOREVER), XC_INTR);
     }
+}
+
+/* The handler rings: the sleep tells of the signal, and the ring is there for the next one. */
+static void
+interrupt_and_ring(void)
+{
+    send_signals();
     to_ring = xc_bell_mine();
     for (int i = 0; i < 5; i++) {
         while (xc_bell_sleep_nogil(to_ring, -1, 0, XC_FOREVER) != XC_INTR) {
@@ -344,11 +356,22 @@ interrupt_sleeps(void)
     }
 }
 
-/* In a process of its own: the harness needs SIGALRM to die by itself. The parent's alarm still watches. */
+/* The bell has no fd here that could remember the ring: it is made at the first sleep. */
+static void
+interrupt_and_ring_without_fd(void)
+{
+    struct rlimit none = {.rlim_cur = 3, .rlim_max = 3};
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &none), 0);
+    interrupt_and_ring();
+}
+
+/* In processes of their own: the harness needs SIGALRM to die by itself. The parent's alarm still watches. */
 static void
 signal_ends_a_sleep(void)
 {
     CHECK_INT(check_in_child(interrupt_sleeps), 0);
+    CHECK_INT(check_in_child(interrupt_and_ring), 0);
+    CHECK_INT(check_in_child(interrupt_and_ring_without_fd), 0);
 }
 
 /* ---- threads end, processes fork ---- */
@@ -476,7 +499,7 @@ child_rings_for_itself(void)
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(check_seconds);
+        check_die_with_parent();
         play_in_child();
         _exit(0);
     }
