@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 /* execnet's figures for an orderly end; ours for a hang-up: killed within 2 seconds. */
-#define PATIENCE (5 * XC_S)
-#define LAST_CHANCE (10 * XC_S)
+#define PATIENCE     (5 * XC_S)
+#define LAST_CHANCE  (10 * XC_S)
 #define HANGUP_GRACE (1500 * XC_MS)
 
 static void

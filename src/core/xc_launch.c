@@ -24,13 +24,13 @@ enum {
 
 struct xc_launch {
     atomic_uint refs;
-    uint32_t forks;    /* const */
-    xc_link *link;     /* counted; the pump's thread */
+    uint32_t forks; /* const */
+    xc_link *link;  /* counted; the pump's thread */
     xc_mutex mu;
-    xc_child child;    /* mu */
-    bool ended;        /* mu */
-    xc_buf tail;       /* mu */
-    int err_fd;        /* the pump's thread; -1 when closed */
+    xc_child child;               /* mu */
+    bool ended;                   /* mu */
+    xc_buf tail;                  /* mu */
+    int err_fd;                   /* the pump's thread; -1 when closed */
     unsigned char pending[CHUNK]; /* the pump's thread: read from err_fd, not passed on yet */
     size_t n_pending;             /* the pump's thread */
     xc_watch exit_watch;

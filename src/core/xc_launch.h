@@ -20,9 +20,9 @@ void xc_launch_release(xc_launch *launch);
 
 typedef struct {
     pid_t pid;
-    bool ended;  /* `known`, `status` are final, all its stderr has been read */
-    bool known;  /* false: somebody else took its status */
-    int status;  /* exit status, or -signal */
+    bool ended; /* `known`, `status` are final, all its stderr has been read */
+    bool known; /* false: somebody else took its status */
+    int status; /* exit status, or -signal */
     size_t n_tail;
     char tail[XC_STDERR_TAIL]; /* the end of its stderr so far */
 } xc_launch_state;

@@ -48,23 +48,23 @@ bool xc_link_forked(const xc_link *link);
 /* --- waiting -------------------------------------------------------------------------------------------------- */
 
 typedef enum {
-    XC_WAIT_ITEM,     /* chan has an item, or will never have one */
-    XC_WAIT_CLOSE,    /* nothing more will arrive at chan */
-    XC_WAIT_FIN,      /* nothing more will arrive at all, and all callbacks have returned */
-    XC_WAIT_HELLO,    /* the far end's hello is here, or the link has ended */
-    XC_WAIT_TASK,     /* a task is there, or the link has ended */
+    XC_WAIT_ITEM,       /* chan has an item, or will never have one */
+    XC_WAIT_CLOSE,      /* nothing more will arrive at chan */
+    XC_WAIT_FIN,        /* nothing more will arrive at all, and all callbacks have returned */
+    XC_WAIT_HELLO,      /* the far end's hello is here, or the link has ended */
+    XC_WAIT_TASK,       /* a task is there, or the link has ended */
     XC_WAIT_TASK_SPARE, /* the same for a thread that takes what the primary one cannot; it never reads */
-    XC_WAIT_IDLE,     /* no task is running */
-    XC_WAIT_BACKLOG,  /* there is work for the dispatcher and nobody does it, or all is over; never reads */
-    XC_WAIT_DISPATCH, /* nobody has the dispatcher's turn */
-    XC_WAIT_GONE,     /* the far end's process has ended, or is none of ours */
+    XC_WAIT_IDLE,       /* no task is running */
+    XC_WAIT_BACKLOG,    /* there is work for the dispatcher and nobody does it, or all is over; never reads */
+    XC_WAIT_DISPATCH,   /* nobody has the dispatcher's turn */
+    XC_WAIT_GONE,       /* the far end's process has ended, or is none of ours */
 } xc_wait_kind;
 
 typedef struct {
     xc_wait_kind kind;
-    xc_chan *chan;     /* borrowed, for ITEM and CLOSE */
+    xc_chan *chan; /* borrowed, for ITEM and CLOSE */
     int64_t until;
-    bool can_give;     /* this waiter answers XC_SPACE */
+    bool can_give; /* this waiter answers XC_SPACE */
 } xc_wait;
 
 /*
@@ -153,13 +153,13 @@ void xc_link_task_done(xc_link *link);
 /* --- how it stands -------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    bool fin;            /* nothing more will arrive, all callbacks have returned */
-    bool said_goodbye;   /* this side did */
-    bool heard_goodbye;  /* the far end did */
-    bool greeted;        /* the far end's hello came */
-    xc_err ended_by;     /* XC_OK while it lives; XC_CLOSED after a goodbye of the far end; XC_EOF; XC_BAD; ... */
-    uint32_t executing;  /* tasks that run or wait to */
-    uint32_t channels;   /* open ones */
+    bool fin;           /* nothing more will arrive, all callbacks have returned */
+    bool said_goodbye;  /* this side did */
+    bool heard_goodbye; /* the far end did */
+    bool greeted;       /* the far end's hello came */
+    xc_err ended_by;    /* XC_OK while it lives; XC_CLOSED after a goodbye of the far end; XC_EOF; XC_BAD; ... */
+    uint32_t executing; /* tasks that run or wait to */
+    uint32_t channels;  /* open ones */
 } xc_link_state;
 void xc_link_look_state(xc_link *link, xc_link_state *out);
 /* The far end's hello, owned; NULL if there is none (any more). */

@@ -24,55 +24,55 @@ typedef struct xc_waiter {
 
 struct xc_link {
     atomic_uint refs;
-    uint32_t forks; /* const: xc_fork_count at birth */
+    uint32_t forks;    /* const: xc_fork_count at birth */
     xc_link_opts opts; /* const */
     xc_writer writer;
     xc_job burial;
 
     /* The reader role and what goes with it. */
-    xc_stream stream;      /* in: the reader */
-    unsigned char *inbuf;  /* the reader: bytes in_start..in_end are not parsed yet */
-    size_t in_start;       /* the reader */
-    size_t in_end;         /* the reader */
-    xc_msg *part;          /* the reader: a message whose payload is being read in place */
-    size_t part_got;       /* the reader */
-    size_t part_size;      /* the reader: bytes that make it complete */
-    size_t skip;           /* the reader: bytes of a payload for which there was no memory */
-    xc_spin spin;          /* the reader */
-    size_t space_wanted;   /* the reader: what XC_SPACE asked for; 0: nothing pending */
+    xc_stream stream;     /* in: the reader */
+    unsigned char *inbuf; /* the reader: bytes in_start..in_end are not parsed yet */
+    size_t in_start;      /* the reader */
+    size_t in_end;        /* the reader */
+    xc_msg *part;         /* the reader: a message whose payload is being read in place */
+    size_t part_got;      /* the reader */
+    size_t part_size;     /* the reader: bytes that make it complete */
+    size_t skip;          /* the reader: bytes of a payload for which there was no memory */
+    xc_spin spin;         /* the reader */
+    size_t space_wanted;  /* the reader: what XC_SPACE asked for; 0: nothing pending */
 
-    xc_mutex mu;            /* leaf lock but for the writer's and the pump's */
-    bool reading;           /* mu: somebody has the role */
-    bool eof;               /* mu: nothing more can be read; ended_by says why */
-    bool fin;               /* mu: that has taken effect, behind all callbacks */
-    bool rearm_set;         /* mu: the rearm timer runs */
-    bool used;              /* mu: somebody read since the rearm timer was set */
-    xc_watch watch;         /* mu */
+    xc_mutex mu;    /* leaf lock but for the writer's and the pump's */
+    bool reading;   /* mu: somebody has the role */
+    bool eof;       /* mu: nothing more can be read; ended_by says why */
+    bool fin;       /* mu: that has taken effect, behind all callbacks */
+    bool rearm_set; /* mu: the rearm timer runs */
+    bool used;      /* mu: somebody read since the rearm timer was set */
+    xc_watch watch; /* mu */
     xc_timer rearm;
-    xc_waiter *waiters;     /* mu: borrowed, oldest first */
-    xc_err ended_by;        /* mu: first reason, never cleared */
-    atomic_bool peer_gone;  /* the far end's process has ended */
-    bool owns_peer;         /* mu: there is such a process, peer_gone will come */
+    xc_waiter *waiters;    /* mu: borrowed, oldest first */
+    xc_err ended_by;       /* mu: first reason, never cleared */
+    atomic_bool peer_gone; /* the far end's process has ended */
+    bool owns_peer;        /* mu: there is such a process, peer_gone will come */
 
-    uint32_t next_id;       /* mu */
-    xc_chan_table table;    /* mu */
-    int coerce;             /* mu: bits as in xc_chan */
-    xc_msg *hello;          /* mu */
-    bool greeted;           /* mu */
-    bool said_goodbye;      /* mu */
-    bool heard_goodbye;     /* mu */
+    uint32_t next_id;    /* mu */
+    xc_chan_table table; /* mu */
+    int coerce;          /* mu: bits as in xc_chan */
+    xc_msg *hello;       /* mu */
+    bool greeted;        /* mu */
+    bool said_goodbye;   /* mu */
+    bool heard_goodbye;  /* mu */
 
-    xc_queue backlog;       /* mu: frames that wait behind a callback */
-    bool dispatching;       /* mu: somebody has the dispatcher's turn */
-    pthread_t dispatcher;   /* mu: who */
-    unsigned depth;         /* mu: how often it took it */
-    uint32_t n_callbacks;   /* mu */
+    xc_queue backlog;     /* mu: frames that wait behind a callback */
+    bool dispatching;     /* mu: somebody has the dispatcher's turn */
+    pthread_t dispatcher; /* mu: who */
+    unsigned depth;       /* mu: how often it took it */
+    uint32_t n_callbacks; /* mu */
 
-    xc_queue tasks;         /* mu: each carries its channel in `carried` */
-    uint32_t executing;     /* mu */
-    bool primary_waits;     /* mu: the worker's main thread is idle */
-    xc_queue graveyard;     /* mu: messages being freed, see xc_inbox.c */
-    bool digging;           /* mu */
+    xc_queue tasks;     /* mu: each carries its channel in `carried` */
+    uint32_t executing; /* mu */
+    bool primary_waits; /* mu: the worker's main thread is idle */
+    xc_queue graveyard; /* mu: messages being freed, see xc_inbox.c */
+    bool digging;       /* mu */
     xc_fate fate;
 };
 
@@ -80,9 +80,9 @@ struct xc_link {
 void xc_wake_locked(xc_link *link); /* rings every waiter whose condition holds */
 
 /* xc_inbox.c */
-void xc_scan_ids(xc_msg *msg);                        /* before delivery, without mu */
-void xc_arrive_locked(xc_link *link, xc_msg *msg);    /* taken: takes effect now, or joins the backlog */
-void xc_bury_msg_locked(xc_link *link, xc_msg *msg);  /* taken */
-void xc_unhold_locked(xc_link *link, xc_chan *chan);  /* one count less */
+void xc_scan_ids(xc_msg *msg);                       /* before delivery, without mu */
+void xc_arrive_locked(xc_link *link, xc_msg *msg);   /* taken: takes effect now, or joins the backlog */
+void xc_bury_msg_locked(xc_link *link, xc_msg *msg); /* taken */
+void xc_unhold_locked(xc_link *link, xc_chan *chan); /* one count less */
 
 #endif

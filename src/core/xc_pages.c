@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define FILL_MIN ((size_t)4 << 20)
+#define FILL_MIN  ((size_t)4 << 20)
 #define MOVE_STEP ((size_t)1 << 20)
 
 static void

@@ -40,7 +40,7 @@ static struct {
     struct epoll_event batch[BATCH]; /* the pump's thread */
     int n_batch;
 #else
-    xc_watch *watches; /* mu */
+    xc_watch *watches;      /* mu */
     xc_watch *batch[BATCH]; /* the pump's thread */
     int n_batch;
 #endif

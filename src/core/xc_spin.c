@@ -1,11 +1,11 @@
 #include "xc_spin.h"
 
 enum {
-    TRIAL = 16,    /* waits of a trial; the first half, in which CPUs may still be sorted out, does not count */
-    SOON = 64,     /* waits until the next trial after a change */
-    LATE = 4096,   /* ... when nothing has changed for long */
-    WEIGHT = 8,    /* of the past in the mean */
-    ALARM = 3,     /* waits so much longer than at best mean that something has changed */
+    TRIAL = 16,  /* waits of a trial; the first half, in which CPUs may still be sorted out, does not count */
+    SOON = 64,   /* waits until the next trial after a change */
+    LATE = 4096, /* ... when nothing has changed for long */
+    WEIGHT = 8,  /* of the past in the mean */
+    ALARM = 3,   /* waits so much longer than at best mean that something has changed */
 };
 
 /* Longer waits say nothing: the far end was working. */

@@ -15,14 +15,14 @@
 #define XC_SPIN_NS INT64_C(60000)
 
 typedef struct {
-    bool asleep;        /* the way that is in use: sleep at once */
-    bool trial;         /* it is on trial */
-    uint32_t n;         /* waits since it came into use */
-    uint32_t trial_at;  /* n at which the other way gets its trial */
-    uint32_t patience;  /* trial_at of the next turn */
-    int64_t mean;       /* ns, of recent short waits; 0: none yet */
-    int64_t best;       /* ns, the lowest mean since it came into use */
-    int64_t rival;      /* ns, mean of the other way when it was last in use */
+    bool asleep;       /* the way that is in use: sleep at once */
+    bool trial;        /* it is on trial */
+    uint32_t n;        /* waits since it came into use */
+    uint32_t trial_at; /* n at which the other way gets its trial */
+    uint32_t patience; /* trial_at of the next turn */
+    int64_t mean;      /* ns, of recent short waits; 0: none yet */
+    int64_t best;      /* ns, the lowest mean since it came into use */
+    int64_t rival;     /* ns, mean of the other way when it was last in use */
 } xc_spin;
 
 /* How long to look in the wait that begins now (ns); 0: not at all. A zeroed xc_spin is a new one. */
