@@ -16,5 +16,6 @@ for i in range(5):
 worker.close()
 for item in results:
     print(sorted(item.items()))
+results.waitclose(30)
 print(results.isclosed(), worker.isclosed())
 execnet.default_group.terminate(2)

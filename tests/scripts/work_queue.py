@@ -19,6 +19,6 @@ while ended < 3:
         continue
     if item != "ready":
         results[item[0]] = item[1]
-    channel.send(jobs.pop() if jobs else None) if not channel.isclosed() else None
+    channel.send(jobs.pop() if jobs else None)
 print(len(results), sum(results.values()))
 group.terminate(2)
