@@ -11,18 +11,21 @@ static struct {
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+XC_ANNOTATE(no_thread_safety_analysis)
 static void
 before_fork(void)
 {
     xc_lock(&list.mu);
 }
 
+XC_ANNOTATE(no_thread_safety_analysis)
 static void
 after_fork_parent(void)
 {
     xc_unlock(&list.mu);
 }
 
+XC_ANNOTATE(no_thread_safety_analysis)
 static void
 after_fork_child(void)
 {
@@ -30,7 +33,7 @@ after_fork_child(void)
         close(list.fds[i]);
     }
     list.n = 0;
-    xc_mutex_init(&list.mu);
+    xc_unlock_in_child(&list.mu);
 }
 
 static void

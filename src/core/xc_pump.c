@@ -66,18 +66,21 @@ close_fds_locked(void)
 #endif
 }
 
+XC_ANNOTATE(no_thread_safety_analysis)
 static void
 before_fork(void)
 {
     xc_lock(&pump.mu);
 }
 
+XC_ANNOTATE(no_thread_safety_analysis)
 static void
 after_fork_parent(void)
 {
     xc_unlock(&pump.mu);
 }
 
+XC_ANNOTATE(no_thread_safety_analysis)
 static void
 after_fork_child(void)
 {
@@ -92,7 +95,7 @@ after_fork_child(void)
     pump.watches = NULL;
 #endif
     pump.n_batch = 0;
-    xc_mutex_init(&pump.mu);
+    xc_unlock_in_child(&pump.mu);
 }
 
 static void
