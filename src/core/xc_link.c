@@ -64,12 +64,32 @@ end_reading(xc_link *link, const xc_err *why)
         xc_bell_ring(waiter->bell);
     }
     xc_unlock(&link->mu);
-    if (!goodbye) {
+    if (!goodbye || !link->opts.worker) {
         xc_writer_break(&link->writer, why);
     }
     if (link->opts.worker) {
         xc_fate_begin(&link->fate, goodbye);
     }
+    else {
+        xc_link_hold(link);
+        xc_pump_post(&link->retirement);
+    }
+}
+
+/* The link needs the pump no more, however long somebody still holds it: the I/O thread may end. On its thread. */
+static void
+retire(xc_job *job)
+{
+    xc_link *link = job->owner;
+    xc_lock(&link->writer.mu);
+    xc_pump_forget(&link->writer.watch, NULL);
+    xc_unlock(&link->writer.mu);
+    xc_lock(&link->mu);
+    xc_pump_forget(&link->watch, &link->rearm);
+    link->retired = true;
+    xc_unlock(&link->mu);
+    xc_link_release(link);
+    xc_pump_leave();
 }
 
 /* --- reading -------------------------------------------------------------------------------------------------- */
@@ -533,13 +553,10 @@ xc_link_owns_peer(xc_link *link)
 
 /* --- lives ---------------------------------------------------------------------------------------------------- */
 
-/* On the pump's thread, nobody else knows the link any more. */
+/* Nobody knows the link any more, the pump included. */
 static void
-bury(xc_job *job)
+bury(xc_link *link)
 {
-    xc_link *link = job->owner;
-    xc_pump_forget(&link->watch, &link->rearm);
-    xc_pump_forget(&link->writer.watch, &link->fate.timer);
     xc_forkfd_remove(link->stream.in);
     xc_forkfd_remove(link->stream.out);
     xc_stream_close(&link->stream);
@@ -573,6 +590,16 @@ bury(xc_job *job)
     xc_mutex_fini(&link->mu);
     xc_free(link->inbuf);
     xc_free(link);
+}
+
+/* A link that is given up before it has ended. On the pump's thread. */
+static void
+bury_alive(xc_job *job)
+{
+    xc_link *link = job->owner;
+    xc_pump_forget(&link->watch, &link->rearm);
+    xc_pump_forget(&link->writer.watch, &link->fate.timer);
+    bury(link);
     xc_pump_leave();
 }
 
@@ -611,7 +638,8 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
     link->watch = (xc_watch){.fd = stream.in, .ready = readable, .owner = link};
     link->rearm = (xc_timer){.fire = rearm, .owner = link};
     link->fate = (xc_fate){.busy = worker_busy, .arg = link};
-    link->burial = (xc_job){.run = bury, .owner = link};
+    link->burial = (xc_job){.run = bury_alive, .owner = link};
+    link->retirement = (xc_job){.run = retire, .owner = link};
     xc_lock(&link->mu);
     hand_on_locked(link); /* so that the pump watches it unless somebody reads it soon */
     xc_unlock(&link->mu);
@@ -627,7 +655,16 @@ xc_link_hold(xc_link *link)
 void
 xc_link_release(xc_link *link)
 {
-    if (atomic_fetch_sub(&link->refs, 1) == 1 && !xc_link_forked(link)) {
+    if (atomic_fetch_sub(&link->refs, 1) != 1 || xc_link_forked(link)) {
+        return;
+    }
+    xc_lock(&link->mu);
+    bool retired = link->retired;
+    xc_unlock(&link->mu);
+    if (retired) {
+        bury(link);
+    }
+    else {
         xc_pump_post(&link->burial);
     }
 }

@@ -28,6 +28,7 @@ struct xc_link {
     xc_link_opts opts; /* const */
     xc_writer writer;
     xc_job burial;
+    xc_job retirement;
 
     /* The reader role and what goes with it. */
     xc_stream stream;     /* in: the reader */
@@ -46,6 +47,7 @@ struct xc_link {
     bool eof;       /* mu: nothing more can be read; ended_by says why */
     bool fin;       /* mu: that has taken effect, behind all callbacks */
     bool rearm_set; /* mu: the rearm timer runs */
+    bool retired;          /* mu: the pump has forgotten it */
     bool used;      /* mu: somebody read since the rearm timer was set */
     xc_watch watch; /* mu */
     xc_timer rearm;
