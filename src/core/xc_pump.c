@@ -23,7 +23,21 @@
 #include <fcntl.h>
 #endif
 
-enum { BATCH = 64, STACK_SIZE = 256 * 1024 };
+enum { STACK_SIZE = 256 * 1024 };
+
+#ifdef XC_EPOLL
+enum { BATCH = 64 };
+#else
+/*
+ * What one poll(2) needs, for `cap` watches and the thread's own bell. Whoever arms a watch makes room for it, so that
+ * want of memory is told to him; the thread takes the new room over before it next polls.
+ */
+struct poll_room {
+    xc_watch **batch;   /* owned: what is being polled, NULL where it was forgotten meanwhile */
+    struct pollfd *fds; /* in the same block */
+    size_t cap;
+};
+#endif
 
 static struct {
     xc_mutex mu;
@@ -41,8 +55,10 @@ static struct {
     int n_batch;
 #else
     xc_watch *watches;      /* mu */
-    xc_watch *batch[BATCH]; /* the pump's thread */
-    int n_batch;
+    size_t n_watches;       /* mu */
+    struct poll_room grown; /* mu: owned, for the thread's next turn */
+    struct poll_room room;  /* the pump's thread, but `cap`: mu */
+    int n_batch;            /* the pump's thread */
 #endif
 } pump = {.bell_in = -1, .bell_out = -1};
 
@@ -93,6 +109,7 @@ after_fork_child(void)
     pump.jobs_tail = &pump.jobs;
 #ifndef XC_EPOLL
     pump.watches = NULL;
+    pump.n_watches = 0;
 #endif
     pump.n_batch = 0;
     xc_unlock_in_child(&pump.mu);
@@ -122,12 +139,12 @@ static bool
 open_fds_locked(xc_err *err)
 {
 #ifdef XC_EPOLL
-    pump.epoll = epoll_create1(EPOLL_CLOEXEC);
+    pump.epoll = xc_fd_lift(epoll_create1(EPOLL_CLOEXEC));
     if (pump.epoll < 0) {
         (void)xc_fail(err, XC_SYS, errno, "make an epoll fd for the I/O thread");
         return false;
     }
-    pump.bell_in = pump.bell_out = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    pump.bell_in = pump.bell_out = xc_fd_lift(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     if (pump.bell_in < 0 || epoll_ctl(pump.epoll, EPOLL_CTL_ADD, pump.bell_in, &event) < 0) {
         (void)xc_fail(err, XC_SYS, errno, "make an eventfd for the I/O thread");
@@ -139,11 +156,16 @@ open_fds_locked(xc_err *err)
         (void)xc_fail(err, XC_SYS, errno, "make a pipe for the I/O thread");
         return false;
     }
-    pump.bell_in = fds[0];
-    pump.bell_out = fds[1];
+    pump.bell_in = xc_fd_lift(fds[0]);
+    pump.bell_out = xc_fd_lift(fds[1]);
+    if (pump.bell_in < 0 || pump.bell_out < 0) {
+        (void)xc_fail(err, XC_SYS, errno, "make a pipe for the I/O thread");
+        return false;
+    }
     for (int i = 0; i < 2; i++) {
-        (void)fcntl(fds[i], F_SETFL, O_NONBLOCK);
-        (void)fcntl(fds[i], F_SETFD, FD_CLOEXEC);
+        int fd = i == 0 ? pump.bell_in : pump.bell_out;
+        (void)fcntl(fd, F_SETFL, O_NONBLOCK);
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     }
 #endif
     return true;
@@ -249,27 +271,34 @@ watch_once(int timeout_ms)
 static void
 watch_once(int timeout_ms)
 {
-    struct pollfd fds[BATCH + 1];
+    struct pollfd own = {.fd = pump.bell_in, .events = POLLIN};
     int n = 0;
-    fds[n] = (struct pollfd){.fd = pump.bell_in, .events = POLLIN};
-    n++;
     xc_lock(&pump.mu);
-    for (xc_watch *watch = pump.watches; watch != NULL && n <= BATCH; watch = watch->next) {
-        pump.batch[n - 1] = watch;
+    if (pump.grown.cap > 0) {
+        xc_free(pump.room.batch);
+        pump.room = pump.grown;
+        pump.grown = (struct poll_room){.cap = 0};
+    }
+    struct pollfd *fds = pump.room.fds;
+    for (xc_watch *watch = pump.watches; watch != NULL; watch = watch->next) {
+        pump.room.batch[n] = watch;
         fds[n] = (struct pollfd){.fd = watch->fd, .events = watch->armed};
         n++;
     }
-    pump.n_batch = n - 1;
+    pump.n_batch = n;
     xc_unlock(&pump.mu);
-    int rc = poll(fds, (nfds_t)n, timeout_ms);
+    if (n > 0) {
+        fds[n] = own;
+    }
+    int rc = poll(n > 0 ? fds : &own, (nfds_t)n + 1, timeout_ms);
     xc_lock(&pump.mu);
     pump.asleep_until = 0;
     xc_unlock(&pump.mu);
-    if (rc > 0 && fds[0].revents != 0) {
+    if (rc > 0 && (n > 0 ? fds[n].revents : own.revents) != 0) {
         drain_bell();
     }
-    for (int i = 1; rc > 0 && i < n; i++) {
-        xc_watch *watch = pump.batch[i - 1];
+    for (int i = 0; rc > 0 && i < n; i++) {
+        xc_watch *watch = pump.room.batch[i];
         if (watch != NULL && fds[i].revents != 0) {
             watch->ready(watch, fds[i].revents);
         }
@@ -358,6 +387,25 @@ xc_pump_leave(void)
     xc_unlock(&pump.mu);
 }
 
+#ifndef XC_EPOLL
+/* For one more watch. */
+static bool
+make_room_locked(void)
+{
+    if (pump.n_watches < pump.room.cap || pump.n_watches < pump.grown.cap) {
+        return true;
+    }
+    size_t cap = pump.n_watches * 2 + 16;
+    xc_watch **batch = xc_alloc(cap * sizeof(xc_watch *) + (cap + 1) * sizeof(struct pollfd));
+    if (batch == NULL) {
+        return false;
+    }
+    xc_free(pump.grown.batch);
+    pump.grown = (struct poll_room){.batch = batch, .fds = (struct pollfd *)(batch + cap), .cap = cap};
+    return true;
+}
+#endif
+
 xc_status
 xc_pump_arm(xc_watch *watch, short events)
 {
@@ -374,13 +422,19 @@ xc_pump_arm(xc_watch *watch, short events)
 #else
     xc_lock(&pump.mu);
     if (watch->armed == 0) {
+        if (!make_room_locked()) {
+            xc_unlock(&pump.mu);
+            return XC_SYS;
+        }
         watch->next = pump.watches;
         pump.watches = watch;
+        pump.n_watches++;
     }
     watch->armed = events;
     for (xc_watch **p = &pump.watches; events == 0 && *p != NULL; p = &(*p)->next) {
         if (*p == watch) {
             *p = watch->next;
+            pump.n_watches--;
             break;
         }
     }
@@ -434,8 +488,8 @@ xc_pump_forget(xc_watch *watch, xc_timer *timer)
             pump.batch[i].events = 0;
         }
 #else
-        if (pump.batch[i] == watch) {
-            pump.batch[i] = NULL;
+        if (pump.room.batch[i] == watch) {
+            pump.room.batch[i] = NULL;
         }
 #endif
     }

@@ -1,0 +1,44 @@
+/*
+ * For the rooms that use the I/O thread: it ends, and its fds are closed, a moment after its last user has left. A
+ * case that RUN_IO runs is given that moment before fds and threads are counted.
+ */
+#ifndef CHECK_IO_H
+#define CHECK_IO_H
+
+#include "check.h"
+
+static void (*check_io_case)(void);
+
+static void
+check_io_run(void)
+{
+    int fds = check_fds();
+    int threads = check_entries("/proc/self/task");
+    check_io_case();
+    for (int i = 0; i < 10000 && (check_fds() > fds || check_entries("/proc/self/task") > threads); i++) {
+        check_pause_ms(1);
+    }
+}
+
+#define RUN_IO(name) (check_io_case = name, check_run(#name, check_io_run))
+
+#if defined(__SANITIZE_THREAD__)
+#define CHECK_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CHECK_TSAN 1
+#endif
+#endif
+#ifndef CHECK_TSAN
+#define CHECK_TSAN 0
+#endif
+
+/* Until `yes` holds; the program's alarm is the bound. */
+#define AWAIT(yes)                                                                                                     \
+    do {                                                                                                               \
+        while (!(yes)) {                                                                                               \
+            check_pause_ms(1);                                                                                         \
+        }                                                                                                              \
+    } while (0)
+
+#endif
