@@ -73,8 +73,8 @@ class Gateway(_core.Gateway):
         """Say goodbye: the far end ends when its tasks have, or is made to some seconds later. Does not wait: that is
         Group.terminate's part. Calling it again does nothing."""
         if self in self._group:
-            self._group._unregister(self)
             self._goodbye()
+            self._group._unregister(self)
 
     # --- what the C core asks ---------------------------------------------------------------------------------------
 

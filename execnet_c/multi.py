@@ -34,7 +34,7 @@ class Group:
             for gateway in [self._launch(spec) for spec in xspecs]:
                 self._await(gateway)
         except BaseException:
-            self.terminate(timeout=_TERM_GRACE)
+            self.terminate(timeout=0)  # nothing runs on them yet
             raise
 
     def __repr__(self):
@@ -125,8 +125,9 @@ class Group:
 
     def _unregister(self, gateway):
         with self._lock:
-            self._gateways.remove(gateway)
-            self._to_join.append(gateway)
+            if gateway in self._gateways:  # else another thread was quicker
+                self._gateways.remove(gateway)
+                self._to_join.append(gateway)
 
     def _cleanup_atexit(self):
         self.terminate(timeout=1.0)
@@ -144,7 +145,7 @@ class Group:
         for gateway in self:
             gateway.exit()
         with self._lock:
-            leaving, self._to_join = self._to_join, []
+            leaving = list(self._to_join)  # stay there until they are gone: this may be interrupted
         self._reap(leaving, timeout)
 
     def _reap(self, gateways, timeout):
