@@ -24,7 +24,7 @@ SOURCES := $(wildcard src/*/*.c src/*/*.h execnet_c/*.py execnet_c/*.pyi execnet
 C_FILES := $(wildcard src/*/*.c src/*/*.h tests/c/*.c tests/c/*.h)
 STRICT := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 
-.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python lint lint-layout lint-warnings format bench clean
+.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python lint lint-layout lint-warnings format bench bench-quick clean
 
 # The recipe on two gateways, then a whole text; a few of its lines. Not from here: here lies the source of the
 # package, and what runs is to be the built one.
@@ -77,8 +77,12 @@ lint-warnings:
 format:
 	clang-format -i $(C_FILES)
 
-bench: $(PACKAGE) $(WEIGHTS) $(BENCH_NEEDS)
-	cd benchmarks && for program in bench_*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+# Some minutes beside execnet and the standard library; less than one for the quick one, which says less.
+bench: $(PACKAGE) $(BENCH_NEEDS)
+	cd benchmarks && $(BIN)/python run.py
+
+bench-quick: $(PACKAGE) $(BENCH_NEEDS)
+	cd benchmarks && $(BIN)/python run.py --quick
 
 clean:
 	@$(call only_an_environment)
