@@ -132,26 +132,31 @@ class _Tasks:
 
     def _serve_one(self, primary):
         """Wait for one task and run it; false when there will be none."""
-        task = self._gateway._next_task(primary)
-        if not primary:
-            with self._lock:
-                self._spares -= 1
-        if task is None:
-            return False
-        channel, item = task
+        task = []  # the core fills it: an interrupt right behind that call must not lose the task
         try:
+            more = self._gateway._next_task(primary, task)
+            if not primary:
+                with self._lock:
+                    self._spares -= 1
+            if not more:
+                return False
             self._ensure_spare()
-            error = _run(channel, item)
+            error = _run(*task)
         except KeyboardInterrupt:
+            if not task:
+                raise
             error = INTERRUPT_TEXT
         except BaseException as exc:
+            if not task:
+                raise
             error = self._error_text(exc)
         finally:
             if os.getpid() != self._pid:
                 _leave_child()
-            self._gateway._task_done()
+            if task:
+                self._gateway._task_done()
         try:
-            channel.close(error)
+            task[0].close(error)
         except OSError:
             pass  # the other side is gone, nobody wants to know
         return True

@@ -284,14 +284,19 @@ Gateway_set_coerce(GatewayObject *self, PyObject *arg)
 
 /* --- tasks (at a worker) -------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(next_task_doc, "_next_task($self, primary, /)\n--\n\n"
-                            "Wait for a task: (channel, payload object), or None when there will be none. `primary`: the main\n"
-                            "thread, which takes what it can before any other.");
+PyDoc_STRVAR(next_task_doc, "_next_task($self, primary, slot, /)\n--\n\n"
+                            "Wait for a task: its channel and payload object are put into the list `slot`. False: there will\n"
+                            "be none. `primary`: the main thread, which takes what it can before any other.\n"
+                            "An exception out of a signal handler may come when the task is in the slot already.");
 
 static PyObject *
-Gateway_next_task(GatewayObject *self, PyObject *primary)
+Gateway_next_task(GatewayObject *self, PyObject *args)
 {
-    bool is_primary = primary == Py_True;
+    PyObject *slot;
+    int is_primary;
+    if (!PyArg_ParseTuple(args, "pO!:_next_task", &is_primary, &PyList_Type, &slot)) {
+        return NULL;
+    }
     for (;;) {
         xc_wait wait = {.kind = is_primary ? XC_WAIT_TASK : XC_WAIT_TASK_SPARE, .until = XC_FOREVER};
         xc_msg *msg;
@@ -301,7 +306,7 @@ Gateway_next_task(GatewayObject *self, PyObject *primary)
         }
         xc_status rc = xc_link_take_task(self->link, is_primary, &msg, &chan);
         if (rc == XC_CLOSED) {
-            Py_RETURN_NONE;
+            Py_RETURN_FALSE;
         }
         if (rc != XC_OK) {
             continue;
@@ -311,8 +316,10 @@ Gateway_next_task(GatewayObject *self, PyObject *primary)
         PyObject *pair = task == NULL ? NULL : PyTuple_Pack(2, channel, task);
         Py_XDECREF(channel);
         Py_XDECREF(task);
-        if (pair != NULL) {
-            return pair;
+        int kept = pair == NULL ? -1 : PyList_SetSlice(slot, 0, 0, pair);
+        Py_XDECREF(pair);
+        if (kept == 0) {
+            Py_RETURN_TRUE;
         }
         xc_link_task_done(self->link); /* a payload that is none: its channel was closed with the last reference */
         if (!PyErr_ExceptionMatches(self->state->DataFormatError)) {
@@ -468,7 +475,7 @@ static PyMethodDef Gateway_methods[] = {
     {"newchannel", (PyCFunction)Gateway_newchannel, METH_NOARGS, newchannel_doc},
     {"_send", (PyCFunction)Gateway_send, METH_VARARGS, send_doc},
     {"_set_coerce", (PyCFunction)Gateway_set_coerce, METH_O, NULL},
-    {"_next_task", (PyCFunction)Gateway_next_task, METH_O, next_task_doc},
+    {"_next_task", (PyCFunction)Gateway_next_task, METH_VARARGS, next_task_doc},
     {"_task_done", (PyCFunction)Gateway_task_done, METH_NOARGS, NULL},
     {"_wait_idle", (PyCFunction)Gateway_wait_idle, METH_O, NULL},
     {"hasreceiver", (PyCFunction)Gateway_hasreceiver, METH_NOARGS, hasreceiver_doc},
