@@ -70,6 +70,14 @@ close_locked(xc_writer *writer)
 }
 
 static void
+wake_all_locked(xc_writer *writer)
+{
+    for (struct xc_turn *turn = writer->waiters; turn != NULL; turn = turn->next) {
+        xc_bell_ring(turn->bell);
+    }
+}
+
+static void
 break_locked(xc_writer *writer, const xc_err *why)
 {
     if (writer->broken.code == XC_OK) {
@@ -83,9 +91,7 @@ break_locked(xc_writer *writer, const xc_err *why)
     else if (writer->current != NULL && writer->watch.armed != 0) {
         (void)xc_pump_arm(&writer->watch, 0);
     }
-    for (struct xc_turn *turn = writer->waiters; turn != NULL; turn = turn->next) {
-        xc_bell_ring(turn->bell);
-    }
+    wake_all_locked(writer);
 }
 
 /* The turn is free again: the next one in the line gets it, or the pump where something is left to write. */
@@ -330,6 +336,7 @@ xc_writer_end(xc_writer *writer)
         if (!writer->writing) {
             release_locked(writer);
         }
+        wake_all_locked(writer); /* each is refused now, and whoever is refused rings for nobody else */
     }
     xc_unlock(&writer->mu);
 }

@@ -594,7 +594,7 @@ forks_beside_work(void)
 int
 main(void)
 {
-    check_begin("pump", 60);
+    check_io_begin("pump", 60);
     RUN_IO(jobs_run_in_order);
     RUN_IO(timers_fire_in_time);
     RUN_IO(a_timer_may_set_itself_again);

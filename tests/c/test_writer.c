@@ -1,0 +1,598 @@
+/*
+ * The writer: frames of many threads never tear, whatever is in between (a full pipe, a signal, a sender that goes
+ * away, a frame sent inside another one), what is posted goes out too, and every end wakes whoever waits.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/resource.h>
+
+#include "check_io.h"
+#include "wire.h"
+#include "xc_writer.h"
+
+enum { PIPE_SIZE = 64 * 1024, BIG = 300 * 1024, SMALL = 100 };
+
+static xc_stream stream;
+static xc_writer writer;
+static int far; /* the reading end */
+
+/* The pipe is small, so that it is full soon. */
+static void
+rig_open(void)
+{
+    int ends[2];
+    xc_err err;
+    CHECK_RC(xc_pump_join(&err), XC_OK);
+    CHECK_INT(pipe(ends), 0);
+    far = ends[0];
+    int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    CHECK_RC(xc_stream_open(&stream, in, ends[1], &err), XC_OK);
+    CHECK(fcntl(ends[1], F_SETPIPE_SZ, PIPE_SIZE) >= 0);
+    memset(&writer, 0, sizeof writer);
+    xc_writer_init(&writer, &stream);
+}
+
+static void
+forget_writer(xc_job *job)
+{
+    xc_pump_forget(&writer.watch, NULL);
+    atomic_store((atomic_bool *)job->owner, true);
+}
+
+static void
+rig_close(void)
+{
+    atomic_bool forgotten = false;
+    xc_job job = {.run = forget_writer, .owner = &forgotten};
+    xc_pump_post(&job);
+    AWAIT(atomic_load(&forgotten));
+    xc_writer_fini(&writer);
+    xc_stream_close(&stream);
+    if (far >= 0) {
+        close(far);
+    }
+    xc_pump_leave();
+}
+
+/* A frame and what is needed to send it. Lives on its sender's stack or heap. */
+struct parcel {
+    unsigned char header[XC_HEADER_SIZE];
+    unsigned char *payload; /* owned */
+    size_t size;
+    struct iovec parts[3];
+    xc_sending sending;
+};
+
+static void
+pack(struct parcel *parcel, unsigned who, unsigned seq, size_t size)
+{
+    memset(parcel, 0, sizeof *parcel);
+    parcel->payload = malloc(size + 1);
+    CHECK(parcel->payload != NULL);
+    parcel->size = size;
+    fill_pattern(parcel->payload, size, who, seq);
+    xc_frame_pack(parcel->header, XC_DATA, who, (uint32_t)size);
+    parcel->parts[0] = (struct iovec){parcel->header, XC_HEADER_SIZE};
+    parcel->parts[1] = (struct iovec){parcel->payload, size / 3};
+    parcel->parts[2] = (struct iovec){parcel->payload + size / 3, size - size / 3};
+    parcel->sending = (xc_sending){.parts = parcel->parts, .n = 3};
+}
+
+static void
+unpack(struct parcel *parcel)
+{
+    /* Whatever was kept of it was copied. */
+    memset(parcel->payload, 0xee, parcel->size);
+    free(parcel->payload);
+}
+
+static void
+expect_parcel(unsigned who, unsigned seq, size_t size)
+{
+    xc_frame frame;
+    unsigned char *got;
+    CHECK(read_frame(far, &frame, &got));
+    CHECK_INT(frame.chan, who);
+    CHECK_INT(frame.size, size);
+    CHECK(has_pattern(got, size, who, seq));
+    free(got);
+}
+
+static void
+post(unsigned who, unsigned seq, size_t size, xc_status want)
+{
+    unsigned char frame[XC_HEADER_SIZE + 1000];
+    xc_frame_pack(frame, XC_DATA, who, (uint32_t)size);
+    fill_pattern(frame + XC_HEADER_SIZE, size, who, seq);
+    CHECK_RC(xc_writer_post(&writer, frame, XC_HEADER_SIZE + size), want);
+}
+
+/* --- turns ---------------------------------------------------------------------------------------------------- */
+
+enum { SENDERS = 8, PARCELS = 40 };
+
+static size_t
+size_of(unsigned who, unsigned seq)
+{
+    static const size_t sizes[] = {1, 2, 50, 4000, 65536 - 9, 65536, 70001, BIG};
+    return sizes[(who * 5 + seq) % 8];
+}
+
+static void
+do_nothing(int sig)
+{
+    (void)sig;
+}
+
+static void *
+sender(void *arg)
+{
+    unsigned who = *(unsigned *)arg;
+    for (unsigned seq = 0; seq < PARCELS; seq++) {
+        struct parcel parcel;
+        xc_err err = {.code = XC_OK};
+        pack(&parcel, who, seq, size_of(who, seq));
+        xc_status rc = XC_AGAIN;
+        if (seq % 2 == 0) {
+            rc = xc_writer_try(&writer, &parcel.sending, &err);
+        }
+        while (rc == XC_AGAIN || rc == XC_INTR || rc == XC_TIMEOUT) {
+            int64_t until = seq % 3 == 0 ? XC_FOREVER : xc_after(seq % 3 * XC_MS / 4);
+            rc = xc_writer_send_nogil(&writer, &parcel.sending, until, &err);
+        }
+        CHECK_RC(rc, XC_OK);
+        unpack(&parcel);
+    }
+    return NULL;
+}
+
+static atomic_bool all_read;
+
+/* Every parcel of every sender, each sender's in order, and posts between them. */
+static void *
+read_parcels(void *arg)
+{
+    unsigned next[SENDERS + 1] = {0};
+    unsigned total = *(unsigned *)arg;
+    for (unsigned i = 0; i < total; i++) {
+        xc_frame frame;
+        unsigned char *got;
+        CHECK(read_frame(far, &frame, &got));
+        CHECK(frame.chan <= SENDERS);
+        unsigned seq = next[frame.chan]++;
+        CHECK_INT(frame.size, frame.chan == SENDERS ? SMALL : size_of(frame.chan, seq));
+        CHECK(has_pattern(got, frame.size, frame.chan, seq));
+        free(got);
+    }
+    atomic_store(&all_read, true);
+    return NULL;
+}
+
+/* Senders by the dozen, signals that interrupt them, and a "deallocator" that posts small frames all the while. */
+static void
+frames_never_tear(void)
+{
+    pthread_t reader, senders[SENDERS];
+    unsigned names[SENDERS], total = SENDERS * PARCELS + 200;
+    struct sigaction quiet = {.sa_handler = do_nothing};
+    CHECK_INT(sigaction(SIGUSR1, &quiet, NULL), 0);
+    rig_open();
+    atomic_store(&all_read, false);
+    CHECK_INT(pthread_create(&reader, NULL, read_parcels, &total), 0);
+    for (unsigned i = 0; i < SENDERS; i++) {
+        names[i] = i;
+        CHECK_INT(pthread_create(&senders[i], NULL, sender, &names[i]), 0);
+    }
+    for (unsigned seq = 0; seq < 200; seq++) {
+        post(SENDERS, seq, SMALL, XC_OK);
+        pthread_kill(senders[seq % SENDERS], SIGUSR1);
+        if (seq % 8 == 0) {
+            check_pause_ms(1);
+        }
+    }
+    for (unsigned i = 0; i < SENDERS; i++) {
+        CHECK_INT(pthread_join(senders[i], NULL), 0);
+    }
+    CHECK_INT(pthread_join(reader, NULL), 0);
+    CHECK(atomic_load(&all_read));
+    rig_close();
+}
+
+/* --- a full pipe ---------------------------------------------------------------------------------------------- */
+
+/* A frame larger than the pipe, of which a part is out. */
+static void
+begin(struct parcel *parcel, unsigned who)
+{
+    xc_err err;
+    pack(parcel, who, 0, BIG);
+    CHECK_RC(xc_writer_try(&writer, &parcel->sending, &err), XC_AGAIN);
+    CHECK(parcel->sending.mine && parcel->sending.started);
+}
+
+static void
+a_full_pipe_times_out(void)
+{
+    struct parcel parcel;
+    xc_err err;
+    rig_open();
+    begin(&parcel, 1);
+    CHECK_RC(xc_writer_send_nogil(&writer, &parcel.sending, xc_after(5 * XC_MS), &err), XC_TIMEOUT);
+    CHECK_RC(xc_writer_try(&writer, &parcel.sending, &err), XC_AGAIN);
+    CHECK_RC(xc_writer_send_nogil(&writer, &parcel.sending, 0, &err), XC_TIMEOUT);
+    xc_writer_spill(&writer, &parcel.sending);
+    xc_writer_spill(&writer, &parcel.sending);
+    unpack(&parcel);
+    expect_parcel(1, 0, BIG); /* the I/O thread wrote the rest */
+    rig_close();
+}
+
+/* The rest of a begun frame, a frame that had the turn behind that rest but was not begun, and a post: in this order.
+ */
+static void
+spilled_frames_are_written(void)
+{
+    struct parcel first, second;
+    xc_err err;
+    rig_open();
+    begin(&first, 1);
+    xc_writer_spill(&writer, &first.sending);
+    pack(&second, 2, 0, BIG);
+    CHECK_RC(xc_writer_try(&writer, &second.sending, &err), XC_AGAIN);
+    CHECK(second.sending.mine && !second.sending.started);
+    xc_writer_spill(&writer, &second.sending);
+    unpack(&first);
+    unpack(&second);
+    post(3, 0, SMALL, XC_OK);
+    expect_parcel(1, 0, BIG);
+    expect_parcel(2, 0, BIG);
+    expect_parcel(3, 0, SMALL);
+    rig_close();
+}
+
+static void *
+try_and_spill(void *arg)
+{
+    struct parcel parcel;
+    xc_err err;
+    pack(&parcel, 2, 0, SMALL);
+    CHECK_RC(xc_writer_try(&writer, &parcel.sending, &err), XC_AGAIN);
+    CHECK(!parcel.sending.mine);
+    CHECK_RC(xc_writer_send_nogil(&writer, &parcel.sending, xc_after(XC_MS), &err), XC_TIMEOUT);
+    xc_writer_spill(&writer, &parcel.sending);
+    unpack(&parcel);
+    return arg;
+}
+
+/* A frame that never had the turn leaves nothing. */
+static void
+without_a_turn_nothing_is_kept(void)
+{
+    struct parcel parcel;
+    pthread_t other;
+    rig_open();
+    begin(&parcel, 1);
+    CHECK_INT(pthread_create(&other, NULL, try_and_spill, NULL), 0);
+    CHECK_INT(pthread_join(other, NULL), 0);
+    xc_writer_spill(&writer, &parcel.sending);
+    unpack(&parcel);
+    xc_writer_end(&writer);
+    expect_parcel(1, 0, BIG);
+    expect_end(far);
+    rig_close();
+}
+
+/* --- a frame inside another one ------------------------------------------------------------------------------- */
+
+static void *
+read_three(void *arg)
+{
+    check_pause_ms(5);
+    expect_parcel(1, 0, BIG);
+    expect_parcel(2, 0, BIG);
+    expect_parcel(3, 0, SMALL);
+    return arg;
+}
+
+/* As a signal handler does that sends while its thread is in the middle of a frame. */
+static void
+a_frame_inside_another(void)
+{
+    struct parcel outer, inner, last;
+    pthread_t reader;
+    xc_err err;
+    rig_open();
+    begin(&outer, 1);
+    CHECK_INT(pthread_create(&reader, NULL, read_three, NULL), 0);
+    pack(&inner, 2, 0, BIG);
+    CHECK_RC(xc_writer_send_nogil(&writer, &inner.sending, XC_FOREVER, &err), XC_OK);
+    unpack(&inner);
+    CHECK_RC(xc_writer_send_nogil(&writer, &outer.sending, XC_FOREVER, &err), XC_OK);
+    unpack(&outer);
+    pack(&last, 3, 0, SMALL);
+    CHECK_RC(xc_writer_send_nogil(&writer, &last.sending, XC_FOREVER, &err), XC_OK);
+    unpack(&last);
+    CHECK_INT(pthread_join(reader, NULL), 0);
+    rig_close();
+}
+
+/* The same where the inner frame cannot finish either. */
+static void
+both_are_given_up(void)
+{
+    struct parcel outer, inner;
+    xc_err err;
+    rig_open();
+    begin(&outer, 1);
+    pack(&inner, 2, 0, BIG);
+    CHECK_RC(xc_writer_try(&writer, &inner.sending, &err), XC_AGAIN);
+    CHECK(inner.sending.mine && !outer.sending.mine);
+    xc_writer_spill(&writer, &inner.sending);
+    xc_writer_spill(&writer, &outer.sending);
+    unpack(&outer);
+    unpack(&inner);
+    expect_parcel(1, 0, BIG);
+    expect_parcel(2, 0, BIG);
+    rig_close();
+}
+
+/* --- ends ----------------------------------------------------------------------------------------------------- */
+
+struct refused {
+    pthread_t thread;
+    xc_status rc;
+    xc_err err;
+};
+
+static void *
+wait_for_refusal(void *arg)
+{
+    struct refused *refused = arg;
+    struct parcel parcel;
+    pack(&parcel, 7, 0, SMALL);
+    refused->rc = xc_writer_send_nogil(&writer, &parcel.sending, XC_FOREVER, &refused->err);
+    CHECK(!parcel.sending.mine);
+    xc_writer_spill(&writer, &parcel.sending);
+    unpack(&parcel);
+    return NULL;
+}
+
+static size_t
+waiting(void)
+{
+    size_t n = 0;
+    xc_lock(&writer.mu);
+    for (void *const *turn = (void *const *)writer.waiters; turn != NULL; turn = *turn) {
+        n++;
+    }
+    xc_unlock(&writer.mu);
+    return n;
+}
+
+enum { WAITERS = 4 };
+
+static void
+start_waiters(struct refused *refused)
+{
+    for (int i = 0; i < WAITERS; i++) {
+        CHECK_INT(pthread_create(&refused[i].thread, NULL, wait_for_refusal, &refused[i]), 0);
+    }
+    AWAIT(waiting() == WAITERS);
+}
+
+static void
+join_waiters(struct refused *refused, xc_status want)
+{
+    for (int i = 0; i < WAITERS; i++) {
+        CHECK_INT(pthread_join(refused[i].thread, NULL), 0);
+        CHECK_RC(refused[i].rc, want);
+        CHECK_RC(refused[i].err.code, want);
+    }
+}
+
+/* What was taken before goes out, then the pipe ends. All who wait for a turn are refused, not the first one only. */
+static void
+end_writes_first(void)
+{
+    struct refused refused[WAITERS];
+    struct parcel parcel, late;
+    xc_err err;
+    rig_open();
+    begin(&parcel, 1);
+    post(2, 0, SMALL, XC_OK);
+    start_waiters(refused);
+    xc_writer_end(&writer);
+    xc_writer_end(&writer);
+    join_waiters(refused, XC_CLOSED);
+    post(3, 0, SMALL, XC_CLOSED);
+    pack(&late, 4, 0, SMALL);
+    CHECK_RC(xc_writer_try(&writer, &late.sending, &err), XC_CLOSED);
+    CHECK_RC(xc_writer_send_nogil(&writer, &late.sending, XC_FOREVER, &err), XC_CLOSED);
+    unpack(&late);
+    CHECK_RC(xc_writer_send_nogil(&writer, &parcel.sending, xc_after(XC_MS), &err), XC_TIMEOUT);
+    xc_writer_spill(&writer, &parcel.sending);
+    unpack(&parcel);
+    expect_parcel(1, 0, BIG);
+    expect_parcel(2, 0, SMALL);
+    expect_end(far);
+    rig_close();
+}
+
+static void
+an_idle_end_is_at_once(void)
+{
+    rig_open();
+    xc_writer_end(&writer);
+    expect_end(far);
+    CHECK(writer.closed && stream.out < 0);
+    rig_close();
+}
+
+static void *
+send_big(void *arg)
+{
+    struct refused *refused = arg;
+    struct parcel parcel;
+    pack(&parcel, 1, 0, BIG);
+    refused->rc = xc_writer_send_nogil(&writer, &parcel.sending, XC_FOREVER, &refused->err);
+    unpack(&parcel);
+    return NULL;
+}
+
+/* One thread blocked in the middle of a frame, others in line, a post in the outbox: all are told why. */
+static void
+break_wakes_everybody(void)
+{
+    struct refused blocked, refused[WAITERS];
+    xc_err why, err;
+    rig_open();
+    CHECK_INT(pthread_create(&blocked.thread, NULL, send_big, &blocked), 0);
+    AWAIT(waiting() == 1);
+    for (int i = 0; i < WAITERS; i++) {
+        CHECK_INT(pthread_create(&refused[i].thread, NULL, wait_for_refusal, &refused[i]), 0);
+    }
+    AWAIT(waiting() == WAITERS + 1);
+    post(2, 0, SMALL, XC_OK);
+    (void)xc_failf(&why, XC_EOF, "read", "the far end is gone");
+    xc_writer_break(&writer, &why);
+    (void)xc_fail(&err, XC_BAD, 0, "a later reason, which does not count");
+    xc_writer_break(&writer, &err);
+    CHECK_INT(pthread_join(blocked.thread, NULL), 0);
+    CHECK_RC(blocked.rc, XC_EOF);
+    CHECK(strcmp(blocked.err.detail, "the far end is gone") == 0);
+    join_waiters(refused, XC_EOF);
+    post(3, 0, SMALL, XC_EOF);
+    CHECK(writer.closed);
+    CHECK_INT(xc_buf_size(&writer.flight) + xc_buf_size(&writer.outbox), 0);
+    rig_close();
+}
+
+/* The same where a sender went away in the middle: what it left is dropped. */
+static void
+break_drops_leftovers(void)
+{
+    struct parcel parcel;
+    xc_err why;
+    rig_open();
+    begin(&parcel, 1);
+    xc_writer_spill(&writer, &parcel.sending);
+    unpack(&parcel);
+    (void)xc_fail(&why, XC_EOF, 0, "read");
+    xc_writer_break(&writer, &why);
+    CHECK(writer.closed);
+    rig_close();
+}
+
+static void
+nobody_reads(void)
+{
+    struct parcel parcel;
+    xc_err err;
+    rig_open();
+    close(far);
+    far = -1;
+    pack(&parcel, 1, 0, SMALL);
+    CHECK_RC(xc_writer_try(&writer, &parcel.sending, &err), XC_EOF);
+    CHECK_INT(err.sys_errno, EPIPE);
+    CHECK(!parcel.sending.mine);
+    unpack(&parcel);
+    pack(&parcel, 1, 0, SMALL);
+    err.code = XC_OK;
+    CHECK_RC(xc_writer_send_nogil(&writer, &parcel.sending, XC_FOREVER, &err), XC_EOF);
+    CHECK_INT(err.sys_errno, EPIPE);
+    unpack(&parcel);
+    post(1, 0, SMALL, XC_EOF);
+    CHECK(writer.closed);
+    rig_close();
+}
+
+/* The reader goes away while one thread waits for room and others for the turn. */
+static void
+the_reader_goes_away(void)
+{
+    struct refused blocked, refused[WAITERS];
+    rig_open();
+    CHECK_INT(pthread_create(&blocked.thread, NULL, send_big, &blocked), 0);
+    AWAIT(waiting() == 1);
+    for (int i = 0; i < WAITERS; i++) {
+        CHECK_INT(pthread_create(&refused[i].thread, NULL, wait_for_refusal, &refused[i]), 0);
+    }
+    AWAIT(waiting() == WAITERS + 1);
+    close(far);
+    far = -1;
+    CHECK_INT(pthread_join(blocked.thread, NULL), 0);
+    CHECK_RC(blocked.rc, XC_EOF);
+    join_waiters(refused, XC_EOF);
+    rig_close();
+}
+
+/* Only the I/O thread has something to write when the reader goes away. */
+static void
+the_pump_meets_the_end(void)
+{
+    struct parcel parcel;
+    rig_open();
+    begin(&parcel, 1);
+    xc_writer_spill(&writer, &parcel.sending);
+    unpack(&parcel);
+    close(far);
+    far = -1;
+    for (bool closed = false; !closed;) {
+        check_pause_ms(1);
+        xc_lock(&writer.mu);
+        closed = writer.closed;
+        xc_unlock(&writer.mu);
+    }
+    post(1, 0, SMALL, XC_EOF);
+    rig_close();
+}
+
+/* --- want of memory ------------------------------------------------------------------------------------------- */
+
+static void
+without_memory(void)
+{
+    struct parcel parcel;
+    xc_err err;
+    rig_open();
+    xc_set_alloc_hook(check_allow_some);
+    atomic_store(&check_allowed, 0);
+    post(1, 0, SMALL, XC_NOMEM);
+    xc_set_alloc_hook(NULL);
+    post(1, 1, SMALL, XC_OK);
+    expect_parcel(1, 1, SMALL);
+    begin(&parcel, 2);
+    xc_set_alloc_hook(check_allow_some);
+    xc_writer_spill(&writer, &parcel.sending);
+    xc_set_alloc_hook(NULL);
+    unpack(&parcel);
+    /* Half a frame is out and its rest is lost: nothing may follow it. */
+    pack(&parcel, 3, 0, SMALL);
+    CHECK_RC(xc_writer_try(&writer, &parcel.sending, &err), XC_NOMEM);
+    unpack(&parcel);
+    post(3, 0, SMALL, XC_NOMEM);
+    CHECK(writer.closed);
+    rig_close();
+}
+
+int
+main(void)
+{
+    check_io_begin("writer", 60);
+    signal(SIGPIPE, SIG_IGN);
+    RUN_IO(frames_never_tear);
+    RUN_IO(a_full_pipe_times_out);
+    RUN_IO(spilled_frames_are_written);
+    RUN_IO(without_a_turn_nothing_is_kept);
+    RUN_IO(a_frame_inside_another);
+    RUN_IO(both_are_given_up);
+    RUN_IO(end_writes_first);
+    RUN_IO(an_idle_end_is_at_once);
+    RUN_IO(break_wakes_everybody);
+    RUN_IO(break_drops_leftovers);
+    RUN_IO(nobody_reads);
+    RUN_IO(the_reader_goes_away);
+    RUN_IO(the_pump_meets_the_end);
+    RUN_IO(without_memory);
+    return check_end();
+}
