@@ -1,0 +1,268 @@
+"""The sources keep the rules that no compiler checks.
+
+Each rule is a function that takes a text, or a dict of texts by file name, and returns what is wrong with it; each is
+first shown a sample that breaks it.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The rooms of the core, left to right: each includes only what stands to its left, and itself.
+ORDER = [
+    {"base", "opcodes", "pages"},
+    {"sync", "buf", "frame", "scan", "stream"},
+    {"queue", "spin", "child", "forkfd", "pump"},
+    {"chan", "fate", "writer"},
+    {"link"},
+    {"launch"},
+]
+
+# Files that belong to another room than the one of their name.
+ROOM_OF = {"link_impl": "link", "inbox": "link"}
+
+MAX_LINES = 800
+
+PYTHON_HEADERS = {"Python.h", "structmember.h", "pyconfig.h", "pythread.h", "frameobject.h", "datetime.h"}
+
+
+def texts(*patterns):
+    found = {str(path.relative_to(ROOT)): path.read_text() for pattern in patterns for path in ROOT.glob(pattern)}
+    assert found, f"no files {patterns}"
+    return found
+
+
+def core():
+    return texts("src/core/*.[ch]")
+
+
+def glue():
+    return texts("src/py/*.[ch]")
+
+
+def everything():
+    return texts(
+        *("src/*/*.[ch]", "execnet_c/*.py*", "tests/*.py", "tests/*/*.py", "tests/c/*.[ch]"), "examples/*.py", "benchmarks/*.py"
+    )
+
+
+def code_of(text):
+    """C without its comments, and with empty strings; lines stay where they are."""
+
+    def blank(match):
+        kept = '""' if match[0].startswith('"') else " "
+        return kept + "\n" * match[0].count("\n")
+
+    return re.sub(r'"(?:\\.|[^"\\\n])*"|/\*.*?\*/|//[^\n]*', blank, text, flags=re.DOTALL)
+
+
+def line_of(text, position):
+    return text.count("\n", 0, position) + 1
+
+
+def included(text, quotes='"'):
+    """What it includes: its own kind by "", the system's by <>."""
+    pattern = rf'^\s*#\s*include\s+{quotes[0]}([^">]+){quotes[-1]}'
+    return re.findall(pattern, re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL), re.MULTILINE)
+
+
+# --- the rules ------------------------------------------------------------------------------------------------------
+
+
+def python_in_reach(files):
+    """Core files that include something else than each other and the system's headers, Python's being none of them."""
+    names = {name.rpartition("/")[2] for name in files}
+    wrong = []
+    for name, text in files.items():
+        wrong += [f"{name} includes {other}" for other in included(text) if other not in names]
+        wrong += [f"{name} includes {other}" for other in included(text, "<>") if other in PYTHON_HEADERS]
+    return wrong
+
+
+def out_of_order(files, order):
+    """Includes between rooms that do not point to the left; rooms that have no place."""
+    place = {room: number for number, rooms in enumerate(order) for room in rooms}
+    wrong = []
+
+    def room_of(name):
+        stem = re.fullmatch(r"xc_(\w+)\.[ch]", name.rpartition("/")[2])[1]
+        return ROOM_OF.get(stem, stem)
+
+    for name, text in files.items():
+        room = room_of(name)
+        if room not in place:
+            wrong.append(f"{name}: room {room} has no place in the order")
+            continue
+        for target in included(text):
+            if not target.startswith("xc_"):
+                continue
+            other = room_of(target)
+            if other != room and place.get(other, len(order)) >= place[room]:
+                wrong.append(f"{name} includes {target}, which does not stand to its left")
+    return wrong
+
+
+def released_blocks(text):
+    """Blocks without the GIL that are not exactly one plain statement."""
+    code = code_of(text)
+    wrong = []
+    if len(re.findall(r"\bPy_BEGIN_ALLOW_THREADS\b", code)) != len(re.findall(r"\bPy_END_ALLOW_THREADS\b", code)):
+        wrong.append("a released block has no begin or no end")
+    for match in re.finditer(r"\bPy_BEGIN_ALLOW_THREADS\b(.*?)\bPy_END_ALLOW_THREADS\b", code, re.DOTALL):
+        block = match[1].strip()
+        plain = not re.search(r"[{}]|\b(if|for|while|do|switch|goto|return|Py_BEGIN_ALLOW_THREADS)\b", block)
+        if not plain or block.count(";") != 1 or not block.endswith(";"):
+            wrong.append(f"line {line_of(code, match.start())}: not one statement: {block!r}")
+    if re.search(r"\bPy_(UN)?BLOCK_THREADS\b|\bPyEval_SaveThread\b", code):
+        wrong.append("the GIL is released otherwise than in a block")
+    return wrong
+
+
+def static_objects(text):
+    """Variables outside of module state that hold Python objects, and types that are no heap types."""
+    code = code_of(text)
+    objects = r"(?:const\s+)?(?:PyObject|PyTypeObject|PyFrameObject|PyThreadState|\w+Object)"
+    patterns = [
+        rf"\bstatic\s+{objects}\s*\*+\s*(?:const\s+)?\w+\s*(?:=|;|,|\[)",
+        rf"^(?:extern\s+)?{objects}\s*\*+\s*(?:const\s+)?\w+\s*(?:=|;|,|\[)",
+        r"\bstatic\s+PyTypeObject\s+\w+",
+    ]
+    return [f"line {line_of(code, m.start())}: {m[0]!r}" for p in patterns for m in re.finditer(p, code, re.MULTILINE)]
+
+
+def foreign_attach(text):
+    """Ways for a thread that is none of Python's to attach itself."""
+    return re.findall(r"\bPyGILState_Ensure\b|\bPyThreadState_New\b|\bPyEval_AcquireThread\b", code_of(text))
+
+
+def without_head(text):
+    """A file starts with a comment that says what it is."""
+    head = re.match(r"/\*\s*(.*?)\*/", text, re.DOTALL)
+    return [] if head and len(re.findall(r"\w+", head[1])) >= 4 else ["no comment at its head"]
+
+
+def too_long(text):
+    lines = len(text.splitlines())
+    return [f"{lines} lines"] if lines > MAX_LINES else []
+
+
+def notes_to_self(text):
+    words = ["TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK"]
+    return [f"line {line_of(text, m.start())}: {m[0]}" for m in re.finditer(rf"\b({'|'.join(words)})\b", text)]
+
+
+def broken_in(files, rule):
+    return [f"{name}: {wrong}" for name, text in files.items() for wrong in rule(text)]
+
+
+# --- the rules can fail ---------------------------------------------------------------------------------------------
+
+BLOCK = "Py_BEGIN_ALLOW_THREADS\n{}\nPy_END_ALLOW_THREADS\n"
+
+SAMPLES = [
+    (released_blocks, BLOCK.format("rc = f(a, b);"), BLOCK.format("rc = f(a); n = g(a);")),
+    (released_blocks, BLOCK.format("rc = f(a); /* why; not */"), BLOCK.format("if (a) f(a);")),
+    (released_blocks, BLOCK.format('rc = f("a;b");'), BLOCK.format("")),
+    (released_blocks, "", "Py_BEGIN_ALLOW_THREADS f();"),
+    (released_blocks, "", "save = PyEval_SaveThread();"),
+    (static_objects, "static PyObject *\nf(PyObject *self)\n{\n}", "static PyObject *cache;"),
+    (static_objects, "static PyObject *f(PyObject *self);", "static PyObject *names[4];"),
+    (static_objects, "    PyObject *local = NULL;", "PyObject *everywhere = NULL;"),
+    (static_objects, "static PyType_Spec spec = {0};", "static PyTypeObject Thing = {0};"),
+    (static_objects, "/* static PyObject *x; */", "void f(void)\n{\n    static GatewayObject *last = NULL;\n}"),
+    (foreign_attach, "/* no PyGILState_Ensure here */ PyGILState_Check();", "PyGILState_Ensure();"),
+    (without_head, "/*\n * What this room is for.\n */\n#include <a.h>", "#include <a.h>\n/* late, and of no use here */"),
+    (without_head, "/* One line that says it. */", "/* a */"),
+    (too_long, "x\n" * MAX_LINES, "x\n" * (MAX_LINES + 1)),
+    (notes_to_self, "XXXL, hackney", "a\n/* " + "TO" + "DO: later */"),
+    (notes_to_self, "", "# " + "X" * 3),
+]
+
+
+@pytest.mark.parametrize("rule, good, bad", SAMPLES)
+def test_the_rule_tells_good_from_bad(rule, good, bad):
+    assert rule(good) == []
+    assert rule(bad) != []
+
+
+GOOD_CORE = {"src/core/xc_base.h": "#include <stdio.h>", "src/core/xc_sync.h": '#include "xc_base.h"'}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"src/core/xc_base.h": "#include <Python.h>"},
+        {"src/core/xc_base.c": '#include "../py/state.h"'},
+        {"src/core/xc_base.c": '#  include "state.h"'},
+    ],
+)
+def test_reaching_python_is_seen(bad):
+    assert python_in_reach(GOOD_CORE) == []
+    assert len(python_in_reach(bad)) == len(bad)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"src/core/xc_base.h": '#include "xc_sync.h"'},
+        {"src/core/xc_base.c": '#include "xc_sync.h"'},
+        {"src/core/xc_sync.h": '#include "xc_buf.h"'},
+        {"src/core/xc_new.h": ""},
+    ],
+)
+def test_an_include_to_the_right_is_seen(bad):
+    order = [{"base"}, {"sync", "buf"}]
+    assert out_of_order(GOOD_CORE, order) == []
+    assert len(out_of_order({**GOOD_CORE, **bad}, order)) == 1
+
+
+# --- the sources keep them ------------------------------------------------------------------------------------------
+
+
+def test_there_is_something_to_read():
+    assert len(core()) > 30 and len(glue()) > 20 and len(everything()) > 100
+    assert any("Py_BEGIN_ALLOW_THREADS" in text for text in glue().values())
+    assert any(included(text) and included(text, "<>") for text in core().values())
+
+
+def test_the_core_cannot_see_python():
+    assert python_in_reach(core()) == []
+
+
+def test_the_core_names_nothing_of_python():
+    pattern = r"\bPy[A-Z_]\w+|\bxcpy_\w+"
+    assert [f"{name}: {word}" for name, text in core().items() for word in re.findall(pattern, code_of(text))] == []
+
+
+def test_rooms_include_only_what_stands_to_their_left():
+    assert out_of_order(core(), ORDER) == []
+
+
+def test_the_order_names_no_room_that_is_not_there():
+    rooms = {name.rpartition("xc_")[2].split(".")[0] for name in core()}
+    assert set().union(*ORDER) - rooms == set()
+    assert set(ROOM_OF) - rooms == set()
+
+
+@pytest.mark.parametrize("rule", [released_blocks, static_objects, foreign_attach])
+def test_what_holds_objects(rule):
+    assert broken_in(glue(), rule) == []
+
+
+def test_every_room_says_what_it_is():
+    """At the head of its header; a file without one says it itself."""
+    files = {**core(), **glue()}
+    paired = {name for name in files if name.endswith(".c") and name[:-1] + "h" in files}
+    assert broken_in({name: text for name, text in files.items() if name not in paired}, without_head) == []
+
+
+def test_no_file_is_too_long():
+    files = texts("src/*/*.[ch]", "execnet_c/*.py", "examples/*.py", "benchmarks/*.py", "tests/c/*.[ch]")
+    assert broken_in(files, too_long) == []
+
+
+def test_no_notes_to_self():
+    assert broken_in({**everything(), **texts("Makefile", "tests/c/Makefile", "*.rst", "*.toml")}, notes_to_self) == []
