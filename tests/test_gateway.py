@@ -650,7 +650,10 @@ def test_the_worker_ends_with_its_master(lib, tmp_path):
         os.kill(os.getpid(), signal.SIGKILL)
         """
     )
-    master = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=TIMEOUT)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    master = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=TIMEOUT, cwd=tmp_path, env=env
+    )
     assert master.returncode == -signal.SIGKILL
     pid = int(master.stdout)
 
