@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -397,34 +396,77 @@ class TestLimits:
 
 
 class TestMutation:
-    """Python code that runs in the middle of a dump; only a very large int or a Channel makes some run."""
+    """Python code that runs in the middle of a dump, and changes what is being dumped."""
 
-    @pytest.mark.parametrize("kind", ["list", "dict", "set"])
-    def test_resized_by_another_thread(self, kind):
-        victim = {"list": [1.5] * 3000, "dict": dict.fromkeys(range(3000)), "set": set(range(3000))}[kind]
-        stop = threading.Event()
+    @pytest.fixture(autouse=True)
+    def threshold(self):
+        before = gc.get_threshold()
+        yield
+        gc.set_threshold(*before)
 
-        def resize():
-            while not stop.is_set():
-                if kind == "list":
-                    victim.append([1])
-                    del victim[-1]
-                elif kind == "dict":
-                    victim[-1] = 1
-                    del victim[-1]
-                else:
-                    victim.add(-1)
-                    victim.discard(-1)
+    @pytest.fixture
+    def interfere(self, monkeypatch):
+        """Arranges for a function to be called while the object returned is dumped."""
+        if sys.version_info >= (3, 12):
+            import _pylong
 
-        thread = threading.Thread(target=resize)
-        thread.start()
+            limit = sys.get_int_max_str_digits()
+            sys.set_int_max_str_digits(0)
+
+            def arrange(function):
+                monkeypatch.setattr(_pylong, "int_to_decimal_string", lambda n: function() or "1" * 20000)
+                return 10**20000, lambda: None
+
+            yield arrange
+            sys.set_int_max_str_digits(limit)
+        else:
+            added = []
+            gc.disable()
+
+            def arrange(function):
+                added.append(lambda phase, info: function())
+                gc.callbacks.append(added[0])
+                gc.set_threshold(1)
+                return frozenset([1]), gc.enable
+
+            yield arrange
+            gc.callbacks.remove(added[0])
+            gc.enable()
+
+    @pytest.mark.parametrize("change", ["clear", "grow"])
+    @pytest.mark.parametrize("kind", [list, dict, set])
+    @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x], lambda x: (x, x), lambda x: {1: x}])
+    def test_changed(self, kind, wrap, change, interfere):
+        victim = kind()
+        calls = []
+
+        def function():
+            calls.append(change)
+            if change == "clear":
+                victim.clear()
+            elif kind is list:
+                victim.extend(range(1000))
+            else:
+                victim.update(dict.fromkeys(range(1000)) if kind is dict else range(1000))
+
+        trigger, start = interfere(function)
+        if kind is list:
+            victim += [trigger, "a", "b"]
+        elif kind is dict:
+            victim.update({"a": trigger, "b": "c"})
+        else:
+            victim |= {trigger, "a", "b"}
+        value = wrap(victim)
+        start()
+        text = ""
         try:
-            deadline = time.monotonic() + 0.3
-            while time.monotonic() < deadline:
-                assert len(loads(dumps(victim))) in (3000, 3001)
+            dumps(value)
+        except DumpError as error:
+            text = str(error)
         finally:
-            stop.set()
-            thread.join()
+            gc.set_threshold(700)
+        assert calls
+        assert text.startswith("container changed its size while it was dumped")
 
 
 class TestCollector:

@@ -17,9 +17,11 @@
 #include "loader.h"
 
 enum {
-    LIST_ITEM_MIN = 7, /* bytes that fill one slot of a list: INT, i4, a value, SETITEM */
-    CACHED_MAX = 24,   /* length of the longest string that is worth a look into the cache */
-    CACHE_AFTER = 16,  /* strings; with fewer, setting the cache up costs more than it saves */
+    LIST_ITEM_MIN = 7,  /* bytes that fill one slot of a list: INT, i4, a value, SETITEM */
+    CACHED_MAX = 24,    /* length of the longest string that is worth a look into the cache */
+    CACHE_AFTER = 16,   /* strings; with fewer, setting the cache up costs more than it saves */
+    SMALL_INPUT = 4096, /* bytes; below, a small part of the cache does */
+    CACHE_BITS_SMALL = 6,
 };
 
 static xcpy_cursor
@@ -286,7 +288,7 @@ make_str(xcpy_loader *L, xcpy_cursor p, uint32_t n)
 }
 
 static inline size_t
-hash_short(xcpy_cursor p, uint32_t n)
+hash_short(xcpy_cursor p, uint32_t n, unsigned bits)
 {
     uint64_t head = 0, tail = 0;
     if (n >= 8) {
@@ -304,7 +306,7 @@ hash_short(xcpy_cursor p, uint32_t n)
         head = (uint64_t)p[0] << 16 | (uint64_t)p[n / 2] << 8 | p[n - 1];
     }
     uint64_t mixed = (head ^ (tail << 7 | tail >> 57) ^ n) * UINT64_C(0x9e3779b97f4a7c15);
-    return (size_t)(mixed >> (64 - CACHE_BITS));
+    return (size_t)(mixed >> (64 - bits));
 }
 
 /* A short string that may well have been seen before in this very input. 0 < n <= CACHED_MAX. */
@@ -315,10 +317,11 @@ cached_str(xcpy_loader *L, xcpy_cursor p, uint32_t n)
         if (L->n_strings++ < CACHE_AFTER) {
             return make_str(L, p, n);
         }
-        memset(L->strings, 0, sizeof L->strings);
+        L->cache_bits = (size_t)(L->end - L->data) < SMALL_INPUT ? CACHE_BITS_SMALL : CACHE_BITS;
+        memset(L->strings, 0, sizeof L->strings[0] << L->cache_bits);
         L->cache = L->strings;
     }
-    PyObject **place = &L->cache[hash_short(p, n)];
+    PyObject **place = &L->cache[hash_short(p, n, L->cache_bits)];
     PyObject *known = *place;
     if (known != NULL && PyUnicode_GET_LENGTH(known) == (Py_ssize_t)n && memcmp(PyUnicode_DATA(known), p, n) == 0) {
         return Py_NewRef(known);
@@ -697,7 +700,7 @@ xcpy_load(const xcpy_load_opts *opts, const unsigned char *data, size_t size, si
         xc_free(L.stack);
     }
     if (L.cache != NULL) {
-        for (size_t i = 0; i < CACHE_SIZE; i++) {
+        for (size_t i = 0; i < (size_t)1 << L.cache_bits; i++) {
             Py_XDECREF(L.cache[i]);
         }
     }

@@ -44,6 +44,7 @@ typedef struct {
     xcpy_entry *limit;
     xcpy_entry *stack; /* `first`, or owned */
     unsigned n_strings;
+    unsigned cache_bits; /* of the hash: so much of the cache is in use */
     PyObject **cache; /* `strings` once it is set up; short ASCII strings by the hash of their bytes, owned or NULL */
     xcpy_entry first[FIRST_ENTRIES];
     PyObject *strings[CACHE_SIZE];
