@@ -89,7 +89,15 @@ class Group:
                 raise ValueError(f"already have gateway with id {name!r}")
             spec.id = name
 
+    def _own(self):
+        """In a forked child the group begins anew: what it holds is the parent's, its lock perhaps a lost thread's."""
+        if os.getpid() != self._pid:
+            self._lock = allocate_lock()
+            self._gateways, self._to_join = [], []
+            self._pid = os.getpid()
+
     def _launch(self, spec):
+        self._own()
         spec = spec or self.defaultspec
         if not isinstance(spec, XSpec):
             spec = XSpec(spec)
@@ -139,9 +147,7 @@ class Group:
         timeout: seconds that they may take to end by themselves. Those that do not get SIGTERM, and SIGKILL after
         another `timeout` seconds (1 at most); None: wait for ever, signal nobody. No process is left behind.
         """
-        if os.getpid() != self._pid:
-            self._gateways, self._to_join = [], []  # they are the parent's
-            return
+        self._own()
         for gateway in self:
             gateway.exit()
         with self._lock:
@@ -215,7 +221,7 @@ class MultiChannel:
         try:
             return self._queue
         except AttributeError:
-            from queue import SimpleQueue as Queue
+            from queue import Queue
 
         self._queue = Queue()
         for channel in self._channels:
