@@ -16,6 +16,7 @@ import pytest
 
 import execnet_c
 from execnet_c import DataFormatError, DumpError, LoadError, dump, dumps, load, loads
+from execnet_c._core import TruncatedError
 
 I4_MAX = 2**31 - 1
 
@@ -116,9 +117,9 @@ class TestThroughAndBack:
         data = dumps(value)
         cuts = range(len(data)) if len(data) < 300 else [0, 1, 2, 5, 6, 100, len(data) - 1]
         for n in cuts:
-            with pytest.raises(execnet_c.TruncatedError):
+            with pytest.raises(TruncatedError):
                 loads(data[:n])
-            with pytest.raises(execnet_c.TruncatedError):
+            with pytest.raises(TruncatedError):
                 load(io.BytesIO(data[:n]))
 
 
@@ -629,11 +630,11 @@ def test_numpy():
 class TestErrors:
     def test_classes(self):
         assert issubclass(DumpError, DataFormatError) and issubclass(LoadError, DataFormatError)
-        assert issubclass(execnet_c.TruncatedError, (LoadError,)) and issubclass(execnet_c.TruncatedError, EOFError)
+        assert issubclass(TruncatedError, (LoadError,)) and issubclass(TruncatedError, EOFError)
         assert DataFormatError.__bases__ == (Exception,)
         assert issubclass(execnet_c.TimeoutError, OSError)
         assert issubclass(execnet_c.GatewayDied, EOFError) and issubclass(execnet_c.GatewayDied, OSError)
-        for cls in (DumpError, LoadError, execnet_c.TruncatedError, execnet_c.RemoteError, execnet_c.GatewayDied):
+        for cls in (DumpError, LoadError, TruncatedError, execnet_c.RemoteError, execnet_c.GatewayDied):
             assert cls.__module__ == "execnet_c"
             assert cls.__doc__
 

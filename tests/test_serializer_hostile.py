@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from execnet_c import LoadError, TruncatedError, dumps, load, loads
+from execnet_c import LoadError, dumps, load, loads
+from execnet_c._core import TruncatedError
 
 I4_MAX = 2**31 - 1
 
