@@ -8,12 +8,24 @@ _EXEC, _STATUS, _RECONFIGURE = 3, 0, 1
 # Seconds to learn how the process ended once its connection has: it has closed its pipes and is about to be reaped.
 _REAP_TIMEOUT = 0.5
 
+_RINFO_SOURCE = """
+import os, sys
+channel.send({
+    "executable": sys.executable,
+    "version_info": sys.version_info[:5],
+    "platform": sys.platform,
+    "cwd": os.getcwd(),
+    "pid": os.getpid(),
+})
+"""
+
 
 class Gateway(_core.Gateway):
     """A gateway to another Python interpreter. Made by makegateway(); see Group.makegateway for what a spec says."""
 
     _died = None
     _command = None
+    _facts = None
 
     def __init__(self, spec):
         self.id = spec.id
@@ -61,6 +73,15 @@ class Gateway(_core.Gateway):
         status = channel.receive()
         channel.waitclose()
         return RemoteStatus(status)
+
+    def _rinfo(self, update=False):
+        """Facts about the far end: `executable`, `version_info`, `platform`, `cwd`, `pid` as attributes. They are asked
+        for once, and again with `update`."""
+        if update or self._facts is None:
+            channel = self.remote_exec(_RINFO_SOURCE)
+            self._facts = RInfo(channel.receive())
+            channel.waitclose()
+        return self._facts
 
     def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):
         """Set the string coercion of this gateway and its future channels, at both ends: what a Python 2 str arrives as

@@ -1,12 +1,27 @@
+/*
+ * Channels and the table id -> channel. Invariant: between a channel's own slot and the one where it stands no slot is
+ * empty, and at most half of the slots are taken.
+ */
 #include "xc_chan.h"
 
 #include <string.h>
 
-/* Ids of one side are consecutive odd or even numbers: multiplied by an odd constant they spread over the slots. */
+#include "xc_sync.h"
+
 static size_t
 slot_of(const xc_chan_table *table, uint32_t id)
 {
-    return (size_t)(id * UINT32_C(2654435769) >> 8) & (table->n_slots - 1);
+    return (size_t)(id * table->factor >> table->shift);
+}
+
+/* Where it lies in memory and when it was made, well stirred. */
+static uint64_t
+make_factor(const xc_chan_table *table)
+{
+    uint64_t x = (uint64_t)(uintptr_t)table ^ (uint64_t)xc_now() * UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+    return (x ^ x >> 31) | 1;
 }
 
 static void
@@ -22,7 +37,8 @@ place(xc_chan_table *table, xc_chan *chan)
 static bool
 grow(xc_chan_table *table)
 {
-    size_t n = table->n_slots == 0 ? 8 : table->n_slots * 2;
+    bool first = table->n_slots == 0;
+    size_t n = first ? 8 : table->n_slots * 2;
     xc_chan **old = table->slots;
     size_t n_old = table->n_slots;
     xc_chan **slots = xc_alloc(n * sizeof *slots);
@@ -32,6 +48,8 @@ grow(xc_chan_table *table)
     memset(slots, 0, n * sizeof *slots);
     table->slots = slots;
     table->n_slots = n;
+    table->factor = first ? make_factor(table) : table->factor;
+    table->shift = first ? 64 - 3 : table->shift - 1;
     for (size_t i = 0; i < n_old; i++) {
         if (old[i] != NULL) {
             place(table, old[i]);
@@ -58,6 +76,12 @@ xc_chan_new(xc_chan_table *table, uint32_t id)
     chan->coerce = -1;
     place(table, chan);
     table->n_used++;
+    chan->next_all = table->all;
+    chan->link_all = &table->all;
+    if (chan->next_all != NULL) {
+        chan->next_all->link_all = &chan->next_all;
+    }
+    table->all = chan;
     return chan;
 }
 
@@ -96,6 +120,18 @@ xc_chan_unlist(xc_chan_table *table, xc_chan *chan)
     }
 }
 
+void
+xc_chan_unlist_all(xc_chan_table *table)
+{
+    for (size_t i = 0; i < table->n_slots; i++) {
+        if (table->slots[i] != NULL) {
+            table->slots[i]->listed = false;
+            table->slots[i] = NULL;
+        }
+    }
+    table->n_used = 0;
+}
+
 xc_chan *
 xc_chan_next(const xc_chan_table *table, size_t *at)
 {
@@ -111,6 +147,10 @@ xc_chan_next(const xc_chan_table *table, size_t *at)
 void
 xc_chan_free(xc_chan *chan)
 {
+    *chan->link_all = chan->next_all;
+    if (chan->next_all != NULL) {
+        chan->next_all->link_all = chan->link_all;
+    }
     xc_free(chan);
 }
 

@@ -21,20 +21,26 @@ typedef struct xc_chan {
     signed char coerce; /* string coercion: -1 as the link's, else bit 0 py2str_as_py3str, bit 1 py3str_as_py2str */
     xc_queue items;     /* payloads that arrived */
     xc_queue errors;    /* texts with which the far end closed it, not raised yet */
+    struct xc_chan *next_all;
+    struct xc_chan **link_all; /* what points to it in the table's list of all */
 } xc_chan;
 
 typedef struct {
     xc_chan **slots; /* owned array of borrowed channels; open addressing, linear probing */
     size_t n_slots;  /* a power of two, or 0 */
     size_t n_used;   /* channels in it */
+    uint64_t factor; /* odd and unknown to the far end, which would else choose ids that fall into one slot */
+    int shift;
+    xc_chan *all; /* every channel, listed or not: those that hold each other in a ring end with the link */
 } xc_chan_table;
 
 /* A channel with one count for the caller, in the table; NULL when there is no memory. */
 xc_chan *xc_chan_new(xc_chan_table *table, uint32_t id);
 xc_chan *xc_chan_find(const xc_chan_table *table, uint32_t id); /* borrowed, NULL if unknown */
 void xc_chan_unlist(xc_chan_table *table, xc_chan *chan);       /* harmless when it is not listed */
-void xc_chan_free(xc_chan *chan);                               /* refs is 0, it is not listed, its queues are empty */
-void xc_chan_table_fini(xc_chan_table *table);
+void xc_chan_unlist_all(xc_chan_table *table);
+void xc_chan_free(xc_chan *chan);              /* it is not listed, its queues are empty */
+void xc_chan_table_fini(xc_chan_table *table); /* there is no channel any more */
 
 /* The next listed channel at or after *at, which is moved on; NULL at the end. */
 xc_chan *xc_chan_next(const xc_chan_table *table, size_t *at);

@@ -55,6 +55,36 @@ bury_chan_locked(xc_link *link, xc_chan *chan)
     xc_chan_free(chan);
 }
 
+static void
+free_msg_locked(xc_link *link, xc_msg *msg)
+{
+    if (msg->space == NULL || link->opts.drop_space == NULL) {
+        xc_msg_free(msg);
+        return;
+    }
+    xc_free(msg->carried);
+    xc_free(msg->ids);
+    msg->carried = NULL;
+    msg->ids = NULL;
+    link->opts.drop_space(link->opts.arg, msg);
+}
+
+static void
+empty_graveyard_locked(xc_link *link)
+{
+    if (link->digging) {
+        return;
+    }
+    link->digging = true;
+    for (xc_msg *msg; (msg = xc_queue_pop(&link->graveyard)) != NULL;) {
+        for (size_t i = 0; msg->carried != NULL && i < msg->n_ids; i++) {
+            xc_unhold_locked(link, msg->carried[i]);
+        }
+        free_msg_locked(link, msg);
+    }
+    link->digging = false;
+}
+
 void
 xc_unhold_locked(xc_link *link, xc_chan *chan)
 {
@@ -65,6 +95,7 @@ xc_unhold_locked(xc_link *link, xc_chan *chan)
     }
     if (chan->refs == 0) {
         bury_chan_locked(link, chan);
+        empty_graveyard_locked(link);
     }
 }
 
@@ -72,26 +103,32 @@ void
 xc_bury_msg_locked(xc_link *link, xc_msg *msg)
 {
     xc_queue_push(&link->graveyard, msg);
-    if (link->digging) {
-        return;
-    }
-    link->digging = true;
-    while ((msg = xc_queue_pop(&link->graveyard)) != NULL) {
-        for (size_t i = 0; msg->carried != NULL && i < msg->n_ids; i++) {
-            xc_unhold_locked(link, msg->carried[i]);
-        }
-        if (msg->space != NULL && link->opts.drop_space != NULL) {
-            xc_free(msg->carried);
-            xc_free(msg->ids);
-            msg->carried = NULL;
-            msg->ids = NULL;
-            link->opts.drop_space(link->opts.arg, msg);
-        }
-        else {
-            xc_msg_free(msg);
+    empty_graveyard_locked(link);
+}
+
+/* Without counting: what holds each other in a ring, a channel and a message in its queue that carries it, goes too. */
+void
+xc_bury_all_locked(xc_link *link)
+{
+    xc_queue *queues[] = {&link->backlog, &link->tasks, &link->graveyard};
+    xc_msg *singles[] = {link->part, link->hello};
+    for (size_t i = 0; i < sizeof queues / sizeof *queues; i++) {
+        for (xc_msg *msg; (msg = xc_queue_pop(queues[i])) != NULL;) {
+            free_msg_locked(link, msg);
         }
     }
-    link->digging = false;
+    for (size_t i = 0; i < sizeof singles / sizeof *singles; i++) {
+        if (singles[i] != NULL) {
+            free_msg_locked(link, singles[i]);
+        }
+    }
+    xc_chan_unlist_all(&link->table);
+    for (xc_chan *chan; (chan = link->table.all) != NULL;) {
+        for (xc_msg *msg; (msg = xc_queue_pop(&chan->items)) != NULL || (msg = xc_queue_pop(&chan->errors)) != NULL;) {
+            free_msg_locked(link, msg);
+        }
+        xc_chan_free(chan);
+    }
 }
 
 void
@@ -279,14 +316,11 @@ queue_task_locked(xc_link *link, xc_msg *msg)
 static void
 finish_locked(xc_link *link, xc_msg *msg)
 {
-    for (size_t at = 0;;) {
-        xc_chan *chan = xc_chan_next(&link->table, &at);
-        if (chan == NULL) {
-            break;
-        }
-        close_locked(link, chan, true);
-        at = 0; /* unlisting moves others */
+    size_t at = 0;
+    for (xc_chan *chan; (chan = xc_chan_next(&link->table, &at)) != NULL;) {
+        chan->recv_closed = true;
     }
+    xc_chan_unlist_all(&link->table);
     link->fin = true;
     xc_bury_msg_locked(link, msg);
 }
@@ -529,6 +563,18 @@ xc_link_chan(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
     }
     xc_unlock(&link->mu);
     return rc;
+}
+
+xc_chan *
+xc_link_carried(xc_link *link, const xc_msg *msg, size_t n, uint32_t id)
+{
+    if (msg->carried == NULL || n >= msg->n_ids || msg->carried[n]->id != id) {
+        return NULL;
+    }
+    xc_lock(&link->mu);
+    msg->carried[n]->refs++;
+    xc_unlock(&link->mu);
+    return msg->carried[n];
 }
 
 void

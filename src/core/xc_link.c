@@ -5,6 +5,8 @@
  * lives in the link, not on the reader's stack, so whoever reads next goes on with it; (3) what ended the link is
  * stored once and wakes everybody; (4) condition, end and deadline are looked at again after every wake.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,6 +36,25 @@ worker_busy(void *arg)
     return busy;
 }
 
+/* False: nobody holds it any more, its burial is on the way. */
+static bool
+hold_alive(xc_link *link)
+{
+    unsigned refs = atomic_load(&link->refs);
+    while (refs != 0 && !atomic_compare_exchange_weak(&link->refs, &refs, refs + 1)) {
+    }
+    return refs != 0;
+}
+
+static void
+ring_all_locked(xc_link *link)
+{
+    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
+        waiter->rung = true;
+        xc_bell_ring(waiter->bell);
+    }
+}
+
 /* Nothing more can be read. The caller has the reader role, and keeps it. */
 static void
 end_reading(xc_link *link, const xc_err *why)
@@ -47,7 +68,7 @@ end_reading(xc_link *link, const xc_err *why)
         xc_bury_msg_locked(link, link->part);
         link->part = NULL;
     }
-    if (link->stream.in != link->stream.out && link->stream.in >= 0) {
+    if (link->stream.in >= 0) {
         xc_forkfd_remove(link->stream.in);
         close(link->stream.in);
         link->stream.in = -1;
@@ -59,10 +80,7 @@ end_reading(xc_link *link, const xc_err *why)
         link->fin = true; /* no memory for a message: at least everybody wakes */
     }
     bool goodbye = link->heard_goodbye;
-    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
-        waiter->rung = true;
-        xc_bell_ring(waiter->bell);
-    }
+    ring_all_locked(link); /* whatever they wait for */
     xc_unlock(&link->mu);
     if (!goodbye || !link->opts.worker) {
         xc_writer_break(&link->writer, why);
@@ -70,8 +88,7 @@ end_reading(xc_link *link, const xc_err *why)
     if (link->opts.worker) {
         xc_fate_begin(&link->fate, goodbye);
     }
-    else {
-        xc_link_hold(link);
+    else if (hold_alive(link)) {
         xc_pump_post(&link->retirement);
     }
 }
@@ -118,7 +135,7 @@ deliver(xc_link *link, xc_queue *batch)
     for (xc_msg *msg; (msg = xc_queue_pop(batch)) != NULL;) {
         xc_bury_msg_locked(link, msg); /* behind the goodbye */
     }
-    xc_wake_locked(link);
+    xc_wake_locked(link); /* the reader wakes those whose items it read */
     xc_unlock(&link->mu);
     return goodbye ? XC_CLOSED : XC_OK;
 }
@@ -127,6 +144,18 @@ static uint32_t
 be32(const unsigned char *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* For the payload of `frame`; marked as lost where there is memory for the message but not for that. */
+static xc_msg *
+new_msg(const xc_frame *frame)
+{
+    xc_msg *msg = xc_msg_new(frame->code, frame->chan, frame->size);
+    if (msg == NULL && (msg = xc_msg_new(frame->code, frame->chan, 0)) != NULL) {
+        msg->lost = true;
+        msg->size = frame->size;
+    }
+    return msg;
 }
 
 /* The payload of `frame` does not lie in the buffer as a whole: prepares to read it in place. `have` bytes of it are
@@ -146,14 +175,11 @@ begin_part(xc_link *link, const xc_frame *frame, size_t have, bool can_give, siz
         }
     }
     link->space_wanted = 0;
-    xc_msg *msg = xc_msg_new(frame->code, frame->chan, frame->size);
+    xc_msg *msg = new_msg(frame);
     if (msg == NULL) {
-        msg = xc_msg_new(frame->code, frame->chan, 0);
-        if (msg == NULL) {
-            return XC_NOMEM;
-        }
-        msg->lost = true;
-        msg->size = frame->size;
+        return XC_NOMEM;
+    }
+    if (msg->lost) {
         link->skip = frame->size - have;
     }
     else {
@@ -185,12 +211,14 @@ parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
             }
             break;
         }
-        xc_msg *msg = xc_msg_new(frame.code, frame.chan, frame.size);
+        xc_msg *msg = new_msg(&frame);
         if (msg == NULL) {
-            rc = xc_fail(err, XC_NOMEM, 0, "keep a message that arrived");
+            rc = XC_NOMEM;
             break;
         }
-        memcpy(msg->data, link->inbuf + link->in_start + XC_HEADER_SIZE, frame.size);
+        if (!msg->lost) {
+            memcpy(msg->data, link->inbuf + link->in_start + XC_HEADER_SIZE, frame.size);
+        }
         link->in_start += XC_HEADER_SIZE + frame.size;
         xc_queue_push(&batch, msg);
     }
@@ -200,6 +228,9 @@ parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
     xc_status delivered = deliver(link, &batch);
     if (delivered != XC_OK) {
         return xc_fail(err, delivered, 0, "read");
+    }
+    if (rc == XC_NOMEM) {
+        return xc_fail(err, XC_NOMEM, 0, "keep a message that arrived");
     }
     return rc == XC_AGAIN ? XC_OK : rc;
 }
@@ -223,7 +254,10 @@ read_part(xc_link *link, xc_err *err)
         xc_queue batch = {.head = NULL};
         link->part = NULL;
         xc_queue_push(&batch, msg);
-        (void)deliver(link, &batch);
+        rc = deliver(link, &batch);
+        if (rc != XC_OK) {
+            return xc_fail(err, rc, 0, "read"); /* a goodbye, of all things */
+        }
     }
     return rc;
 }
@@ -271,7 +305,7 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
     xc_msg *msg = xc_msg_new(XC_DATA, 0, 0);
     bool taken = false;
     xc_lock(&link->mu);
-    if (msg != NULL && !link->reading && link->part == NULL && link->space_wanted == space) {
+    if (msg != NULL && !link->reading && !link->eof && link->part == NULL && link->space_wanted == space) {
         const unsigned char *head = link->inbuf + link->in_start;
         size_t have = link->in_end - link->in_start - XC_HEADER_SIZE - 5;
         msg->chan = be32(head + 1);
@@ -310,7 +344,7 @@ ready_locked(xc_link *link, const xc_wait *wait)
     case XC_WAIT_TASK:
         return link->tasks.head != NULL || link->fin;
     case XC_WAIT_TASK_SPARE:
-        return link->tasks.count > (link->primary_waits ? 1 : 0) || link->fin;
+        return link->tasks.count > (link->primary_waits ? 1 : 0) || (link->fin && link->tasks.head == NULL);
     case XC_WAIT_IDLE:
         return link->executing == 0;
     case XC_WAIT_BACKLOG:
@@ -519,12 +553,16 @@ rearm(xc_timer *timer)
         xc_pump_set(timer, xc_after(20 * REARM_NS)); /* no memory in the kernel just now */
     }
     xc_unlock(&link->mu);
-    while (gone) {
-        drain(link); /* no event will come if somebody else holds the pipe open */
-        xc_lock(&link->mu);
-        gone = !link->eof && !link->reading;
-        xc_unlock(&link->mu);
+    if (!gone) {
+        return;
     }
+    drain(link); /* no event will come if somebody else holds the pipe open */
+    xc_lock(&link->mu);
+    if (!link->eof && !link->reading) {
+        link->rearm_set = true;
+        xc_pump_set(timer, xc_now()); /* not in a loop: other links have their turn meanwhile */
+    }
+    xc_unlock(&link->mu);
 }
 
 void
@@ -532,10 +570,7 @@ xc_link_peer_gone(xc_link *link)
 {
     atomic_store(&link->peer_gone, true);
     xc_lock(&link->mu);
-    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
-        waiter->rung = true;
-        xc_bell_ring(waiter->bell);
-    }
+    ring_all_locked(link); /* the reader must look again: no event may come */
     if (!link->eof) {
         link->rearm_set = true;
         xc_pump_set(&link->rearm, xc_now());
@@ -561,29 +596,7 @@ bury(xc_link *link)
     xc_forkfd_remove(link->stream.out);
     xc_stream_close(&link->stream);
     xc_lock(&link->mu);
-    xc_queue *queues[] = {&link->backlog, &link->tasks};
-    for (size_t i = 0; i < sizeof queues / sizeof *queues; i++) {
-        for (xc_msg *msg; (msg = xc_queue_pop(queues[i])) != NULL;) {
-            xc_bury_msg_locked(link, msg);
-        }
-    }
-    if (link->part != NULL) {
-        xc_bury_msg_locked(link, link->part);
-    }
-    if (link->hello != NULL) {
-        xc_bury_msg_locked(link, link->hello);
-    }
-    for (size_t at = 0;;) {
-        xc_chan *chan = xc_chan_next(&link->table, &at);
-        if (chan == NULL) {
-            break;
-        }
-        if (chan->callback) {
-            chan->callback = false;
-            xc_unhold_locked(link, chan);
-            at = 0;
-        }
-    }
+    xc_bury_all_locked(link);
     xc_unlock(&link->mu);
     xc_chan_table_fini(&link->table);
     xc_writer_fini(&link->writer);
@@ -607,6 +620,15 @@ xc_link *
 xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
 {
     xc_stream stream;
+    if (in == out) {
+        /* Two fds for a socket: reader and writer each close theirs, and epoll watches each for itself. */
+        out = fcntl(in, F_DUPFD_CLOEXEC, 3);
+        if (out < 0) {
+            (void)xc_fail(err, XC_SYS, errno, "copy the fd of a socket");
+            close(in);
+            return NULL;
+        }
+    }
     if (xc_stream_open(&stream, in, out, err) != XC_OK) {
         return NULL;
     }

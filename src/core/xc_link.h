@@ -87,6 +87,8 @@ bool xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t s
 xc_status xc_link_new_chan(xc_link *link, xc_chan **out, xc_err *err);
 /* The channel of that id, made if it is unknown; one count for the caller. XC_CLOSED, XC_NOMEM. */
 xc_status xc_link_chan(xc_link *link, uint32_t id, xc_chan **out, xc_err *err);
+/* The n-th channel whose id stands in `msg`, one count for the caller; NULL if there is none or its id is another. */
+xc_chan *xc_link_carried(xc_link *link, const xc_msg *msg, size_t n, uint32_t id);
 /* The channel's Python object is gone (`had_object`), or a count is given back: closes it towards the far end if
  * this was the last chance to. Never blocks. */
 void xc_link_drop_object(xc_link *link, xc_chan *chan);

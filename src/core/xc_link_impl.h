@@ -47,7 +47,7 @@ struct xc_link {
     bool eof;       /* mu: nothing more can be read; ended_by says why */
     bool fin;       /* mu: that has taken effect, behind all callbacks */
     bool rearm_set; /* mu: the rearm timer runs */
-    bool retired;          /* mu: the pump has forgotten it */
+    bool retired;   /* mu: the pump has forgotten it */
     bool used;      /* mu: somebody read since the rearm timer was set */
     xc_watch watch; /* mu */
     xc_timer rearm;
@@ -85,6 +85,7 @@ void xc_wake_locked(xc_link *link); /* rings every waiter whose condition holds 
 void xc_scan_ids(xc_msg *msg);                       /* before delivery, without mu */
 void xc_arrive_locked(xc_link *link, xc_msg *msg);   /* taken: takes effect now, or joins the backlog */
 void xc_bury_msg_locked(xc_link *link, xc_msg *msg); /* taken */
+void xc_bury_all_locked(xc_link *link);              /* the link itself goes: whatever is left */
 void xc_unhold_locked(xc_link *link, xc_chan *chan); /* one count less */
 
 #endif

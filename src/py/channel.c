@@ -12,13 +12,21 @@
 
 /* --- items ---------------------------------------------------------------------------------------------------- */
 
+/* What make_channel needs: a payload's channels exist since it arrived, and may have been closed since. */
+struct source {
+    GatewayObject *gateway;
+    const xc_msg *msg;
+    size_t next; /* the payload is loaded in the order in which it was scanned */
+};
+
 static PyObject *
 make_channel(void *arg, uint32_t id)
 {
-    GatewayObject *gateway = arg;
+    struct source *source = arg;
+    GatewayObject *gateway = source->gateway;
     xc_err err;
-    xc_chan *chan;
-    if (xc_link_chan(gateway->link, id, &chan, &err) != XC_OK) {
+    xc_chan *chan = xc_link_carried(gateway->link, source->msg, source->next++, id);
+    if (chan == NULL && xc_link_chan(gateway->link, id, &chan, &err) != XC_OK) {
         if (err.code != XC_CLOSED) {
             return xcpy_raise(gateway->state, &err);
         }
@@ -74,11 +82,12 @@ xcpy_load_item(GatewayObject *gateway, xc_chan *chan, xc_msg *msg)
     }
     else {
         int coerce = xc_link_coerce(gateway->link, chan);
+        struct source source = {gateway, msg, 0};
         xcpy_load_opts opts = {
             .state = gateway->state,
             .strconfig = {.py2str_as_py3str = coerce & 1, .py3str_as_py2str = (coerce & 2) != 0},
             .make_channel = make_channel,
-            .arg = gateway,
+            .arg = &source,
         };
         result = xcpy_load(&opts, msg->data, msg->size, 0);
     }
