@@ -1,0 +1,792 @@
+/*
+ * Reading a link and waiting at it: frames cut anywhere, many threads that share the reader role, every kind of end.
+ *
+ * What keeps the role from hanging is tested by cases whose waiters have no deadline: without the hand-on, or without
+ * one of the wake-ups, a waiter sleeps for ever and the alarm of the case ends the program (`make run-mutants` takes
+ * each of them away and sees that it does). Where the I/O thread could come to the rescue, the case holds the role
+ * meanwhile, so that it can not.
+ */
+#include <sys/socket.h>
+
+#include "link_rig.h"
+
+enum { CASE_SECONDS = 10, PROGRAM_SECONDS = 100 };
+
+/* --- cuts ----------------------------------------------------------------------------------------------------- */
+
+static void
+add_item(wire *to, uint32_t chan, size_t size, unsigned seq)
+{
+    unsigned char *payload = malloc(size + 1);
+    CHECK(payload != NULL);
+    fill_pattern(payload, size, chan, seq);
+    wire_add(to, XC_DATA, chan, payload, size);
+    free(payload);
+}
+
+static void
+expect_pattern(rig *it, xc_chan *chan, size_t size, unsigned seq)
+{
+    xc_msg *msg = take(it, chan);
+    CHECK(msg != NULL && !msg->lost);
+    CHECK_INT(msg->size, size);
+    CHECK(has_pattern(msg->data, size, chan->id, seq));
+    xc_link_free_msg(it->link, msg);
+}
+
+static const size_t cut_sizes[] = {1, 0, 30, 9, 5};
+
+static void
+expect_cut_items(rig *it, xc_chan *chan)
+{
+    for (unsigned seq = 0; seq < 5; seq++) {
+        expect_pattern(it, chan, cut_sizes[seq], seq);
+    }
+    xc_msg *none;
+    CHECK_RC(xc_link_take_item(it->link, chan, &none), XC_AGAIN);
+}
+
+static void
+cut_at_every_byte(void)
+{
+    rig it = rig_open(false);
+    xc_chan *chan = new_chan(&it);
+    wire stream = {NULL, 0, 0};
+    for (unsigned seq = 0; seq < 5; seq++) {
+        add_item(&stream, chan->id, cut_sizes[seq], seq);
+    }
+    for (size_t cut = 0; cut <= stream.n; cut++) {
+        write_all(it.to, stream.data, cut);
+        (void)wait_for(&it, XC_WAIT_CLOSE, chan, cut % 3 == 0 ? 0 : xc_after(XC_MS / 5));
+        write_all(it.to, stream.data + cut, stream.n - cut);
+        expect_cut_items(&it, chan);
+    }
+    for (size_t at = 0; at < stream.n; at++) {
+        write_all(it.to, stream.data + at, 1);
+        CHECK_RC(wait_for(&it, XC_WAIT_CLOSE, chan, 0), XC_TIMEOUT);
+    }
+    expect_cut_items(&it, chan);
+    /* The I/O thread alone, a byte now and then. */
+    for (size_t at = 0; at < stream.n; at++) {
+        write_all(it.to, stream.data + at, 1);
+        check_pause_ms(1);
+    }
+    AWAIT(is_ready(&it, XC_WAIT_ITEM, chan));
+    expect_cut_items(&it, chan);
+    wire_free(&stream);
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
+/* Payloads around the size of the buffer, cut near their ends and in the middle, with a frame before and behind. */
+static void
+large_frames_in_cuts(void)
+{
+    static const size_t sizes[] = {XC_INBUF - 10, XC_INBUF - 9, XC_INBUF - 8, XC_INBUF, 200000, 400000};
+    rig it = rig_open(false);
+    xc_chan *chan = new_chan(&it);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        wire stream = {NULL, 0, 0};
+        add_item(&stream, chan->id, 20, 0);
+        size_t head = stream.n;
+        add_item(&stream, chan->id, sizes[i], 1);
+        size_t tail = stream.n;
+        add_item(&stream, chan->id, 20, 2);
+        size_t cuts[] = {0,        head + 1, head + 8,      head + 9,     head + 10,    head + 14,
+                         tail - 1, tail,     head + 100000, head + 65536, tail - 65536, tail + 1};
+        for (size_t c = 0; c < sizeof cuts / sizeof *cuts; c++) {
+            size_t cut = cuts[c] < stream.n ? cuts[c] : 0;
+            write_all(it.to, stream.data, cut);
+            (void)wait_for(&it, XC_WAIT_CLOSE, chan, c % 2 == 0 ? 0 : xc_after(XC_MS));
+            write_all(it.to, stream.data + cut, stream.n - cut);
+            expect_pattern(&it, chan, 20, 0);
+            expect_pattern(&it, chan, sizes[i], 1);
+            expect_pattern(&it, chan, 20, 2);
+        }
+        wire_free(&stream);
+    }
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
+/* --- the reader role ------------------------------------------------------------------------------------------ */
+
+struct waiter {
+    pthread_t thread;
+    rig *it;
+    xc_chan *chan;
+    xc_wait_kind kind;
+    int64_t until;
+    xc_status rc;
+};
+
+static void *
+wait_once(void *arg)
+{
+    struct waiter *waiter = arg;
+    waiter->rc = wait_for(waiter->it, waiter->kind, waiter->chan, waiter->until);
+    return NULL;
+}
+
+static void
+start(struct waiter *waiter, rig *it, xc_wait_kind kind, xc_chan *chan)
+{
+    waiter->it = it;
+    waiter->kind = kind;
+    waiter->chan = chan;
+    waiter->until = XC_FOREVER;
+    CHECK_INT(pthread_create(&waiter->thread, NULL, wait_once, waiter), 0);
+}
+
+static void
+finish(struct waiter *waiter)
+{
+    CHECK_INT(pthread_join(waiter->thread, NULL), 0);
+    CHECK_RC(waiter->rc, XC_OK);
+}
+
+enum { LINE = 8 };
+
+static void
+start_line(struct waiter *line, rig *it, xc_chan **chans)
+{
+    for (int i = 0; i < LINE; i++) {
+        chans[i] = new_chan(it);
+        start(&line[i], it, XC_WAIT_ITEM, chans[i]);
+        await_waiters(it, i + 1);
+    }
+    await_reader(it);
+}
+
+static void
+drop_line(rig *it, xc_chan **chans)
+{
+    for (int i = 0; i < LINE; i++) {
+        xc_link_drop_chan(it->link, chans[i]);
+    }
+}
+
+/* Each reader leaves with its own item: the next one of the line reads, down to the last. */
+static void
+the_role_is_handed_on(void)
+{
+    struct waiter line[LINE];
+    xc_chan *chans[LINE];
+    rig it = rig_open(false);
+    alarm(CASE_SECONDS);
+    start_line(line, &it, chans);
+    for (int i = 0; i < LINE; i++) {
+        send_int(&it, chans[i]->id, (uint32_t)i);
+        finish(&line[i]);
+    }
+    alarm(PROGRAM_SECONDS);
+    drop_line(&it, chans);
+    rig_close(&it);
+}
+
+/* A reader that leaves because its time is up hands on just so. */
+static void
+a_timeout_hands_on(void)
+{
+    struct waiter hurried, patient;
+    rig it = rig_open(false);
+    xc_chan *one = new_chan(&it), *two = new_chan(&it);
+    alarm(CASE_SECONDS);
+    hurried = (struct waiter){.it = &it, .kind = XC_WAIT_ITEM, .chan = one, .until = xc_after(100 * XC_MS)};
+    CHECK_INT(pthread_create(&hurried.thread, NULL, wait_once, &hurried), 0);
+    await_reader(&it);
+    start(&patient, &it, XC_WAIT_ITEM, two);
+    CHECK_INT(pthread_join(hurried.thread, NULL), 0);
+    CHECK_RC(hurried.rc, XC_TIMEOUT);
+    send_int(&it, two->id, 2);
+    finish(&patient);
+    alarm(PROGRAM_SECONDS);
+    xc_link_drop_chan(it.link, one);
+    xc_link_drop_chan(it.link, two);
+    rig_close(&it);
+}
+
+/* The reader stays, as nothing comes for it, and wakes the others one after the other with what it reads for them. */
+static void
+the_reader_wakes_the_others(void)
+{
+    struct waiter line[LINE];
+    xc_chan *chans[LINE];
+    rig it = rig_open(false);
+    alarm(CASE_SECONDS);
+    start_line(line, &it, chans);
+    for (int i = LINE - 1; i >= 0; i--) {
+        send_int(&it, chans[i]->id, (uint32_t)i);
+        finish(&line[i]);
+    }
+    alarm(PROGRAM_SECONDS);
+    drop_line(&it, chans);
+    rig_close(&it);
+}
+
+/* When the stream ends, the one that reads and all that sleep are told. */
+static void
+the_end_wakes_everybody(void)
+{
+    static const xc_wait_kind kinds[] = {XC_WAIT_ITEM, XC_WAIT_CLOSE, XC_WAIT_FIN,     XC_WAIT_HELLO,
+                                         XC_WAIT_TASK, XC_WAIT_GONE,  XC_WAIT_BACKLOG, XC_WAIT_TASK_SPARE};
+    for (int reader = 0; reader < 2; reader++) {
+        struct waiter waiters[8];
+        rig it = rig_open(false);
+        xc_chan *chan = new_chan(&it);
+        alarm(CASE_SECONDS);
+        for (int i = 0; i < 8; i++) {
+            start(&waiters[i], &it, kinds[reader == 0 ? i : 7 - i], chan);
+        }
+        await_reader(&it);
+        await_waiters(&it, 7); /* GONE holds from the start: there is no process */
+        rig_hang_up(&it);
+        for (int i = 0; i < 8; i++) {
+            finish(&waiters[i]);
+        }
+        alarm(PROGRAM_SECONDS);
+        CHECK_RC(state_of(&it).ended_by.code, XC_EOF);
+        xc_link_drop_chan(it.link, chan);
+        rig_close(&it);
+    }
+}
+
+/* --- many threads, many channels ------------------------------------------------------------------------------ */
+
+enum { READERS = 8, CHANS_EACH = 3, ITEMS = 120 };
+
+static struct {
+    rig it;
+    xc_chan *chans[READERS][CHANS_EACH];
+    atomic_int received;
+} crowd;
+
+static size_t
+crowd_size(uint32_t chan, unsigned seq)
+{
+    static const size_t sizes[] = {0, 1, 6, 100, 3000, 4, 66000, 17, 300000, 5};
+    return sizes[(chan + seq) % (seq % 20 == 19 ? 10 : 6)];
+}
+
+static void *
+crowd_reader(void *arg)
+{
+    int me = *(int *)arg;
+    unsigned next[CHANS_EACH] = {0};
+    for (int left = CHANS_EACH * ITEMS, turn = 0; left > 0; turn++) {
+        int at = turn % CHANS_EACH;
+        xc_chan *chan = crowd.chans[me][at];
+        xc_msg *msg;
+        if (next[at] == ITEMS) {
+            continue;
+        }
+        int64_t until = turn % 4 == 0 ? XC_FOREVER : xc_after(turn % 4 * XC_MS / 10);
+        xc_status rc = wait_for(&crowd.it, XC_WAIT_ITEM, chan, until);
+        CHECK(rc == XC_OK || rc == XC_TIMEOUT);
+        while (xc_link_take_item(crowd.it.link, chan, &msg) == XC_OK) {
+            CHECK(!msg->lost);
+            CHECK_INT(msg->size, crowd_size(chan->id, next[at]));
+            CHECK(has_pattern(msg->data, msg->size, chan->id, next[at]));
+            next[at]++;
+            left--;
+            atomic_fetch_add(&crowd.received, 1);
+            xc_link_free_msg(crowd.it.link, msg);
+        }
+    }
+    return NULL;
+}
+
+/* Everything arrives, in order and once, though the stream comes in odd cuts with pauses and waiters come and go. */
+static void
+a_crowd_of_readers(void)
+{
+    pthread_t threads[READERS];
+    int names[READERS];
+    wire stream = {NULL, 0, 0};
+    crowd.it = rig_open(false);
+    atomic_store(&crowd.received, 0);
+    for (int i = 0; i < READERS * CHANS_EACH; i++) {
+        crowd.chans[i % READERS][i / READERS] = new_chan(&crowd.it);
+    }
+    for (unsigned seq = 0; seq < ITEMS; seq++) {
+        for (int i = 0; i < READERS * CHANS_EACH; i++) {
+            uint32_t id = crowd.chans[i % READERS][i / READERS]->id;
+            add_item(&stream, id, crowd_size(id, seq), seq);
+        }
+    }
+    for (int i = 0; i < READERS; i++) {
+        names[i] = i;
+        CHECK_INT(pthread_create(&threads[i], NULL, crowd_reader, &names[i]), 0);
+    }
+    static const size_t cuts[] = {1, 8, 9, 10, 333, 4096, 17, 70000, 65536, 65545, 2, 25000};
+    for (size_t at = 0, i = 0; at < stream.n; i++) {
+        size_t n = cuts[i % 12] < stream.n - at ? cuts[i % 12] : stream.n - at;
+        write_all(crowd.it.to, stream.data + at, n);
+        at += n;
+        if (i % 12 == 5) {
+            check_pause_ms((long)(i % 3) * 4); /* at times longer than the I/O thread waits */
+        }
+    }
+    for (int i = 0; i < READERS; i++) {
+        CHECK_INT(pthread_join(threads[i], NULL), 0);
+    }
+    CHECK_INT(atomic_load(&crowd.received), READERS * CHANS_EACH * ITEMS);
+    for (int i = 0; i < READERS * CHANS_EACH; i++) {
+        xc_link_drop_chan(crowd.it.link, crowd.chans[i % READERS][i / READERS]);
+    }
+    wire_free(&stream);
+    rig_close(&crowd.it);
+}
+
+/* --- timeouts, signals, the I/O thread ------------------------------------------------------------------------ */
+
+static void
+do_nothing(int sig)
+{
+    (void)sig;
+}
+
+static void
+a_signal_ends_a_wait(void)
+{
+    struct sigaction quiet = {.sa_handler = do_nothing};
+    struct waiter waiters[2];
+    rig it = rig_open(false);
+    xc_chan *chan = new_chan(&it);
+    CHECK_INT(sigaction(SIGUSR1, &quiet, NULL), 0);
+    for (int i = 0; i < 2; i++) { /* one reads, one sleeps */
+        start(&waiters[i], &it, XC_WAIT_ITEM, chan);
+    }
+    await_waiters(&it, 2);
+    await_reader(&it);
+    for (int i = 0; i < 2; i++) {
+        /* Until it was asleep when the signal came. */
+        for (int n = 2 - i; n > 1 - i; await_waiters(&it, n)) {
+            pthread_kill(waiters[i].thread, SIGUSR1);
+            check_pause_ms(2);
+            xc_lock(&it.link->mu);
+            n = 0;
+            for (xc_waiter *waiter = it.link->waiters; waiter != NULL; waiter = waiter->next) {
+                n++;
+            }
+            xc_unlock(&it.link->mu);
+        }
+        CHECK_INT(pthread_join(waiters[i].thread, NULL), 0);
+        CHECK_RC(waiters[i].rc, XC_INTR);
+    }
+    send_int(&it, chan->id, 1);
+    expect_int(&it, chan, 1);
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
+/* A link that nobody reads, from the start, after a reader left, and over and over. */
+static void
+the_pump_reads_what_nobody_reads(void)
+{
+    rig it = rig_open(false);
+    xc_chan *chan = new_chan(&it);
+    for (uint32_t i = 0; i < 30; i++) {
+        if (i % 3 == 1) {
+            CHECK_RC(wait_for(&it, XC_WAIT_ITEM, chan, 0), XC_TIMEOUT);
+        }
+        send_int(&it, chan->id, i);
+        AWAIT(is_ready(&it, XC_WAIT_ITEM, chan));
+        expect_int(&it, chan, i);
+    }
+    /* More than the pipe and the buffers hold: the sender never blocks for good. */
+    wire large = {NULL, 0, 0};
+    add_item(&large, chan->id, 8 << 20, 7);
+    rig_send_wire(&it, &large);
+    rig_send_wire(&it, &large);
+    expect_pattern(&it, chan, 8 << 20, 7);
+    expect_pattern(&it, chan, 8 << 20, 7);
+    wire_free(&large);
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
+/* --- the far end's process is gone ---------------------------------------------------------------------------- */
+
+/* Somebody else holds the pipe open (here: the test), so no end of file comes. */
+static void
+peer_gone(bool with_reader)
+{
+    struct waiter reader, other;
+    wire stream = {NULL, 0, 0};
+    rig it = rig_open(false);
+    xc_chan *chan = new_chan(&it), *silent = new_chan(&it);
+    xc_link_owns_peer(it.link);
+    alarm(CASE_SECONDS);
+    CHECK(!is_ready(&it, XC_WAIT_GONE, NULL));
+    if (with_reader) {
+        start(&reader, &it, XC_WAIT_CLOSE, silent);
+        await_reader(&it);
+        start(&other, &it, XC_WAIT_GONE, NULL);
+        await_waiters(&it, 2);
+    }
+    add_item(&stream, chan->id, 300000, 0);
+    add_item(&stream, chan->id, 300000, 1);
+    add_item(&stream, chan->id, 10, 2);
+    rig_send_wire(&it, &stream);
+    xc_link_peer_gone(it.link);
+    if (with_reader) {
+        finish(&reader);
+        finish(&other);
+    }
+    await_fin(&it);
+    alarm(PROGRAM_SECONDS);
+    CHECK(is_ready(&it, XC_WAIT_GONE, NULL));
+    CHECK_RC(state_of(&it).ended_by.code, XC_EOF);
+    expect_pattern(&it, chan, 300000, 0);
+    expect_pattern(&it, chan, 300000, 1);
+    expect_pattern(&it, chan, 10, 2);
+    CHECK(take(&it, chan) == NULL);
+    wire_free(&stream);
+    xc_link_drop_chan(it.link, chan);
+    xc_link_drop_chan(it.link, silent);
+    rig_close(&it);
+}
+
+static void
+peer_gone_while_one_reads(void)
+{
+    peer_gone(true);
+}
+
+static void
+peer_gone_while_nobody_reads(void)
+{
+    peer_gone(false);
+}
+
+/* ... and in the middle of a frame, or when all is over already. */
+static void
+peer_gone_in_mid_frame(void)
+{
+    rig it = rig_open(false);
+    xc_chan *chan = new_chan(&it);
+    wire stream = {NULL, 0, 0};
+    add_item(&stream, chan->id, 10, 0);
+    add_item(&stream, chan->id, 100000, 1);
+    write_all(it.to, stream.data, stream.n - 1);
+    xc_link_peer_gone(it.link);
+    await_fin(&it);
+    expect_pattern(&it, chan, 10, 0);
+    CHECK(take(&it, chan) == NULL);
+    xc_link_peer_gone(it.link);
+    wire_free(&stream);
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
+/* --- ends ----------------------------------------------------------------------------------------------------- */
+
+/* Nothing that is called on a link that has ended hangs or works. */
+static void
+check_dead(rig *it, xc_chan *chan)
+{
+    xc_chan *none;
+    xc_msg *msg;
+    xc_err err;
+    CHECK(state_of(it).fin);
+    for (int kind = XC_WAIT_ITEM; kind <= XC_WAIT_GONE; kind++) {
+        CHECK_RC(wait_for(it, (xc_wait_kind)kind, chan, XC_FOREVER), XC_OK);
+    }
+    CHECK_RC(xc_link_take_item(it->link, chan, &msg), XC_CLOSED);
+    CHECK_RC(xc_link_new_chan(it->link, &none, &err), XC_CLOSED);
+    CHECK_RC(xc_link_chan(it->link, 77, &none, &err), XC_CLOSED);
+    CHECK_RC(xc_link_take_task(it->link, true, &msg, &none), XC_CLOSED);
+    AWAIT(xc_link_post(it->link, XC_DATA, chan->id, "x", 1) != XC_OK); /* the writer is told a moment later */
+    CHECK(!xc_link_set_callback(it->link, chan));
+    CHECK(xc_link_take_hello(it->link) == NULL);
+    CHECK_INT(state_of(it).channels, 0);
+    xc_link_goodbye(it->link);
+}
+
+/* The bytes come behind a good frame, with a waiter or without, and then nothing or the end of the stream. */
+static void
+ends_with(const void *bytes, size_t n, bool hang_up, xc_status want)
+{
+    for (int with_waiter = 0; with_waiter < 2; with_waiter++) {
+        struct waiter waiters[2];
+        wire stream = {NULL, 0, 0};
+        rig it = rig_open(false);
+        xc_chan *chan = new_chan(&it), *silent = new_chan(&it);
+        for (int i = 0; with_waiter && i < 2; i++) {
+            start(&waiters[i], &it, XC_WAIT_CLOSE, silent);
+            await_waiters(&it, i + 1);
+        }
+        add_item(&stream, chan->id, 10, 0);
+        memcpy(wire_room(&stream, n), bytes, n);
+        rig_send_wire(&it, &stream);
+        if (hang_up) {
+            rig_hang_up(&it);
+        }
+        for (int i = 0; with_waiter && i < 2; i++) {
+            finish(&waiters[i]);
+        }
+        await_fin(&it);
+        CHECK_RC(state_of(&it).ended_by.code, want);
+        CHECK(state_of(&it).ended_by.step[0] != '\0');
+        expect_pattern(&it, chan, 10, 0);
+        check_dead(&it, chan);
+        expect_end(it.from);
+        wire_free(&stream);
+        xc_link_drop_chan(it.link, chan);
+        xc_link_drop_chan(it.link, silent);
+        rig_close(&it);
+    }
+}
+
+static void
+hostile_streams(void)
+{
+    ends_with("\x09\0\0\0\1\0\0\0\0", 9, false, XC_BAD);
+    ends_with("\xff\0\0\0\1\0\0\0\0", 9, false, XC_BAD);
+    ends_with("\x04\0\0\0\1\x80\0\0\0", 9, false, XC_BAD);
+    ends_with("\x04\0\0\0\1\xff\xff\xff\xff", 9, false, XC_BAD);
+    ends_with("Traceback (most recent call last):\n", 35, false, XC_BAD);
+    ends_with("", 0, true, XC_EOF);
+    ends_with("\x04", 1, true, XC_EOF);
+    ends_with("\x04\0\0\0\1\0\0\0", 8, true, XC_EOF);
+    ends_with("\x04\0\0\0\1\0\0\0\5abcd", 13, true, XC_EOF);
+    ends_with("\x04\0\0\0\1\0\1\0\0abcd", 13, true, XC_EOF); /* read in place */
+    ends_with("\x04\0\0\0\1\0\4\0\0A\0\3\xff\xfa"
+              "ab",
+              16, true, XC_EOF); /* lent memory would be taken */
+    ends_with("\x04\0\0\0\1\x7f\xff\xff\xff"
+              "abc",
+              12, true, XC_EOF); /* 2 GiB announced */
+}
+
+/* Random frames and bytes, with channel ids in them: whatever happens, the link comes to an end and frees it all. */
+static void
+random_streams(void)
+{
+    unsigned seed = 12345;
+    for (int round = 0; round < 150; round++) {
+        wire stream = {NULL, 0, 0};
+        rig it = rig_open(false);
+        xc_chan *chan = new_chan(&it);
+        for (int i = 0; i < 40; i++) {
+            unsigned char payload[64];
+            size_t n = (size_t)(rand_r(&seed) % 40);
+            for (size_t at = 0; at < n; at++) {
+                payload[at] = (unsigned char)"AB\0\1\2\3\4LKQP@JRCF"[rand_r(&seed) % 16];
+            }
+            if (rand_r(&seed) % 3 == 0) {
+                n = put_chans(payload, (uint32_t)(rand_r(&seed) % 8), 1, (uint32_t)(rand_r(&seed) % 5));
+            }
+            wire_add(&stream, rand_r(&seed) % 60 == 0 ? 2 : 3 + rand_r(&seed) % 6, (uint32_t)(rand_r(&seed) % 8),
+                     payload, n);
+        }
+        if (round % 2 == 0) {
+            for (size_t i = 0; i < 20; i++) {
+                stream.data[(size_t)rand_r(&seed) % stream.n] = (unsigned char)rand_r(&seed);
+            }
+        }
+        rig_send_wire(&it, &stream);
+        if (round % 3 == 0) {
+            (void)wait_for(&it, XC_WAIT_FIN, NULL, 0);
+        }
+        rig_hang_up(&it);
+        if (round % 5 != 0) {
+            (void)wait_for(&it, XC_WAIT_FIN, NULL, XC_FOREVER);
+        }
+        xc_link_drop_chan(it.link, chan);
+        rig_close(&it);
+        wire_free(&stream);
+    }
+}
+
+/* --- goodbyes ------------------------------------------------------------------------------------------------- */
+
+static void
+hears_goodbye(size_t payload)
+{
+    rig it = rig_open(false);
+    xc_chan *chan = new_chan(&it);
+    wire stream = {NULL, 0, 0};
+    add_item(&stream, chan->id, 10, 0);
+    unsigned char *last = calloc(1, payload + 1);
+    wire_add(&stream, XC_TERMINATE, 0, last, payload);
+    add_item(&stream, chan->id, 10, 1); /* behind the goodbye: dropped */
+    rig_send_wire(&it, &stream);
+    await_fin(&it);
+    CHECK_RC(state_of(&it).ended_by.code, XC_CLOSED);
+    CHECK(state_of(&it).heard_goodbye && !state_of(&it).said_goodbye);
+    expect_pattern(&it, chan, 10, 0);
+    check_dead(&it, chan);
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+    wire_free(&stream);
+    free(last);
+}
+
+static void
+goodbyes(void)
+{
+    hears_goodbye(0);
+    hears_goodbye(100);
+    hears_goodbye(100000);
+    rig it = rig_open(false);
+    xc_chan *chan = new_chan(&it);
+    CHECK_RC(xc_link_post(it.link, XC_DATA, chan->id, "LQ", 2), XC_OK);
+    xc_link_goodbye(it.link);
+    xc_link_goodbye(it.link);
+    CHECK(state_of(&it).said_goodbye && !state_of(&it).heard_goodbye);
+    expect_frame(it.from, XC_DATA, chan->id, "LQ", 2);
+    expect_frame(it.from, XC_TERMINATE, 0, NULL, 0);
+    expect_end(it.from);
+    send_int(&it, chan->id, 5); /* what the far end still says is heard */
+    expect_int(&it, chan, 5);
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
+/* --- lives ---------------------------------------------------------------------------------------------------- */
+
+/* Given up at any moment: before, while and after something arrives, with a half frame, with an end. */
+static void
+released_at_any_moment(void)
+{
+    for (int round = 0; round < 60; round++) {
+        rig it = rig_open(false);
+        xc_chan *chan = new_chan(&it);
+        wire stream = {NULL, 0, 0};
+        add_item(&stream, chan->id, 50, 0);
+        add_item(&stream, chan->id, 100000, 1);
+        write_all(it.to, stream.data, stream.n * (size_t)(round % 4) / 3);
+        if (round % 3 == 0) {
+            (void)wait_for(&it, XC_WAIT_CLOSE, chan, xc_after(XC_MS / 10));
+        }
+        if (round % 7 == 0) {
+            rig_hang_up(&it);
+        }
+        if (round % 5 == 0) {
+            xc_link_goodbye(it.link);
+        }
+        xc_link_drop_chan(it.link, chan);
+        rig_close(&it);
+        wire_free(&stream);
+    }
+}
+
+/* One socket both ways. */
+static void
+over_a_socket(void)
+{
+    int ends[2];
+    xc_err err;
+    xc_link_opts opts = rig_opts(false);
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    rig it = {.to = ends[1], .from = dup(ends[1])};
+    it.link = xc_link_new(&opts, ends[0], ends[0], &err);
+    CHECK(it.link != NULL);
+    xc_chan *chan = new_chan(&it);
+    send_int(&it, chan->id, 1);
+    AWAIT(is_ready(&it, XC_WAIT_ITEM, chan)); /* the I/O thread watches it for reading ... */
+    expect_int(&it, chan, 1);
+    CHECK_RC(xc_link_post(it.link, XC_DATA, chan->id, "LQ", 2), XC_OK); /* ... and for writing */
+    expect_frame(it.from, XC_DATA, chan->id, "LQ", 2);
+    send_int(&it, chan->id, 2);
+    expect_int(&it, chan, 2);
+    xc_link_goodbye(it.link);
+    expect_frame(it.from, XC_TERMINATE, 0, NULL, 0);
+    expect_end(it.from);
+    CHECK_INT(shutdown(it.to, SHUT_WR), 0);
+    await_fin(&it);
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
+static rig shared;
+
+/* The child may ask whose it is, and let go; the parent's fds are not in it. */
+static void
+child_of_a_link(void)
+{
+    CHECK(xc_link_forked(shared.link));
+    CHECK(fcntl(shared.link->stream.in, F_GETFD) < 0 && fcntl(shared.link->stream.out, F_GETFD) < 0);
+    xc_link_release(shared.link);
+    if (!CHECK_TSAN) { /* it does not let a child of a program with threads start threads */
+        rig own = rig_open(false);
+        xc_chan *chan = new_chan(&own);
+        send_int(&own, chan->id, 3);
+        expect_int(&own, chan, 3);
+        xc_link_drop_chan(own.link, chan);
+        rig_close(&own);
+    }
+}
+
+static void
+over_a_fork(void)
+{
+    shared = rig_open(false);
+    xc_chan *chan = new_chan(&shared);
+    send_int(&shared, chan->id, 1);
+    expect_int(&shared, chan, 1);
+    CHECK_INT(check_in_child(child_of_a_link), 0);
+    CHECK(!xc_link_forked(shared.link));
+    send_int(&shared, chan->id, 2);
+    expect_int(&shared, chan, 2);
+    xc_link_drop_chan(shared.link, chan);
+    rig_close(&shared);
+}
+
+/* Fails one allocation after the other: either there is a link, or nothing is left of it, the fds included. */
+static void
+made_without_memory(void)
+{
+    for (int allowed = 0;; allowed++) {
+        int to[2], from[2];
+        xc_err err;
+        xc_link_opts opts = rig_opts(false);
+        CHECK(pipe(to) == 0 && pipe(from) == 0);
+        atomic_store(&check_allowed, allowed);
+        xc_set_alloc_hook(check_allow_some);
+        xc_link *link = xc_link_new(&opts, to[0], from[1], &err);
+        xc_set_alloc_hook(NULL);
+        if (link != NULL) {
+            xc_link_release(link);
+        }
+        else {
+            CHECK(err.code == XC_NOMEM || err.code == XC_SYS);
+            CHECK_INT(write(to[1], "x", 1), -1); /* closed */
+        }
+        close(to[1]);
+        close(from[0]);
+        if (link != NULL) {
+            CHECK(allowed > 0);
+            return;
+        }
+    }
+}
+
+int
+main(void)
+{
+    check_io_begin("link", PROGRAM_SECONDS);
+    signal(SIGPIPE, SIG_IGN);
+    RUN_IO(the_role_is_handed_on);
+    RUN_IO(a_timeout_hands_on);
+    RUN_IO(the_reader_wakes_the_others);
+    RUN_IO(the_end_wakes_everybody);
+    RUN_IO(peer_gone_while_one_reads);
+    RUN_IO(peer_gone_while_nobody_reads);
+    RUN_IO(peer_gone_in_mid_frame);
+    RUN_IO(cut_at_every_byte);
+    RUN_IO(large_frames_in_cuts);
+    RUN_IO(a_crowd_of_readers);
+    RUN_IO(a_signal_ends_a_wait);
+    RUN_IO(the_pump_reads_what_nobody_reads);
+    RUN_IO(hostile_streams);
+    RUN_IO(random_streams);
+    RUN_IO(goodbyes);
+    RUN_IO(released_at_any_moment);
+    RUN_IO(over_a_socket);
+    RUN_IO(over_a_fork);
+    RUN_IO(made_without_memory);
+    return check_end();
+}
