@@ -18,6 +18,7 @@ _HOMES = {
     "MultiChannel": "multi",
     "RemoteError": "_core",
     "TimeoutError": "_core",
+    "TruncatedError": "_core",
     "XSpec": "xspec",
     "default_group": "multi",
     "dump": "_core",

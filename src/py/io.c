@@ -18,11 +18,19 @@
  * 5 ms. */
 enum { SMALL_FRAME = 16 * 1024, STACK_PARTS = 9 };
 
+/* The thread on which CPython runs signal handlers. A forked child's is the one that forked. */
 static bool
 on_main_thread(void)
 {
 #if defined(__linux__)
-    return syscall(SYS_gettid) == getpid();
+    static _Thread_local uint32_t asked_at = UINT32_MAX; /* the fork count then: the answer holds until the next fork */
+    static _Thread_local bool is_main;
+    uint32_t forks = xc_fork_count();
+    if (asked_at != forks) {
+        is_main = syscall(SYS_gettid) == getpid();
+        asked_at = forks;
+    }
+    return is_main;
 #else
     return true; /* slices do no harm elsewhere */
 #endif
