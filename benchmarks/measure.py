@@ -101,7 +101,8 @@ def large_echo(peer, quick):
         peer.send(0)
         assert peer.receive() == 0
         cold = megabytes_per_second()
-        return {"large_cold": cold, "large": statistics.median(megabytes_per_second() for _ in range(1 if quick else 2))}
+        warm = statistics.median(megabytes_per_second() for _ in range(1 if quick else 2))
+        return {"large_cold": cold, "large": warm}
 
 
 def one_way(peer, quick):
@@ -154,18 +155,24 @@ def gil(peer, quick):
             assert len(peer.receive()) == size
         done.set()
 
+    def scheduled():
+        """Seconds that this thread ran, and that it waited for a CPU: what is left was waiting for the GIL."""
+        with open(f"/proc/self/task/{threading.get_native_id()}/schedstat") as file:
+            return sum(int(number) for number in file.read().split()[:2]) / 1e9
+
     with talking(peer, tasks.flood):
         peer.send((1000, 1))
         peer.receive()
         alone = units_per_second(0.3)
         receiver = threading.Thread(target=take)
-        start = time.perf_counter()
         peer.send((size, pieces))
+        ran, start = scheduled(), time.perf_counter()
         receiver.start()
         beside = units_per_second(float("inf"))
+        ran, spent = scheduled() - ran, time.perf_counter() - start
         receiver.join()
         received = size * pieces / (time.perf_counter() - start) / 1e6
-        return {"gil_work": beside / alone * 100, "gil_received": received}
+        return {"gil_work": beside / alone * 100, "gil_free": ran / spent * 100, "gil_received": received}
 
 
 def serializing(peer, quick):
@@ -219,6 +226,7 @@ WORKS = {
         peers.CONVERSATIONS,
         every=3,  # it takes far longer than the others
         gil_work=Line("Python work beside a receiving thread", "%", more_is_better=True),
+        gil_free=Line("  time without waiting for the GIL", "%", more_is_better=True),
         gil_received=Line("  what that thread receives", "MB/s", more_is_better=True),
     ),
     "start": Work(starting, peers.STARTS, start=Line("start of a far end, to its first word", "ms")),

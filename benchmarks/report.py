@@ -52,7 +52,7 @@ def rows(line, values, absent):
     for peer, numbers in values.items():
         found = summary(numbers)
         if found is None:
-            yield f"{title:40} {peer:22} {absent.get(peer, 'failed')}"
+            yield f"{title:40} {peer:22} {absent.get(peer, 'no number')}"
         else:
             text = f"{number(found['median']):>8} {line.unit:7} ({number(found['min'])} - {number(found['max'])})"
             times = summary(ratios(values[peers.OURS], numbers, line.more_is_better))
@@ -63,4 +63,4 @@ def rows(line, values, absent):
 
 
 HEAD = f"{'':40} {'':22} {'median':>8} {'':7} {'(min - max)':21} {'x':>7}  (min - max)"
-LEGEND = f"x: how many times better {peers.OURS} is than that peer, the median of the rounds' own ratios; below 1 it is worse."
+LEGEND = f"x: how many times better {peers.OURS} is than that peer, the median of the rounds' own ratios; below 1: worse."

@@ -74,20 +74,24 @@ def take_turns(works, rounds, quick):
     for number in range(rounds):
         for work in works:
             for peer in WORKS[work].peers if number % WORKS[work].every == 0 else ():
-                if sys.stderr.isatty():
-                    print(f"\r\033[Kround {number + 1} of {rounds}: {work}, {peer}", end="", file=sys.stderr, flush=True)
+                tell(f"round {number + 1} of {rounds}: {work}, {peer}")
                 if peer in results.missing:
                     results.add(work, peer, {})
                 else:
                     results.add(work, peer, measure(work, peer, quick))
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    tell("")
     return results
+
+
+def tell(text):
+    """How far it is, for who watches."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} short rounds instead of {ROUNDS} long ones")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} short rounds, not {ROUNDS} long ones")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--only", nargs="+", choices=WORKS, default=list(WORKS), metavar="WORK", help=", ".join(WORKS))
     parser.add_argument("--json", metavar="FILE", help="all numbers, for programs")
