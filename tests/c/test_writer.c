@@ -10,7 +10,7 @@
 #include "wire.h"
 #include "xc_writer.h"
 
-enum { PIPE_SIZE = 64 * 1024, BIG = 300 * 1024, SMALL = 100 };
+enum { PIPE_SIZE = 64 * 1024, BIG = 300 * 1024, SMALL = 100, CASE_SECONDS = 10, PROGRAM_SECONDS = 60 };
 
 static xc_stream stream;
 static xc_writer writer;
@@ -383,11 +383,13 @@ start_waiters(struct refused *refused)
 static void
 join_waiters(struct refused *refused, xc_status want)
 {
+    alarm(CASE_SECONDS);
     for (int i = 0; i < WAITERS; i++) {
         CHECK_INT(pthread_join(refused[i].thread, NULL), 0);
         CHECK_RC(refused[i].rc, want);
         CHECK_RC(refused[i].err.code, want);
     }
+    alarm(PROGRAM_SECONDS);
 }
 
 /* What was taken before goes out, then the pipe ends. All who wait for a turn are refused, not the first one only. */
@@ -445,6 +447,7 @@ break_wakes_everybody(void)
 {
     struct refused blocked, refused[WAITERS];
     xc_err why, err;
+    alarm(CASE_SECONDS);
     rig_open();
     CHECK_INT(pthread_create(&blocked.thread, NULL, send_big, &blocked), 0);
     AWAIT(waiting() == 1);
@@ -511,6 +514,7 @@ static void
 the_reader_goes_away(void)
 {
     struct refused blocked, refused[WAITERS];
+    alarm(CASE_SECONDS);
     rig_open();
     CHECK_INT(pthread_create(&blocked.thread, NULL, send_big, &blocked), 0);
     AWAIT(waiting() == 1);
@@ -578,7 +582,7 @@ without_memory(void)
 int
 main(void)
 {
-    check_io_begin("writer", 60);
+    check_io_begin("writer", PROGRAM_SECONDS);
     signal(SIGPIPE, SIG_IGN);
     RUN_IO(frames_never_tear);
     RUN_IO(a_full_pipe_times_out);

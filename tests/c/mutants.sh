@@ -1,0 +1,35 @@
+# Builds the core with one line taken out and runs a test that has to fail for it: `make run-mutants`.
+# usage: mutants.sh OBJECTS-OF-THE-PLAIN-BUILD WHERE-TO-BUILD CORE, with CC and FLAGS in the environment
+set -u
+plain=$1 build=$2 core=$3
+
+# name, room, test, and the line to take out as a basic regular expression, without indentation
+mutant() {
+    name=$1 room=$2 test=$3 line=$4 dir=$build/$1
+    mkdir -p "$dir"
+    sed "/^ *$line/d" "$core/$room.c" > "$dir/$room.c"
+    if [ "$(diff "$core/$room.c" "$dir/$room.c" | grep -c '^<')" != 1 ]; then
+        echo "mutant $name: the line is not in $room.c exactly once" > "$dir/result"
+        return
+    fi
+    # shellcheck disable=SC2086
+    ${CC:-cc} $FLAGS -w -o "$dir/$test" "$dir/$room.c" "$plain/$test.o" \
+        $(ls "$plain"/xc_*.o | grep -v "/$room\.o") || { echo "mutant $name: does not build" > "$dir/result"; return; }
+    if "$dir/$test" > "$dir/output" 2>&1; then
+        echo "mutant $name: $test passed without it" > "$dir/result"
+    else
+        echo noticed > "$dir/result"
+    fi
+}
+
+rm -rf "$build"
+mutant hand-on xc_link test_link 'hand_on_locked(link); .* every way out hands the role on' &
+mutant end xc_link test_link 'ring_all_locked(link); .* whatever they wait for' &
+mutant wake xc_link test_link 'xc_wake_locked(link); .* the reader wakes those whose items it read' &
+mutant gone xc_link test_link 'ring_all_locked(link); .* the reader must look again' &
+mutant refused xc_writer test_writer 'wake_all_locked(writer); .* each is refused now' &
+mutant broken xc_writer test_writer 'wake_all_locked(writer);$' &
+wait
+
+grep -L -x noticed "$build"/*/result | xargs -r cat
+! grep -L -x noticed "$build"/*/result | grep -q . && echo "mutants: all $(ls "$build" | wc -l) noticed"
