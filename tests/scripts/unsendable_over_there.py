@@ -1,7 +1,7 @@
 import execnet
 
 gw = execnet.makegateway()
-channel = gw.remote_exec("channel.send(1)\nchannel.send([object])")
+channel = gw.remote_exec("channel.send(1)\nchannel.send(object)")
 print(channel.receive(30))
 try:
     channel.receive(30)
