@@ -13,10 +13,7 @@
 
 #define SLICE_MIN (10 * XC_MS)
 #define SLICE_MAX (5 * XC_S)
-/* A frame up to this size (bytes) is first written without releasing the GIL: the fd is non-blocking, and a pipe takes
- * so much in a few microseconds, while beside a computing Python thread each release costs up to its switch interval,
- * 5 ms. */
-enum { SMALL_FRAME = 16 * 1024, STACK_PARTS = 9 };
+enum { STACK_PARTS = 9 };
 
 /* The thread on which CPython runs signal handlers. A forked child's is the one that forked. */
 static bool
@@ -137,24 +134,29 @@ raise_unsent(GatewayObject *gateway, const xc_err *err)
 }
 
 static int
-send_parts(GatewayObject *gateway, xc_sending *sending, size_t size)
+send_parts(GatewayObject *gateway, xc_sending *sending)
 {
     xc_writer *writer = xc_link_writer(gateway->link);
     xc_err err = {.code = XC_OK};
-    xc_status rc = size <= SMALL_FRAME ? xc_writer_try(writer, sending, &err) : XC_AGAIN;
-    bool sliced = rc != XC_OK && on_main_thread();
-    for (int64_t slice = SLICE_MIN; rc == XC_AGAIN || rc == XC_INTR || rc == XC_TIMEOUT;) {
+    bool sliced = on_main_thread();
+    for (int64_t slice = SLICE_MIN;;) {
         int64_t until = sliced ? xc_after(slice) : XC_FOREVER;
+        xc_status rc;
+        Py_BEGIN_ALLOW_THREADS
+            rc = xc_writer_send_nogil(writer, sending, until, &err);
+        Py_END_ALLOW_THREADS
+        if (rc == XC_OK) {
+            return 0;
+        }
+        if (rc != XC_INTR && rc != XC_TIMEOUT) {
+            return raise_unsent(gateway, &err);
+        }
         if (PyErr_CheckSignals() < 0) {
             xc_writer_spill(writer, sending);
             return -1;
         }
-        Py_BEGIN_ALLOW_THREADS
-            rc = xc_writer_send_nogil(writer, sending, until, &err);
-        Py_END_ALLOW_THREADS
         slice = slice * 2 < SLICE_MAX ? slice * 2 : SLICE_MAX;
     }
-    return rc == XC_OK ? 0 : raise_unsent(gateway, &err);
 }
 
 int
@@ -188,7 +190,7 @@ xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item)
     }
     xcpy_dumped_iov(&frame, parts, &n);
     xc_sending sending = {.parts = parts, .n = n};
-    result = send_parts(gateway, &sending, size);
+    result = send_parts(gateway, &sending);
 done:
     if (parts != few) {
         PyMem_Free(parts);

@@ -50,7 +50,9 @@ xcpy_orphan_error(void *arg, xc_msg *msg)
     (void)arg;
     put(&orphans, msg);
     /* Should the interpreter's list be full, a later error, or the end of the program, prints this one too. */
-    (void)Py_AddPendingCall(print_pending, NULL);
+    if (Py_IsInitialized()) {
+        (void)Py_AddPendingCall(print_pending, NULL);
+    }
 }
 
 void
