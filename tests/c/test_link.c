@@ -429,6 +429,16 @@ peer_gone(bool with_reader)
     add_item(&stream, chan->id, 300000, 1);
     add_item(&stream, chan->id, 10, 2);
     rig_send_wire(&it, &stream);
+    if (with_reader) {
+        /* It has read all of it and sleeps: nothing but being rung ends that. */
+        for (size_t n = 0; n < 3;) {
+            check_pause_ms(1);
+            xc_lock(&it.link->mu);
+            n = chan->items.count;
+            xc_unlock(&it.link->mu);
+        }
+        check_pause_ms(20);
+    }
     xc_link_peer_gone(it.link);
     if (with_reader) {
         finish(&reader);
