@@ -31,7 +31,7 @@ def argv_of(spec):
                 f"interpreter ('popen')"
             )
     if not spec.popen:
-        raise ValueError(f"no gateway type found for {str(spec)!r}: name one, as in 'popen'")
+        raise ValueError(f"no gateway type found for {str(spec)!r}")
     argv = [sys.executable, "-u"]
     if spec.dont_write_bytecode:
         argv.append("-B")

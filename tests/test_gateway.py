@@ -50,11 +50,11 @@ def test_a_spec_is_kept_and_only_what_is_unset_is_filled_in(lib, group):
     assert gw.spec is spec
     assert (spec.id, spec.execmodel) == ("gw0", "thread")
     assert str(spec) == "popen"
-    given = lib.XSpec("popen//id=mine//execmodel=main_thread_only")
+    given = lib.XSpec("popen//id=mine//execmodel=thread")
     gw = group.makegateway(given)
     assert gw.spec is given
-    assert (gw.id, given.id, given.execmodel) == ("mine", "mine", "main_thread_only")
-    assert str(given) == "popen//id=mine//execmodel=main_thread_only"
+    assert (gw.id, given.id, given.execmodel) == ("mine", "mine", "thread")
+    assert str(given) == "popen//id=mine//execmodel=thread"
     assert group.makegateway("popen").spec == lib.XSpec("popen")
 
 
@@ -345,10 +345,21 @@ def test_an_interrupted_task_says_so_and_the_worker_lives_on(gw):
     assert gw.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
 
 
-def test_an_eoferror_ends_a_task_quietly(gw):
-    channel = gw.remote_exec("channel.send(1)\nraise EOFError('nobody minds')")
+def test_the_end_of_a_channel_ends_a_task_quietly(gw):
+    channel = gw.remote_exec("channel.send(1)\nother = channel.receive()\nother.receive()")
+    other = gw.newchannel()
+    channel.send(other)
+    other.close()
     channel.waitclose(TIMEOUT)
     assert list(channel) == [1]
+
+
+@pytest.mark.ours
+def test_an_eoferror_of_the_tasks_own_is_a_remote_error(lib, gw):
+    # execnet takes any EOFError for the end of a channel: a task that meets a cut file seems to have ended well.
+    channel = gw.remote_exec("import pickle\npickle.loads(b'')")
+    with pytest.raises(lib.RemoteError, match="EOFError: Ran out of input"):
+        channel.waitclose(TIMEOUT)
 
 
 def test_an_exception_whose_text_fails_is_a_remote_error_still(gw):
@@ -392,22 +403,6 @@ def test_tasks_talk_at_the_same_time(gw):
         for channel in channels:
             channel.send(i)
         assert [channel.receive(TIMEOUT) for channel in channels] == [i + 1] * 5
-
-
-def test_main_thread_only_runs_one_task_at_a_time_on_the_main_thread(lib, group):
-    gw = group.makegateway("popen//execmodel=main_thread_only")
-    for _ in range(5):
-        channel = gw.remote_exec(MAIN + "channel.send(main)")
-        assert channel.receive(TIMEOUT) is True
-        channel.waitclose(TIMEOUT)
-    running = gw.remote_exec("channel.send(1)\nchannel.receive()")
-    assert running.receive(TIMEOUT) == 1
-    refused = gw.remote_exec("channel.send('ran')")
-    with pytest.raises(lib.RemoteError) as caught:
-        refused.receive(TIMEOUT)
-    assert str(caught.value) == "concurrent remote_exec would cause deadlock for main_thread_only execmodel"
-    running.send(None)
-    running.waitclose(TIMEOUT)
 
 
 # ---- what a gateway tells
@@ -469,13 +464,6 @@ def test_repr_tells_id_state_and_channels(gw):
     gw.join(TIMEOUT)
     assert wait_until(lambda: not gw.hasreceiver())
     assert repr(gw) == "<Gateway id='gw0' not-receiving, thread model, 0 active channels>"
-
-
-def test_the_execmodel_is_reachable_on_both_sides(gw):
-    assert gw.execmodel.backend == "thread"
-    channel = gw.remote_exec("channel.send(channel.gateway.execmodel.backend)")
-    assert channel.gateway.execmodel.backend == "thread"
-    assert channel.receive(TIMEOUT) == "thread"
 
 
 def test_the_gateway_over_there_has_a_name(gw):

@@ -128,36 +128,6 @@ def test_members_may_leave_during_iteration(pair):
 # ---- execution models
 
 
-def test_execution_models(lib):
-    group = lib.Group(execmodel="main_thread_only")
-    try:
-        assert group.execmodel.backend == group.remote_execmodel.backend == "main_thread_only"
-        gw = group.makegateway("popen")
-        assert gw.spec.execmodel == "main_thread_only"
-        assert gw.remote_status().execmodel == "main_thread_only"
-    finally:
-        group.terminate(timeout=2.0)
-
-
-def test_execution_models_of_both_sides_may_differ(lib):
-    group = lib.Group()
-    assert (group.execmodel.backend, group.remote_execmodel.backend) == ("thread", "thread")
-    group.set_execmodel("thread", "main_thread_only")
-    try:
-        gw = group.makegateway("popen")
-        assert gw.execmodel.backend == "thread"
-        assert gw.remote_status().execmodel == "main_thread_only"
-        with pytest.raises(ValueError, match="can not set execution models if gateways have been created already"):
-            group.set_execmodel("thread")
-    finally:
-        group.terminate(timeout=2.0)
-
-
-def test_an_unknown_execution_model_is_an_error(lib):
-    with pytest.raises(ValueError, match="unknown execmodel 'other'"):
-        lib.Group(execmodel="other")
-
-
 # ---- ending
 
 
@@ -283,7 +253,6 @@ def test_the_module_has_a_group_of_its_own(lib):
         lib.default_group.terminate(timeout=2.0)
     assert len(lib.default_group) == 0
     assert isinstance(lib.default_group, lib.Group)
-    lib.set_execmodel("thread")
 
 
 # ---- channels to all
