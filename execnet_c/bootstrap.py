@@ -51,6 +51,8 @@ def finish(gateway, spec):
         raise gateway._death(False)
     if "error" in answer:
         raise RemoteError(answer["error"])
+    if "core" not in answer:
+        raise OSError(f"{gateway!r}: the far end is no worker of ours, it was started as {gateway._command}")
 
 
 def _settings(spec):

@@ -87,7 +87,8 @@ Gateway_dealloc(GatewayObject *self)
         PyObject_ClearWeakRefs((PyObject *)self);
     }
     if (self->link != NULL) {
-        if (!xc_link_forked(self->link)) {
+        /* A worker ends with its link or because something failed, which no goodbye must hide. */
+        if (self->launch != NULL && !xc_link_forked(self->link)) {
             xc_link_goodbye(self->link);
         }
         xc_link_release(self->link);
@@ -194,6 +195,7 @@ Gateway_serve(GatewayObject *self, PyObject *args)
     if (self->link == NULL) {
         return xcpy_raise(self->state, &err);
     }
+    xc_link_hold(self->link); /* for good: it ends this process, also one that only waits for its threads */
     Py_RETURN_NONE;
 }
 
