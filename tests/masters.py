@@ -1,0 +1,212 @@
+"""Programs that the tests start, interrupt and kill: what would hit pytest hits a process of its own instead.
+
+A program's text begins with `from masters import *`: what its part here offers is at the end of this file. It is found
+by a mark in its environment, which all its descendants inherit, also when their parents are gone. Only the standard
+library is imported, as each program imports it too.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+MARK = "EXECNET_TEST_MARK"
+LIMIT = 60.0
+
+HEAD = """\
+import os, signal, sys, threading, time
+import execnet_c
+from masters import *
+"""
+
+
+def wait_until(condition, timeout=30.0, step=0.005):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(step)
+    return True
+
+
+def stat_of(pid, tid=None):
+    """The fields of /proc/.../stat from the state on; None when there is no such process or thread."""
+    try:
+        with open(f"/proc/{pid}/stat" if tid is None else f"/proc/{pid}/task/{tid}/stat") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def is_gone(pid):
+    """Ended, or about to be reaped."""
+    stat = stat_of(pid)
+    return stat is None or stat[0] in "ZX"
+
+
+def is_asleep(pid, tid=None):
+    """Whether a thread (the main one) sleeps in a system call that waits for something other than a lock, and has no
+    signal to take."""
+    stat = stat_of(pid, tid or pid)
+    if stat is None or stat[0] != "S":
+        return False
+    with open(f"/proc/{pid}/task/{tid or pid}/status") as file:
+        pending = [line.split()[1] for line in file if line.startswith(("SigPnd", "ShdPnd"))]
+    if any(int(bits, 16) for bits in pending):
+        return False
+    try:
+        with open(f"/proc/{pid}/task/{tid or pid}/wchan") as file:
+            return "futex" not in file.read()
+    except OSError:
+        return True
+
+
+def wait_asleep(pid, tid=None):
+    """Wait until the thread sleeps each time that it is looked at."""
+    seen = 0
+
+    def still():
+        nonlocal seen
+        seen = seen + 1 if is_asleep(pid, tid) else 0
+        return seen >= 5
+
+    assert wait_until(still, step=0.002), "it does not go to sleep"
+
+
+def living(mark):
+    """Processes with that mark in their environment."""
+    found = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if mark.encode() in file.read():
+                    found.add(int(name))
+        except OSError:
+            pass
+    return found
+
+
+class Program:
+    """A running program. After LIMIT seconds it is killed, with all that it started."""
+
+    def __init__(self, code, *args, env=(), limit=LIMIT):
+        self.mark = uuid.uuid4().hex
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HEAD + textwrap.dedent(code), *map(str, args)],
+            cwd=HERE,
+            env={**os.environ, MARK: self.mark, **dict(env)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        )
+        self.pid = self.process.pid
+        self._watchdog = threading.Timer(limit, self.kill_all)
+        self._watchdog.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self._watchdog.cancel()
+        self._watchdog.join()
+        self.kill_all()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            stream.close()
+        self.process.wait()
+
+    def family(self):
+        return living(self.mark)
+
+    def kill_all(self):
+        for pid in self.family():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def line(self):
+        """The next line that it prints."""
+        line = self.process.stdout.readline()
+        assert line, f"it said nothing more; its stderr: {self.process.stderr.read()}"
+        return line.strip()
+
+    def tell(self, text=""):
+        print(text, file=self.process.stdin, flush=True)
+
+    def finish(self, status=0, stderr=""):
+        """Wait for its end; check exit status and stderr (None: anything goes); return (lines, stderr)."""
+        out, err = self.process.communicate()
+        assert self.process.returncode == status, f"status {self.process.returncode}\n{out}\n{err}"
+        assert stderr is None or err == stderr, err
+        return out.splitlines(), err
+
+
+def run(code, *args, status=0, stderr="", env=(), limit=LIMIT):
+    """Run a program to its end; return the lines that it prints. No process may be left after it."""
+    with Program(code, *args, env=env, limit=limit) as program:
+        lines, _ = program.finish(status, stderr)
+        print(*lines, sep="\n")  # figures, for those who look
+        assert wait_until(lambda: not program.family(), 10.0), "processes are left"
+    return lines
+
+
+# --- for the programs themselves --------------------------------------------------------------------------------------
+
+# Generous, so that a busy machine does not matter; a lost signal would be noticed some seconds late at the earliest.
+PROMPT = 1.0
+
+
+@contextmanager
+def interrupted(what, sig=signal.SIGINT, before=None):
+    """The block waits, and is ended by a KeyboardInterrupt: the signal comes as soon as the main thread sleeps."""
+    sent = []
+
+    def send():
+        if before is not None:
+            before()
+        wait_asleep(os.getpid())
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), sig)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        took = time.monotonic() - sent[0]
+    else:
+        raise AssertionError(f"{what} was not interrupted")
+    thread.join()
+    print(f"{what}: {took * 1000:.2f} ms", flush=True)
+    assert took < PROMPT
+
+
+def worker_of(gateway):
+    return gateway.remote_exec("import os; channel.send(os.getpid())").receive(30)
+
+
+def cpu_of(pid):
+    """Seconds of CPU time that a process has used."""
+    stat = stat_of(pid)
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def fds():
+    return set(os.listdir("/proc/self/fd"))
+
+
+def raises(kind, function, *args, **kwargs):
+    """The exception of that kind that the call raises."""
+    try:
+        result = function(*args, **kwargs)
+    except kind as exc:
+        return exc
+    raise AssertionError(f"{function} returned {result!r}")

@@ -1,0 +1,562 @@
+"""Signals: Ctrl-C ends any wait at once and loses nothing, other signals end none."""
+
+import pytest
+
+from masters import run
+
+# ---- Ctrl-C in each wait
+
+
+def test_receive_iteration_and_waitclose():
+    run(
+        """
+        group = execnet_c.Group()
+        channel = group.makegateway().remote_exec("for i in channel: channel.send(i + 1)")
+        for name, wait in {
+            "receive": channel.receive,
+            "receive with a timeout": lambda: channel.receive(30),
+            "iteration": lambda: list(channel),
+            "next": lambda: next(channel),
+            "waitclose": channel.waitclose,
+            "waitclose with a timeout": lambda: channel.waitclose(30),
+        }.items():
+            for i in range(3):
+                with interrupted(name):
+                    wait()
+                channel.send(i)
+                assert channel.receive(30) == i + 1
+        """
+    )
+
+
+def test_the_next_receive_gets_the_next_item():
+    run(
+        """
+        group = execnet_c.Group()
+        channel = group.makegateway().remote_exec('''
+            for size in channel:
+                channel.send(b"x" * size)
+                channel.send(size)
+        ''')
+        for size in (0, 10, 1 << 16, 1 << 20, 1 << 24):
+            with interrupted(f"receive before {size} bytes"):
+                channel.receive()
+            channel.send(size)
+            assert channel.receive(30) == b"x" * size
+            with interrupted(f"receive after {size} bytes"):
+                assert channel.receive() == size
+                channel.receive()
+        """
+    )
+
+
+def test_in_the_middle_of_a_large_item():
+    """The far end is stopped while it writes: half of the item is here."""
+    run(
+        """
+        size = 1 << 26
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        pid = worker_of(gateway)
+        channel = gateway.remote_exec('''
+            import os, signal, threading
+            size = channel.receive()
+            def stop():
+                # the main thread writes 64 MiB meanwhile
+                os.kill(os.getpid(), signal.SIGSTOP)
+            for item in (b"x" * size, "y" * size, [b"z" * size]):
+                timer = threading.Timer(0.005, stop)
+                timer.start()
+                channel.send(item)
+                timer.join()
+        ''')
+        channel.send(size)
+        for want in (b"x" * size, "y" * size, [b"z" * size]):
+            def until_stopped():
+                assert wait_until(lambda: stat_of(pid)[0] in "tT")
+            stopped = threading.Thread(target=until_stopped)
+            stopped.start()
+            # Where the item was written before the stop came, it is complete and there is nothing to interrupt.
+            got = []
+            try:
+                with interrupted("receive of half an item", before=stopped.join):
+                    got.append(channel.receive())
+                    channel.receive()
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            if not got:
+                got.append(channel.receive(30))
+            assert got[0] == want
+        """
+    )
+
+
+def test_makegateway_that_waits_for_a_setting(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(1000)\n")
+    run(
+        """
+        path = os.environ.get("PYTHONPATH")
+        group = execnet_c.Group()
+        group.makegateway()
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.argv[1], path]))
+        for spec in ("popen//chdir=/", "popen//nice=1", "popen//env:A=b"):
+            with interrupted("makegateway " + spec):
+                group.makegateway(spec)
+            assert len(group) == 1
+            assert len(living(os.environ[MARK])) == 2
+        with interrupted("Group of two"):
+            execnet_c.Group(["popen//chdir=/", "popen//chdir=/"])
+        assert len(living(os.environ[MARK])) == 2
+        if path is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = path
+        assert worker_of(group.makegateway("popen//chdir=/"))
+        """,
+        tmp_path,
+    )
+
+
+def test_join_and_terminate():
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        pid = worker_of(gateway)
+        with interrupted("join"):
+            gateway.join()
+        with interrupted("join with a timeout"):
+            gateway.join(30)
+        assert worker_of(gateway) == pid
+        channel = gateway.remote_exec("import time; channel.send(1); time.sleep(1000)")
+        channel.receive(30)
+        with interrupted("terminate"):
+            group.terminate()
+        with interrupted("terminate once more"):
+            group.terminate()
+        with interrupted("terminate with a timeout"):
+            group.terminate(timeout=30)
+        assert not is_gone(pid)
+        start = time.monotonic()
+        group.terminate(timeout=0.2)
+        assert time.monotonic() - start < 5
+        assert stat_of(pid) is None, "an interrupted terminate() forgets whom it has to end"
+        """
+    )
+
+
+def test_setcallback_that_waits_for_a_running_callback():
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        task = "for i in channel: channel.send(i)"
+        one, two = gateway.remote_exec(task), gateway.remote_exec(task)
+        runs, go_on = threading.Event(), threading.Event()
+        def callback(item):
+            runs.set()
+            go_on.wait()
+        one.setcallback(callback)
+        one.send(1)
+        two.send(2)
+        assert runs.wait(30)
+        seen = []
+        with interrupted("setcallback"):
+            two.setcallback(seen.append)
+        go_on.set()
+        two.setcallback(seen.append)
+        two.send(3)
+        assert wait_until(lambda: seen == [2, 3]), seen
+        """
+    )
+
+
+def test_remote_status():
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        pid = worker_of(gateway)
+        os.kill(pid, signal.SIGSTOP)
+        with interrupted("remote_status"):
+            gateway.remote_status()
+        os.kill(pid, signal.SIGCONT)
+        assert gateway.remote_status().numexecuting == 0
+        """
+    )
+
+
+# ---- Ctrl-C in send
+
+
+ECHO_SIZES = """
+group = execnet_c.Group()
+gateway = group.makegateway()
+pid = worker_of(gateway)
+channel = gateway.remote_exec('''
+    import zlib
+    for item in channel:
+        channel.send((type(item).__name__, len(item), zlib.crc32(item if isinstance(item, bytes) else item.encode())))
+''')
+import zlib
+def about(item):
+    return (type(item).__name__, len(item), zlib.crc32(item if isinstance(item, bytes) else item.encode()))
+channel.send("first")
+assert channel.receive(30) == about("first")
+"""
+
+
+@pytest.mark.parametrize("kind", ["bytes", "str"])
+def test_send_in_the_middle_of_an_item(kind):
+    """The rest of the item is kept: what follows is not torn."""
+    run(
+        ECHO_SIZES
+        + """
+if True:
+        import random
+        item = random.Random(1).randbytes(1 << 25)
+        item = item if sys.argv[1] == "bytes" else item.hex()
+        for i in range(3):
+            channel.send("before")
+            assert channel.receive(30) == about("before")
+            os.kill(pid, signal.SIGSTOP)
+            with interrupted("send of " + sys.argv[1]):
+                channel.send(item)
+            os.kill(pid, signal.SIGCONT)
+            channel.send("after")
+            assert [channel.receive(30) for _ in range(2)] == [about(item), about("after")]
+        """,
+        kind,
+    )
+
+
+def test_send_of_small_items_into_a_full_pipe():
+    run(
+        ECHO_SIZES
+        + """
+if True:
+        os.kill(pid, signal.SIGSTOP)
+        n = 0
+        with interrupted("send of small items"):
+            while True:
+                n += 1
+                channel.send(str(n) * 100)
+        os.kill(pid, signal.SIGCONT)
+        channel.send("after")
+        got = [channel.receive(30) for _ in range(n)]
+        assert got[:-1] == [about(str(i) * 100) for i in range(1, n)]
+        if got[-1] != about("after"):  # the interrupted one was accepted already: then it comes, and once
+            assert got[-1] == about(str(n) * 100)
+            assert channel.receive(30) == about("after")
+        channel.send("last")
+        assert channel.receive(30) == about("last")
+        """
+    )
+
+
+def test_send_that_waits_for_another_thread_to_write():
+    run(
+        ECHO_SIZES
+        + """
+if True:
+        item = b"x" * (1 << 25)
+        os.kill(pid, signal.SIGSTOP)
+        thread = threading.Thread(target=channel.send, args=(item,))
+        thread.start()
+        wait_asleep(os.getpid(), thread.native_id)
+        with interrupted("send behind another thread's"):
+            channel.send("interrupted")
+        os.kill(pid, signal.SIGCONT)
+        thread.join()
+        channel.send("after")
+        assert channel.receive(30) == about(item)
+        assert channel.receive(30) == about("after")
+        """
+    )
+
+
+def test_remote_exec_and_exit_while_the_pipe_is_full():
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        pid = worker_of(gateway)
+        os.kill(pid, signal.SIGSTOP)
+        with interrupted("remote_exec"):
+            gateway.remote_exec("# " + "x" * (1 << 24))
+        os.kill(pid, signal.SIGCONT)
+        assert worker_of(gateway) == pid
+        os.kill(pid, signal.SIGSTOP)
+        with interrupted("send before exit"):
+            gateway.remote_exec("channel.receive()").send(b"x" * (1 << 24))
+        start = time.monotonic()
+        gateway.exit()
+        assert time.monotonic() - start < 1
+        os.kill(pid, signal.SIGCONT)
+        group.terminate(timeout=10)
+        assert time.monotonic() - start < 10
+        """
+    )
+
+
+# ---- a signal that comes just before the sleep
+
+
+def test_signals_at_any_moment_around_the_sleep():
+    run(
+        """
+        import random
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        channel = gateway.remote_exec("channel.receive()")
+        rounds, ready, sent = 300, threading.Semaphore(0), [0.0]
+        def shoot():
+            rand = random.Random(7)
+            for _ in range(rounds):
+                ready.acquire()
+                until = time.perf_counter() + rand.random() * 0.0006
+                while time.perf_counter() < until:
+                    pass
+                sent[0] = time.monotonic()
+                os.kill(os.getpid(), signal.SIGINT)
+        thread = threading.Thread(target=shoot)
+        thread.start()
+        took = []
+        for _ in range(rounds):
+            try:
+                ready.release()
+                channel.receive()
+            except KeyboardInterrupt:
+                took.append(time.monotonic() - sent[0])
+        thread.join()
+        took.sort()
+        print(f"median {took[rounds // 2] * 1000:.2f} ms, longest {took[-1] * 1000:.2f} ms")
+        assert took[-1] < PROMPT
+        """
+    )
+
+
+def test_no_item_is_lost_to_a_stream_of_interrupts():
+    """list.extend keeps what it got before the exception, so what is missing was lost by the channel."""
+    run(
+        """
+        import random
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        channel = gateway.remote_exec('''
+            import time
+            for i in range(3000):
+                channel.send(i if i % 10 else b"%d" % i * 20000)
+                if i % 3 == 0:
+                    time.sleep(0.0003)
+        ''')
+        ready, over = threading.Semaphore(0), []
+        def shoot():
+            rand = random.Random(7)
+            while ready.acquire() and not over:
+                until = time.perf_counter() + rand.random() * 0.002
+                while time.perf_counter() < until:
+                    pass
+                os.kill(os.getpid(), signal.SIGINT)
+        thread = threading.Thread(target=shoot)
+        thread.start()
+        items, interrupts, at_end = [], 0, False
+        while not at_end:
+            try:
+                ready.release()
+                items.extend(channel)
+                at_end = True
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+            except KeyboardInterrupt:
+                interrupts += 1
+        over.append(True)
+        ready.release()
+        thread.join()
+        assert items == [i if i % 10 else b"%d" % i * 20000 for i in range(3000)]
+        print(f"{interrupts} interrupts")
+        assert interrupts > 20
+        """
+    )
+
+
+# ---- handlers that return
+
+
+def test_a_handler_that_returns_ends_no_wait():
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        task = "for i in channel: channel.send(i)"
+        channel, other = gateway.remote_exec(task), gateway.remote_exec(task)
+        calls = []
+        signal.signal(signal.SIGUSR1, lambda *args: calls.append(1))
+        def shoot():
+            for _ in range(20):
+                n = len(calls)
+                wait_asleep(os.getpid())
+                os.kill(os.getpid(), signal.SIGUSR1)
+                assert wait_until(lambda: len(calls) > n)
+            channel.send("now")
+        for wait in (channel.receive, lambda: channel.receive(30), lambda: next(channel)):
+            thread = threading.Thread(target=shoot)
+            thread.start()
+            assert wait() == "now"
+            thread.join()
+        assert len(calls) == 60
+        """
+    )
+
+
+def test_a_handler_may_send_and_receive_on_the_same_gateway():
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        task = "for i in channel: channel.send(i)"
+        channel, other = gateway.remote_exec(task), gateway.remote_exec(task)
+        heard = []
+        def handler(*args):
+            other.send(len(heard))
+            heard.append(other.receive(30))
+            assert gateway.remote_exec("channel.send(channel.id)").receive(30)
+        signal.signal(signal.SIGUSR1, handler)
+        def shoot():
+            for i in range(10):
+                wait_asleep(os.getpid())
+                os.kill(os.getpid(), signal.SIGUSR1)
+                assert wait_until(lambda: len(heard) > i)
+            channel.send("now")
+        thread = threading.Thread(target=shoot)
+        thread.start()
+        assert channel.receive() == "now"
+        thread.join()
+        assert heard == list(range(10))
+        """
+    )
+
+
+def test_a_handler_may_send_in_the_middle_of_a_send_on_the_same_channel():
+    run(
+        ECHO_SIZES
+        + """
+if True:
+        other = gateway.remote_exec("for i in channel: channel.send(i)")
+        entered, heard = threading.Event(), []
+        def handler(*args):
+            entered.set()
+            channel.send("from the handler")
+            other.send(5)
+            heard.append(other.receive(30))
+        signal.signal(signal.SIGUSR1, handler)
+        def shoot():
+            wait_asleep(os.getpid())
+            os.kill(os.getpid(), signal.SIGUSR1)
+            entered.wait()
+            wait_asleep(os.getpid())
+            os.kill(pid, signal.SIGCONT)
+        for item in (b"x" * (1 << 25), "y" * (1 << 25)):
+            entered.clear()
+            os.kill(pid, signal.SIGSTOP)
+            thread = threading.Thread(target=shoot)
+            thread.start()
+            channel.send(item)
+            thread.join()
+            channel.send("after")
+            assert [channel.receive(30) for _ in range(3)] == [about(item), about("from the handler"), about("after")]
+        assert heard == [5, 5]
+        """
+    )
+
+
+def test_a_handler_may_raise_in_the_middle_of_nested_sends():
+    """Two frames are begun, one inside the other's signal handler, and both are left by an exception."""
+    run(
+        ECHO_SIZES
+        + """
+if True:
+        item = b"x" * (1 << 24)
+        nested = b"y" * (1 << 24)
+        entered = threading.Event()
+        def handler(*args):
+            entered.set()
+            channel.send(nested)
+        signal.signal(signal.SIGUSR1, handler)
+        def nest():
+            wait_asleep(os.getpid())
+            os.kill(os.getpid(), signal.SIGUSR1)
+            entered.wait()
+        os.kill(pid, signal.SIGSTOP)
+        with interrupted("nested send", before=nest):
+            channel.send(item)
+        os.kill(pid, signal.SIGCONT)
+        channel.send("after")
+        got = [channel.receive(30), channel.receive(30)]
+        assert got[0] == about(item)
+        if got[1] == about(nested):  # it was accepted before the interrupt: then it comes once, whole
+            got[1:] = [channel.receive(30)]
+        assert got[1] == about("after")
+        """
+    )
+
+
+def test_timeouts_hold_in_a_storm_of_signals():
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        channel = gateway.remote_exec("for i in channel: channel.send(i)")
+        calls = []
+        signal.signal(signal.SIGALRM, lambda *args: calls.append(1))
+        signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+        for name, wait in {
+            "receive": lambda: raises(channel.TimeoutError, channel.receive, 0.5),
+            "waitclose": lambda: raises(channel.TimeoutError, channel.waitclose, 0.5),
+            "join": lambda: gateway.join(0.5),
+        }.items():
+            start = time.monotonic()
+            wait()
+            took = time.monotonic() - start
+            print(f"{name}: {took:.3f} s of 0.5")
+            assert 0.5 <= took < 2.5
+        assert len(calls) > 20
+        for item in (1, b"x" * (1 << 26), "y" * (1 << 24), list(range(100000))):
+            channel.send(item)
+            assert channel.receive(30) == item
+        gateway.remote_exec("import time; channel.send(1); time.sleep(1000)").receive(30)
+        start = time.monotonic()
+        group.terminate(timeout=0.3)
+        took = time.monotonic() - start
+        print(f"terminate: {took:.3f} s, timeout 0.3")
+        assert took < 5
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        """
+    )
+
+
+# ---- the worker's side
+
+
+def test_an_interrupt_ends_a_task_of_the_worker_not_the_worker():
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        pid = worker_of(gateway)
+        for body in ("while True: pass", "channel.receive()", "import time; time.sleep(1000)", "list(channel)"):
+            channel = gateway.remote_exec("channel.send(1)\\n" + body)
+            channel.receive(30)
+            if "while" not in body:
+                wait_asleep(pid)
+            start = time.monotonic()
+            os.kill(pid, signal.SIGINT)
+            error = raises(execnet_c.RemoteError, channel.waitclose, 30)
+            print(f"{body}: {(time.monotonic() - start) * 1000:.2f} ms")
+            assert str(error) == "keyboard-interrupted"
+        for _ in range(20):
+            wait_asleep(pid)
+            os.kill(pid, signal.SIGINT)
+        wait_asleep(pid)
+        assert worker_of(gateway) == pid
+        """
+    )
