@@ -241,7 +241,8 @@ hand_out(ChannelObject *channel, PyObject *entry)
             continue;
         }
         if (rc == XC_AGAIN && (installed = install(channel, entry)) != 0) {
-            return installed < 0 ? -1 : 0;
+            channel->has_callback = installed > 0;
+            return installed > 0 ? 0 : -1;
         }
         if (rc == XC_CLOSED) {
             return endmarker == gateway->state->no_endmarker ? 0 : call(callback, endmarker);
