@@ -111,7 +111,7 @@ void
 xc_bury_all_locked(xc_link *link)
 {
     xc_queue *queues[] = {&link->backlog, &link->tasks, &link->graveyard};
-    xc_msg *singles[] = {link->part, link->hello};
+    xc_msg *singles[] = {link->part, link->hello, link->last};
     for (size_t i = 0; i < sizeof queues / sizeof *queues; i++) {
         for (xc_msg *msg; (msg = xc_queue_pop(queues[i])) != NULL;) {
             free_msg_locked(link, msg);

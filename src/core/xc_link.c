@@ -59,7 +59,6 @@ ring_all_locked(xc_link *link)
 static void
 end_reading(xc_link *link, const xc_err *why)
 {
-    xc_msg *fin = xc_msg_new(XC_FIN, 0, 0);
     xc_lock(&link->mu);
     link->ended_by = *why;
     link->eof = true;
@@ -73,12 +72,9 @@ end_reading(xc_link *link, const xc_err *why)
         close(link->stream.in);
         link->stream.in = -1;
     }
-    if (fin != NULL) {
-        xc_arrive_locked(link, fin);
-    }
-    else {
-        link->fin = true; /* no memory for a message: at least everybody wakes */
-    }
+    xc_msg *last = link->last;
+    link->last = NULL;
+    xc_arrive_locked(link, last);
     bool goodbye = link->heard_goodbye;
     ring_all_locked(link); /* whatever they wait for */
     xc_unlock(&link->mu);
@@ -638,10 +634,13 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
     }
     xc_link *link = xc_alloc(sizeof *link);
     unsigned char *inbuf = xc_alloc(XC_INBUF);
-    if (link == NULL || inbuf == NULL || xc_forkfd_add(stream.in) != XC_OK || xc_forkfd_add(stream.out) != XC_OK) {
+    xc_msg *last = xc_msg_new(XC_FIN, 0, 0);
+    if (link == NULL || inbuf == NULL || last == NULL || xc_forkfd_add(stream.in) != XC_OK ||
+        xc_forkfd_add(stream.out) != XC_OK) {
         xc_forkfd_remove(stream.in);
         xc_free(link);
         xc_free(inbuf);
+        xc_msg_free(last);
         xc_stream_close(&stream);
         xc_pump_leave();
         (void)xc_fail(err, XC_NOMEM, 0, "make a link");
@@ -653,6 +652,7 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
     link->opts = *opts;
     link->stream = stream;
     link->inbuf = inbuf;
+    link->last = last;
     link->next_id = opts->worker ? 2 : 1;
     link->coerce = 1;
     xc_mutex_init(&link->mu);

@@ -50,6 +50,7 @@ struct xc_link {
     bool retired;   /* mu: the pump has forgotten it */
     bool used;      /* mu: somebody read since the rearm timer was set */
     xc_watch watch; /* mu */
+    xc_msg *last;   /* mu: XC_FIN, made at birth: want of memory cannot keep the end from taking effect */
     xc_timer rearm;
     xc_waiter *waiters;    /* mu: borrowed, oldest first */
     xc_err ended_by;       /* mu: first reason, never cleared */
