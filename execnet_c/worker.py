@@ -9,6 +9,7 @@ Few imports: every one of them is paid for at each start.
 
 import os
 import sys
+from _signal import SIG_UNBLOCK, SIGINT, pthread_sigmask
 from _thread import allocate_lock, start_new_thread
 
 from . import _core
@@ -96,9 +97,12 @@ class _Tasks:
 
     def serve_main(self):
         """The main thread's life. Ctrl-C ends a task, never an idle worker."""
-        more = True
+        more, shielded = True, True
         while more:
             try:
+                if shielded:  # Ctrl-C while this process started was held back, and ends nothing now
+                    shielded = False
+                    pthread_sigmask(SIG_UNBLOCK, (SIGINT,))
                 more = self._serve_one(True)
             except KeyboardInterrupt:
                 pass

@@ -99,6 +99,39 @@ def test_idle_gateways_stay_usable():
         assert terminal.status() == 0
 
 
+def test_workers_that_are_just_starting_are_not_ended():
+    with Terminal(
+        """
+        groups, heard = [], []
+        def handler(*args):
+            heard.append(args)
+            print("interrupted", flush=True)
+        def start():
+            groups.append(execnet_c.Group())
+            for _ in range(3):
+                groups[-1].makegateway()
+        signal.signal(signal.SIGINT, handler)
+        for delay in (0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05):
+            start()
+            time.sleep(delay)
+            print("now", flush=True)
+            assert wait_until(lambda: len(heard) == len(groups))
+            for gateway in groups[-1]:
+                pid = gateway._state()["pid"]
+                wait_asleep(pid)
+                assert worker_of(gateway) == pid
+            groups[-1].terminate(timeout=5)
+        print("done", flush=True)
+        """
+    ) as terminal:
+        for _ in range(9):
+            terminal.expect("now")
+            terminal.type(CTRL_C)
+            terminal.expect("interrupted")
+        terminal.expect("done")
+        assert terminal.status() == 0
+
+
 def test_a_task_is_interrupted_and_its_worker_takes_the_next():
     with Terminal(
         """

@@ -64,6 +64,7 @@ typedef struct {
     int ends[3][2];     /* owned; for fd 0, 1, 2: read end, write end */
     int report[2];      /* owned; -1 where the child shares our memory */
     volatile int error; /* the child's errno; 0: it runs */
+    bool shielded;      /* SIGINT stays blocked */
 } start_plan;
 
 /* ---- where the program may be ---- */
@@ -251,7 +252,7 @@ close_fds_from(int lowest)
 }
 
 static void
-reset_signals(void)
+reset_signals(bool shielded)
 {
     struct sigaction plain = {.sa_handler = SIG_DFL};
     for (int sig = 1; sig < NSIG; sig++) {
@@ -264,9 +265,12 @@ reset_signals(void)
             sigaction(sig, &plain, NULL);
         }
     }
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    if (shielded) {
+        sigaddset(&blocked, SIGINT);
+    }
+    sigprocmask(SIG_SETMASK, &blocked, NULL);
 }
 
 /* A file that is there but may not be run does not end the search, and is what gets reported in the end. */
@@ -301,7 +305,7 @@ become_program(start_plan *plan)
         lowest = 4;
     }
     close_fds_from(lowest);
-    reset_signals();
+    reset_signals(plan->shielded);
     return exec_one_of(plan);
 }
 
@@ -398,10 +402,10 @@ run_plan(start_plan *plan, xc_child *child, xc_err *err)
     return XC_OK;
 }
 
-xc_status
-xc_child_start(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_err *err)
+static xc_status
+start(xc_child *child, char *const argv[], bool shielded, xc_child_pipes *pipes, xc_err *err)
 {
-    start_plan plan = {.argv = argv, .ends = {{-1, -1}, {-1, -1}, {-1, -1}}, .report = {-1, -1}};
+    start_plan plan = {.argv = argv, .shielded = shielded, .ends = {{-1, -1}, {-1, -1}, {-1, -1}}, .report = {-1, -1}};
     xc_status rc;
     *child = (xc_child){.pidfd = -1};
     *pipes = (xc_child_pipes){-1, -1, -1};
@@ -421,6 +425,18 @@ xc_child_start(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_er
 done:
     close_plan(&plan);
     return rc;
+}
+
+xc_status
+xc_child_start(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_err *err)
+{
+    return start(child, argv, false, pipes, err);
+}
+
+xc_status
+xc_child_start_shielded(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_err *err)
+{
+    return start(child, argv, true, pipes, err);
 }
 
 /* waitid on the child, WNOHANG with WEXITED and `flags`: 0 with info->si_pid == 0 while it lives, else an errno. */

@@ -234,7 +234,7 @@ xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, x
         return xc_fail(err, XC_NOMEM, 0, "start a worker");
     }
     memset(launch, 0, sizeof *launch);
-    rc = xc_child_start(&launch->child, argv, &pipes, err);
+    rc = xc_child_start_shielded(&launch->child, argv, &pipes, err);
     if (rc != XC_OK) {
         xc_free(launch);
         xc_pump_leave();

@@ -12,7 +12,8 @@ typedef struct xc_launch xc_launch;
 
 enum { XC_STDERR_TAIL = 4096 }; /* bytes of stderr that are kept */
 
-/* Starts argv and makes the link to it: two counts for the caller, one each. On failure nothing is left behind. */
+/* Starts argv, with SIGINT blocked (a worker lets it in when it can take it), and makes the link to it: two counts for
+ * the caller, one each. On failure nothing is left behind. */
 xc_status xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, xc_link **link, xc_err *err);
 
 /* One count less. The process is not ended by it, and is reaped whenever it ends. */
