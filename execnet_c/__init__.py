@@ -6,6 +6,26 @@ package too, and needs few of them.
 
 from ._version import __version__
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # where type checkers find the names
+    from ._core import (
+        Channel,
+        DataFormatError,
+        DumpError,
+        GatewayDied,
+        LoadError,
+        RemoteError,
+        TimeoutError,
+        TruncatedError,
+        dump,
+        dumps,
+        load,
+        loads,
+    )
+    from .gateway import Gateway
+    from .multi import Group, MultiChannel, default_group, makegateway
+    from .xspec import XSpec
+
 # name -> the module of this package that has it
 _HOMES = {
     "Channel": "_core",
