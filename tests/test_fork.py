@@ -1,8 +1,13 @@
 """Forks: a child owns none of its parent's gateways, harms none, and may have its own; tasks may fork, too."""
 
+import functools
+
 import pytest
 
-from masters import run
+import masters
+
+# Newer Pythons warn of any fork in a process with more than one thread, and a master has its I/O thread.
+run = functools.partial(masters.run, env={"PYTHONWARNINGS": "ignore:This process:DeprecationWarning"})
 
 # What a child does, and how the parent learns what came of it.
 HELP = """
@@ -270,6 +275,7 @@ def test_a_child_uses_subprocess_and_multiprocessing_beside_gateways():
         assert [worker_of(gateway) for gateway in group] == pids
         # a child of ours has none of the pipes of the others
         sleeper = subprocess.Popen(["sleep", "1000"], close_fds=False)
+        wait_asleep(sleeper.pid)
         names = [os.readlink(f"/proc/{sleeper.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{sleeper.pid}/fd")]
         ours = {os.readlink(f"/proc/self/fd/{fd}") for fd in "012"}
         assert set(names) <= ours, names
