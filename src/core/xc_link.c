@@ -589,8 +589,9 @@ static void
 bury(xc_link *link)
 {
     xc_forkfd_remove(link->stream.in);
-    xc_forkfd_remove(link->stream.out);
+    xc_forkfd_remove(link->sink.out);
     xc_stream_close(&link->stream);
+    xc_stream_close(&link->sink);
     xc_lock(&link->mu);
     xc_bury_all_locked(link);
     xc_unlock(&link->mu);
@@ -650,13 +651,14 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
     atomic_init(&link->refs, 1);
     link->forks = xc_fork_count();
     link->opts = *opts;
-    link->stream = stream;
+    link->stream = (xc_stream){.in = stream.in, .out = -1};
+    link->sink = (xc_stream){.in = -1, .out = stream.out};
     link->inbuf = inbuf;
     link->last = last;
     link->next_id = opts->worker ? 2 : 1;
     link->coerce = 1;
     xc_mutex_init(&link->mu);
-    xc_writer_init(&link->writer, &link->stream);
+    xc_writer_init(&link->writer, &link->sink);
     link->watch = (xc_watch){.fd = stream.in, .ready = readable, .owner = link};
     link->rearm = (xc_timer){.fire = rearm, .owner = link};
     link->fate = (xc_fate){.busy = worker_busy, .arg = link};

@@ -31,7 +31,8 @@ struct xc_link {
     xc_job retirement;
 
     /* The reader role and what goes with it. */
-    xc_stream stream;     /* in: the reader */
+    xc_stream stream;     /* its `in`: the reader */
+    xc_stream sink;       /* its `out`: the writer. Two, as they are closed at different times under different locks */
     unsigned char *inbuf; /* the reader: bytes in_start..in_end are not parsed yet */
     size_t in_start;      /* the reader */
     size_t in_end;        /* the reader */
