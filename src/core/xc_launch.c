@@ -136,7 +136,9 @@ read_stderr(xc_launch *launch, bool all)
             launch->n_pending = (size_t)n;
         }
     }
-    (void)pass_on(launch);
+    if (!pass_on(launch) && launch->err_fd >= 0) {
+        xc_pump_set(&launch->retry, xc_after(RETRY_NS)); /* there may be no more of it to wake us */
+    }
 }
 
 /* The process is reaped and its stderr closed: the pump has nothing more to do with it. A grandchild that shares the
@@ -198,7 +200,7 @@ static void
 retry(xc_timer *timer)
 {
     xc_launch *launch = timer->owner;
-    if (launch->err_fd >= 0 && launch->err_watch.armed == 0 && xc_pump_arm(&launch->err_watch, POLLIN) != XC_OK) {
+    if (launch->err_fd >= 0 && (!pass_on(launch) || xc_pump_arm(&launch->err_watch, POLLIN) != XC_OK)) {
         xc_pump_set(timer, xc_after(RETRY_NS));
     }
     look_for_end(launch);
@@ -224,6 +226,8 @@ xc_status
 xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, xc_link **link, xc_err *err)
 {
     xc_child_pipes pipes;
+    xc_err ignored;
+    err = err != NULL ? err : &ignored;
     xc_status rc = xc_pump_join(err);
     if (rc != XC_OK) {
         return rc;

@@ -1,0 +1,458 @@
+/*
+ * Worker processes behind links: how their end is told, what becomes of their stderr, that none stays a zombie or
+ * leaves anything behind when it cannot be started; and how a worker's own process ends with its link.
+ */
+#include <poll.h>
+#include <sys/resource.h>
+
+#include "link_rig.h"
+#include "xc_launch.h"
+
+struct worker {
+    xc_launch *launch;
+    xc_link *link;
+};
+
+static xc_status
+try_start(struct worker *worker, const char *script, xc_err *err)
+{
+    char *argv[] = {"sh", "-c", (char *)script, NULL};
+    xc_link_opts opts = rig_opts(false);
+    return xc_launch_start(argv, &opts, &worker->launch, &worker->link, err);
+}
+
+static struct worker
+start(const char *script)
+{
+    struct worker worker;
+    xc_err err;
+    CHECK_RC(try_start(&worker, script, &err), XC_OK);
+    return worker;
+}
+
+static void
+release(struct worker *worker)
+{
+    xc_link_release(worker->link);
+    xc_launch_release(worker->launch);
+}
+
+static xc_launch_state
+await_end(struct worker *worker)
+{
+    xc_launch_state state;
+    do {
+        xc_launch_look(worker->launch, &state);
+        check_pause_ms(1);
+    } while (!state.ended);
+    return state;
+}
+
+static int real_stderr, fake_stderr;
+
+/* From now on fd 2 is a pipe; no check may fail meanwhile, as nobody would see it. */
+static void
+take_stderr(void)
+{
+    int ends[2];
+    CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
+    real_stderr = fcntl(2, F_DUPFD_CLOEXEC, 3);
+    CHECK(real_stderr >= 0 && dup2(ends[1], 2) == 2);
+    close(ends[1]);
+    fake_stderr = ends[0];
+}
+
+static void
+restore_stderr(void)
+{
+    dup2(real_stderr, 2);
+    close(real_stderr);
+}
+
+/* Sends an item to a worker that sends everything back. */
+static void
+check_echo(struct worker *worker)
+{
+    rig it = {.link = worker->link};
+    xc_chan *chan = new_chan(&it);
+    CHECK_RC(xc_link_post(it.link, XC_DATA, chan->id, "F\0\0\0\7Q", 6), XC_OK);
+    expect_int(&it, chan, 7);
+    xc_link_drop_chan(it.link, chan);
+}
+
+/* --- ends ----------------------------------------------------------------------------------------------------- */
+
+static void
+check_end_of(const char *script, int status)
+{
+    struct worker worker = start(script);
+    rig it = {.link = worker.link};
+    CHECK_RC(wait_for(&it, XC_WAIT_GONE, NULL, XC_FOREVER), XC_OK);
+    CHECK_RC(wait_for(&it, XC_WAIT_FIN, NULL, XC_FOREVER), XC_OK);
+    xc_launch_state state;
+    xc_launch_look(worker.launch, &state);
+    CHECK(state.ended && state.known); /* known before anybody learns that the process is gone */
+    CHECK_INT(state.status, status);
+    CHECK(state.pid > 0);
+    CHECK_RC(state_of(&it).ended_by.code, XC_EOF);
+    xc_launch_signal(worker.launch, SIGKILL); /* nobody is there to be hit */
+    release(&worker);
+}
+
+static void
+ends_are_told(void)
+{
+    check_end_of("exit 0", 0);
+    check_end_of("exit 7", 7);
+    check_end_of("kill -KILL $$", -SIGKILL);
+    check_end_of("exec >&-; sleep 0.05; exit 3", 3); /* the stream ends first */
+}
+
+static void
+talks_and_goes(void)
+{
+    struct worker worker = start("exec cat");
+    check_echo(&worker);
+    xc_link_goodbye(worker.link); /* comes back as the far end's */
+    xc_launch_state state = await_end(&worker);
+    CHECK_INT(state.status, 0);
+    rig it = {.link = worker.link};
+    await_fin(&it);
+    CHECK_RC(state_of(&it).ended_by.code, XC_CLOSED);
+    release(&worker);
+    worker = start("exec cat");
+    check_echo(&worker);
+    xc_launch_signal(worker.launch, SIGTERM);
+    CHECK_INT(await_end(&worker).status, -SIGTERM);
+    release(&worker);
+}
+
+/* The grandchild keeps stdout and stderr open for long; the end of the worker is known all the same. */
+static void
+a_grandchild_holds_the_pipes(void)
+{
+    take_stderr();
+    struct worker worker = start("sleep 1000 & echo $! >&2; exit 3");
+    rig it = {.link = worker.link};
+    xc_status rc = wait_for(&it, XC_WAIT_FIN, NULL, xc_after(10 * XC_S));
+    xc_launch_state state = await_end(&worker);
+    restore_stderr();
+    close(fake_stderr);
+    CHECK_RC(rc, XC_OK);
+    CHECK_INT(state.status, 3);
+    CHECK(state.n_tail > 0 && state.n_tail < 20);
+    state.tail[state.n_tail] = '\0';
+    int pid = atoi(state.tail);
+    CHECK(pid > 1);
+    release(&worker);
+    CHECK_INT(kill(pid, SIGKILL), 0); /* with it the I/O thread's last use goes */
+}
+
+/* Forgotten while it lives: it is reaped all the same, which the end of each case checks. */
+static void
+released_while_it_lives(void)
+{
+    struct worker worker = start("sleep 0.1");
+    release(&worker);
+    worker = start("sleep 0.1");
+    xc_link_release(worker.link);
+    CHECK_INT(await_end(&worker).status, 0);
+    xc_launch_release(worker.launch);
+    xc_launch_release(NULL);
+}
+
+static void *
+start_some(void *arg)
+{
+    for (int i = 0; i < 8; i++) {
+        struct worker worker = start("exec cat");
+        check_echo(&worker);
+        xc_link_goodbye(worker.link);
+        if (i % 2 == 0) {
+            CHECK_INT(await_end(&worker).status, 0);
+        }
+        release(&worker);
+    }
+    return arg;
+}
+
+static void
+many_at_once(void)
+{
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) {
+        CHECK_INT(pthread_create(&threads[i], NULL, start_some, NULL), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        CHECK_INT(pthread_join(threads[i], NULL), 0);
+    }
+}
+
+/* --- stderr --------------------------------------------------------------------------------------------------- */
+
+/* Numbered lines, so that the end of them can be told from any other part. */
+static const char lines[] = "i=0; while [ $i -lt 1500 ]; do echo \"line $i\"; i=$((i+1)); done >&2";
+
+static size_t
+make_lines(char *text)
+{
+    size_t n = 0;
+    for (int i = 0; i < 1500; i++) {
+        n += (size_t)sprintf(text + n, "line %d\n", i);
+    }
+    return n;
+}
+
+static void
+stderr_is_kept_and_passed_on(void)
+{
+    static char want[20000], got[20000];
+    size_t n = make_lines(want);
+    take_stderr();
+    struct worker worker = start(lines);
+    xc_launch_state state = await_end(&worker);
+    release(&worker);
+    restore_stderr();
+    CHECK_INT(state.n_tail, XC_STDERR_TAIL);
+    CHECK(memcmp(state.tail, want + n - XC_STDERR_TAIL, XC_STDERR_TAIL) == 0);
+    CHECK(read_all(fake_stderr, got, n)); /* all of it, in order */
+    CHECK(memcmp(got, want, n) == 0);
+    close(fake_stderr);
+    take_stderr();
+    worker = start("printf short >&2; exit 1");
+    state = await_end(&worker);
+    restore_stderr();
+    close(fake_stderr);
+    CHECK_INT(state.n_tail, 5);
+    CHECK(memcmp(state.tail, "short", 5) == 0);
+    release(&worker);
+}
+
+static size_t
+fill_up(int fd)
+{
+    static const char dots[4096];
+    size_t n = 0;
+    int copy = fcntl(fd, F_GETFL);
+    fcntl(fd, F_SETFL, copy | O_NONBLOCK);
+    for (ssize_t put; (put = write(fd, dots, sizeof dots)) > 0;) {
+        n += (size_t)put;
+    }
+    fcntl(fd, F_SETFL, copy);
+    return n;
+}
+
+/* Our stderr is full and nobody reads it: the I/O thread does not block, other links and timers go on. */
+static void
+a_full_stderr_holds_up_nobody(void)
+{
+    enum { NOISE = 300000 };
+    char *drained = malloc(1 << 20);
+    CHECK(drained != NULL);
+    take_stderr();
+    size_t filled = fill_up(2);
+    struct worker noisy = start("head -c 300000 /dev/zero >&2 & exec cat"), quiet = start("exec cat");
+    for (int i = 0; i < 20; i++) {
+        check_echo(&noisy);
+        check_echo(&quiet);
+        check_pause_ms(2);
+    }
+    /* A process that ends meanwhile is known to, and so are its last words. */
+    struct worker last = start("echo last words >&2; exit 4");
+    xc_launch_state state = await_end(&last);
+    bool known = state.status == 4 && state.n_tail == 11 && memcmp(state.tail, "last words\n", 11) == 0;
+    release(&last);
+    /* Somebody reads again: what waited comes. */
+    bool all = read_all(fake_stderr, drained, filled);
+    for (size_t n = 0; all && n < NOISE;) {
+        ssize_t got = read(fake_stderr, drained, 1 << 20);
+        all = got > 0;
+        n += (size_t)got;
+    }
+    xc_link_goodbye(noisy.link);
+    xc_link_goodbye(quiet.link);
+    state = await_end(&noisy);
+    release(&noisy);
+    release(&quiet);
+    restore_stderr();
+    close(fake_stderr);
+    free(drained);
+    CHECK(known && all);
+    CHECK_INT(state.status, 0);
+}
+
+static void
+without_stderr(void)
+{
+    int kept = dup(2);
+    close(2);
+    struct worker worker = start("echo gone >&2; exit 5");
+    xc_launch_state state = await_end(&worker);
+    release(&worker);
+    dup2(kept, 2);
+    CHECK(state.status == 5 && state.n_tail == 5);
+}
+
+static void
+our_stderr_may_be_closed(void)
+{
+    CHECK_INT(check_in_child(without_stderr), 0);
+}
+
+/* --- failures ------------------------------------------------------------------------------------------------- */
+
+static void
+no_such_program(void)
+{
+    char *argv[] = {"/no/such/program", NULL};
+    xc_link_opts opts = rig_opts(false);
+    struct worker worker;
+    xc_err err;
+    CHECK_RC(xc_launch_start(argv, &opts, &worker.launch, &worker.link, &err), XC_SYS);
+    CHECK_INT(err.sys_errno, ENOENT);
+}
+
+/* With room for 0, 1, 2 ... fds more: a failure leaves neither an fd nor a process, until there are enough. */
+static void
+started_without_fds(void)
+{
+    struct rlimit old;
+    struct worker worker;
+    xc_err err;
+    int fds = check_fds(), refused = 0;
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &old), 0);
+    int first_free = dup(0);
+    close(first_free);
+    for (int more = 0;; more++) {
+        struct rlimit tight = {.rlim_cur = (rlim_t)(first_free + more), .rlim_max = old.rlim_max};
+        CHECK(more < 40);
+        CHECK_INT(setrlimit(RLIMIT_NOFILE, &tight), 0);
+        xc_status rc = try_start(&worker, "exec cat", &err);
+        CHECK_INT(setrlimit(RLIMIT_NOFILE, &old), 0);
+        if (rc == XC_OK) {
+            check_echo(&worker);
+            xc_link_goodbye(worker.link);
+            CHECK_INT(await_end(&worker).status, 0);
+            release(&worker);
+            break;
+        }
+        refused++;
+        CHECK_RC(rc, XC_SYS);
+        CHECK_INT(err.sys_errno, EMFILE);
+        AWAIT(check_fds() == fds);
+        CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+    }
+    CHECK(refused >= 5);
+}
+
+static void
+started_without_memory(void)
+{
+    int fds = check_fds();
+    for (int allowed = 0;; allowed++) {
+        struct worker worker;
+        xc_err err;
+        atomic_store(&check_allowed, allowed);
+        xc_set_alloc_hook(check_allow_some);
+        xc_status rc = try_start(&worker, "exec cat", &err);
+        xc_set_alloc_hook(NULL);
+        if (rc == XC_OK) {
+            check_echo(&worker);
+            xc_link_goodbye(worker.link);
+            CHECK_INT(await_end(&worker).status, 0);
+            release(&worker);
+            CHECK(allowed > 2);
+            return;
+        }
+        CHECK(rc == XC_NOMEM || rc == XC_SYS);
+        CHECK_RC(err.code, rc);
+        AWAIT(check_fds() == fds);
+        CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+    }
+}
+
+/* --- the worker's own end ------------------------------------------------------------------------------------- */
+
+/* What the process does that has a task; it must come to an end by what the link does. */
+static void
+be_a_worker(int last_code, bool ignore_sigint)
+{
+    rig it = rig_open(true);
+    signal(SIGINT, ignore_sigint ? SIG_IGN : SIG_DFL);
+    rig_send(&it, XC_EXEC, 1, "NQ", 2);
+    if (last_code >= 0) {
+        rig_send(&it, last_code, 0, NULL, 0);
+    }
+    rig_hang_up(&it);
+    check_pause_ms(20000);
+    _exit(77);
+}
+
+static void
+hung_up(void)
+{
+    be_a_worker(-1, false);
+}
+
+static void
+hung_up_and_deaf(void)
+{
+    be_a_worker(-1, true);
+}
+
+static void
+dismissed(void)
+{
+    be_a_worker(XC_TERMINATE, false);
+}
+
+/* After a goodbye, and with no task, it is left alone: it ends itself. */
+static void
+dismissed_without_a_task(void)
+{
+    rig it = rig_open(true);
+    rig_send(&it, XC_TERMINATE, 0, NULL, 0);
+    await_fin(&it);
+    check_pause_ms(200);
+    rig_close(&it);
+}
+
+static void
+check_fate(void (*body)(void), int sig, int64_t at_least, int64_t at_most)
+{
+    int64_t began = xc_now();
+    int status = check_in_child(body);
+    CHECK(WIFSIGNALED(status));
+    CHECK_INT(WTERMSIG(status), sig);
+    int64_t took = xc_now() - began;
+    CHECK(took >= at_least && took < at_most);
+}
+
+static void
+a_worker_ends_with_its_link(void)
+{
+    check_fate(hung_up, SIGINT, 0, 10 * XC_S);
+    check_fate(hung_up_and_deaf, SIGKILL, XC_S, 10 * XC_S);
+    check_fate(dismissed, SIGINT, 4 * XC_S, 15 * XC_S); /* execnet's patience */
+    CHECK_INT(check_in_child(dismissed_without_a_task), 0);
+}
+
+int
+main(void)
+{
+    check_io_begin("launch", 100);
+    signal(SIGPIPE, SIG_IGN);
+    RUN_IO(ends_are_told);
+    RUN_IO(talks_and_goes);
+    RUN_IO(a_grandchild_holds_the_pipes);
+    RUN_IO(released_while_it_lives);
+    RUN_IO(many_at_once);
+    RUN_IO(stderr_is_kept_and_passed_on);
+    RUN_IO(a_full_stderr_holds_up_nobody);
+    RUN_IO(our_stderr_may_be_closed);
+    RUN_IO(no_such_program);
+    RUN_IO(started_without_fds);
+    RUN_IO(started_without_memory);
+    RUN_IO(a_worker_ends_with_its_link);
+    return check_end();
+}
