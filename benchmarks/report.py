@@ -63,4 +63,4 @@ def rows(line, values, absent):
 
 
 HEAD = f"{'':40} {'':22} {'median':>8} {'':7} {'(min - max)':21} {'x':>7}  (min - max)"
-LEGEND = f"x: how many times better {peers.OURS} is than that peer, the median of the rounds' own ratios; below 1: worse."
+LEGEND = f"x: how many times better {peers.OURS} is than that peer (median of the rounds' own ratios); below 1: worse."

@@ -53,7 +53,8 @@ def test_the_stub_is_the_module(run):
 def test_a_wrong_stub_is_seen(run):
     stub = run.folder / "_core.pyi"
     text = stub.read_text()
-    changed = text.replace("def isclosed(self)", "def isclosed(self, how: int)").replace("def hasreceiver", "def hasnone")
+    changed = text.replace("def isclosed(self)", "def isclosed(self, how: int)")
+    changed = changed.replace("def hasreceiver", "def hasnone")
     assert changed != text
     stub.write_text(changed)
     status, said = run("mypy.stubtest", "execnet_c._core")
@@ -108,6 +109,10 @@ def test_importing_the_package_loads_next_to_nothing():
         "import execnet_c; print(sorted(set(sys.modules) - before))"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=60
+        [sys.executable, "-I", "-S", "-c", code],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
     )
     assert (done.stdout.strip(), done.stderr) == ("['execnet_c', 'execnet_c._version']", "")
