@@ -155,10 +155,10 @@ class _Tasks:
                 raise
             error = self._error_text(exc)
         finally:
+            if task:  # first of all: an interrupt that skipped it would have the worker's end wait for this task
+                self._gateway._task_done()
             if os.getpid() != self._pid:
                 _leave_child()
-            if task:
-                self._gateway._task_done()
         try:
             task[0].close(error)
         except OSError:

@@ -103,7 +103,8 @@ xcpy_wait(GatewayObject *gateway, xc_wait *wait)
             rc = xc_link_wait_nogil(gateway->link, wait, &space);
         Py_END_ALLOW_THREADS
         if (rc == XC_OK) {
-            return 0;
+            /* A signal that came shortly before: its exception must come now, when nothing has been taken yet. */
+            return PyErr_CheckSignals() < 0 ? -1 : 0;
         }
         if (rc == XC_SPACE) {
             give_space(gateway, wait, space);
