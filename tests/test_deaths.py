@@ -118,7 +118,7 @@ def test_system_exit_and_memory_errors_of_a_task_are_remote_errors():
         for body, text in (
             ("import sys; sys.exit(3)", "SystemExit: 3"),
             ("raise SystemExit('bye')", "SystemExit: bye"),
-            ("import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, -1)); bytearray(1 << 34)", "MemoryError"),
+            ("import resource as r; r.setrlimit(r.RLIMIT_AS, (1 << 30, -1)); bytearray(1 << 34)", "MemoryError"),
             ("x = [0] * 10\\nwhile True: x = x + x", "MemoryError"),
             ("def f(): f()\\nf()", "RecursionError"),
         ):
@@ -530,8 +530,8 @@ TASKS = {
     "holds the GIL": "import itertools\nchannel.send(1)\nsum(itertools.repeat(0))",
     "big number": "channel.send(1)\n7 ** (10 ** 9)",
     "threads": "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()\nchannel.send(1)",
-    "callback": "import time\nother = channel.receive()\nother.setcallback(lambda item: (channel.send(2), time.sleep(1000)))\n"
-    "channel.send(1)\nchannel.receive()",
+    "callback": "import time\nother = channel.receive()\n"
+    "other.setcallback(lambda item: (channel.send(2), time.sleep(1000)))\nchannel.send(1)\nchannel.receive()",
     "catches all": "import time\nchannel.send(1)\nwhile True:\n  try: time.sleep(1000)\n  except BaseException: pass",
 }
 START = """
@@ -579,7 +579,7 @@ def test_a_program_that_ends_right_after_makegateway(n):
 WAYS = {
     "exit": ("sys.exit(7)", 7, None),
     "exception": ("raise ValueError('for a reason')", 1, "ValueError: for a reason\n"),
-    "exit in a thread": ("thread = threading.Thread(target=sys.exit, args=(3,)); thread.start(); thread.join()", 0, None),
+    "exit in a thread": ("t = threading.Thread(target=sys.exit, args=(3,)); t.start(); t.join()", 0, None),
     "exception at exit": ("import atexit; atexit.register(lambda: 1 / 0)", 0, "ZeroDivisionError: division by zero\n"),
     "thread ends later": ("threading.Thread(target=time.sleep, args=(0.3,)).start()", 0, None),
     "callback runs": (
@@ -650,7 +650,8 @@ def test_a_worker_ends_though_its_masters_child_lives():
         import subprocess
         group = execnet_c.Group(["popen"] * 2)
         pids = [worker_of(gateway) for gateway in group]
-        child = subprocess.Popen(["sleep", "1000"], close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        null = subprocess.DEVNULL
+        child = subprocess.Popen(["sleep", "1000"], close_fds=False, stdout=null, stderr=null)
         late = group.makegateway()
         pids.append(worker_of(late))
         print(child.pid, *pids, flush=True)

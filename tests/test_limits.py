@@ -18,7 +18,8 @@ def test_makegateway_without_fds_says_what_is_missing_and_leaves_nothing():
         for again in range(2):  # with an I/O thread, and without
             before = fds()
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            texts, made, limit = [], None, min(set(range(256)) - {int(fd) for fd in before if os.path.exists("/proc/self/fd/" + fd)})
+            taken = {int(fd) for fd in before if os.path.exists("/proc/self/fd/" + fd)}
+            texts, made, limit = [], None, min(set(range(256)) - taken)
             while made is None:
                 # /proc is read under the old limit: the listing needs an fd, too
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

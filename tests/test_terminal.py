@@ -138,7 +138,8 @@ def test_a_task_is_interrupted_and_its_worker_takes_the_next():
         group = execnet_c.Group()
         gateway = group.makegateway()
         pid = worker_of(gateway)
-        for body in ("while True: pass", "import time; time.sleep(1000)", "channel.receive()", "for i in iter(int, 1): pass"):
+        sleeps = "import time; time.sleep(1000)"
+        for body in ("while True: pass", sleeps, "channel.receive()", "for i in iter(int, 1): pass"):
             wait_asleep(pid)  # so that its main thread takes the task
             channel = gateway.remote_exec("channel.send(1)\\n" + body)
             channel.receive(30)
