@@ -43,6 +43,17 @@ has_leftovers_locked(xc_writer *writer)
     return xc_buf_size(&writer->flight) > 0 || xc_buf_size(&writer->outbox) > 0;
 }
 
+/* What waits in the outbox goes out first; what comes to it later, when the turn is given back. */
+static void
+load_flight_locked(xc_writer *writer)
+{
+    if (xc_buf_size(&writer->flight) == 0 && xc_buf_size(&writer->outbox) > 0) {
+        xc_buf empty = writer->flight;
+        writer->flight = writer->outbox;
+        writer->outbox = empty;
+    }
+}
+
 static xc_status
 refusal_locked(xc_writer *writer, xc_err *err)
 {
@@ -172,6 +183,7 @@ take_turn_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
     writer->writer = pthread_self();
     writer->current = sending;
     sending->mine = true;
+    load_flight_locked(writer);
     return XC_OK;
 }
 
@@ -182,13 +194,6 @@ write_on(xc_writer *writer, xc_sending *sending, xc_err *err)
     while (sending->n > 0) {
         size_t put = 0;
         xc_status rc;
-        if (!sending->started && xc_buf_size(&writer->flight) == 0) {
-            xc_lock(&writer->mu);
-            xc_buf empty = writer->flight;
-            writer->flight = writer->outbox;
-            writer->outbox = empty;
-            xc_unlock(&writer->mu);
-        }
         if (xc_buf_size(&writer->flight) > 0) {
             struct iovec part = {(void *)xc_buf_head(&writer->flight), xc_buf_size(&writer->flight)};
             rc = xc_stream_write(writer->stream, &part, 1, &put, err);
@@ -366,11 +371,7 @@ writable(xc_watch *watch, short revents)
         return;
     }
     writer->writing = true;
-    if (xc_buf_size(&writer->flight) == 0) {
-        xc_buf empty = writer->flight;
-        writer->flight = writer->outbox;
-        writer->outbox = empty;
-    }
+    load_flight_locked(writer);
     xc_unlock(&writer->mu);
     while (rc == XC_OK && xc_buf_size(&writer->flight) > 0) {
         struct iovec part = {(void *)xc_buf_head(&writer->flight), xc_buf_size(&writer->flight)};
