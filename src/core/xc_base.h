@@ -29,9 +29,9 @@ typedef enum {
 /* The first thing that went wrong, in full. `step` is a string literal that names what was being done. */
 typedef struct {
     xc_status code;
-    int sys_errno;     /* 0 if no system call failed */
-    const char *step;  /* "" if nothing went wrong */
-    char detail[200];  /* what was wrong with it, "" if `step` says all; always terminated */
+    int sys_errno;    /* 0 if no system call failed */
+    const char *step; /* "" if nothing went wrong */
+    char detail[200]; /* what was wrong with it, "" if `step` says all; always terminated */
 } xc_err;
 
 #if defined(__GNUC__)

@@ -10,11 +10,11 @@
 #include "xc_sync.h"
 
 typedef struct {
-    pid_t pid;     /* 0: never started */
-    int pidfd;     /* owned; readable once the process has ended; -1: none to be had, ask with xc_child_reap */
-    bool reaped;   /* the fields below are final */
-    bool known;    /* false: somebody else took the status (SIGCHLD ignored, a stray waitpid): it is unknown */
-    int status;    /* exit status, or -signal */
+    pid_t pid;   /* 0: never started */
+    int pidfd;   /* owned; readable once the process has ended; -1: none to be had, ask with xc_child_reap */
+    bool reaped; /* the fields below are final */
+    bool known;  /* false: somebody else took the status (SIGCHLD ignored, a stray waitpid): it is unknown */
+    int status;  /* exit status, or -signal */
 } xc_child;
 
 /* The parent's ends of the child's three standard streams, all close-on-exec. */

@@ -15,21 +15,21 @@ enum {
 };
 
 typedef enum {
-    XC_STATUS = 0,           /* asks for a status dict, sent back on the channel, which is then closed */
-    XC_RECONFIGURE = 1,      /* string coercion of a channel, or of the gateway for channel 0 */
-    XC_TERMINATE = 2,        /* goodbye */
-    XC_EXEC = 3,             /* (source, file name, function name, keyword arguments) */
-    XC_DATA = 4,             /* one item */
-    XC_CLOSE = 5,            /* the channel is closed for both sides */
-    XC_CLOSE_ERROR = 6,      /* the same, with a text */
-    XC_LAST_MESSAGE = 7,     /* the sender of it sends no more; it may still receive */
-    XC_HELLO = 8,            /* ours: settings one way, what started the other way */
+    XC_STATUS = 0,       /* asks for a status dict, sent back on the channel, which is then closed */
+    XC_RECONFIGURE = 1,  /* string coercion of a channel, or of the gateway for channel 0 */
+    XC_TERMINATE = 2,    /* goodbye */
+    XC_EXEC = 3,         /* (source, file name, function name, keyword arguments) */
+    XC_DATA = 4,         /* one item */
+    XC_CLOSE = 5,        /* the channel is closed for both sides */
+    XC_CLOSE_ERROR = 6,  /* the same, with a text */
+    XC_LAST_MESSAGE = 7, /* the sender of it sends no more; it may still receive */
+    XC_HELLO = 8,        /* ours: settings one way, what started the other way */
 } xc_code;
 
 typedef struct {
-    uint8_t code;    /* an xc_code, checked */
-    uint32_t chan;   /* the id's 32 bits as they are: an id is opaque, execnet's may be negative after 2**31 */
-    uint32_t size;   /* bytes of payload, at most XC_MAX_PAYLOAD */
+    uint8_t code;  /* an xc_code, checked */
+    uint32_t chan; /* the id's 32 bits as they are: an id is opaque, execnet's may be negative after 2**31 */
+    uint32_t size; /* bytes of payload, at most XC_MAX_PAYLOAD */
 } xc_frame;
 
 void xc_frame_pack(unsigned char out[XC_HEADER_SIZE], xc_code code, uint32_t chan, uint32_t size);

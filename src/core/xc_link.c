@@ -429,7 +429,7 @@ read_step(xc_link *link, const xc_wait *wait, xc_bell *bell, int64_t *began, siz
     if (*began == 0) {
         *began = now;
     }
-    if (now < *began + xc_spin_begin(&link->spin) && now < wait->until) {
+    if (!wait->no_look && now < *began + xc_spin_begin(&link->spin) && now < wait->until) {
         for (int i = 0; i < PAUSES; i++) {
             xc_pause();
         }
@@ -480,7 +480,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
     }
     *p = self.next; /* out of the waiter list first */
     if (self.reader) {
-        if (began != 0 && rc == XC_OK) {
+        if (began != 0 && rc == XC_OK && !wait->no_look) {
             xc_spin_learn(&link->spin, xc_now() - began);
         }
         link->reading = false;

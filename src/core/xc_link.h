@@ -65,6 +65,7 @@ typedef struct {
     xc_chan *chan; /* borrowed, for ITEM and CLOSE */
     int64_t until;
     bool can_give; /* this waiter answers XC_SPACE */
+    bool no_look;  /* sleep at once: it has looked in an earlier call, and signals are only noticed asleep */
 } xc_wait;
 
 /*

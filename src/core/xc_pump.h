@@ -14,9 +14,10 @@
 
 typedef struct xc_watch xc_watch;
 struct xc_watch {
-    int fd;                                        /* borrowed; set before the first arming */
-    short armed;                                   /* its owner's lock: POLLIN or POLLOUT, 0 when not watched */
-    void (*ready)(xc_watch *watch, short revents); /* on the pump's thread; level-triggered while armed */
+    int fd;      /* borrowed; set before the first arming */
+    short armed; /* its owner's lock: POLLIN or POLLOUT, 0 when not watched */
+    /* On the pump's thread; level-triggered while armed. Disarmed by another thread, it may run once more. */
+    void (*ready)(xc_watch *watch, short revents);
     void *owner;
     xc_watch *next; /* poll(2) back end: the pump's lock */
 };

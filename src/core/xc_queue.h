@@ -11,13 +11,13 @@ struct xc_chan;
 /* One frame that arrived. Whoever holds it owns it. */
 typedef struct xc_msg {
     struct xc_msg *next;
-    uint8_t code;        /* xc_code, or one of the link's own events */
-    bool lost;           /* the payload did not fit into memory and was skipped: `size` says how long it was */
-    uint32_t chan;       /* channel id */
-    size_t size;         /* bytes of payload */
-    unsigned char *data; /* the payload: behind this struct, or inside `space` */
-    void *space;         /* memory lent by the Python side for this payload (a bytes object), or NULL; see
-                            xc_link_give_space. Freed by the Python side only. */
+    uint8_t code;             /* xc_code, or one of the link's own events */
+    bool lost;                /* the payload did not fit into memory and was skipped: `size` says how long it was */
+    uint32_t chan;            /* channel id */
+    size_t size;              /* bytes of payload */
+    unsigned char *data;      /* the payload: behind this struct, or inside `space` */
+    void *space;              /* memory lent by the Python side for this payload (a bytes object), or NULL; see
+                                 xc_link_give_space. Freed by the Python side only. */
     struct xc_chan **carried; /* owned array, each element counted: channels whose ids stand in the payload */
     uint32_t *ids;            /* owned array: those ids, until the message takes effect and `carried` is made */
     size_t n_ids;             /* of either array */

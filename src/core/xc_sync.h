@@ -19,7 +19,7 @@
 #else
 #define XC_ANNOTATE(x)
 #endif
-#define XC_NEEDS(mu) XC_ANNOTATE(requires_capability(mu))
+#define XC_NEEDS(mu)   XC_ANNOTATE(requires_capability(mu))
 #define XC_GUARDED(mu) XC_ANNOTATE(guarded_by(mu))
 
 /* Held for a few assignments and list steps only: never across I/O, a sleep, a callback or a wish for the GIL. */
@@ -36,8 +36,8 @@ void xc_unlock(xc_mutex *mu) XC_ANNOTATE(release_capability(*mu));
 void xc_unlock_in_child(xc_mutex *mu) XC_ANNOTATE(release_capability(*mu));
 
 #define XC_FOREVER INT64_MAX
-#define XC_MS INT64_C(1000000)
-#define XC_S INT64_C(1000000000)
+#define XC_MS      INT64_C(1000000)
+#define XC_S       INT64_C(1000000000)
 
 int64_t xc_now(void);
 /* now + ns, or XC_FOREVER where that would overflow. */

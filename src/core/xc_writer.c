@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "xc_forkfd.h"
+#include "xc_pages.h"
 
 /* A thread that waits for the turn. */
 struct xc_turn {
@@ -139,6 +140,14 @@ spill_locked(xc_writer *writer, xc_sending *sending)
 {
     xc_status rc = XC_OK;
     xc_buf *into = sending->started ? &writer->flight : &writer->outbox;
+    size_t left = 0;
+    for (int i = 0; i < sending->n; i++) {
+        left += sending->parts[i].iov_len;
+    }
+    rc = xc_buf_room(into, left);
+    if (rc == XC_OK) {
+        xc_pages_fill(into->data + into->end, left); /* Ctrl-C waits for this copy */
+    }
     for (int i = 0; i < sending->n && rc == XC_OK; i++) {
         rc = xc_buf_add(into, sending->parts[i].iov_base, sending->parts[i].iov_len);
     }

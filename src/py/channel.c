@@ -218,12 +218,13 @@ Channel_repr(ChannelObject *self)
 
 /* --- sending and closing -------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(send_doc, "send($self, item, /)\n--\n\n"
-                       "Send `item` to the other side, by value.\n\n"
-                       "None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset and channels, nested as\n"
-                       "you like. Returns when it is handed to the system; the far end need not have received it.\n"
-                       "Raises DumpError (what cannot be sent, and where in the item it sits), and OSError when the channel\n"
-                       "or the connection is closed (GatewayDied says how the far end ended).");
+PyDoc_STRVAR(send_doc,
+             "send($self, item, /)\n--\n\n"
+             "Send `item` to the other side, by value.\n\n"
+             "None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset and channels, nested as\n"
+             "you like. Returns when it is handed to the system; the far end need not have received it.\n"
+             "Raises DumpError (what cannot be sent, and where in the item it sits), and OSError when the channel\n"
+             "or the connection is closed (GatewayDied says how the far end ended).");
 
 static PyObject *
 Channel_send(ChannelObject *self, PyObject *item)
@@ -240,10 +241,11 @@ Channel_send(ChannelObject *self, PyObject *item)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(close_doc, "close($self, /, error=None)\n--\n\n"
-                        "Close the channel for both sides; with `error`, the other side's next receive() or waitclose()\n"
-                        "raises RemoteError with it. What was sent before is still received there. Closing a closed channel\n"
-                        "does nothing. Raises OSError for the channel of a task inside that task: it is closed by its end.");
+PyDoc_STRVAR(close_doc,
+             "close($self, /, error=None)\n--\n\n"
+             "Close the channel for both sides; with `error`, the other side's next receive() or waitclose()\n"
+             "raises RemoteError with it. What was sent before is still received there. Closing a closed channel\n"
+             "does nothing. Raises OSError for the channel of a task inside that task: it is closed by its end.");
 
 static PyObject *
 Channel_close(ChannelObject *self, PyObject *args, PyObject *kwargs)
@@ -358,8 +360,9 @@ receive(ChannelObject *self, PyObject *timeout)
             return raise_end(self);
         }
         if (until == XC_FOREVER && xc_link_dispatching(gateway->link)) {
-            PyErr_SetString(PyExc_OSError, "receive() without a timeout inside a callback of the same gateway would wait "
-                                           "for ever: nothing arrives until the callback has returned");
+            PyErr_SetString(PyExc_OSError,
+                            "receive() without a timeout inside a callback of the same gateway would wait "
+                            "for ever: nothing arrives until the callback has returned");
             return NULL;
         }
         wait.until = until;
@@ -373,13 +376,14 @@ receive(ChannelObject *self, PyObject *timeout)
     }
 }
 
-PyDoc_STRVAR(receive_doc,
-             "receive($self, /, timeout=None)\n--\n\n"
-             "The next item that the other side sent; waits for it.\n\n"
-             "timeout: seconds, None to wait for ever. Raises TimeoutError when they have passed; RemoteError with the\n"
-             "far end's traceback when its code failed; EOFError when the channel was closed and nothing is left to\n"
-             "receive; GatewayDied, an EOFError, when the far end is gone (it says how); LoadError for an item that is\n"
-             "not well formed; OSError on a channel with a callback.");
+PyDoc_STRVAR(
+    receive_doc,
+    "receive($self, /, timeout=None)\n--\n\n"
+    "The next item that the other side sent; waits for it.\n\n"
+    "timeout: seconds, None to wait for ever. Raises TimeoutError when they have passed; RemoteError with the\n"
+    "far end's traceback when its code failed; EOFError when the channel was closed and nothing is left to\n"
+    "receive; GatewayDied, an EOFError, when the far end is gone (it says how); LoadError for an item that is\n"
+    "not well formed; OSError on a channel with a callback.");
 
 static PyObject *
 Channel_receive(ChannelObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -392,12 +396,13 @@ Channel_receive(ChannelObject *self, PyObject *const *args, Py_ssize_t nargs, Py
     return receive(self, timeout);
 }
 
-PyDoc_STRVAR(waitclose_doc,
-             "waitclose($self, /, timeout=None)\n--\n\n"
-             "Wait until the other side has closed the channel or sends nothing more to it. Items that came before may\n"
-             "still be received. With a callback it returns after the last item and the endmarker were delivered.\n\n"
-             "timeout: seconds, None to wait for ever. Raises TimeoutError when they have passed, RemoteError when the\n"
-             "far end's code failed, EOFError (GatewayDied) when the far end is gone.");
+PyDoc_STRVAR(
+    waitclose_doc,
+    "waitclose($self, /, timeout=None)\n--\n\n"
+    "Wait until the other side has closed the channel or sends nothing more to it. Items that came before may\n"
+    "still be received. With a callback it returns after the last item and the endmarker were delivered.\n\n"
+    "timeout: seconds, None to wait for ever. Raises TimeoutError when they have passed, RemoteError when the\n"
+    "far end's code failed, EOFError (GatewayDied) when the far end is gone.");
 
 static PyObject *
 Channel_waitclose(ChannelObject *self, PyObject *args, PyObject *kwargs)
@@ -413,8 +418,9 @@ Channel_waitclose(ChannelObject *self, PyObject *args, PyObject *kwargs)
     }
     if (wait.until == XC_FOREVER && !xc_link_ready(self->gateway->link, &wait) &&
         xc_link_dispatching(self->gateway->link)) {
-        PyErr_SetString(PyExc_OSError, "waitclose() without a timeout inside a callback of the same gateway would wait for "
-                                       "ever: nothing arrives until the callback has returned");
+        PyErr_SetString(PyExc_OSError,
+                        "waitclose() without a timeout inside a callback of the same gateway would wait for "
+                        "ever: nothing arrives until the callback has returned");
         return NULL;
     }
     int waited = xcpy_wait(self->gateway, &wait);
@@ -442,8 +448,7 @@ static PyObject *
 Channel_next(ChannelObject *self)
 {
     PyObject *item = PyObject_CallMethod((PyObject *)self, "receive", NULL);
-    if (item == NULL && PyErr_ExceptionMatches(PyExc_EOFError) &&
-        !PyErr_ExceptionMatches(self->state->GatewayDied)) {
+    if (item == NULL && PyErr_ExceptionMatches(PyExc_EOFError) && !PyErr_ExceptionMatches(self->state->GatewayDied)) {
         PyErr_Clear();
     }
     return item;
@@ -462,13 +467,14 @@ Channel_next_method(ChannelObject *self, PyObject *unused)
 
 /* --- callbacks, coercion -------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(setcallback_doc,
-             "setcallback($self, /, callback, endmarker=NO_ENDMARKER_WANTED)\n--\n\n"
-             "Have `callback(item)` called for each item instead of receiving it: at once, in this thread, for items that\n"
-             "are here already; then in a thread of the gateway's, in the order of arrival. Nothing that arrived after an\n"
-             "item is handed out by any channel of the gateway before the callback has returned. With `endmarker`,\n"
-             "callback(endmarker) comes last, when the channel is closed or the far end is gone. A callback that raises\n"
-             "closes its channel with the traceback. Raises OSError when there is a callback already.");
+PyDoc_STRVAR(
+    setcallback_doc,
+    "setcallback($self, /, callback, endmarker=NO_ENDMARKER_WANTED)\n--\n\n"
+    "Have `callback(item)` called for each item instead of receiving it: at once, in this thread, for items that\n"
+    "are here already; then in a thread of the gateway's, in the order of arrival. Nothing that arrived after an\n"
+    "item is handed out by any channel of the gateway before the callback has returned. With `endmarker`,\n"
+    "callback(endmarker) comes last, when the channel is closed or the far end is gone. A callback that raises\n"
+    "closes its channel with the traceback. Raises OSError when there is a callback already.");
 
 static PyObject *
 Channel_setcallback(ChannelObject *self, PyObject *args, PyObject *kwargs)
@@ -546,14 +552,16 @@ static PyMethodDef Channel_methods[] = {
     {"reconfigure", (PyCFunction)(void (*)(void))Channel_reconfigure, METH_VARARGS | METH_KEYWORDS, reconfigure_doc},
     {"isclosed", (PyCFunction)Channel_isclosed, METH_NOARGS,
      "isclosed($self, /)\n--\n\nTrue if the channel is closed. It may still hold items to receive."},
-    {"next", (PyCFunction)Channel_next_method, METH_NOARGS, "next($self, /)\n--\n\nAs the built-in next() on the channel."},
+    {"next", (PyCFunction)Channel_next_method, METH_NOARGS,
+     "next($self, /)\n--\n\nAs the built-in next() on the channel."},
     {"_getremoteerror", (PyCFunction)Channel_getremoteerror, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot Channel_slots[] = {
-    {Py_tp_doc, "Channel(gateway, id)\n--\n\nA conversation with code at the other side of a gateway; made by remote_exec() or "
-                "newchannel()."},
+    {Py_tp_doc,
+     "Channel(gateway, id)\n--\n\nA conversation with code at the other side of a gateway; made by remote_exec() or "
+     "newchannel()."},
     {Py_tp_new, Channel_new},
     {Py_tp_dealloc, Channel_dealloc},
     {Py_tp_traverse, Channel_traverse},

@@ -39,7 +39,7 @@ typedef struct {
  * ("can't serialize <class 'x.Y'> at [3]['key']"). After -1, call xcpy_dumped_fini.
  */
 int xcpy_dump(xcpy_state *state, PyObject *obj, bool pin, xcpy_dumped *out);
-void xcpy_dumped_fini(xcpy_dumped *out); /* GIL held: releases the pins */
+void xcpy_dumped_fini(xcpy_dumped *out);         /* GIL held: releases the pins */
 size_t xcpy_dumped_size(const xcpy_dumped *out); /* bytes of it all */
 
 /* The pieces in order. *n on return is at most 2 * n_pins + 1; `parts` has room for so many. */

@@ -17,8 +17,9 @@ xcpy_check_usable(GatewayObject *gateway)
         return -1;
     }
     if (xc_link_forked(gateway->link)) {
-        PyErr_SetString(PyExc_OSError, "the gateway belongs to the parent process: a forked child cannot use it, but can "
-                                       "make gateways of its own");
+        PyErr_SetString(PyExc_OSError,
+                        "the gateway belongs to the parent process: a forked child cannot use it, but can "
+                        "make gateways of its own");
         return -1;
     }
     return 0;
@@ -143,9 +144,10 @@ link_opts(bool worker, const char *execmodel)
     };
 }
 
-PyDoc_STRVAR(start_doc, "_start($self, argv, hello, /)\n--\n\n"
-                        "Start `argv` on pipes and send it `hello`. Returns once it has exec'd; what it answers is _hello()'s.\n"
-                        "Raises OSError: no such program, no fds.");
+PyDoc_STRVAR(start_doc,
+             "_start($self, argv, hello, /)\n--\n\n"
+             "Start `argv` on pipes and send it `hello`. Returns once it has exec'd; what it answers is _hello()'s.\n"
+             "Raises OSError: no such program, no fds.");
 
 static PyObject *
 Gateway_start(GatewayObject *self, PyObject *args)
@@ -178,9 +180,10 @@ Gateway_start(GatewayObject *self, PyObject *args)
     return result;
 }
 
-PyDoc_STRVAR(serve_doc, "_serve($self, fd_in, fd_out, /)\n--\n\n"
-                        "Be the far end over these two fds, which are taken: tasks are accepted, and the process ends with the\n"
-                        "connection.");
+PyDoc_STRVAR(serve_doc,
+             "_serve($self, fd_in, fd_out, /)\n--\n\n"
+             "Be the far end over these two fds, which are taken: tasks are accepted, and the process ends with the\n"
+             "connection.");
 
 static PyObject *
 Gateway_serve(GatewayObject *self, PyObject *args)
@@ -211,9 +214,10 @@ wait_for(GatewayObject *self, xc_wait_kind kind, PyObject *timeout)
     return waited < 0 ? NULL : PyBool_FromLong(waited == 0);
 }
 
-PyDoc_STRVAR(hello_doc, "_hello($self, timeout, /)\n--\n\n"
-                        "The far end's answer to the hello, None if it never came (the connection ended, or `timeout` seconds\n"
-                        "have passed), or was taken before.");
+PyDoc_STRVAR(hello_doc,
+             "_hello($self, timeout, /)\n--\n\n"
+             "The far end's answer to the hello, None if it never came (the connection ended, or `timeout` seconds\n"
+             "have passed), or was taken before.");
 
 static PyObject *
 Gateway_hello(GatewayObject *self, PyObject *timeout)
@@ -232,9 +236,10 @@ Gateway_hello(GatewayObject *self, PyObject *timeout)
 
 /* --- channels and frames -------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(newchannel_doc, "newchannel($self, /)\n--\n\n"
-                             "A new channel, independent of any task: send it through another channel to have somebody at its\n"
-                             "other end. Raises OSError when the connection has ended.");
+PyDoc_STRVAR(newchannel_doc,
+             "newchannel($self, /)\n--\n\n"
+             "A new channel, independent of any task: send it through another channel to have somebody at its\n"
+             "other end. Raises OSError when the connection has ended.");
 
 static PyObject *
 Gateway_newchannel(GatewayObject *self, PyObject *unused)
@@ -286,10 +291,11 @@ Gateway_set_coerce(GatewayObject *self, PyObject *arg)
 
 /* --- tasks (at a worker) -------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(next_task_doc, "_next_task($self, primary, slot, /)\n--\n\n"
-                            "Wait for a task: its channel and payload object are put into the list `slot`. False: there will\n"
-                            "be none. `primary`: the main thread, which takes what it can before any other.\n"
-                            "An exception out of a signal handler may come when the task is in the slot already.");
+PyDoc_STRVAR(next_task_doc,
+             "_next_task($self, primary, slot, /)\n--\n\n"
+             "Wait for a task: its channel and payload object are put into the list `slot`. False: there will\n"
+             "be none. `primary`: the main thread, which takes what it can before any other.\n"
+             "An exception out of a signal handler may come when the task is in the slot already.");
 
 static PyObject *
 Gateway_next_task(GatewayObject *self, PyObject *args)
@@ -364,8 +370,9 @@ Gateway_hasreceiver(GatewayObject *self, PyObject *unused)
     return PyBool_FromLong(!state.fin);
 }
 
-PyDoc_STRVAR(join_doc, "join($self, /, timeout=None)\n--\n\n"
-                       "Wait until nothing more can arrive from the far end, for `timeout` seconds at most (None: for ever).");
+PyDoc_STRVAR(join_doc,
+             "join($self, /, timeout=None)\n--\n\n"
+             "Wait until nothing more can arrive from the far end, for `timeout` seconds at most (None: for ever).");
 
 static PyObject *
 Gateway_join(GatewayObject *self, PyObject *args, PyObject *kwargs)
@@ -416,10 +423,11 @@ Gateway_signal(GatewayObject *self, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(state_doc, "_state($self, /)\n--\n\n"
-                        "How it stands, as a dict: fin, said_goodbye, heard_goodbye, greeted, channels, executing; reason and\n"
-                        "detail (what ended the connection); pid, ended, status (exit status, -signal, None: unknown), stderr\n"
-                        "(the end of it, bytes).");
+PyDoc_STRVAR(state_doc,
+             "_state($self, /)\n--\n\n"
+             "How it stands, as a dict: fin, said_goodbye, heard_goodbye, greeted, channels, executing; reason and\n"
+             "detail (what ended the connection); pid, ended, status (exit status, -signal, None: unknown), stderr\n"
+             "(the end of it, bytes).");
 
 static PyObject *
 Gateway_state(GatewayObject *self, PyObject *unused)
@@ -443,9 +451,8 @@ Gateway_state(GatewayObject *self, PyObject *unused)
                          state.heard_goodbye ? Py_True : Py_False, "greeted", state.greeted ? Py_True : Py_False,
                          "channels", (unsigned int)state.channels, "executing", (unsigned int)state.executing, "reason",
                          xc_status_name(state.ended_by.code), "detail", state.ended_by.detail, "errno",
-                         state.ended_by.sys_errno, "pid", (int)process.pid, "ended",
-                         process.ended ? Py_True : Py_False, "status", status, "stderr", process.tail,
-                         (Py_ssize_t)process.n_tail);
+                         state.ended_by.sys_errno, "pid", (int)process.pid, "ended", process.ended ? Py_True : Py_False,
+                         "status", status, "stderr", process.tail, (Py_ssize_t)process.n_tail);
 }
 
 /* Without a Python side above it: just the end. */

@@ -10,8 +10,7 @@
 #include "state.h"
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *dict;
+    PyObject_HEAD PyObject *dict;
     PyObject *weakrefs;
     xcpy_state *state;   /* borrowed: our type's module owns it */
     xc_link *link;       /* owned; NULL until it is started */
@@ -21,8 +20,7 @@ typedef struct {
 } GatewayObject;
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *dict;
+    PyObject_HEAD PyObject *dict;
     PyObject *weakrefs;
     xcpy_state *state;
     GatewayObject *gateway; /* owned */

@@ -119,6 +119,7 @@ xcpy_wait(GatewayObject *gateway, xc_wait *wait)
         if (rc == XC_TIMEOUT && xc_now() >= until) {
             return 1;
         }
+        wait->no_look = true;
         slice = slice * 2 < SLICE_MAX ? slice * 2 : SLICE_MAX;
     }
 }

@@ -14,8 +14,8 @@
     X(LoadError)                                                                                                       \
     X(TruncatedError) /* LoadError and EOFError */                                                                     \
     X(RemoteError)                                                                                                     \
-    X(TimeoutError)      /* an OSError, as execnet's */                                                                \
-    X(GatewayDied)       /* EOFError and OSError: how the far end ended */                                             \
+    X(TimeoutError) /* an OSError, as execnet's */                                                                     \
+    X(GatewayDied)  /* EOFError and OSError: how the far end ended */                                                  \
     X(ChannelType)                                                                                                     \
     X(GatewayType)                                                                                                     \
     X(no_endmarker) /* the object that stands for "no endmarker wanted" */                                             \

@@ -183,18 +183,22 @@ await_reader(rig *it)
     }
 }
 
+__attribute__((unused)) static int
+count_waiters(rig *it)
+{
+    int n = 0;
+    xc_lock(&it->link->mu);
+    for (xc_waiter *waiter = it->link->waiters; waiter != NULL; waiter = waiter->next) {
+        n++;
+    }
+    xc_unlock(&it->link->mu);
+    return n;
+}
+
 __attribute__((unused)) static void
 await_waiters(rig *it, int n)
 {
-    for (int found = -1; found != n;) {
-        check_pause_ms(1);
-        found = 0;
-        xc_lock(&it->link->mu);
-        for (xc_waiter *waiter = it->link->waiters; waiter != NULL; waiter = waiter->next) {
-            found++;
-        }
-        xc_unlock(&it->link->mu);
-    }
+    AWAIT(count_waiters(it) == n);
 }
 
 /* --- payloads ------------------------------------------------------------------------------------------------- */

@@ -205,6 +205,11 @@ static void
 begin(struct parcel *parcel, unsigned who)
 {
     xc_err err;
+    for (bool idle = false; !idle;) { /* the I/O thread may have the turn a moment longer than its bytes take */
+        xc_lock(&writer.mu);
+        idle = !writer.writing;
+        xc_unlock(&writer.mu);
+    }
     pack(parcel, who, 0, BIG);
     CHECK_RC(xc_writer_try(&writer, &parcel->sending, &err), XC_AGAIN);
     CHECK(parcel->sending.mine && parcel->sending.started);
