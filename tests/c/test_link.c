@@ -6,23 +6,11 @@
  * each of them away and sees that it does). Where the I/O thread could come to the rescue, the case holds the role
  * meanwhile, so that it can not.
  */
-#include <sys/socket.h>
-
 #include "link_rig.h"
 
 enum { CASE_SECONDS = 10, PROGRAM_SECONDS = 100 };
 
 /* --- cuts ----------------------------------------------------------------------------------------------------- */
-
-static void
-add_item(wire *to, uint32_t chan, size_t size, unsigned seq)
-{
-    unsigned char *payload = malloc(size + 1);
-    CHECK(payload != NULL);
-    fill_pattern(payload, size, chan, seq);
-    wire_add(to, XC_DATA, chan, payload, size);
-    free(payload);
-}
 
 static void
 expect_pattern(rig *it, xc_chan *chan, size_t size, unsigned seq)
@@ -53,7 +41,7 @@ cut_at_every_byte(void)
     xc_chan *chan = new_chan(&it);
     wire stream = {NULL, 0, 0};
     for (unsigned seq = 0; seq < 5; seq++) {
-        add_item(&stream, chan->id, cut_sizes[seq], seq);
+        wire_add_pattern(&stream, chan->id, cut_sizes[seq], seq);
     }
     for (size_t cut = 0; cut <= stream.n; cut++) {
         write_all(it.to, stream.data, cut);
@@ -87,11 +75,11 @@ large_frames_in_cuts(void)
     xc_chan *chan = new_chan(&it);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         wire stream = {NULL, 0, 0};
-        add_item(&stream, chan->id, 20, 0);
+        wire_add_pattern(&stream, chan->id, 20, 0);
         size_t head = stream.n;
-        add_item(&stream, chan->id, sizes[i], 1);
+        wire_add_pattern(&stream, chan->id, sizes[i], 1);
         size_t tail = stream.n;
-        add_item(&stream, chan->id, 20, 2);
+        wire_add_pattern(&stream, chan->id, 20, 2);
         size_t cuts[] = {0,        head + 1, head + 8,      head + 9,     head + 10,    head + 14,
                          tail - 1, tail,     head + 100000, head + 65536, tail - 65536, tail + 1};
         for (size_t c = 0; c < sizeof cuts / sizeof *cuts; c++) {
@@ -311,7 +299,7 @@ a_crowd_of_readers(void)
     for (unsigned seq = 0; seq < ITEMS; seq++) {
         for (int i = 0; i < READERS * CHANS_EACH; i++) {
             uint32_t id = crowd.chans[i % READERS][i / READERS]->id;
-            add_item(&stream, id, crowd_size(id, seq), seq);
+            wire_add_pattern(&stream, id, crowd_size(id, seq), seq);
         }
     }
     for (int i = 0; i < READERS; i++) {
@@ -390,7 +378,7 @@ the_pump_reads_what_nobody_reads(void)
     }
     /* More than the pipe and the buffers hold: the sender never blocks for good. */
     wire large = {NULL, 0, 0};
-    add_item(&large, chan->id, 8 << 20, 7);
+    wire_add_pattern(&large, chan->id, 8 << 20, 7);
     rig_send_wire(&it, &large);
     rig_send_wire(&it, &large);
     expect_pattern(&it, chan, 8 << 20, 7);
@@ -419,9 +407,9 @@ peer_gone(bool with_reader)
         start(&other, &it, XC_WAIT_GONE, NULL);
         await_waiters(&it, 2);
     }
-    add_item(&stream, chan->id, 300000, 0);
-    add_item(&stream, chan->id, 300000, 1);
-    add_item(&stream, chan->id, 10, 2);
+    wire_add_pattern(&stream, chan->id, 300000, 0);
+    wire_add_pattern(&stream, chan->id, 300000, 1);
+    wire_add_pattern(&stream, chan->id, 10, 2);
     rig_send_wire(&it, &stream);
     if (with_reader) {
         /* It has read all of it and sleeps: nothing but being rung ends that. */
@@ -471,8 +459,8 @@ peer_gone_in_mid_frame(void)
     rig it = rig_open(false);
     xc_chan *chan = new_chan(&it);
     wire stream = {NULL, 0, 0};
-    add_item(&stream, chan->id, 10, 0);
-    add_item(&stream, chan->id, 100000, 1);
+    wire_add_pattern(&stream, chan->id, 10, 0);
+    wire_add_pattern(&stream, chan->id, 100000, 1);
     write_all(it.to, stream.data, stream.n - 1);
     xc_link_peer_gone(it.link);
     await_fin(&it);
@@ -521,7 +509,7 @@ ends_with(const void *bytes, size_t n, bool hang_up, xc_status want)
             start(&waiters[i], &it, XC_WAIT_CLOSE, silent);
             await_waiters(&it, i + 1);
         }
-        add_item(&stream, chan->id, 10, 0);
+        wire_add_pattern(&stream, chan->id, 10, 0);
         memcpy(wire_room(&stream, n), bytes, n);
         rig_send_wire(&it, &stream);
         if (hang_up) {
@@ -612,10 +600,10 @@ hears_goodbye(size_t payload)
     rig it = rig_open(false);
     xc_chan *chan = new_chan(&it);
     wire stream = {NULL, 0, 0};
-    add_item(&stream, chan->id, 10, 0);
+    wire_add_pattern(&stream, chan->id, 10, 0);
     unsigned char *last = calloc(1, payload + 1);
     wire_add(&stream, XC_TERMINATE, 0, last, payload);
-    add_item(&stream, chan->id, 10, 1); /* behind the goodbye: dropped */
+    wire_add_pattern(&stream, chan->id, 10, 1); /* behind the goodbye: dropped */
     rig_send_wire(&it, &stream);
     await_fin(&it);
     CHECK_RC(state_of(&it).ended_by.code, XC_CLOSED);
@@ -649,125 +637,6 @@ goodbyes(void)
     rig_close(&it);
 }
 
-/* --- lives ---------------------------------------------------------------------------------------------------- */
-
-/* Given up at any moment: before, while and after something arrives, with a half frame, with an end. */
-static void
-released_at_any_moment(void)
-{
-    for (int round = 0; round < 60; round++) {
-        rig it = rig_open(false);
-        xc_chan *chan = new_chan(&it);
-        wire stream = {NULL, 0, 0};
-        add_item(&stream, chan->id, 50, 0);
-        add_item(&stream, chan->id, 100000, 1);
-        write_all(it.to, stream.data, stream.n * (size_t)(round % 4) / 3);
-        if (round % 3 == 0) {
-            (void)wait_for(&it, XC_WAIT_CLOSE, chan, xc_after(XC_MS / 10));
-        }
-        if (round % 7 == 0) {
-            rig_hang_up(&it);
-        }
-        if (round % 5 == 0) {
-            xc_link_goodbye(it.link);
-        }
-        xc_link_drop_chan(it.link, chan);
-        rig_close(&it);
-        wire_free(&stream);
-    }
-}
-
-/* One socket both ways. */
-static void
-over_a_socket(void)
-{
-    int ends[2];
-    xc_err err;
-    xc_link_opts opts = rig_opts(false);
-    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    rig it = {.to = ends[1], .from = dup(ends[1])};
-    it.link = xc_link_new(&opts, ends[0], ends[0], &err);
-    CHECK(it.link != NULL);
-    xc_chan *chan = new_chan(&it);
-    send_int(&it, chan->id, 1);
-    AWAIT(is_ready(&it, XC_WAIT_ITEM, chan)); /* the I/O thread watches it for reading ... */
-    expect_int(&it, chan, 1);
-    CHECK_RC(xc_link_post(it.link, XC_DATA, chan->id, "LQ", 2), XC_OK); /* ... and for writing */
-    expect_frame(it.from, XC_DATA, chan->id, "LQ", 2);
-    send_int(&it, chan->id, 2);
-    expect_int(&it, chan, 2);
-    xc_link_goodbye(it.link);
-    expect_frame(it.from, XC_TERMINATE, 0, NULL, 0);
-    expect_end(it.from);
-    CHECK_INT(shutdown(it.to, SHUT_WR), 0);
-    await_fin(&it);
-    xc_link_drop_chan(it.link, chan);
-    rig_close(&it);
-}
-
-static rig shared;
-
-/* The child may ask whose it is, and let go; the parent's fds are not in it. */
-static void
-child_of_a_link(void)
-{
-    CHECK(xc_link_forked(shared.link));
-    CHECK(fcntl(shared.link->stream.in, F_GETFD) < 0 && fcntl(shared.link->sink.out, F_GETFD) < 0);
-    xc_link_release(shared.link);
-    if (!CHECK_TSAN) { /* it does not let a child of a program with threads start threads */
-        rig own = rig_open(false);
-        xc_chan *chan = new_chan(&own);
-        send_int(&own, chan->id, 3);
-        expect_int(&own, chan, 3);
-        xc_link_drop_chan(own.link, chan);
-        rig_close(&own);
-    }
-}
-
-static void
-over_a_fork(void)
-{
-    shared = rig_open(false);
-    xc_chan *chan = new_chan(&shared);
-    send_int(&shared, chan->id, 1);
-    expect_int(&shared, chan, 1);
-    CHECK_INT(check_in_child(child_of_a_link), 0);
-    CHECK(!xc_link_forked(shared.link));
-    send_int(&shared, chan->id, 2);
-    expect_int(&shared, chan, 2);
-    xc_link_drop_chan(shared.link, chan);
-    rig_close(&shared);
-}
-
-/* Fails one allocation after the other: either there is a link, or nothing is left of it, the fds included. */
-static void
-made_without_memory(void)
-{
-    for (int allowed = 0;; allowed++) {
-        int to[2], from[2];
-        xc_err err;
-        xc_link_opts opts = rig_opts(false);
-        CHECK(pipe(to) == 0 && pipe(from) == 0);
-        atomic_store(&check_allowed, allowed);
-        xc_set_alloc_hook(check_allow_some);
-        xc_link *link = xc_link_new(&opts, to[0], from[1], &err);
-        xc_set_alloc_hook(NULL);
-        if (link != NULL) {
-            xc_link_release(link);
-        }
-        else {
-            CHECK(err.code == XC_NOMEM || err.code == XC_SYS);
-            CHECK_INT(write(to[1], "x", 1), -1); /* closed */
-        }
-        close(to[1]);
-        close(from[0]);
-        if (link != NULL) {
-            CHECK(allowed > 0);
-            return;
-        }
-    }
-}
-
 int
 main(void)
 {
@@ -788,9 +657,5 @@ main(void)
     RUN_IO(hostile_streams);
     RUN_IO(random_streams);
     RUN_IO(goodbyes);
-    RUN_IO(released_at_any_moment);
-    RUN_IO(over_a_socket);
-    RUN_IO(over_a_fork);
-    RUN_IO(made_without_memory);
     return check_end();
 }

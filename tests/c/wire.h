@@ -134,4 +134,15 @@ has_pattern(const unsigned char *bytes, size_t n, unsigned who, unsigned seq)
     return true;
 }
 
+/* A DATA frame whose payload is that pattern. */
+__attribute__((unused)) static void
+wire_add_pattern(wire *to, uint32_t chan, size_t size, unsigned seq)
+{
+    unsigned char *payload = malloc(size + 1);
+    CHECK(payload != NULL);
+    fill_pattern(payload, size, chan, seq);
+    wire_add(to, XC_DATA, chan, payload, size);
+    free(payload);
+}
+
 #endif

@@ -1,0 +1,138 @@
+/*
+ * The lives of links: given up at any moment, over a socket, over a fork, made without memory.
+ */
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "link_rig.h"
+
+enum { PROGRAM_SECONDS = 60 };
+
+/* Given up at any moment: before, while and after something arrives, with a half frame, with an end. */
+static void
+released_at_any_moment(void)
+{
+    for (int round = 0; round < 60; round++) {
+        rig it = rig_open(false);
+        xc_chan *chan = new_chan(&it);
+        wire stream = {NULL, 0, 0};
+        wire_add_pattern(&stream, chan->id, 50, 0);
+        wire_add_pattern(&stream, chan->id, 100000, 1);
+        write_all(it.to, stream.data, stream.n * (size_t)(round % 4) / 3);
+        if (round % 3 == 0) {
+            (void)wait_for(&it, XC_WAIT_CLOSE, chan, xc_after(XC_MS / 10));
+        }
+        if (round % 7 == 0) {
+            rig_hang_up(&it);
+        }
+        if (round % 5 == 0) {
+            xc_link_goodbye(it.link);
+        }
+        xc_link_drop_chan(it.link, chan);
+        rig_close(&it);
+        wire_free(&stream);
+    }
+}
+
+/* One socket both ways. */
+static void
+over_a_socket(void)
+{
+    int ends[2];
+    xc_err err;
+    xc_link_opts opts = rig_opts(false);
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    rig it = {.to = ends[1], .from = dup(ends[1])};
+    it.link = xc_link_new(&opts, ends[0], ends[0], &err);
+    CHECK(it.link != NULL);
+    xc_chan *chan = new_chan(&it);
+    send_int(&it, chan->id, 1);
+    AWAIT(is_ready(&it, XC_WAIT_ITEM, chan)); /* the I/O thread watches it for reading ... */
+    expect_int(&it, chan, 1);
+    CHECK_RC(xc_link_post(it.link, XC_DATA, chan->id, "LQ", 2), XC_OK); /* ... and for writing */
+    expect_frame(it.from, XC_DATA, chan->id, "LQ", 2);
+    send_int(&it, chan->id, 2);
+    expect_int(&it, chan, 2);
+    xc_link_goodbye(it.link);
+    expect_frame(it.from, XC_TERMINATE, 0, NULL, 0);
+    expect_end(it.from);
+    CHECK_INT(shutdown(it.to, SHUT_WR), 0);
+    await_fin(&it);
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
+static rig shared;
+
+/* The child may ask whose it is, and let go; the parent's fds are not in it. */
+static void
+child_of_a_link(void)
+{
+    CHECK(xc_link_forked(shared.link));
+    CHECK(fcntl(shared.link->stream.in, F_GETFD) < 0 && fcntl(shared.link->sink.out, F_GETFD) < 0);
+    xc_link_release(shared.link);
+    if (!CHECK_TSAN) { /* it does not let a child of a program with threads start threads */
+        rig own = rig_open(false);
+        xc_chan *chan = new_chan(&own);
+        send_int(&own, chan->id, 3);
+        expect_int(&own, chan, 3);
+        xc_link_drop_chan(own.link, chan);
+        rig_close(&own);
+    }
+}
+
+static void
+over_a_fork(void)
+{
+    shared = rig_open(false);
+    xc_chan *chan = new_chan(&shared);
+    send_int(&shared, chan->id, 1);
+    expect_int(&shared, chan, 1);
+    CHECK_INT(check_in_child(child_of_a_link), 0);
+    CHECK(!xc_link_forked(shared.link));
+    send_int(&shared, chan->id, 2);
+    expect_int(&shared, chan, 2);
+    xc_link_drop_chan(shared.link, chan);
+    rig_close(&shared);
+}
+
+/* Fails one allocation after the other: either there is a link, or nothing is left of it, the fds included. */
+static void
+made_without_memory(void)
+{
+    for (int allowed = 0;; allowed++) {
+        int to[2], from[2];
+        xc_err err;
+        xc_link_opts opts = rig_opts(false);
+        CHECK(pipe(to) == 0 && pipe(from) == 0);
+        atomic_store(&check_allowed, allowed);
+        xc_set_alloc_hook(check_allow_some);
+        xc_link *link = xc_link_new(&opts, to[0], from[1], &err);
+        xc_set_alloc_hook(NULL);
+        if (link != NULL) {
+            xc_link_release(link);
+        }
+        else {
+            CHECK(err.code == XC_NOMEM || err.code == XC_SYS);
+            CHECK_INT(write(to[1], "x", 1), -1); /* closed */
+        }
+        close(to[1]);
+        close(from[0]);
+        if (link != NULL) {
+            CHECK(allowed > 0);
+            return;
+        }
+    }
+}
+
+int
+main(void)
+{
+    check_io_begin("link_lives", PROGRAM_SECONDS);
+    signal(SIGPIPE, SIG_IGN);
+    RUN_IO(released_at_any_moment);
+    RUN_IO(over_a_socket);
+    RUN_IO(over_a_fork);
+    RUN_IO(made_without_memory);
+    return check_end();
+}
