@@ -3,10 +3,12 @@
 #
 #   PYTHON=python3.12   the interpreter to build for        VENV=.venv   where its environment goes
 #   CC=clang            the compiler                        PYTEST_ARGS  more for pytest, as "-k serializer"
+#   SANITIZERS=required fail where the sanitizers cannot run, instead of saying so
 
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+SANITIZERS ?=
 
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -36,8 +38,12 @@ tag: $(PACKAGE) $(WEIGHTS)
 
 test: test-c test-sanitizers test-python
 
+# Plainly, with the portable back ends, and with each line taken out without which somebody would sleep for ever: that
+# the tests notice.
 test-c:
 	$(MAKE) -C tests/c run-plain CC="$(CC)"
+	$(MAKE) -C tests/c run-portable CC="$(CC)"
+	$(MAKE) -C tests/c run-mutants CC="$(CC)"
 
 test-asan:
 	$(MAKE) -C tests/c run-asan CC="$(CC)"
@@ -45,14 +51,14 @@ test-asan:
 test-tsan:
 	$(MAKE) -C tests/c run-tsan CC="$(CC)"
 
-# Those of the two that the compiler can build and this machine can run.
+# Those of the two that the compiler can build and this machine can run; both with SANITIZERS=required.
 test-sanitizers:
 	@$(call with_sanitizer,address,test-asan)
 	@$(call with_sanitizer,thread,test-tsan)
 
 define with_sanitizer
 dir=$$(mktemp -d); echo 'int main(void) { return 0; }' > $$dir/probe.c; \
-if $(CC) -fsanitize=$(1) -o $$dir/probe $$dir/probe.c 2>/dev/null && \
+if [ "$(SANITIZERS)" = required ] || $(CC) -fsanitize=$(1) -o $$dir/probe $$dir/probe.c 2>/dev/null && \
    { $$dir/probe || setarch -R $$dir/probe; } 2>/dev/null; \
 then rm -rf $$dir; $(MAKE) $(2); \
 else rm -rf $$dir; echo "$(2) left out: what $(CC) builds with -fsanitize=$(1) does not run here"; fi
