@@ -105,7 +105,7 @@ def test_workers_that_are_just_starting_are_not_ended():
         groups, heard = [], []
         def handler(*args):
             heard.append(args)
-            os.write(1, b"interrupted\n")  # print() may be what was interrupted
+            os.write(1, b"interrupted ")  # print() may be what was interrupted
         def start():
             groups.append(execnet_c.Group())
             for _ in range(3):
