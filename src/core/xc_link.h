@@ -39,7 +39,8 @@ typedef struct {
 /* A link over `in` and `out` (taken, also on failure), one count for the caller. NULL with *err. */
 xc_link *xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err);
 void xc_link_hold(xc_link *link);
-/* One count less. The last one closes it all: nobody may be waiting on it. Never blocks. */
+/* One count less. The last one closes it all and frees all its channels, so no count of a channel may outlive it;
+ * nobody may be waiting on it. Never blocks. */
 void xc_link_release(xc_link *link);
 
 /* True in a child forked from the process that made the link: nothing below may be called then but release. */

@@ -223,6 +223,8 @@ PyDoc_STRVAR(send_doc,
              "Send `item` to the other side, by value.\n\n"
              "None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset and channels, nested as\n"
              "you like. Returns when it is handed to the system; the far end need not have received it.\n"
+             "When a signal handler raises meanwhile, an item whose sending has begun is still delivered, once and\n"
+             "whole; one that waited behind another thread's is not sent.\n"
              "Raises DumpError (what cannot be sent, and where in the item it sits), and OSError when the channel\n"
              "or the connection is closed (GatewayDied says how the far end ended).");
 
