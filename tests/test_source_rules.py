@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # The rooms of the core, left to right: each includes only what stands to its left, and itself.
 ORDER = [
-    {"base", "opcodes", "pages"},
+    {"base", "bytes", "opcodes", "pages"},
     {"sync", "buf", "frame", "scan", "stream"},
     {"queue", "spin", "child", "forkfd", "pump"},
     {"chan", "fate", "writer"},

@@ -4,27 +4,14 @@
  */
 #include "xc_frame.h"
 
-static void
-put_u32(unsigned char *out, uint32_t value)
-{
-    out[0] = (unsigned char)(value >> 24);
-    out[1] = (unsigned char)(value >> 16);
-    out[2] = (unsigned char)(value >> 8);
-    out[3] = (unsigned char)value;
-}
-
-static uint32_t
-get_u32(const unsigned char *in)
-{
-    return (uint32_t)in[0] << 24 | (uint32_t)in[1] << 16 | (uint32_t)in[2] << 8 | in[3];
-}
+#include "xc_bytes.h"
 
 void
 xc_frame_pack(unsigned char out[XC_HEADER_SIZE], xc_code code, uint32_t chan, uint32_t size)
 {
     out[0] = (unsigned char)code;
-    put_u32(out + 1, chan);
-    put_u32(out + 5, size);
+    xc_put_u32(out + 1, chan);
+    xc_put_u32(out + 5, size);
 }
 
 static xc_status
@@ -37,13 +24,13 @@ bad_header(const unsigned char in[XC_HEADER_SIZE], const char *what, xc_err *err
 xc_status
 xc_frame_unpack(const unsigned char in[XC_HEADER_SIZE], xc_frame *out, xc_err *err)
 {
-    uint32_t size = get_u32(in + 5);
+    uint32_t size = xc_get_u32(in + 5);
     if (in[0] > XC_HELLO) {
         return bad_header(in, "unknown message code", err);
     }
     if (size > XC_MAX_PAYLOAD) {
         return bad_header(in, "negative payload length", err);
     }
-    *out = (xc_frame){.code = in[0], .chan = get_u32(in + 1), .size = size};
+    *out = (xc_frame){.code = in[0], .chan = xc_get_u32(in + 1), .size = size};
     return XC_OK;
 }

@@ -12,18 +12,11 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "xc_bytes.h"
 #include "xc_link_impl.h"
+#include "xc_opcodes.h"
 
 /* --- counts and burials --------------------------------------------------------------------------------------- */
-
-static void
-put_be32(unsigned char *p, uint32_t value)
-{
-    p[0] = (unsigned char)(value >> 24);
-    p[1] = (unsigned char)(value >> 16);
-    p[2] = (unsigned char)(value >> 8);
-    p[3] = (unsigned char)value;
-}
 
 static void
 orphan_locked(xc_link *link, xc_msg *msg)
@@ -219,28 +212,28 @@ answer_status_locked(xc_link *link, uint32_t id)
     static const char *const keys[] = {"numchannels", "numexecuting", "execmodel"};
     unsigned char payload[128], *p = payload;
     uint32_t numbers[] = {(uint32_t)link->table.n_used, link->executing};
-    *p++ = 'J';
+    *p++ = XC_OP_NEWDICT;
     for (int i = 0; i < 3; i++) {
         size_t n = strlen(keys[i]);
-        *p++ = 'N';
-        put_be32(p, (uint32_t)n);
+        *p++ = XC_OP_STR;
+        xc_put_u32(p, (uint32_t)n);
         memcpy(p + 4, keys[i], n);
         p += 4 + n;
         if (i < 2) {
-            *p++ = 'F';
-            put_be32(p, numbers[i]);
+            *p++ = XC_OP_INT;
+            xc_put_u32(p, numbers[i]);
             p += 4;
         }
         else {
             n = strlen(link->opts.execmodel);
-            *p++ = 'N';
-            put_be32(p, (uint32_t)n);
+            *p++ = XC_OP_STR;
+            xc_put_u32(p, (uint32_t)n);
             memcpy(p + 4, link->opts.execmodel, n);
             p += 4 + n;
         }
-        *p++ = 'P';
+        *p++ = XC_OP_SETITEM;
     }
-    *p++ = 'Q';
+    *p++ = XC_OP_STOP;
     (void)xc_link_post(link, XC_DATA, id, payload, (size_t)(p - payload));
     (void)xc_link_post(link, XC_CLOSE, id, NULL, 0);
 }
@@ -250,10 +243,10 @@ refuse_task_locked(xc_link *link, uint32_t id)
 {
     static const char text[] = "execution disallowed";
     unsigned char payload[5 + sizeof text];
-    payload[0] = 'N';
-    put_be32(payload + 1, sizeof text - 1);
+    payload[0] = XC_OP_STR;
+    xc_put_u32(payload + 1, sizeof text - 1);
     memcpy(payload + 5, text, sizeof text - 1);
-    payload[sizeof payload - 1] = 'Q';
+    payload[sizeof payload - 1] = XC_OP_STOP;
     (void)xc_link_post(link, XC_CLOSE_ERROR, id, payload, sizeof payload);
 }
 
@@ -261,13 +254,13 @@ refuse_task_locked(xc_link *link, uint32_t id)
 static void
 reconfigure_locked(xc_link *link, const xc_msg *msg)
 {
-    static const unsigned char tail[] = {'@', 0, 0, 0, 2, 'Q'};
+    static const unsigned char tail[] = {XC_OP_TUPLE, 0, 0, 0, 2, XC_OP_STOP};
     int bits = 0;
     if (msg->lost || msg->size != 8 || memcmp(msg->data + 2, tail, sizeof tail) != 0) {
         return;
     }
     for (int i = 0; i < 2; i++) {
-        bits |= msg->data[i] == 'R' ? 1 << i : 0;
+        bits |= msg->data[i] == XC_OP_TRUE ? 1 << i : 0;
     }
     xc_chan *chan = msg->chan == 0 ? NULL : xc_chan_find(&link->table, msg->chan);
     if (chan != NULL) {

@@ -11,8 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "xc_bytes.h"
 #include "xc_forkfd.h"
 #include "xc_link_impl.h"
+#include "xc_opcodes.h"
 
 /* A link goes back to the pump so long after it was last read. */
 #define REARM_NS (5 * XC_MS)
@@ -136,12 +138,6 @@ deliver(xc_link *link, xc_queue *batch)
     return goodbye ? XC_CLOSED : XC_OK;
 }
 
-static uint32_t
-be32(const unsigned char *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 /* For the payload of `frame`; marked as lost where there is memory for the message but not for that. */
 static xc_msg *
 new_msg(const xc_frame *frame)
@@ -164,8 +160,8 @@ begin_part(xc_link *link, const xc_frame *frame, size_t have, bool can_give, siz
         if (have < 5) {
             return XC_AGAIN;
         }
-        /* 'A', length, the bytes, 'Q': the payload is one bytes object. */
-        if (can_give && payload[0] == 'A' && be32(payload + 1) == frame->size - 6) {
+        /* BYTES, length, the bytes, STOP: the payload is one bytes object. */
+        if (can_give && payload[0] == XC_OP_BYTES && xc_get_u32(payload + 1) == frame->size - 6) {
             link->space_wanted = *space = (size_t)frame->size - 5;
             return XC_SPACE;
         }
@@ -304,7 +300,7 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
     if (msg != NULL && !link->reading && !link->eof && link->part == NULL && link->space_wanted == space) {
         const unsigned char *head = link->inbuf + link->in_start;
         size_t have = link->in_end - link->in_start - XC_HEADER_SIZE - 5;
-        msg->chan = be32(head + 1);
+        msg->chan = xc_get_u32(head + 1);
         msg->size = space;
         msg->data = ptr;
         msg->space = owner;

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "xc_bytes.h"
 #include "xc_opcodes.h"
 
 static const char STEP[] = "payload";
@@ -41,12 +42,6 @@ static const unsigned char FIXED[] = {
     [UNKNOWN] = 0, [ATOM_0] = 0, [ATOM_4] = 4, [ATOM_8] = 8, [ATOM_16] = 16, [TEXT] = 4,
     [LIST] = 4,    [GATHER] = 4, [ASSIGN] = 0, [STOP] = 0,   [ID] = 4,
 };
-
-static uint32_t
-be32(const unsigned char *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
 
 static xc_status
 bad(xc_err *err, const char *what, size_t at)
@@ -110,7 +105,7 @@ xc_scan(const unsigned char *payload, size_t size, xc_scan_id on_id, void *arg, 
         if (FIXED[kind] > size - at) {
             return bad(err, "operand cut short", op_at);
         }
-        uint32_t number = FIXED[kind] == 4 ? be32(payload + at) : 0;
+        uint32_t number = FIXED[kind] == 4 ? xc_get_u32(payload + at) : 0;
         at += FIXED[kind];
         xc_status rc = apply(kind, number, size - at, &height, op_at, err);
         if (rc != XC_OK) {

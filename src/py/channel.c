@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "../core/xc_bytes.h"
+#include "../core/xc_opcodes.h"
 #include "../core/xc_pages.h"
 #include "args.h"
 #include "error.h"
@@ -52,12 +54,6 @@ load_large_bytes(unsigned char *data, size_t size)
     return bytes;
 }
 
-static uint32_t
-be32(const unsigned char *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 PyObject *
 xcpy_load_item(GatewayObject *gateway, xc_chan *chan, xc_msg *msg)
 {
@@ -67,7 +63,7 @@ xcpy_load_item(GatewayObject *gateway, xc_chan *chan, xc_msg *msg)
     }
     else if (msg->space != NULL) {
         /* The last byte of the payload, STOP, was read to where the object's closing 0 belongs. */
-        if (msg->data[msg->size - 1] == 'Q') {
+        if (msg->data[msg->size - 1] == XC_OP_STOP) {
             msg->data[msg->size - 1] = 0;
             result = msg->space;
             msg->space = NULL;
@@ -76,8 +72,8 @@ xcpy_load_item(GatewayObject *gateway, xc_chan *chan, xc_msg *msg)
             PyErr_Format(gateway->state->LoadError, "no STOP behind a bytes object of %zu bytes", msg->size - 1);
         }
     }
-    else if (msg->size >= XC_BIG && msg->data[0] == 'A' && be32(msg->data + 1) == msg->size - 6 &&
-             msg->data[msg->size - 1] == 'Q') {
+    else if (msg->size >= XC_BIG && msg->data[0] == XC_OP_BYTES && xc_get_u32(msg->data + 1) == msg->size - 6 &&
+             msg->data[msg->size - 1] == XC_OP_STOP) {
         result = load_large_bytes(msg->data + 5, msg->size - 6);
     }
     else {

@@ -11,6 +11,7 @@
  */
 #include <string.h>
 
+#include "../core/xc_bytes.h"
 #include "../core/xc_opcodes.h"
 #include "dumper.h"
 #include "error.h"
@@ -29,21 +30,12 @@ fail_plain(xcpy_dumper *d, const char *text)
 /* ---- bytes ---- */
 
 static void
-put_i4(unsigned char *p, uint32_t n)
-{
-    p[0] = (unsigned char)(n >> 24);
-    p[1] = (unsigned char)(n >> 16);
-    p[2] = (unsigned char)(n >> 8);
-    p[3] = (unsigned char)n;
-}
-
-static void
 put_double(unsigned char *p, double value)
 {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
-    put_i4(p, (uint32_t)(bits >> 32));
-    put_i4(p + 4, (uint32_t)bits);
+    xc_put_u32(p, (uint32_t)(bits >> 32));
+    xc_put_u32(p + 4, (uint32_t)bits);
 }
 
 static void
@@ -91,7 +83,7 @@ put_op_i4(xcpy_dumper *d, xc_op op, uint32_t n)
 {
     unsigned char *p = d->p;
     p[0] = (unsigned char)op;
-    put_i4(p + 1, n);
+    xc_put_u32(p + 1, n);
     d->p = p + 5;
 }
 
@@ -433,7 +425,7 @@ put_plain(xcpy_dumper *d, PyObject *obj)
         }
         unsigned char *p = d->p;
         p[0] = XC_OP_STR;
-        put_i4(p + 1, (uint32_t)n);
+        xc_put_u32(p + 1, (uint32_t)n);
         copy_short(p + 5, PyUnicode_DATA(obj), n);
         d->p = p + 5 + n;
         return WROTE;

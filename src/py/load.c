@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "../core/xc_base.h"
+#include "../core/xc_bytes.h"
 #include "../core/xc_opcodes.h"
 #include "loader.h"
 
@@ -32,16 +33,10 @@ fail_truncated(xcpy_loader *L)
 
 /* ---- operands ---- */
 
-static inline uint32_t
-get_u4(xcpy_cursor p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 static inline double
 get_double(xcpy_cursor p)
 {
-    uint64_t bits = (uint64_t)get_u4(p) << 32 | get_u4(p + 4);
+    uint64_t bits = (uint64_t)xc_get_u32(p) << 32 | xc_get_u32(p + 4);
     double value;
     memcpy(&value, &bits, sizeof value);
     return value;
@@ -61,7 +56,7 @@ take_length(xcpy_loader *L, xcpy_cursor p, uint32_t *n)
     if (!has(L, p, 4)) {
         return fail_truncated(L);
     }
-    *n = get_u4(p);
+    *n = xc_get_u32(p);
     return *n <= INT32_MAX ? p + 4 : xcpy_load_fail(L, "negative length");
 }
 
@@ -174,7 +169,7 @@ load_int(xcpy_loader *L, xcpy_cursor p)
     if (L->top == L->limit && more_stack(L) < 0) {
         return NULL;
     }
-    *L->top++ = (xcpy_entry){.u.number = (int32_t)get_u4(p), .tag = NUMBER};
+    *L->top++ = (xcpy_entry){.u.number = (int32_t)xc_get_u32(p), .tag = NUMBER};
     return p + 4;
 }
 
@@ -595,7 +590,7 @@ load_channel(xcpy_loader *L, xcpy_cursor p)
     if (L->opts->make_channel == NULL) {
         return xcpy_load_fail(L, "a channel, where none can be");
     }
-    return push(L, p + 4, L->opts->make_channel(L->opts->arg, get_u4(p)), TRACKED);
+    return push(L, p + 4, L->opts->make_channel(L->opts->arg, xc_get_u32(p)), TRACKED);
 }
 
 /* ---- the whole ---- */

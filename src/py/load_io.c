@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../core/xc_buf.h"
+#include "../core/xc_bytes.h"
 #include "../core/xc_opcodes.h"
 #include "args.h"
 #include "error.h"
@@ -200,7 +201,7 @@ read_opcodes(PyObject *io, xc_buf *buf)
             continue;
         }
         const unsigned char *p = xc_buf_head(buf) + xc_buf_size(buf) - 4;
-        uint32_t length = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+        uint32_t length = xc_get_u32(p);
         if (length > INT32_MAX) {
             return 0;
         }
