@@ -5,7 +5,11 @@ from typing import Any, Final, Protocol
 
 from typing_extensions import Buffer, disjoint_base  # known to type checkers; nothing to install
 
+EXEC: Final = 3
+HELLO: Final = 8
 NO_ENDMARKER_WANTED: Final[object]
+RECONFIGURE: Final = 1
+STATUS: Final = 0
 
 class DataFormatError(Exception): ...
 class DumpError(DataFormatError): ...

@@ -14,7 +14,7 @@ can fail over there.
 The local far end imports `execnet_c.worker`, which takes the C core. A far end without this package is to be sent one
 text with the worker and the plain-Python twin of the core, `execnet_c/pycore.py`, which offers what `worker.py` uses of
 `_core`: the type Gateway with `_serve`, `_hello`, `_send`, `_next_task`, `_task_done`, `_wait_idle` and `newchannel`,
-and the type Channel. Behind that text the same frames follow.
+the codes EXEC, HELLO, RECONFIGURE and STATUS, and the type Channel. Behind that text the same frames follow.
 """
 
 from ._core import RemoteError

@@ -3,8 +3,6 @@
 from . import _core
 from .source import source_of
 
-_EXEC, _STATUS, _RECONFIGURE = 3, 0, 1
-
 # Seconds to learn how the process ended once its connection has: it has closed its pipes and is about to be reaped.
 _REAP_TIMEOUT = 0.5
 
@@ -59,7 +57,7 @@ class Gateway(_core.Gateway):
         if kwargs and not call_name:
             raise TypeError("can't pass kwargs to non-function remote_exec")
         channel = self.newchannel()
-        self._send(_EXEC, channel.id, (text, file_name, call_name, kwargs))
+        self._send(_core.EXEC, channel.id, (text, file_name, call_name, kwargs))
         return channel
 
     def remote_status(self):
@@ -69,7 +67,7 @@ class Gateway(_core.Gateway):
         closed.
         """
         channel = self.newchannel()
-        self._send(_STATUS, channel.id)
+        self._send(_core.STATUS, channel.id)
         status = channel.receive()
         channel.waitclose()
         return RemoteStatus(status)
@@ -88,7 +86,7 @@ class Gateway(_core.Gateway):
         (str, or bytes if false), and whether a str arrives as bytes."""
         py2, py3 = bool(py2str_as_py3str), bool(py3str_as_py2str)
         self._set_coerce(py2 | py3 << 1)
-        self._send(_RECONFIGURE, 0, (py2, py3))
+        self._send(_core.RECONFIGURE, 0, (py2, py3))
 
     def exit(self):
         """Say goodbye: the far end ends when its tasks have, or is made to some seconds later. Does not wait: that is

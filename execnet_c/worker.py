@@ -16,7 +16,6 @@ from . import _core
 from ._version import __version__
 
 INTERRUPT_TEXT = "keyboard-interrupted"
-HELLO = 8
 
 
 class WorkerGateway(_core.Gateway):
@@ -48,9 +47,9 @@ def main():
     try:
         _apply(settings)
     except Exception as exc:
-        gateway._send(HELLO, 0, {"error": _format(exc)})
+        gateway._send(_core.HELLO, 0, {"error": _format(exc)})
         sys.exit(3)
-    gateway._send(HELLO, 0, {"version": __version__, "core": "C", "pid": pid})
+    gateway._send(_core.HELLO, 0, {"version": __version__, "core": "C", "pid": pid})
     _Tasks(gateway, pid).serve_main()
 
 

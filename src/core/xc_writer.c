@@ -196,28 +196,32 @@ take_turn_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
     return XC_OK;
 }
 
+/* Writes what must come out before anything else. The turn is ours, mu is not held. */
+static xc_status
+write_flight(xc_writer *writer, xc_err *err)
+{
+    xc_status rc = XC_OK;
+    while (rc == XC_OK && xc_buf_size(&writer->flight) > 0) {
+        struct iovec part = {(void *)xc_buf_head(&writer->flight), xc_buf_size(&writer->flight)};
+        size_t put = 0;
+        rc = xc_stream_write(writer->stream, &part, 1, &put, err);
+        xc_buf_take(&writer->flight, put);
+    }
+    return rc;
+}
+
 /* Writes leftovers, then the frame. The turn is ours, mu is not held. */
 static xc_status
 write_on(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
-    while (sending->n > 0) {
+    xc_status rc = write_flight(writer, err);
+    while (rc == XC_OK && sending->n > 0) {
         size_t put = 0;
-        xc_status rc;
-        if (xc_buf_size(&writer->flight) > 0) {
-            struct iovec part = {(void *)xc_buf_head(&writer->flight), xc_buf_size(&writer->flight)};
-            rc = xc_stream_write(writer->stream, &part, 1, &put, err);
-            xc_buf_take(&writer->flight, put);
-        }
-        else {
-            rc = xc_stream_write(writer->stream, sending->parts, sending->n, &put, err);
-            xc_iov_advance(&sending->parts, &sending->n, put);
-            sending->started = sending->started || put > 0;
-        }
-        if (rc != XC_OK) {
-            return rc;
-        }
+        rc = xc_stream_write(writer->stream, sending->parts, sending->n, &put, err);
+        xc_iov_advance(&sending->parts, &sending->n, put);
+        sending->started = sending->started || put > 0;
     }
-    return XC_OK;
+    return rc;
 }
 
 /* One go of writing with the turn held; gives the turn back unless it must wait. */
@@ -251,6 +255,16 @@ xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err)
     return rc == XC_OK ? write_and_release(writer, sending, err) : rc;
 }
 
+static void
+leave_line_locked(xc_writer *writer, struct xc_turn *self)
+{
+    struct xc_turn **p = &writer->waiters;
+    while (*p != self) {
+        p = &(*p)->next;
+    }
+    *p = self->next;
+}
+
 /* Waits until the turn may be free. */
 static xc_status
 wait_turn_locked(xc_writer *writer, int64_t until) XC_NEEDS(writer->mu)
@@ -264,9 +278,7 @@ wait_turn_locked(xc_writer *writer, int64_t until) XC_NEEDS(writer->mu)
     xc_unlock(&writer->mu);
     xc_status rc = xc_bell_sleep_nogil(self.bell, -1, 0, until);
     xc_lock(&writer->mu);
-    for (p = &writer->waiters; *p != &self; p = &(*p)->next) {
-    }
-    *p = self.next;
+    leave_line_locked(writer, &self);
     if (rc != XC_OK && !writer->writing && writer->waiters != NULL) {
         xc_bell_ring(writer->waiters->bell); /* the ring may have been meant for us: pass it on */
     }
@@ -313,12 +325,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
             rc = xc_bell_sleep_nogil(self.bell, writer->stream->out, POLLOUT, until);
         }
         xc_lock(&writer->mu);
-        for (struct xc_turn **p = &writer->waiters; *p != NULL; p = &(*p)->next) {
-            if (*p == &self) {
-                *p = self.next;
-                break;
-            }
-        }
+        leave_line_locked(writer, &self);
         xc_unlock(&writer->mu);
         if (rc == XC_INTR || rc == XC_TIMEOUT) {
             return rc;
@@ -369,7 +376,6 @@ writable(xc_watch *watch, short revents)
 {
     xc_writer *writer = watch->owner;
     xc_err why = {.code = XC_OK};
-    xc_status rc = XC_OK;
     (void)revents;
     xc_lock(&writer->mu);
     if (writer->writing || writer->closed) {
@@ -382,12 +388,7 @@ writable(xc_watch *watch, short revents)
     writer->writing = true;
     load_flight_locked(writer);
     xc_unlock(&writer->mu);
-    while (rc == XC_OK && xc_buf_size(&writer->flight) > 0) {
-        struct iovec part = {(void *)xc_buf_head(&writer->flight), xc_buf_size(&writer->flight)};
-        size_t put = 0;
-        rc = xc_stream_write(writer->stream, &part, 1, &put, &why);
-        xc_buf_take(&writer->flight, put);
-    }
+    xc_status rc = write_flight(writer, &why);
     xc_lock(&writer->mu);
     if (rc != XC_OK && rc != XC_AGAIN) {
         break_locked(writer, &why);

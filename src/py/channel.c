@@ -321,18 +321,30 @@ Channel_getremoteerror(ChannelObject *self, PyObject *unused)
     return error;
 }
 
-static PyObject *
-raise_end(ChannelObject *self)
+/* Raises that error, if there is one: -1; 0 after an orderly end. */
+static int
+raise_remote_error(ChannelObject *self)
 {
     PyObject *error = remote_error(self);
     if (error != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
         Py_DECREF(error);
     }
-    else if (!PyErr_Occurred()) {
-        PyErr_SetNone(PyExc_EOFError);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* A wait without end inside a callback, before which nothing arrives: -1 with OSError. */
+static int
+refuse_endless_wait(GatewayObject *gateway, int64_t until, const char *method)
+{
+    if (until != XC_FOREVER || !xc_link_dispatching(gateway->link)) {
+        return 0;
     }
-    return NULL;
+    PyErr_Format(PyExc_OSError,
+                 "%s() without a timeout inside a callback of the same gateway would wait for ever: nothing arrives "
+                 "until the callback has returned",
+                 method);
+    return -1;
 }
 
 static PyObject *
@@ -355,12 +367,12 @@ receive(ChannelObject *self, PyObject *timeout)
             return xcpy_load_item(gateway, self->chan, msg);
         }
         if (rc == XC_CLOSED) {
-            return raise_end(self);
+            if (raise_remote_error(self) == 0) {
+                PyErr_SetNone(PyExc_EOFError);
+            }
+            return NULL;
         }
-        if (until == XC_FOREVER && xc_link_dispatching(gateway->link)) {
-            PyErr_SetString(PyExc_OSError,
-                            "receive() without a timeout inside a callback of the same gateway would wait "
-                            "for ever: nothing arrives until the callback has returned");
+        if (refuse_endless_wait(gateway, until, "receive") < 0) {
             return NULL;
         }
         wait.until = until;
@@ -414,11 +426,7 @@ Channel_waitclose(ChannelObject *self, PyObject *args, PyObject *kwargs)
     if (xcpy_check_usable(self->gateway) < 0 || xcpy_deadline(timeout, true, &wait.until) < 0) {
         return NULL;
     }
-    if (wait.until == XC_FOREVER && !xc_link_ready(self->gateway->link, &wait) &&
-        xc_link_dispatching(self->gateway->link)) {
-        PyErr_SetString(PyExc_OSError,
-                        "waitclose() without a timeout inside a callback of the same gateway would wait for "
-                        "ever: nothing arrives until the callback has returned");
+    if (!xc_link_ready(self->gateway->link, &wait) && refuse_endless_wait(self->gateway, wait.until, "waitclose") < 0) {
         return NULL;
     }
     int waited = xcpy_wait(self->gateway, &wait);
@@ -428,13 +436,7 @@ Channel_waitclose(ChannelObject *self, PyObject *args, PyObject *kwargs)
     if (waited > 0) {
         return PyErr_Format(self->state->TimeoutError, "Timeout after %R seconds", timeout);
     }
-    PyObject *error = remote_error(self);
-    if (error != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-        Py_DECREF(error);
-        return NULL;
-    }
-    if (PyErr_Occurred()) {
+    if (raise_remote_error(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

@@ -19,10 +19,6 @@ static int
 module_exec(PyObject *module)
 {
     xcpy_state *state = PyModule_GetState(module);
-    state->empty_tuple = PyTuple_New(0);
-    if (state->empty_tuple == NULL) {
-        return -1;
-    }
     state->no_endmarker = PyObject_CallNoArgs((PyObject *)&PyBaseObject_Type);
     if (state->no_endmarker == NULL || PyModule_AddObjectRef(module, "NO_ENDMARKER_WANTED", state->no_endmarker) < 0) {
         return -1;
@@ -30,6 +26,15 @@ module_exec(PyObject *module)
     if (xcpy_error_setup(module, state) < 0 || xcpy_gateway_setup(module, state) < 0 ||
         xcpy_channel_setup(module, state) < 0) {
         return -1;
+    }
+    static const struct {
+        const char *name;
+        xc_code code;
+    } codes[] = {{"EXEC", XC_EXEC}, {"HELLO", XC_HELLO}, {"RECONFIGURE", XC_RECONFIGURE}, {"STATUS", XC_STATUS}};
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        if (PyModule_AddIntConstant(module, codes[i].name, codes[i].code) < 0) {
+            return -1;
+        }
     }
 #ifdef XC_DEBUG
     xc_set_gil_probe(holds_gil);

@@ -18,8 +18,7 @@
     X(GatewayDied)  /* EOFError and OSError: how the far end ended */                                                  \
     X(ChannelType)                                                                                                     \
     X(GatewayType)                                                                                                     \
-    X(no_endmarker) /* the object that stands for "no endmarker wanted" */                                             \
-    X(empty_tuple)
+    X(no_endmarker) /* the object that stands for "no endmarker wanted" */
 
 typedef struct xcpy_state {
 #define XCPY_STATE_DECLARE(name) PyObject *name;
