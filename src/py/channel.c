@@ -520,6 +520,37 @@ Channel_reconfigure(ChannelObject *self, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
+/* --- as a file ---------------------------------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(makefile_doc,
+             "makefile($self, /, mode='w', proxyclose=False)\n--\n\n"
+             "The channel as a file: with mode 'w' each write() is sent as an item, with 'r' the items are read one\n"
+             "behind the other. Closing the file closes the channel if `proxyclose` says so. Raises ValueError for\n"
+             "another mode.");
+
+static PyObject *
+Channel_makefile(ChannelObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"mode", "proxyclose", NULL};
+    PyObject *mode = NULL, *proxyclose = Py_False;                /* both borrowed from the arguments */
+    PyObject *py_default = NULL, *py_room = NULL, *result = NULL; /* all owned */
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:makefile", names, &mode, &proxyclose)) {
+        return NULL;
+    }
+    if (mode == NULL && (mode = py_default = PyUnicode_FromString("w")) == NULL) {
+        goto done;
+    }
+    py_room = PyImport_ImportModule("execnet_c.channelfile");
+    if (py_room == NULL) {
+        goto done;
+    }
+    result = PyObject_CallMethod(py_room, "make", "OOO", (PyObject *)self, mode, proxyclose);
+done:
+    Py_XDECREF(py_room);
+    Py_XDECREF(py_default);
+    return result;
+}
+
 /* --- the type ------------------------------------------------------------------------------------------------- */
 
 static PyObject *
@@ -550,6 +581,7 @@ static PyMethodDef Channel_methods[] = {
     {"waitclose", (PyCFunction)(void (*)(void))Channel_waitclose, METH_VARARGS | METH_KEYWORDS, waitclose_doc},
     {"setcallback", (PyCFunction)(void (*)(void))Channel_setcallback, METH_VARARGS | METH_KEYWORDS, setcallback_doc},
     {"reconfigure", (PyCFunction)(void (*)(void))Channel_reconfigure, METH_VARARGS | METH_KEYWORDS, reconfigure_doc},
+    {"makefile", (PyCFunction)(void (*)(void))Channel_makefile, METH_VARARGS | METH_KEYWORDS, makefile_doc},
     {"isclosed", (PyCFunction)Channel_isclosed, METH_NOARGS,
      "isclosed($self, /)\n--\n\nTrue if the channel is closed. It may still hold items to receive."},
     {"next", (PyCFunction)Channel_next_method, METH_NOARGS,
