@@ -190,6 +190,20 @@ def test_channels_open_and_close(gw):
     assert channels_left(gw, 1)
 
 
+def test_files(gw):
+    def make():
+        channel = gw.newchannel()
+        channel.makefile(proxyclose=True).write("text")
+        channel.makefile("r", True).close()
+        with pytest.raises(ValueError):
+            channel.makefile("x")
+        with pytest.raises(TypeError):
+            channel.makefile(x=1)
+
+    assert_steady(make, 100, 1000)
+    assert channels_left(gw, 1)
+
+
 def test_channels_forgotten(gw):
     """Never closed, with items that nobody received, in a cycle."""
 
