@@ -9,6 +9,7 @@ from .channelfile import ChannelFileRead, ChannelFileWrite
 
 EXEC: Final = 3
 HELLO: Final = 8
+MARKER: Final[bytes]
 NO_ENDMARKER_WANTED: Final[object]
 RECONFIGURE: Final = 1
 STATUS: Final = 0

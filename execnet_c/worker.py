@@ -36,7 +36,9 @@ def main():
     """Serve the process that started this one over the standard streams it gave. Returns when that is over."""
     pid = os.getpid()
     gateway = WorkerGateway()
-    gateway._serve(*_take_streams())
+    fd_in, fd_out = _take_streams()
+    os.write(fd_out, _core.MARKER)
+    gateway._serve(fd_in, fd_out)
     settings = gateway._hello(None)
     if settings is None:
         return

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     {"base", "bytes", "opcodes", "pages"},
     {"sync", "buf", "frame", "scan", "stream"},
-    {"queue", "spin", "child", "forkfd", "pump"},
+    {"queue", "spin", "child", "forkfd", "pump", "noise"},
     {"chan", "fate", "writer"},
     {"link"},
     {"launch"},

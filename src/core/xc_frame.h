@@ -3,11 +3,17 @@
  *
  * Version 1 is execnet's: struct "!bii" = code, channel id, payload length, then the payload. Codes 0-7 are
  * execnet's; XC_HELLO is ours, sent only where both ends are known to be ours (see execnet_c/bootstrap.py).
+ *
+ * A far end that is started writes the marker before its first frame: what a login shell or a start-up file prints
+ * comes before it and is not taken for frames.
  */
 #ifndef XC_FRAME_H
 #define XC_FRAME_H
 
 #include "xc_base.h"
+
+#define XC_MARKER "\0execnet_c\0"
+enum { XC_MARKER_SIZE = sizeof XC_MARKER - 1 };
 
 enum {
     XC_HEADER_SIZE = 9,

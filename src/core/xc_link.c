@@ -69,6 +69,9 @@ end_reading(xc_link *link, const xc_err *why)
         xc_bury_msg_locked(link, link->part);
         link->part = NULL;
     }
+    if (link->unmarked) { /* what looked like the start of the marker was none */
+        xc_noise_rest(&link->noise, link->inbuf + link->in_start, link->in_end - link->in_start);
+    }
     if (link->stream.in >= 0) {
         xc_forkfd_remove(link->stream.in);
         close(link->stream.in);
@@ -254,6 +257,19 @@ read_part(xc_link *link, xc_err *err)
     return rc;
 }
 
+/* Passes over what stands before the marker. XC_OK: frames begin at in_start. XC_AGAIN: more must come. */
+static xc_status
+skip_noise(xc_link *link, xc_err *err)
+{
+    size_t used = 0;
+    xc_lock(&link->mu);
+    xc_status rc = xc_noise_skip(&link->noise, link->inbuf + link->in_start, link->in_end - link->in_start, &used, err);
+    xc_unlock(&link->mu);
+    link->in_start += used;
+    link->unmarked = rc != XC_OK;
+    return rc;
+}
+
 /*
  * One read, and what it brings takes effect. Needs the reader role, no mutex; never blocks. XC_OK: something came.
  * XC_AGAIN, XC_SPACE. Any other code: the stream has ended, *err says how.
@@ -281,6 +297,12 @@ read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
         }
         rc = xc_stream_read(&link->stream, link->inbuf + link->in_end, XC_INBUF - link->in_end, &got, err);
         link->in_end += got;
+        if (rc == XC_OK && link->unmarked) {
+            rc = skip_noise(link, err);
+            if (rc == XC_AGAIN) {
+                return XC_OK; /* something came */
+            }
+        }
         if (rc == XC_OK) {
             rc = parse(link, can_give, space, err);
         }
@@ -591,6 +613,7 @@ bury(xc_link *link)
     xc_lock(&link->mu);
     xc_bury_all_locked(link);
     xc_unlock(&link->mu);
+    xc_buf_fini(&link->noise);
     xc_chan_table_fini(&link->table);
     xc_writer_fini(&link->writer);
     xc_mutex_fini(&link->mu);
@@ -651,6 +674,7 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
     link->sink = (xc_stream){.in = -1, .out = stream.out};
     link->inbuf = inbuf;
     link->last = last;
+    link->unmarked = opts->marked;
     link->next_id = opts->worker ? 2 : 1;
     link->coerce = 1;
     xc_mutex_init(&link->mu);

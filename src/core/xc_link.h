@@ -14,6 +14,7 @@
 #define XC_LINK_H
 
 #include "xc_chan.h"
+#include "xc_noise.h"
 #include "xc_scan.h"
 #include "xc_writer.h"
 
@@ -27,6 +28,7 @@ enum { XC_FIN = 100 /* nothing more will arrive: stands last in the backlog */ }
 
 typedef struct {
     bool worker;           /* runs tasks; ends its process when the link does (see xc_fate.h) */
+    bool marked;           /* frames begin behind XC_MARKER; what comes before it is noise, see xc_link_noise */
     const char *execmodel; /* borrowed, static: what a status answer says */
     /* A channel that nobody holds any more was closed by the far end with an error. `msg` is taken: its payload is the
      * serialized text. Any thread, a mutex held: it must only put it away. */
@@ -166,6 +168,8 @@ typedef struct {
     uint32_t channels;  /* open ones */
 } xc_link_state;
 void xc_link_look_state(xc_link *link, xc_link_state *out);
+/* Copies what came before the marker, `max` bytes at most. Returns how many there are. */
+size_t xc_link_noise(xc_link *link, void *into, size_t max);
 /* The far end's hello, owned; NULL if there is none (any more). */
 xc_msg *xc_link_take_hello(xc_link *link);
 

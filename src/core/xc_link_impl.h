@@ -42,6 +42,7 @@ struct xc_link {
     size_t skip;          /* the reader: bytes of a payload for which there was no memory */
     xc_spin spin;         /* the reader */
     size_t space_wanted;  /* the reader: what XC_SPACE asked for; 0: nothing pending */
+    bool unmarked;        /* the reader: the marker is awaited */
 
     xc_mutex mu;    /* leaf lock but for the writer's and the pump's */
     bool reading;   /* mu: somebody has the role */
@@ -77,6 +78,7 @@ struct xc_link {
     bool primary_waits; /* mu: the worker's main thread is idle */
     xc_queue graveyard; /* mu: messages being freed, see xc_inbox.c */
     bool digging;       /* mu */
+    xc_buf noise;       /* mu: what came before the marker */
     xc_fate fate;
 };
 

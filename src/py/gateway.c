@@ -144,10 +144,12 @@ link_opts(bool worker, const char *execmodel)
     };
 }
 
-PyDoc_STRVAR(start_doc,
-             "_start($self, argv, hello, /)\n--\n\n"
-             "Start `argv` on pipes and send it `hello`. Returns once it has exec'd; what it answers is _hello()'s.\n"
-             "Raises OSError: no such program, no fds.");
+PyDoc_STRVAR(
+    start_doc,
+    "_start($self, argv, hello, /)\n--\n\n"
+    "Start `argv` on pipes and send it `hello`. Returns once it has exec'd; what it answers is _hello()'s. It is\n"
+    "to write MARKER before its first frame: up to 64 KiB that come before are passed over.\n"
+    "Raises OSError: no such program, no fds.");
 
 static PyObject *
 Gateway_start(GatewayObject *self, PyObject *args)
@@ -165,6 +167,7 @@ Gateway_start(GatewayObject *self, PyObject *args)
     if (argv != NULL) {
         xc_link_opts opts = link_opts(false, "thread");
         xc_status rc;
+        opts.marked = true;
         Py_BEGIN_ALLOW_THREADS
             rc = xc_launch_start(argv, &opts, &self->launch, &self->link, &err);
         Py_END_ALLOW_THREADS
@@ -423,11 +426,24 @@ Gateway_signal(GatewayObject *self, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(state_doc,
-             "_state($self, /)\n--\n\n"
-             "How it stands, as a dict: fin, said_goodbye, heard_goodbye, greeted, channels, executing; reason and\n"
-             "detail (what ended the connection); pid, ended, status (exit status, -signal, None: unknown), stderr\n"
-             "(the end of it, bytes).");
+PyDoc_STRVAR(
+    state_doc,
+    "_state($self, /)\n--\n\n"
+    "How it stands, as a dict: fin, said_goodbye, heard_goodbye, greeted, channels, executing; reason and\n"
+    "detail (what ended the connection); noise (bytes: what came before the far end's first frame); pid, ended,\n"
+    "status (exit status, -signal, None: unknown), stderr (the end of it, bytes).");
+
+/* New reference or NULL. */
+static PyObject *
+noise_of(xc_link *link)
+{
+    size_t n = xc_link_noise(link, NULL, 0);
+    PyObject *noise = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
+    if (noise != NULL) {
+        (void)xc_link_noise(link, PyBytes_AS_STRING(noise), n); /* what has come since is behind these */
+    }
+    return noise;
+}
 
 static PyObject *
 Gateway_state(GatewayObject *self, PyObject *unused)
@@ -446,13 +462,18 @@ Gateway_state(GatewayObject *self, PyObject *unused)
     if (status == NULL) {
         return NULL;
     }
-    return Py_BuildValue("{sOsOsOsOsIsIsssssisisOsNsy#}", "fin", state.fin ? Py_True : Py_False, "said_goodbye",
-                         state.said_goodbye ? Py_True : Py_False, "heard_goodbye",
-                         state.heard_goodbye ? Py_True : Py_False, "greeted", state.greeted ? Py_True : Py_False,
-                         "channels", (unsigned int)state.channels, "executing", (unsigned int)state.executing, "reason",
-                         xc_status_name(state.ended_by.code), "detail", state.ended_by.detail, "errno",
-                         state.ended_by.sys_errno, "pid", (int)process.pid, "ended", process.ended ? Py_True : Py_False,
-                         "status", status, "stderr", process.tail, (Py_ssize_t)process.n_tail);
+    PyObject *noise = noise_of(self->link);
+    if (noise == NULL) {
+        Py_DECREF(status);
+        return NULL;
+    }
+    return Py_BuildValue(
+        "{sOsOsOsOsIsIsssssisNsisOsNsy#}", "fin", state.fin ? Py_True : Py_False, "said_goodbye",
+        state.said_goodbye ? Py_True : Py_False, "heard_goodbye", state.heard_goodbye ? Py_True : Py_False, "greeted",
+        state.greeted ? Py_True : Py_False, "channels", (unsigned int)state.channels, "executing",
+        (unsigned int)state.executing, "reason", xc_status_name(state.ended_by.code), "detail", state.ended_by.detail,
+        "errno", state.ended_by.sys_errno, "noise", noise, "pid", (int)process.pid, "ended",
+        process.ended ? Py_True : Py_False, "status", status, "stderr", process.tail, (Py_ssize_t)process.n_tail);
 }
 
 /* Without a Python side above it: just the end. */

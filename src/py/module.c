@@ -36,6 +36,12 @@ module_exec(PyObject *module)
             return -1;
         }
     }
+    PyObject *marker = PyBytes_FromStringAndSize(XC_MARKER, XC_MARKER_SIZE);
+    int added = marker == NULL ? -1 : PyModule_AddObjectRef(module, "MARKER", marker);
+    Py_XDECREF(marker);
+    if (added < 0) {
+        return -1;
+    }
 #ifdef XC_DEBUG
     xc_set_gil_probe(holds_gil);
 #endif

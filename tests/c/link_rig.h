@@ -45,11 +45,10 @@ rig_opts(bool worker)
 }
 
 __attribute__((unused)) static rig
-rig_open(bool worker)
+rig_open_with(xc_link_opts opts)
 {
     int to[2], from[2];
     xc_err err;
-    xc_link_opts opts = rig_opts(worker);
     atomic_store(&rig_orphans, 0);
     atomic_store(&rig_dropped, 0);
     CHECK(pipe2(to, O_CLOEXEC) == 0 && pipe2(from, O_CLOEXEC) == 0);
@@ -57,6 +56,12 @@ rig_open(bool worker)
     it.link = xc_link_new(&opts, to[0], from[1], &err);
     CHECK(it.link != NULL);
     return it;
+}
+
+__attribute__((unused)) static rig
+rig_open(bool worker)
+{
+    return rig_open_with(rig_opts(worker));
 }
 
 /* The link first: a worker's must not see its master vanish, or it would end this process. */

@@ -1,0 +1,44 @@
+#include "xc_noise.h"
+
+#include <string.h>
+
+/* Where the marker stands, or could have begun; `n` if nowhere. */
+static size_t
+find_marker(const unsigned char *bytes, size_t n)
+{
+    const unsigned char *at = bytes, *end = bytes + n;
+    while (at < end && (at = memchr(at, XC_MARKER[0], (size_t)(end - at))) != NULL) {
+        size_t here = (size_t)(end - at);
+        if (memcmp(at, XC_MARKER, here < XC_MARKER_SIZE ? here : XC_MARKER_SIZE) == 0) {
+            return (size_t)(at - bytes);
+        }
+        at++;
+    }
+    return n;
+}
+
+void
+xc_noise_rest(xc_buf *kept, const unsigned char *bytes, size_t n)
+{
+    size_t room = XC_NOISE_MAX - xc_buf_size(kept);
+    (void)xc_buf_add(kept, bytes, n < room ? n : room);
+}
+
+xc_status
+xc_noise_skip(xc_buf *kept, const unsigned char *bytes, size_t n, size_t *used, xc_err *err)
+{
+    size_t noise = find_marker(bytes, n);
+    *used = noise;
+    if (noise > XC_NOISE_MAX - xc_buf_size(kept)) {
+        xc_noise_rest(kept, bytes, noise);
+        return xc_failf(err, XC_BAD, "read", "64 KiB arrived, and no far end of ours");
+    }
+    if (noise > 0 && xc_buf_add(kept, bytes, noise) != XC_OK) {
+        return xc_fail(err, XC_NOMEM, 0, "keep what came before the far end's first frame");
+    }
+    if (n - noise < XC_MARKER_SIZE) {
+        return XC_AGAIN;
+    }
+    *used = noise + XC_MARKER_SIZE;
+    return XC_OK;
+}
