@@ -22,11 +22,12 @@ if TYPE_CHECKING:  # where type checkers find the names
         load,
         loads,
     )
+    from .cores import core
     from .gateway import Gateway
     from .multi import Group, MultiChannel, default_group, makegateway
     from .xspec import XSpec
 
-# name -> the module of this package that has it
+# name -> the module of this package that has it; what `_core` has its twin has, too
 _HOMES = {
     "Channel": "_core",
     "DataFormatError": "_core",
@@ -40,6 +41,7 @@ _HOMES = {
     "TimeoutError": "_core",
     "TruncatedError": "_core",
     "XSpec": "xspec",
+    "core": "cores",
     "default_group": "multi",
     "dump": "_core",
     "dumps": "_core",
@@ -57,7 +59,11 @@ def __getattr__(name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = globals()[name] = getattr(import_module("." + home, __name__), name)
+    if home == "_core":
+        module = import_module(".cores", __name__).module
+    else:
+        module = import_module("." + home, __name__)
+    value = globals()[name] = getattr(module, name)
     return value
 
 

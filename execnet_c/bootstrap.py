@@ -17,8 +17,9 @@ text with the worker and the plain-Python twin of the core, `execnet_c/pycore.py
 the codes EXEC, HELLO, RECONFIGURE and STATUS, and the type Channel. Behind that text the same frames follow.
 """
 
-from ._core import RemoteError
 from ._version import __version__
+from .cores import module as _core
+from .gateway import heard, shown
 from .transport import argv_of
 
 # Seconds that a far end with settings may take to answer: an interpreter with a slow site, on a busy machine.
@@ -26,33 +27,52 @@ HELLO_TIMEOUT = 60.0
 
 
 def start(gateway, spec):
-    """Start the far end of `spec` and send it its settings; the gateway is live, its answer is not waited for.
+    """Start the far end of `spec`. This very interpreter is sent its settings, and the gateway is live: its answer is
+    not waited for. Another one has to say first which it is.
 
     Raises ValueError for settings that make no sense, OSError when the process cannot be started.
     """
     settings = _settings(spec)
     argv = argv_of(spec)
     gateway._command = argv
-    gateway._start(argv, settings)
+    gateway._start(argv, None if spec.python else settings)
 
 
 def finish(gateway, spec):
-    """Wait for the far end's answer if the spec has settings that may fail there.
+    """Send a foreign interpreter the text that makes it a worker; wait for the far end's answer if that, or settings,
+    may fail there.
 
-    Raises RemoteError with the far end's traceback when they did, GatewayDied when the far end ended, OSError when it
-    does not answer within HELLO_TIMEOUT seconds.
+    Raises RemoteError with the far end's traceback when settings failed, GatewayDied when the far end ended, OSError
+    when it does not answer within HELLO_TIMEOUT seconds, or cannot serve.
     """
-    if not (spec.chdir or spec.nice or spec.env):
+    if not (spec.python or spec.chdir or spec.nice or spec.env):
         return
+    if spec.python:
+        from .text import text_for
+
+        try:
+            text = text_for(_answer(gateway))
+        except ValueError as exc:
+            raise OSError(f"gateway {gateway.id!r}: {exc}; it was started as {shown(gateway._command)}") from None
+        gateway._write(text)
+        gateway._send(_core.HELLO, 0, _settings(spec))
+    answer = _answer(gateway)
+    if "error" in answer:
+        raise _core.RemoteError(answer["error"])
+    if "core" not in answer:
+        raise OSError(f"{gateway!r}: the far end is no worker of ours, it was started as {shown(gateway._command)}")
+
+
+def _answer(gateway):
     answer = gateway._hello(HELLO_TIMEOUT)
     if answer is None:
         if gateway.hasreceiver():
-            raise OSError(f"{gateway!r}: the far end did not answer within {HELLO_TIMEOUT} seconds: {gateway._command}")
+            raise OSError(
+                f"gateway {gateway.id!r}: the far end did not answer within {HELLO_TIMEOUT} seconds; it was started as "
+                f"{shown(gateway._command)}{heard(gateway._state())}"
+            )
         raise gateway._death(False)
-    if "error" in answer:
-        raise RemoteError(answer["error"])
-    if "core" not in answer:
-        raise OSError(f"{gateway!r}: the far end is no worker of ours, it was started as {gateway._command}")
+    return answer
 
 
 def _settings(spec):

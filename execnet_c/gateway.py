@@ -1,6 +1,6 @@
 """The type Gateway as users hold it: how to run code at the far end, how to end it, and what to say when it died."""
 
-from . import _core
+from .cores import module as _core
 from .source import source_of
 
 # Seconds to learn how the process ended once its connection has: it has closed its pipes and is about to be reaped.
@@ -128,9 +128,8 @@ def _obituary(gateway):
         how = f"ended with exit status {status} (process {state['pid']})"
     text = f"gateway {gateway.id!r}: its worker {how}"
     if not state["greeted"]:
-        text += f" before it could serve; it was started as {gateway._command}"
-    if stderr.strip():
-        text += "; the end of its stderr:\n" + "\n".join(stderr.strip().splitlines()[-20:])
+        text += f" before it could serve; it was started as {shown(gateway._command)}"
+    text += heard(state)
     fields = {
         "command": gateway._command,
         "status": status if status is not None and status >= 0 else None,
@@ -138,6 +137,24 @@ def _obituary(gateway):
         "stderr": stderr,
     }
     return text, fields
+
+
+def shown(argv):
+    """A command line for people; its last word, our program, is left out."""
+    import shlex
+
+    return shlex.join(argv[:-1]) + " ..."
+
+
+def heard(state):
+    """What a far end has said beside its frames: the end of its stderr, and what stood on its stdout instead of the
+    handshake."""
+    text = ""
+    for where, said in (("stdout", b"" if state["greeted"] else state["noise"]), ("stderr", state["stderr"])):
+        lines = said.decode("utf-8", "replace").strip().splitlines()
+        if lines:
+            text += f"; the end of its {where}:\n" + "\n".join(lines[-20:])
+    return text
 
 
 def _signal_name(number):

@@ -6,7 +6,8 @@ import signal
 import time
 from _thread import allocate_lock
 
-from . import _core, bootstrap
+from . import bootstrap
+from .cores import module as _core
 from .gateway import Gateway
 from .xspec import XSpec
 

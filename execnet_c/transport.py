@@ -24,15 +24,33 @@ def argv_of(spec):
 
     Raises ValueError for a spec that is none, naming what it has instead.
     """
-    for key in ("via", "python", "ssh", "vagrant_ssh", "socket"):
+    for key in ("via", "ssh", "vagrant_ssh", "socket"):
         if getattr(spec, key):
             raise ValueError(
-                f"spec {str(spec)!r}: {key}= is not supported; this version starts local gateways with this very "
-                f"interpreter ('popen')"
+                f"spec {str(spec)!r}: {key}= is not supported; this version starts local gateways (popen), with this "
+                f"very interpreter or another one (python=)"
             )
     if not spec.popen:
         raise ValueError(f"no gateway type found for {str(spec)!r}")
-    argv = [sys.executable, "-u"]
+    if spec.python:
+        from .text import LINE
+
+        argv, program = _command(spec), LINE
+    else:
+        argv, program = [sys.executable], _IMPORT_LINE.format(importdir=_IMPORT_DIR)
+    argv.append("-u")
     if spec.dont_write_bytecode:
         argv.append("-B")
-    return [*argv, "-c", _IMPORT_LINE.format(importdir=_IMPORT_DIR)]
+    return [*argv, "-c", program]
+
+
+def _command(spec):
+    import shlex
+
+    try:
+        words = [] if spec.python is True else shlex.split(spec.python)
+    except ValueError as exc:
+        raise ValueError(f"spec {str(spec)!r}: python= is no command line: {exc}") from None
+    if not words:
+        raise ValueError(f"spec {str(spec)!r}: python needs a command line, as in python=/usr/bin/python3")
+    return words

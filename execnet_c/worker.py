@@ -12,8 +12,9 @@ import sys
 from _signal import SIG_UNBLOCK, SIGINT, pthread_sigmask
 from _thread import allocate_lock, start_new_thread
 
-from . import _core
 from ._version import __version__
+from .cores import core
+from .cores import module as _core
 
 INTERRUPT_TEXT = "keyboard-interrupted"
 
@@ -32,13 +33,17 @@ class WorkerGateway(_core.Gateway):
         return _core.GatewayDied("the other side is gone without a goodbye")
 
 
-def main():
-    """Serve the process that started this one over the standard streams it gave. Returns when that is over."""
-    pid = os.getpid()
+def main(marks=True):
+    """Serve the process that started this one over the standard streams it gave. Returns when that is over.
+
+    marks: the marker in front of the frames is still to be written.
+    """
     gateway = WorkerGateway()
     fd_in, fd_out = _take_streams()
-    os.write(fd_out, _core.MARKER)
+    if marks:
+        os.write(fd_out, _core.MARKER)
     gateway._serve(fd_in, fd_out)
+    pid = os.getpid()
     settings = gateway._hello(None)
     if settings is None:
         return
@@ -51,7 +56,7 @@ def main():
     except Exception as exc:
         gateway._send(_core.HELLO, 0, {"error": _format(exc)})
         sys.exit(3)
-    gateway._send(_core.HELLO, 0, {"version": __version__, "core": "C", "pid": pid})
+    gateway._send(_core.HELLO, 0, {"version": __version__, "core": core, "pid": pid})
     _Tasks(gateway, pid).serve_main()
 
 

@@ -1,0 +1,630 @@
+"""The C core's twin in plain Python: Gateway and Channel with the same methods, as `_core.pyi` lists them.
+
+It travels to far ends that have nothing installed, and serves the near end where the C core cannot. A gateway's state
+is changed by the I/O thread (see pypump.py); all that other threads do to it are single steps that cannot be split,
+because an exception out of a signal handler may come between any two: appending to a deque, setting an attribute.
+
+As in execnet, frames take effect one after the other as they arrived: all go through the backlog, and who has the
+dispatcher's turn works it off. What needs a callback waits for the gateway's callback thread; the I/O thread does the
+rest.
+"""
+
+import os
+import sys
+from _collections import deque
+from _signal import SIG_IGN, SIGINT, signal
+from _thread import RLock, allocate_lock, get_ident
+from itertools import chain, count
+from time import monotonic
+
+from . import pypump
+from .pychannel import (
+    NO_ENDMARKER_WANTED,
+    Chan,
+    Channel,
+    Failed,
+    GatewayDied,
+    RemoteError,
+    TimeoutError,
+    format_error,
+    orphan,
+    until_of,
+)
+from .pychannel import print_orphans as _print_orphans
+from .pyserializer import (
+    DataFormatError,
+    DumpError,
+    LoadError,
+    TruncatedError,
+    dump,
+    dump_item,
+    dumps,
+    load,
+    load_item,
+    loads,
+)
+from .pywire import (
+    CHUNK,
+    CLOSE,
+    CLOSE_ERROR,
+    DATA,
+    EXEC,
+    HELLO,
+    LAST_MESSAGE,
+    MARKER,
+    RECONFIGURE,
+    STATUS,
+    TERMINATE,
+    Writer,
+    frame,
+    trace,
+    trace_frame,
+)
+from . import pywire
+from .pywire import trace as _trace
+from .pywire import trace_to as _trace_to
+
+FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
+MAX_NOISE = 64 * 1024  # bytes
+
+
+# --- gateways ---------------------------------------------------------------------------------------------------------
+
+
+class Gateway:
+    """The mechanism of a gateway: a connection and the process behind it."""
+
+    _writer = None
+    _process = None  # near end: the far end's process, see pylaunch.py
+    _watcher = None  # far end: the fd that tells the watcher process, see pywatch.py
+    _is_worker = False
+    _facts = None
+    _eof = _fin = False
+    _said_goodbye = _heard_goodbye = _greeted = False
+    _ended_by = ("XC_OK", "", 0)
+    _coerce = 1
+    _dispatcher = None  # the thread that has the dispatcher's turn
+    _has_thread = False  # the callback thread runs
+    _primary_waits = False
+
+    def __new__(cls, *args, **kwargs):
+        self = super().__new__(cls)
+        self._forks = pypump.fork_count
+        self._chans = {}
+        self._waiters = []
+        self._backlog = deque()
+        self._turn = RLock()
+        self._hellos = deque()
+        self._tasks = deque()
+        self._task_lock = allocate_lock()
+        self._running = deque()  # as long as the number of tasks that run or wait to
+        self._noise = b""
+        self._buffer = bytearray()
+        self._large = None
+        return self
+
+    # --- starting ---
+
+    def _start(self, argv, hello):
+        """Start `argv` on pipes and send it `hello`, unless that is None."""
+        from .pylaunch import launch
+
+        if self._writer is not None:
+            raise OSError("the gateway was started before")
+        launch(self, argv)
+        if hello is not None:
+            self._send(HELLO, 0, hello)
+
+    def _connect(self, fd_in, fd_out, marked):
+        """On the I/O thread: be connected by these fds, which are taken."""
+        for fd in (fd_in, fd_out):
+            os.set_blocking(fd, False)
+        pypump.own_fds.update((fd_in, fd_out))
+        self._fd = fd_in
+        self._marked = not marked
+        self._ids = count(2 if self._is_worker else 1, 2)
+        pypump.pump.watch(fd_in, pypump.POLLIN, self._read)
+        self._writer = Writer(fd_out)
+
+    def _serve(self, fd_in, fd_out):
+        """Be the far end over these two fds, which are taken: the process ends with the connection."""
+        from . import pywatch
+
+        self._is_worker = True
+        self._watcher = pywatch.start(fd_in, fd_out)
+        self._connect(fd_in, fd_out, False)
+        pypump.pump.post(self._wake)  # starts the thread
+
+    def _hello(self, timeout):
+        """The next answer of the far end; None when the connection ended or `timeout` seconds have passed."""
+        self._check_usable()
+        self._wait(lambda: self._hellos or self._fin, until_of(timeout))
+        return self._load(self._hellos.popleft(), self._coerce) if self._hellos else None
+
+    def _set_facts(self, facts):
+        self._facts = facts
+
+    # --- reading, on the I/O thread ---
+
+    def _read(self, events):
+        gone = self._process is not None and self._process.gone
+        try:
+            data = os.read(self._fd, CHUNK)
+        except BlockingIOError:
+            if gone:
+                self._end("XC_EOF")
+            return
+        except OSError as exc:
+            return self._end("XC_SYS", f"read: {exc.strerror}", exc.errno)
+        if not data:
+            return self._end("XC_EOF")
+        try:
+            self._feed(data)
+        except DataFormatError as exc:
+            self._end("XC_BAD", str(exc))
+        self._wake()
+
+    def _feed(self, data):
+        buffer = self._buffer
+        if self._large is not None:
+            data = self._feed_large(data)
+        buffer += data
+        if not self._marked and not self._find_marker():
+            return
+        at = 0
+        while len(buffer) - at >= 9:
+            code = buffer[at]
+            id = int.from_bytes(buffer[at + 1 : at + 5], "big", signed=True)
+            size = int.from_bytes(buffer[at + 5 : at + 9], "big", signed=True)
+            if code > HELLO or size < 0:
+                what = "unknown message code" if code > HELLO else "negative payload length"
+                head = bytes(buffer[at : at + 9]).hex()
+                raise DataFormatError(f"{what} in {head[:2]} {head[2:10]} {head[10:]}")
+            at += 9
+            if len(buffer) - at < size:
+                if size > CHUNK:
+                    self._large = [code, id, size, []]
+                    data = buffer[at:]
+                    buffer.clear()
+                    self._feed_large(data)
+                    return
+                at -= 9
+                break
+            payload = bytes(memoryview(buffer)[at : at + size])
+            at += size
+            if not self._file(code, id, payload):
+                buffer.clear()
+                return
+        del buffer[:at]
+
+    def _feed_large(self, data):
+        """Chunks of a payload that no buffer is made for before it has arrived; returns what lies behind it."""
+        code, id, size, chunks = self._large
+        take = min(len(data), size)
+        chunks.append(data[:take])
+        self._large[2] -= take
+        if take == size:
+            self._large = None
+            self._file(code, id, b"".join(chunks))
+        return data[take:]
+
+    def _find_marker(self):
+        buffer = self._buffer
+        at = buffer.find(MARKER)
+        if at >= 0:
+            self._noise = bytes(buffer[:at])
+            del buffer[: at + len(MARKER)]
+            self._marked = True
+            return True
+        self._noise = bytes(buffer[:MAX_NOISE])
+        if len(buffer) > MAX_NOISE + len(MARKER):
+            raise DataFormatError("64 KiB arrived, and no far end of ours")
+        return False
+
+    def _file(self, code, id, payload):
+        """False: nothing behind this frame counts."""
+        if pywire.trace_fd >= 0:
+            trace_frame("received", code, id, len(payload))
+        if code == HELLO and len(self._hellos) > 3:
+            raise DataFormatError("a fifth hello, and four have not been looked at")
+        self._backlog.append((code, id, payload))
+        if code == TERMINATE:
+            self._heard_goodbye = True
+            self._end("XC_CLOSED")
+            return False
+        self._work_off()
+        return not self._eof
+
+    def _end(self, reason, detail="", errno=0):
+        """Nothing more can be read."""
+        if self._eof:
+            return
+        self._ended_by = (reason, detail, errno)
+        self._eof = True
+        self._buffer.clear()
+        self._large = None
+        pypump.pump.forget(self._fd)
+        pypump.close(self._fd)
+        if pywire.trace_fd >= 0:
+            trace(f"connection ended: {reason} {detail}")
+        if not self._heard_goodbye or not self._is_worker:
+            self._writer.break_off()
+        self._backlog.append((FIN, 0, b""))
+        self._work_off()
+        if self._is_worker:
+            from . import pywatch
+
+            pywatch.tell(self._watcher, b"g" if self._heard_goodbye else b"h", lambda: len(self._running))
+        if not self._is_worker or not self._heard_goodbye:
+            self._writer.close()
+        self._wake()
+
+    def _peer_gone(self):
+        """On the I/O thread: the far end's process has ended; what it wrote before is still read."""
+        while not self._eof:
+            self._read(0)
+        self._wake()
+
+    # --- frames take effect ---
+
+    def _needs_callback(self, code, id):
+        if code == FIN:
+            return any(chan.callback for chan in self._chans.values())
+        chan = self._chans.get(id)
+        return chan is not None and chan.callback is not None and code in (DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE)
+
+    def _work_off(self):
+        """On the I/O thread: apply what needs no callback."""
+        backlog = self._backlog
+        while backlog:
+            if not self._turn.acquire(False):
+                # Who has it does this; but one that hands out items in setcallback() may just be leaving.
+                pypump.pump.after(0.02, self._work_off)
+                return
+            try:
+                if self._needs_callback(*backlog[0][:2]):
+                    break
+                self._apply(*backlog.popleft())
+            finally:
+                self._turn.release()
+        self._wake()
+
+    def _apply(self, code, id, payload):
+        """One frame takes effect. The turn is held."""
+        chan = self._chans.get(id)
+        if code == DATA:
+            if chan is not None:
+                chan.items.append(self._item(payload, chan))
+        elif code in (CLOSE, LAST_MESSAGE):
+            if chan is not None:
+                self._close(chan, code == LAST_MESSAGE)
+        elif code == CLOSE_ERROR:
+            error = self._remote_error(payload)
+            if chan is not None:
+                self._close(chan)
+            if chan is None or (chan.had_object and chan.holder() is None):
+                orphan(error)
+            else:
+                chan.errors.append(error)
+        elif code == EXEC:
+            self._queue_task(id, payload)
+        elif code == STATUS:
+            self._answer_status(id, payload)
+        elif code == RECONFIGURE:
+            self._reconfigured(id, payload)
+        elif code == HELLO:
+            self._greeted = True
+            self._hellos.append(payload)
+        elif code == FIN:
+            for chan in list(self._chans.values()):
+                chan.recv_closed = True
+            self._chans.clear()
+            self._fin = True
+
+    def _item(self, payload, chan):
+        try:
+            return self._load(payload, self._coerce if chan.coerce is None else chan.coerce)
+        except (LoadError, MemoryError) as exc:
+            return Failed(exc)
+
+    def _load(self, payload, coerce):
+        return load_item(payload, coerce, self._channel)
+
+    def _remote_error(self, payload):
+        try:
+            text = self._load(payload, 1)
+        except (LoadError, MemoryError):
+            text = None
+        if not isinstance(text, str):
+            text = "the far end closed the channel with an error text that cannot be read"
+        return RemoteError(text)
+
+    def _close(self, chan, send_only=False):
+        chan.closed = chan.closed or not send_only
+        chan.recv_closed = True
+        self._chans.pop(chan.id, None)
+
+    def _queue_task(self, id, payload):
+        if not self._is_worker:
+            return self._post(CLOSE_ERROR, id, "execution disallowed")
+        channel = self._channel(id)
+        try:
+            item = self._load(payload, self._coerce)
+        except (LoadError, MemoryError):
+            return  # no task: its channel closes with the last reference
+        self._running.append(None)
+        self._tasks.append((channel, item))
+
+    def _answer_status(self, id, payload):
+        if payload and self._facts is not None:
+            try:
+                cwd = os.getcwd().encode("utf-8", "replace").decode()
+            except OSError:
+                cwd = None
+            answer = {**self._facts, "cwd": cwd}
+        else:
+            answer = {"numchannels": len(self._chans), "numexecuting": len(self._running), "execmodel": "thread"}
+        self._post(DATA, id, answer)
+        self._post(CLOSE, id)
+
+    def _reconfigured(self, id, payload):
+        try:
+            py2, py3 = self._load(payload, 1)
+        except Exception:
+            return
+        bits = (py2 is True) | (py3 is True) << 1
+        if id == 0:
+            self._coerce = bits
+        elif id in self._chans:
+            self._chans[id].coerce = bits
+
+    # --- waiting ---
+
+    def _wake(self):
+        for waiter in self._waiters[:]:
+            ready, lock = waiter
+            if lock.locked() and ready():
+                try:
+                    lock.release()
+                except RuntimeError:
+                    pass  # another thread was quicker
+
+    def _wait(self, ready, until=None):
+        """Wait until ready() is true; False when that took too long. Sleeps in slices: a signal that comes just before
+        a sleep does not interrupt it."""
+        if ready():
+            return True
+        lock = allocate_lock()
+        lock.acquire()
+        waiter = (ready, lock)
+        self._waiters.append(waiter)
+        slice = 0.01
+        try:
+            while not ready():
+                left = slice if until is None else min(slice, until - monotonic())
+                if left <= 0:
+                    return False
+                lock.acquire(True, left)
+                slice = min(slice * 2, 5.0)
+            return True
+        finally:
+            self._waiters.remove(waiter)
+
+    def _check_usable(self):
+        if self._writer is None:
+            raise OSError("the gateway was not started: make one with makegateway()")
+        if self._forks != pypump.fork_count:
+            raise OSError(
+                "the gateway belongs to the parent process: a forked child cannot use it, but can make gateways of its "
+                "own"
+            )
+
+    # --- channels and frames ---
+
+    def newchannel(self):
+        """A new channel, independent of any task: send it through another channel to have somebody at its other end.
+        Raises OSError when the connection has ended."""
+        self._check_usable()
+        if self._eof:
+            raise self._death(True)
+        for id in self._ids:
+            if id not in self._chans:
+                return self._channel(id)
+
+    def _channel(self, id):
+        """The object for a channel of that id, made where there is none."""
+        chan = self._chans.get(id)
+        if chan is None:
+            if self._eof:
+                raise LoadError("the item carries a channel, but the connection has ended")
+            chan = self._chans[id] = Chan(id)
+        channel = chan.holder()
+        return channel if channel is not None else Channel._new(Channel, self, chan)
+
+    def _post(self, code, id, *item):
+        self._writer.post(frame(code, id, dump_item(item[0], Channel, self) if item else ()))
+
+    def _send(self, code, id, *item):
+        """Send a frame of that code whose payload is the encoding of `item`."""
+        self._check_usable()
+        if not self._writer.send(frame(code, id, dump_item(item[0], Channel, self) if item else ())):
+            raise self._death(True)
+
+    def _write(self, data):
+        """Send raw bytes between the frames."""
+        self._check_usable()
+        if not self._writer.send([bytes(data)]):
+            raise self._death(True)
+
+    def _set_coerce(self, bits):
+        self._check_usable()
+        self._coerce = bits & 3
+
+    # --- tasks ---
+
+    def _next_task(self, primary, slot):
+        """Wait for a task: its channel and payload are put into the list `slot`. False: there will be none."""
+        tasks = self._tasks
+        if primary:
+            self._primary_waits = True  # until it has taken one: the spare thread leaves the first task to it
+
+        def ready():
+            return len(tasks) > (not primary and self._primary_waits) or (self._fin and not tasks)
+
+        while True:
+            self._check_usable()
+            self._wait(ready)
+            with self._task_lock:
+                if len(tasks) > (not primary and self._primary_waits):
+                    # In one step for a signal handler: taken and kept.
+                    slot.extend(chain.from_iterable(map(deque.popleft, (tasks,))))
+                    if primary:
+                        self._primary_waits = False
+                    break
+                if self._fin and not tasks:
+                    return False
+        self._wake()
+        return True
+
+    def _task_done(self):
+        if self._forks == pypump.fork_count and self._running:
+            self._running.pop()
+            self._wake()
+
+    def _wait_idle(self, timeout):
+        """Wait until no task runs. At the end of a worker: what comes behind that is no business of the watcher's."""
+        idle = self._wait(lambda: not self._running, until_of(timeout))
+        if idle and self._watcher is not None:
+            signal(SIGINT, SIG_IGN)
+            os.write(self._watcher, b"i")
+        return idle
+
+    # --- callbacks ---
+
+    def _run_callbacks(self):
+        """The life of the callback thread."""
+        try:
+            while not self._fin:
+                self._wait(lambda: self._backlog or self._fin)
+                with self._turn:
+                    self._dispatcher = get_ident()
+                    while self._backlog:
+                        self._dispatch(*self._backlog.popleft())
+                    self._dispatcher = None
+                self._wake()
+        except OSError:
+            pass  # a forked child's
+
+    def _dispatch(self, code, id, payload):
+        chan = self._chans.get(id)
+        if not self._needs_callback(code, id):
+            self._apply(code, id, payload)
+        elif code == DATA:
+            item = self._item(payload, chan)
+            try:
+                if isinstance(item, Failed):
+                    raise item.error
+                chan.callback(item)
+            except BaseException as exc:
+                self._fail_callback(chan, exc)
+            item = None
+        else:
+            for chan in list(self._chans.values()) if code == FIN else [chan]:
+                self._end_callback(chan)
+            self._apply(code, id, payload)
+        self._wake()
+
+    def _end_callback(self, chan):
+        """Forget the callback, then call it for the last time."""
+        callback, endmarker = chan.callback, chan.endmarker
+        chan.callback = chan.endmarker = None
+        if callback is not None and endmarker is not NO_ENDMARKER_WANTED:
+            try:
+                callback(endmarker)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+        if chan.holder() is None:
+            self._unlist(chan)
+
+    def _fail_callback(self, chan, exc):
+        """The callback raised: both sides learn it, the channel is closed."""
+        text = format_error(exc)
+        try:
+            self._send(CLOSE_ERROR, chan.id, text)
+        except OSError:
+            pass  # the far end is gone: this side still learns it
+        self._end_callback(chan)
+        if not chan.closed:
+            chan.errors.append(RemoteError(text))
+        self._close(chan)
+
+    def _unlist(self, chan):
+        if self._chans.get(chan.id) is chan:
+            del self._chans[chan.id]
+
+    def _forget(self, chan):
+        """The object of `chan` is gone. Any thread, at any moment: takes no lock."""
+        chan.object = None
+        if self._forks != pypump.fork_count:
+            return
+        if chan.callback is None:
+            self._unlist(chan)
+        if not chan.closed and not chan.recv_closed and not self._eof:
+            try:
+                self._post(LAST_MESSAGE if chan.callback is not None else CLOSE, chan.id)
+            except (OSError, RuntimeError):
+                pass  # no thread can be started: the interpreter ends
+        while chan.closed and chan.errors:
+            orphan(chan.errors.popleft())
+
+    # --- the end ---
+
+    def hasreceiver(self):
+        """True as long as something may still arrive from the far end."""
+        return self._writer is not None and self._forks == pypump.fork_count and not self._fin
+
+    def join(self, timeout=None):
+        """Wait until nothing more can arrive from the far end, for `timeout` seconds at most (None: for ever)."""
+        self._check_usable()
+        self._wait(lambda: self._fin, until_of(timeout))
+
+    def _goodbye(self):
+        self._check_usable()
+        if not self._said_goodbye:
+            self._said_goodbye = True
+            self._writer.post(frame(TERMINATE, 0))
+            self._writer.end()
+
+    def _wait_gone(self, timeout):
+        """Wait for the end of the far end's process. False: `timeout` seconds have passed."""
+        self._check_usable()
+        return self._wait(lambda: self._process is None or self._process.gone, until_of(timeout))
+
+    def _signal(self, number):
+        self._check_usable()
+        if self._process is not None:
+            self._process.signal(number)
+
+    def _state(self):
+        self._check_usable()
+        reason, detail, errno = self._ended_by
+        process = self._process
+        return {
+            "fin": self._fin,
+            "said_goodbye": self._said_goodbye,
+            "heard_goodbye": self._heard_goodbye,
+            "greeted": self._greeted,
+            "channels": len(self._chans),
+            "executing": len(self._running),
+            "reason": reason,
+            "detail": detail,
+            "errno": errno,
+            "pid": process.pid if process else 0,
+            "ended": process is not None and process.gone,
+            "status": process.status if process else None,
+            "stderr": process.tail if process else b"",
+            "noise": self._noise,
+        }
+
+    def _death(self, sending):
+        return (OSError if sending else EOFError)("the connection has ended")

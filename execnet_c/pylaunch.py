@@ -1,0 +1,195 @@
+"""The processes of the plain-Python core's near end: started on pipes, watched and reaped by the I/O thread.
+
+A worker's stderr passes through to ours; the end of it is kept for the message that says how it died. Our own stderr
+may be a pipe that nobody empties: it gets only what poll(2) says there is room for (a pipe that is ready takes a page),
+and the rest a little later.
+"""
+
+import fcntl
+import os
+import select
+import signal
+import subprocess
+from _thread import allocate_lock
+
+from . import pypump, pywire
+
+TAIL = 4096  # bytes of stderr that are kept
+PAGE = 4096
+RETRY = 0.02  # seconds until a full stderr of ours, or a process without a pidfd, is looked at again
+
+
+def launch(gateway, argv):
+    """Start `argv` on pipes, and connect `gateway` to it. Returns when it has exec'd. Raises OSError."""
+    argv = [os.fsencode(arg) for arg in argv]
+    if not argv:
+        raise ValueError("argv is empty")
+    done, results = allocate_lock(), []
+    done.acquire()
+
+    def job():
+        try:
+            results.append(Process(gateway, argv))
+        except BaseException as exc:
+            results.append(exc)
+        done.release()
+
+    pypump.pump.post(job)
+    interrupt = None
+    while not results:
+        try:
+            done.acquire(True, 5.0)
+        except BaseException as exc:
+            interrupt = exc  # not before it is known what there is to undo
+    if isinstance(results[0], BaseException):
+        raise results[0]
+    if interrupt is not None:
+        gateway._goodbye()
+        raise interrupt
+
+
+def _pipe():
+    """As os.pipe(), never 0-2: whoever reopens the standard streams would take it from us."""
+    try:
+        fds = os.pipe()
+    except OSError as exc:
+        raise OSError(exc.errno, f"make a pipe: {os.strerror(exc.errno)}") from None
+    lifted = []
+    for fd in fds:
+        lifted.append(fd if fd > 2 else fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
+        if fd <= 2:
+            os.close(fd)
+    return lifted
+
+
+class Process:
+    gone = False
+    status = None  # exit status, -signal, None: unknown
+    tail = b""
+
+    def __init__(self, gateway, argv):
+        fds = []
+        try:
+            for _ in range(3):
+                fds += _pipe()
+            for fd in (fds[1], fds[2]):
+                try:
+                    fcntl.fcntl(fd, 1031, 1 << 20)  # F_SETPIPE_SZ
+                except OSError:
+                    pass  # no Linux, or a user's pages are used up
+            self.pid = _spawn(argv, fds[0], fds[3], fds[5])
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+        for fd in (fds[0], fds[3], fds[5]):
+            os.close(fd)
+        self._gateway = gateway
+        self._err = fds[4]
+        self._pending = b""  # read from its stderr, not passed on yet
+        os.set_blocking(self._err, False)
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):
+            self._pidfd = -1
+        pypump.own_fds.update({self._err, self._pidfd} - {-1})
+        pywire.trace(f"started process {self.pid}: {os.fsdecode(argv[0])}")
+        gateway._process = self
+        gateway._connect(fds[2], fds[1], True)
+        pump = pypump.pump
+        pump.watch(self._err, pypump.POLLIN, lambda events: self._read_stderr())
+        if self._pidfd >= 0:
+            pump.watch(self._pidfd, pypump.POLLIN, lambda events: self._look())
+        else:
+            pump.after(RETRY, self._look)
+
+    def signal(self, number):
+        """Send it a signal, unless it has ended."""
+        try:
+            if self.gone:
+                pass
+            elif self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, number)
+            else:
+                os.kill(self.pid, number)
+        except OSError:
+            pass
+
+    def _look(self):
+        try:
+            pid, ended = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            pass  # somebody else took its status, or SIGCHLD is ignored
+        else:
+            if pid == 0:
+                if self._pidfd < 0:
+                    pypump.pump.after(RETRY, self._look)
+                return
+            self.status = os.waitstatus_to_exitcode(ended)
+        self._read_stderr(True)
+        if self._pidfd >= 0:
+            pypump.pump.forget(self._pidfd)
+            fd, self._pidfd = self._pidfd, -1
+            pypump.close(fd)
+        pywire.trace(f"process {self.pid} ended: {self.status}")
+        self.gone = True
+        self._gateway._peer_gone()
+
+    def _read_stderr(self, all=False):
+        """With `all` (it has ended) also what our stderr cannot take: its last words must be known."""
+        for _ in range(512 if all else 16):
+            passed = self._err >= 0 and self._pass_on()
+            if self._err < 0 or not passed and not all:
+                break
+            try:
+                data = os.read(self._err, PAGE)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                pypump.pump.forget(self._err)
+                fd, self._err = self._err, -1
+                pypump.close(fd)
+                break
+            self.tail = (self.tail + data)[-TAIL:]
+            if passed:
+                self._pending = data
+        if not self._pass_on():
+            if self._err >= 0:
+                pypump.pump.forget(self._err)
+            pypump.pump.after(RETRY, self._retry)
+
+    def _retry(self):
+        if self._err >= 0:
+            pypump.pump.watch(self._err, pypump.POLLIN, lambda events: self._read_stderr())
+        self._read_stderr()
+
+    def _pass_on(self):
+        """False: our stderr takes nothing now."""
+        poll = select.poll()
+        poll.register(2, select.POLLOUT)
+        while self._pending:
+            events = poll.poll(0)
+            if not events:
+                return False
+            try:
+                if not events[0][1] & select.POLLOUT:
+                    raise OSError
+                self._pending = self._pending[os.write(2, self._pending) :]
+            except BlockingIOError:
+                return False
+            except OSError:
+                self._pending = b""  # closed or broken: there is nobody to tell
+        return True
+
+
+def _spawn(argv, stdin, stdout, stderr):
+    """The pid. The I/O thread has SIGINT blocked, and so has the process until it can take it."""
+    try:
+        process = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr)
+    except OSError as exc:
+        name = os.fsdecode(argv[0])
+        raise OSError(exc.errno, f"start a process: {os.strerror(exc.errno)}: {name}") from None
+    process.returncode = 0  # it is ours to wait for
+    return process.pid

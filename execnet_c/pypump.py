@@ -1,0 +1,141 @@
+"""The I/O thread of the plain-Python core. It alone reads connections, so that no exception out of a signal handler,
+which hits the main thread, can tear a frame or lose a message.
+
+Everything that must not be interrupted is a job of this thread. It runs as long as there is something to watch, to wait
+for or to do. Other threads only append to deques, which is one step that no exception can split, and ring.
+"""
+
+import os
+import select
+import sys
+from _collections import deque
+from _signal import SIG_BLOCK, SIGINT, pthread_sigmask
+from _thread import start_new_thread
+from time import monotonic
+
+POLLIN, POLLOUT = select.POLLIN, select.POLLOUT
+
+fork_count = 0  # a gateway that was made before belongs to the parent
+own_fds = set()  # a forked child closes them, or it would keep connections of its parent alive
+
+
+class Pump:
+    def __init__(self):
+        self._jobs = deque()
+        self._idle = deque([None])  # whoever takes the token out of it starts the thread
+        self._bell = None
+        self._poll = select.poll()
+        self._watches = {}  # fd -> function(events)
+        self._timers = {}  # function -> when it is due
+
+    # Any thread.
+
+    def post(self, job):
+        """Have `job()` called by the I/O thread. Raises OSError or RuntimeError when that cannot be started."""
+        self._jobs.append(job)
+        try:
+            self._idle.pop()
+        except IndexError:
+            return self._ring()
+        try:
+            if self._bell is None:
+                self._bell = os.pipe()
+                os.set_blocking(self._bell[0], False)
+                os.set_blocking(self._bell[1], False)
+                own_fds.update(self._bell)
+                self._poll.register(self._bell[0], POLLIN)
+            start_new_thread(self._run, ())
+        except BaseException:
+            self._jobs.remove(job)
+            self._idle.append(None)
+            raise
+
+    def _ring(self):
+        try:
+            os.write(self._bell[1], b"!")
+        except BlockingIOError:
+            pass  # it has been rung often enough
+        except TypeError:
+            pass  # the thread is only just being started, it looks for jobs first
+
+    # The I/O thread.
+
+    def watch(self, fd, events, function):
+        self._watches[fd] = function
+        self._poll.register(fd, events)
+
+    def forget(self, fd):
+        if self._watches.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
+    def after(self, seconds, function):
+        """Call `function()` so many seconds from now, once; a later call for the same function replaces that."""
+        self._timers[function] = monotonic() + seconds
+
+    def cancel(self, function):
+        self._timers.pop(function, None)
+
+    def _run(self):
+        pthread_sigmask(SIG_BLOCK, (SIGINT,))  # for the processes that are started here
+        while True:
+            while self._jobs:
+                _guarded(self._jobs.popleft())
+            now = monotonic()
+            for function, when in list(self._timers.items()):
+                if when <= now and self._timers.pop(function, None) is not None:
+                    _guarded(function)
+            if self._jobs:
+                continue
+            if not self._watches and not self._timers:
+                self._idle.append(None)
+                if not self._jobs:
+                    return
+                try:
+                    self._idle.pop()
+                except IndexError:
+                    return  # somebody has started another one
+                continue
+            pause = None
+            if self._timers:
+                pause = max(0, min(self._timers.values()) - monotonic()) * 1000 + 1
+            for fd, events in self._poll.poll(pause):
+                if fd == self._bell[0]:
+                    try:
+                        os.read(fd, 4096)
+                    except BlockingIOError:
+                        pass
+                elif fd in self._watches:
+                    _guarded(self._watches[fd], events)
+
+
+def _guarded(function, *args):
+    try:
+        function(*args)
+    except BaseException:
+        try:
+            sys.excepthook(*sys.exc_info())
+        except BaseException:
+            pass  # the interpreter is ending
+
+
+pump = Pump()
+
+
+def _after_fork():
+    global pump, fork_count
+    fork_count += 1
+    for fd in own_fds:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+    own_fds.clear()
+    pump = Pump()
+
+
+def close(fd):
+    own_fds.discard(fd)
+    os.close(fd)
+
+
+os.register_at_fork(after_in_child=_after_fork)

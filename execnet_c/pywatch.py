@@ -1,0 +1,177 @@
+"""How a worker on the plain-Python core ends: a watcher process sees to it, because this one's threads see nothing
+while a task's C code keeps the GIL.
+
+A hang-up without a goodbye: SIGINT to the task at once, SIGKILL 1.5 seconds later. After a goodbye execnet's patience:
+5 seconds, SIGINT, 10 seconds, SIGKILL.
+
+The watcher is forked before there is any thread, and twice, so that it is no child of the task, whose os.waitpid(-1)
+would see it. It polls the connection for a hang-up, and holds no other end of it. What the worker knows it tells over a
+pipe: `g` goodbye, `h` hang-up (of which the connection need not know), `i` no task runs any more. The end of that pipe,
+or of the process, ends the watcher.
+"""
+
+import os
+import select
+import signal
+import sys
+from time import monotonic
+
+from . import pypump
+
+PATIENCE, LAST_CHANCE, HANGUP_GRACE = 5.0, 10.0, 1.5  # seconds
+WORD_GRACE = 0.25  # seconds that the worker has to say what a hang-up means
+GOODBYE = b"\2\0\0\0\0\0\0\0\0"  # the frame
+
+
+def start(fd_in, fd_out):
+    """Fork the watcher of this process; return the fd to tell it by, None where there can be no such process."""
+    worker = os.getpid()
+    try:
+        ear, mouth = os.pipe()
+    except OSError:
+        return None
+    try:
+        if worker == 1:
+            return _start_under_init(fd_in, fd_out, ear, mouth)
+        child = os.fork()
+    except OSError:
+        os.close(ear)
+        os.close(mouth)
+        return None
+    if child == 0:
+        try:
+            if os.fork() == 0:
+                os.setsid()
+                _leave(fd_out, mouth)
+                _watch(worker, fd_in, ear)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(ear)
+    pypump.own_fds.add(mouth)
+    return mouth
+
+
+def _start_under_init(fd_in, fd_out, ear, mouth):
+    """Nobody inside a pid namespace can kill its process 1: that one is the watcher then, and the worker its child."""
+    child = os.fork()
+    if child == 0:
+        os.close(ear)
+        pypump.own_fds.add(mouth)
+        return mouth
+    status = 1
+    try:
+        _leave(fd_out, mouth)
+        _watch(child, fd_in, ear)
+        while True:
+            pid, ended = os.wait()
+            if pid == child:
+                status = 128 + (ended & 127) if ended & 127 else ended >> 8
+                break
+    finally:
+        os._exit(status)
+
+
+def _leave(fd_out, mouth):
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    for fd in (fd_out, mouth, null):
+        os.close(fd)
+
+
+def _watch(worker, fd, ear):
+    hang_up = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
+    poll = select.poll()
+    poll.register(fd, hang_up)
+    poll.register(ear, select.POLLIN)
+    end = -1
+    if hasattr(os, "pidfd_open"):  # without it a fork of the task may hold the pipe's other end
+        try:
+            end = os.pidfd_open(worker)
+            poll.register(end, select.POLLIN)
+        except OSError:
+            pass
+    words, plan, asked = b"", [], None
+    while True:
+        pause = None
+        if plan or asked:
+            pause = max(0, ((plan[0][0] if plan else asked) - monotonic()) * 1000)
+        for ready, _ in poll.poll(pause):
+            if ready == fd:
+                poll.unregister(fd)
+                asked = monotonic() + WORD_GRACE
+            elif ready == end:
+                return
+            else:
+                word = os.read(ear, 16)
+                words += word
+                if not word or (b"g" in words and b"i" in words):
+                    return
+                if b"g" in word:
+                    plan = _plan(PATIENCE, LAST_CHANCE)
+                elif b"h" in word:
+                    plan = plan or _plan(0, HANGUP_GRACE)
+                asked = None
+        now = monotonic()
+        if asked and not plan and now >= asked:
+            # It cannot speak: a task keeps the GIL.
+            asked = None
+            plan = _plan(PATIENCE, LAST_CHANCE) if _peek(fd).endswith(GOODBYE) else _plan(0, HANGUP_GRACE)
+        if plan and now >= plan[0][0]:
+            try:
+                os.kill(worker, plan.pop(0)[1])
+            except ProcessLookupError:
+                return
+            if not plan:
+                return
+
+
+def _plan(first, second):
+    now = monotonic()
+    return [(now + first, signal.SIGINT), (now + first + second, signal.SIGKILL)]
+
+
+def _peek(fd):
+    """What has arrived and was not read yet, without taking it away; b"" where that cannot be known."""
+    try:
+        import stat
+
+        if stat.S_ISSOCK(os.fstat(fd).st_mode):
+            import socket
+
+            with socket.socket(fileno=os.dup(fd)) as peer:
+                return peer.recv(1 << 22, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        import ctypes
+        import fcntl
+
+        copy, into = os.pipe()
+        fcntl.fcntl(into, 1031, fcntl.fcntl(fd, 1032))  # F_SETPIPE_SZ, F_GETPIPE_SZ
+        if ctypes.CDLL(None).tee(fd, into, ctypes.c_size_t(1 << 30), 2) <= 0:  # SPLICE_F_NONBLOCK
+            return b""
+        return os.read(copy, 1 << 30)
+    except Exception:
+        return b""
+
+
+def tell(mouth, word, busy):
+    """On the I/O thread: tell the watcher; without one do its part, as far as the GIL lets us."""
+    if mouth is not None:
+        try:
+            os.write(mouth, word)
+        except OSError:
+            pass
+        return
+    me, pump = os.getpid(), pypump.pump
+
+    def interrupt():
+        if busy():
+            os.kill(me, signal.SIGINT)
+        pump.after(LAST_CHANCE if word == b"g" else HANGUP_GRACE, kill)
+
+    def kill():
+        if word == b"h" or busy():
+            os.kill(me, signal.SIGKILL)
+
+    if word in b"gh":
+        pump.after(PATIENCE if word == b"g" else 0, interrupt)

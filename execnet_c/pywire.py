@@ -1,0 +1,161 @@
+"""The wire of the plain-Python core: frames, the writing side of a connection, tracing."""
+
+import os
+from _thread import RLock
+from _collections import deque
+
+from . import pypump
+from .pyserializer import DumpError
+
+STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO = range(9)
+NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE HELLO".split()
+MARKER = b"\0execnet_c\0"  # a far end that was started writes it before its first frame
+MAX_PAYLOAD = 0x7FFFFFFF  # bytes
+CHUNK = 256 * 1024
+
+trace_fd = -1
+
+
+def trace_to(fd):
+    global trace_fd
+    trace_fd = fd
+
+
+def trace(text):
+    if trace_fd >= 0:
+        try:
+            os.write(trace_fd, f"[{os.getpid()}] {text}\n".encode("utf-8", "replace"))
+        except OSError:
+            pass
+
+
+def trace_frame(verb, code, id, size):
+    trace(f"{verb} {NAMES[code]} channel {id} {size} bytes")
+
+
+def frame(code, id, parts=()):
+    size = sum(map(len, parts))
+    if size > MAX_PAYLOAD:
+        raise DumpError(
+            f"the item takes {size} bytes serialized, a message holds {MAX_PAYLOAD} at most: send it in pieces"
+        )
+    if trace_fd >= 0:
+        trace_frame("sent", code, id, size)
+    head = bytes((code,)) + (id & 0xFFFFFFFF).to_bytes(4, "big") + size.to_bytes(4, "big")
+    return [head + parts[0], *parts[1:]] if parts else [head]
+
+
+class Batch:
+    """Bytes on their way: parts, and how many bytes each write has taken."""
+
+    def __init__(self, parts):
+        self.parts = parts
+        self.size = sum(map(len, parts))
+        self.written = []
+
+    def rest(self):
+        at = sum(self.written)
+        for part in self.parts:
+            if at < len(part):
+                return memoryview(part)[at : at + CHUNK]
+            at -= len(part)
+
+
+class Writer:
+    """The writing side. A frame is never torn: what one thread leaves unfinished, the next one or the I/O thread
+    writes first."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.broken = False
+        self.ending = False  # nothing more is taken; the fd is closed when all is out
+        self.turn = RLock()  # a signal handler that interrupts a send may send: it goes on with the frame in flight
+        self.out = deque()
+        self.watched = False
+
+    def send(self, parts):
+        """False when the connection takes nothing more."""
+        batch = Batch(parts)
+        try:
+            with self.turn:
+                if self.broken or self.ending:
+                    return False
+                self.out.append(batch)
+                self.write(True)
+                return not self.broken
+        except BaseException:
+            pypump.pump.post(self.flush)  # the rest of a frame that was begun
+            raise
+
+    def post(self, parts):
+        """Take whole frames to be written soon. Never blocks."""
+        if not self.broken and not self.ending:
+            self.out.append(Batch(parts))
+            pypump.pump.post(self.flush)
+
+    def write(self, wait):
+        """True: all is out. False: it would have to wait. The turn is held."""
+        poll = None
+        while self.out and not self.broken:
+            batch = self.out[0]
+            view = batch.rest()
+            if view is None:
+                try:
+                    self.out.remove(batch)  # this one and no other: a signal handler may have been here meanwhile
+                except ValueError:
+                    pass
+                continue
+            try:
+                # In one step for a signal handler: written and noted.
+                batch.written.extend(map(os.write, (self.fd,), (view,)))
+            except BlockingIOError:
+                if not wait:
+                    return False
+                if poll is None:
+                    import select
+
+                    poll = select.poll()
+                    poll.register(self.fd, select.POLLOUT)
+                poll.poll(500)
+            except OSError:
+                self.break_off()
+        return True
+
+    def flush(self):
+        """On the I/O thread."""
+        pump = pypump.pump
+        if not self.out and not self.ending:
+            return
+        if not self.turn.acquire(False):
+            pump.after(0.01, self.flush)  # who has it writes this too, unless it is just leaving
+            return
+        try:
+            done = self.write(False)
+            if done and self.ending:
+                self.close()
+            elif done and self.watched:
+                self.watched = False
+                pump.forget(self.fd)
+            elif not done and not self.watched:
+                self.watched = True
+                pump.watch(self.fd, pypump.POLLOUT, lambda events: self.flush())
+        finally:
+            self.turn.release()
+
+    def end(self):
+        self.ending = True
+        pypump.pump.post(self.flush)
+
+    def break_off(self):
+        self.broken = True
+        self.out.clear()
+
+    def close(self):
+        """On the I/O thread."""
+        pypump.pump.cancel(self.flush)
+        self.broken = True
+        if self.fd >= 0:
+            if self.watched:
+                pypump.pump.forget(self.fd)
+            fd, self.fd = self.fd, -1
+            pypump.close(fd)

@@ -1,0 +1,99 @@
+"""The text that makes any Python a far end: with nothing installed there, and nothing written to its disk.
+
+`LINE` is what it is started with (python -c LINE). It writes the marker and, as a hello frame, which Python it is; then
+it runs the one line that it is sent. That line reads the rest of the text: modules of this package, packed, as code
+objects where this very Python's are understood over there, else as source, because compiling costs more than starting.
+Where the same version of this package with its C core is importable over there, that serves, and the rest is dropped.
+"""
+
+import sys
+from importlib.util import find_spec
+from marshal import dumps as marshal_dumps
+from zlib import compress
+
+from ._version import __version__
+
+OLDEST = (3, 8)  # Python that the modules below run on
+
+# Any Python from 2.7 on must understand it; in a shell it is quoted. The frame: code 8, channel 0, 46 bytes; in them a
+# str ("N") of 40.
+LINE = (
+    'import os,sys;t="%x %s"%(sys.hexversion,getattr(getattr(sys,"implementation",0),"cache_tag",0));'
+    r'os.write(1,b"\0execnet_c\0\x08\0\0\0\0\0\0\0\x2eN\0\0\0\x28"+t.ljust(40)[:40].encode()+b"Q");'
+    r'exec(b"".join(iter(lambda:os.read(0,1)or sys.exit(1),b"\n")))'
+)
+
+# What stands in PYTHONPATH or the current directory must not come before the standard library while we load.
+_HEAD = (
+    'n=%d;t=b"";exec("while len(t)<n:t+=os.read(0,n-len(t))or sys.exit(1)");p=sys.path[:];d=os.path.dirname(os.__file__);'
+    'sys.path.sort(key=lambda q:not(q.startswith(d)or"lib-dynload"in q));'
+    "import marshal,zlib;t=marshal.loads(zlib.decompress(t));exec(t.pop(0));main=load(t);sys.path[:]=p;"
+    "del n,t,p,d,load;main(False)\n"
+)
+
+_LOADER = """
+def load(modules):
+    try:
+        from execnet_c._version import __version__
+        if __version__ == {version!r}:
+            from execnet_c import _core
+            from execnet_c.worker import main
+            return main
+    except Exception:
+        pass
+    new = type(sys)
+    package = sys.modules["_execnet_c"] = new("_execnet_c")
+    package.__path__ = []
+    for name, code in modules:
+        module = new("_execnet_c." + name)
+        module.__package__ = "_execnet_c"
+        sys.modules[module.__name__] = module
+        if isinstance(code, str):
+            code = compile(code, "<execnet_c " + name + ">", "exec", 0, True)
+        exec(code, module.__dict__)
+        setattr(package, name, module)
+    return module.main
+"""
+
+# In the order in which they need each other.
+_MODULES = ("pypump", "pyserializer", "pywire", "pychannel", "pywatch", "pycore", "channelfile", "worker")
+_MADE_UP = {
+    "_version": f"__version__ = {__version__!r}",
+    "cores": "from . import pycore as module\ncore = 'Python'",
+}
+
+_packed = {}
+
+
+def text_for(announcement):
+    """The bytes that make a worker of a far end that announced itself so. Raises ValueError for a Python too old."""
+    hexversion, tag = announcement.split()
+    version = int(hexversion, 16)
+    major, minor, micro, level = version >> 24, version >> 16 & 255, version >> 8 & 255, version >> 4 & 15
+    if (major, minor) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ValueError(f"it is Python {major}.{minor}.{micro}, and {oldest} is the oldest that can serve")
+    # One minor version's releases understand each other's code objects.
+    mine = sys.implementation.cache_tag
+    as_code = tag == mine and level == 15 and sys.version_info.releaselevel == "final"
+    if as_code not in _packed:
+        _packed[as_code] = _pack(as_code)
+    return _packed[as_code]
+
+
+def _pack(as_code):
+    def get(name):
+        full_name = f"{__package__}.{name}"
+        loader = find_spec(full_name).loader
+        return loader.get_code(full_name) if as_code else loader.get_source(full_name)
+
+    loader = _LOADER.format(version=__version__)
+    modules = [compile(loader, "<execnet_c>", "exec") if as_code else loader]
+    modules += [(name, _MADE_UP[name]) for name in ("_version",)]
+    for name in _MODULES:
+        if name == "worker":
+            modules.append(("cores", _MADE_UP["cores"]))
+        modules.append((name, get(name)))
+    # Format 2: what every Python 3 reads.
+    packed = compress(marshal_dumps(modules, *(() if as_code else (2,))), 9)
+    return (_HEAD % len(packed)).encode() + packed
