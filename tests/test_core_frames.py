@@ -3,9 +3,11 @@ hellos, and what becomes of a connection whose far end does not keep to the rule
 """
 
 import os
+import signal
 import sys
 import textwrap
-import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import execnet_c
 import pytest
@@ -175,3 +177,154 @@ def test_a_login_banner_before_a_worker():
     gateway._goodbye()
     assert gateway._wait_gone(TIMEOUT)
     gateway.join(TIMEOUT)
+
+
+# --- hellos ---------------------------------------------------------------------------------------------------------
+
+ECHO = """
+put(MARKER)
+while True:
+    code, channel, data = get_frame()
+    if code == 2:
+        break
+    put(frame(code, channel, data))
+"""
+
+
+def test_a_hello_is_sent_unless_it_is_none(start):
+    for hello in ([1, 2], False, 0):
+        assert start(ECHO, hello=hello)._hello(TIMEOUT) == hello
+    gateway = start(ECHO, hello=None)
+    gateway._send(_core.HELLO, 0, "first")
+    assert gateway._hello(TIMEOUT) == "first"
+
+
+def test_each_call_returns_the_next_hello(start):
+    gateway = start(ECHO, hello=0)
+    for i in range(1, 4):
+        gateway._send(_core.HELLO, 0, i)
+    assert [gateway._hello(TIMEOUT) for i in range(4)] == [0, 1, 2, 3]
+    assert gateway._hello(0) is None
+    for i in range(20):
+        gateway._send(_core.HELLO, 0, i)
+        assert gateway._hello(TIMEOUT) == i
+    assert gateway._hello(0.01) is None
+    gateway._goodbye()
+    assert gateway._hello(TIMEOUT) is None
+
+
+def test_hellos_that_came_before_the_end_are_still_to_be_had(start):
+    gateway = start("put(MARKER + b''.join(frame(HELLO, 0, one) for one in hellos))", hellos=[payload(i) for i in range(4)])
+    gateway.join(TIMEOUT)
+    assert [gateway._hello(TIMEOUT) for i in range(6)] == [0, 1, 2, 3, None, None]
+    assert gateway._state()["reason"] == "XC_EOF"
+
+
+def test_a_fifth_hello_that_nobody_takes_ends_the_connection(start):
+    gateway = start("put(MARKER + frame(HELLO, 0, one) * 5); wait_end()", one=payload("hi"))
+    code, detail, noise = reason(gateway)
+    assert (code, noise) == ("XC_BAD", b"") and "hellos" in detail
+    assert [gateway._hello(TIMEOUT) for i in range(5)] == ["hi"] * 4 + [None]
+
+
+def test_two_threads_get_a_hello_each(start):
+    gateway = start(ECHO, hello=None)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(gateway._hello, TIMEOUT) for i in range(2)]
+        gateway._send(_core.HELLO, 0, 1)
+        assert wait_until(lambda: any(one.done() for one in both))
+        gateway._send(_core.HELLO, 0, 2)
+        assert sorted(one.result() for one in both) == [1, 2]
+
+
+# --- raw bytes ------------------------------------------------------------------------------------------------------
+
+# Answers with the length and a checksum of `size` bytes.
+SUM = """
+import zlib
+put(MARKER)
+n, crc = 0, 0
+while n < size:
+    data = os.read(0, min(65536, size - n))
+    if not data:
+        break
+    n, crc = n + len(data), zlib.crc32(data, crc)
+put(frame(HELLO, 0, b"N" + struct.pack("!i", 16) + b"%08x%08x" % (n, crc) + b"Q"))
+wait_end()
+"""
+
+
+@pytest.mark.parametrize("size", [1, 9, 16 * 1024, 16 * 1024 + 1, 5_000_000])
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_raw_bytes_arrive_as_they_are(start, size, kind):
+    data = (bytes(range(251)) * (size // 251 + 1))[:size]
+    gateway = start(SUM, hello=None, size=size)
+    gateway._write(kind(b""))
+    gateway._write(kind(data))
+    assert gateway._hello(TIMEOUT) == f"{size:08x}{zlib.crc32(data):08x}"
+
+
+def test_raw_bytes_take_their_turn_among_frames(start):
+    """From several threads: each write and each frame comes out whole."""
+    gateway = start(ECHO, hello=None)
+    channel = gateway.newchannel()
+    item = b"x" * 300_000
+    raw = bytes([4]) + channel.id.to_bytes(4, "big") + len(payload(item)).to_bytes(4, "big") + payload(item)
+    with ThreadPoolExecutor(5) as pool:
+        futures = [pool.submit(gateway._write, raw) for i in range(20)]
+        futures += [pool.submit(channel.send, item) for i in range(20)]
+        assert [channel.receive(TIMEOUT) for i in range(40)] == [item] * 40
+        assert [future.result() for future in futures] == [None] * 40
+
+
+@pytest.mark.parametrize("wrong", [None, 1, "text", [b"x"]])
+def test_only_bytes_can_be_written(start, wrong):
+    gateway = start(ECHO)
+    with pytest.raises(TypeError):
+        gateway._write(wrong)
+    assert gateway._hello(TIMEOUT) == "hello"
+
+
+def test_writing_after_the_end(start):
+    gateway = start("put(MARKER); sys.exit(0)")
+    gateway.join(TIMEOUT)
+    with pytest.raises(OSError) as raw:
+        gateway._write(b"too late")
+    with pytest.raises(OSError) as framed:
+        gateway._send(_core.HELLO, 0, "too late")
+    assert str(raw.value) == str(framed.value)
+    gateway._goodbye()
+    with pytest.raises(OSError):
+        gateway._write(b"")
+
+
+def test_writing_without_a_connection():
+    with pytest.raises(OSError, match="was not started"):
+        _core.Gateway()._write(b"x")
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_write_is_written_to_its_end(start, tmp_path):
+    """By whoever comes next: nothing is torn."""
+    gate = tmp_path / "gate"
+    data = b"0123456789" * 2_000_000
+    gateway = start(
+        "while not os.path.exists(gate): time.sleep(0.01)\n" + SUM, hello=None, size=len(data) + 3, gate=str(gate)
+    )
+
+    def handle(number, frame):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Interrupted):
+            gateway._write(data)  # more than a pipe holds
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    gate.touch()
+    gateway._write(b"end")
+    assert gateway._hello(TIMEOUT) == f"{len(data) + 3:08x}{zlib.crc32(data + b'end'):08x}"

@@ -393,8 +393,9 @@ SCRIPTS = {
     "false": ("exit 1", "exit status 1"),
     "complains": ("echo no such interpreter >&2; exit 127", "no such interpreter"),
     "kills itself": ("kill -9 $$", "SIGKILL"),
-    "chatters": ("echo hello world, this is no frame at all; exec sleep 1000", ""),
-    "echoes": ("exec cat", ""),
+    "chatters": ("yes hello world, this is no frame at all 2>&-; exec sleep 1000", "no far end of ours"),
+    "chatters after the marker": (r"printf '\0execnet_c\0'; exec yes hello world, this is no frame at all", ""),
+    "echoes": (r"printf '\0execnet_c\0'; exec cat", ""),
 }
 
 

@@ -103,8 +103,8 @@ xc_bury_msg_locked(xc_link *link, xc_msg *msg)
 void
 xc_bury_all_locked(xc_link *link)
 {
-    xc_queue *queues[] = {&link->backlog, &link->tasks, &link->graveyard};
-    xc_msg *singles[] = {link->part, link->hello, link->last};
+    xc_queue *queues[] = {&link->backlog, &link->tasks, &link->hellos, &link->graveyard};
+    xc_msg *singles[] = {link->part, link->last};
     for (size_t i = 0; i < sizeof queues / sizeof *queues; i++) {
         for (xc_msg *msg; (msg = xc_queue_pop(queues[i])) != NULL;) {
             free_msg_locked(link, msg);
@@ -361,12 +361,9 @@ apply_locked(xc_link *link, xc_msg *msg)
         reconfigure_locked(link, msg);
         break;
     case XC_HELLO:
-        if (!link->greeted) {
-            link->greeted = true;
-            link->hello = msg;
-            return;
-        }
-        break;
+        link->greeted = true;
+        xc_queue_push(&link->hellos, msg);
+        return;
     case XC_FIN:
         finish_locked(link, msg);
         return;
@@ -755,8 +752,8 @@ xc_msg *
 xc_link_take_hello(xc_link *link)
 {
     xc_lock(&link->mu);
-    xc_msg *msg = link->hello;
-    link->hello = NULL;
+    xc_msg *msg = xc_queue_pop(&link->hellos);
+    link->n_hellos -= msg != NULL;
     xc_unlock(&link->mu);
     return msg;
 }

@@ -112,11 +112,28 @@ retire(xc_job *job)
 
 /* --- reading -------------------------------------------------------------------------------------------------- */
 
-/* Messages read in one go take effect in one go. */
+/* One message of a batch. XC_OK: more may follow. XC_CLOSED: it was a goodbye. XC_BAD: the far end breaks the rules. */
 static xc_status
-deliver(xc_link *link, xc_queue *batch)
+deliver_one_locked(xc_link *link, xc_msg *msg, xc_err *err)
 {
-    bool goodbye = false;
+    uint8_t code = msg->code;
+    if (code == XC_HELLO && link->n_hellos++ == XC_UNREAD_HELLOS) {
+        xc_bury_msg_locked(link, msg);
+        return xc_failf(err, XC_BAD, "read", "more than %d hellos, and nobody takes them", XC_UNREAD_HELLOS);
+    }
+    xc_arrive_locked(link, msg);
+    if (code == XC_TERMINATE) {
+        link->heard_goodbye = true;
+        return xc_fail(err, XC_CLOSED, 0, "read");
+    }
+    return XC_OK;
+}
+
+/* Messages read in one go take effect in one go. Results as above. */
+static xc_status
+deliver(xc_link *link, xc_queue *batch, xc_err *err)
+{
+    xc_status rc = XC_OK;
     if (batch->head == NULL) {
         return XC_OK;
     }
@@ -126,19 +143,15 @@ deliver(xc_link *link, xc_queue *batch)
         }
     }
     xc_lock(&link->mu);
-    for (xc_msg *msg; !goodbye && (msg = xc_queue_pop(batch)) != NULL;) {
-        goodbye = msg->code == XC_TERMINATE;
-        xc_arrive_locked(link, msg);
-    }
-    if (goodbye) {
-        link->heard_goodbye = true;
+    for (xc_msg *msg; rc == XC_OK && (msg = xc_queue_pop(batch)) != NULL;) {
+        rc = deliver_one_locked(link, msg, err);
     }
     for (xc_msg *msg; (msg = xc_queue_pop(batch)) != NULL;) {
         xc_bury_msg_locked(link, msg); /* behind the goodbye */
     }
     xc_wake_locked(link); /* the reader wakes those whose items it read */
     xc_unlock(&link->mu);
-    return goodbye ? XC_CLOSED : XC_OK;
+    return rc;
 }
 
 /* For the payload of `frame`; marked as lost where there is memory for the message but not for that. */
@@ -220,9 +233,11 @@ parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
     if (link->in_start == link->in_end) {
         link->in_start = link->in_end = 0;
     }
-    xc_status delivered = deliver(link, &batch);
+    xc_err why;
+    xc_status delivered = deliver(link, &batch, &why);
     if (delivered != XC_OK) {
-        return xc_fail(err, delivered, 0, "read");
+        *err = why; /* it came before what stopped the loop */
+        return delivered;
     }
     if (rc == XC_NOMEM) {
         return xc_fail(err, XC_NOMEM, 0, "keep a message that arrived");
@@ -249,10 +264,7 @@ read_part(xc_link *link, xc_err *err)
         xc_queue batch = {.head = NULL};
         link->part = NULL;
         xc_queue_push(&batch, msg);
-        rc = deliver(link, &batch);
-        if (rc != XC_OK) {
-            return xc_fail(err, rc, 0, "read"); /* a goodbye, of all things */
-        }
+        rc = deliver(link, &batch, err);
     }
     return rc;
 }
@@ -354,7 +366,7 @@ ready_locked(xc_link *link, const xc_wait *wait)
     case XC_WAIT_FIN:
         return link->fin;
     case XC_WAIT_HELLO:
-        return link->hello != NULL || link->greeted || link->fin;
+        return link->hellos.head != NULL || link->fin;
     case XC_WAIT_TASK:
         return link->tasks.head != NULL || link->fin;
     case XC_WAIT_TASK_SPARE:

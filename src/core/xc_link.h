@@ -23,6 +23,9 @@ typedef struct xc_link xc_link;
 /* Payloads that are one bytes object of at least this size (bytes) are offered to the waiter: see XC_SPACE. */
 enum { XC_BIG = 256 * 1024 };
 
+/* So many hellos may wait to be taken; one more ends the link. */
+enum { XC_UNREAD_HELLOS = 4 };
+
 /* The link's own events, beside the codes of the wire. */
 enum { XC_FIN = 100 /* nothing more will arrive: stands last in the backlog */ };
 
@@ -54,7 +57,7 @@ typedef enum {
     XC_WAIT_ITEM,       /* chan has an item, or will never have one */
     XC_WAIT_CLOSE,      /* nothing more will arrive at chan */
     XC_WAIT_FIN,        /* nothing more will arrive at all, and all callbacks have returned */
-    XC_WAIT_HELLO,      /* the far end's hello is here, or the link has ended */
+    XC_WAIT_HELLO,      /* a hello of the far end is here, or the link has ended */
     XC_WAIT_TASK,       /* a task is there, or the link has ended */
     XC_WAIT_TASK_SPARE, /* the same for a thread that takes what the primary one cannot; it never reads */
     XC_WAIT_IDLE,       /* no task is running */
@@ -162,7 +165,7 @@ typedef struct {
     bool fin;           /* nothing more will arrive, all callbacks have returned */
     bool said_goodbye;  /* this side did */
     bool heard_goodbye; /* the far end did */
-    bool greeted;       /* the far end's hello came */
+    bool greeted;       /* a hello of the far end came */
     xc_err ended_by;    /* XC_OK while it lives; XC_CLOSED after a goodbye of the far end; XC_EOF; XC_BAD; ... */
     uint32_t executing; /* tasks that run or wait to */
     uint32_t channels;  /* open ones */
@@ -170,7 +173,7 @@ typedef struct {
 void xc_link_look_state(xc_link *link, xc_link_state *out);
 /* Copies what came before the marker, `max` bytes at most. Returns how many there are. */
 size_t xc_link_noise(xc_link *link, void *into, size_t max);
-/* The far end's hello, owned; NULL if there is none (any more). */
+/* The far end's next hello, owned; NULL if there is none now. */
 xc_msg *xc_link_take_hello(xc_link *link);
 
 /* The far end's process has ended: what it wrote before is still read, then the link ends, whoever else may hold

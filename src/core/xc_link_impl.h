@@ -62,7 +62,8 @@ struct xc_link {
     uint32_t next_id;    /* mu */
     xc_chan_table table; /* mu */
     int coerce;          /* mu: bits as in xc_chan */
-    xc_msg *hello;       /* mu */
+    xc_queue hellos;     /* mu */
+    unsigned n_hellos;   /* mu: that came and were not taken, those in the backlog among them */
     bool greeted;        /* mu */
     bool said_goodbye;   /* mu */
     bool heard_goodbye;  /* mu */

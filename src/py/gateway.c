@@ -147,8 +147,8 @@ link_opts(bool worker, const char *execmodel)
 PyDoc_STRVAR(
     start_doc,
     "_start($self, argv, hello, /)\n--\n\n"
-    "Start `argv` on pipes and send it `hello`. Returns once it has exec'd; what it answers is _hello()'s. It is\n"
-    "to write MARKER before its first frame: up to 64 KiB that come before are passed over.\n"
+    "Start `argv` on pipes and send it `hello`, unless that is None. Returns once it has exec'd. The far end is to\n"
+    "write MARKER before its first frame: up to 64 KiB that come before are passed over.\n"
     "Raises OSError: no such program, no fds.");
 
 static PyObject *
@@ -174,7 +174,7 @@ Gateway_start(GatewayObject *self, PyObject *args)
         if (rc != XC_OK) {
             (void)xcpy_raise(self->state, &err);
         }
-        else if (xcpy_send(self, XC_HELLO, 0, hello) == 0) {
+        else if (hello == Py_None || xcpy_send(self, XC_HELLO, 0, hello) == 0) {
             result = Py_NewRef(Py_None);
         }
     }
@@ -219,22 +219,31 @@ wait_for(GatewayObject *self, xc_wait_kind kind, PyObject *timeout)
 
 PyDoc_STRVAR(hello_doc,
              "_hello($self, timeout, /)\n--\n\n"
-             "The far end's answer to the hello, None if it never came (the connection ended, or `timeout` seconds\n"
-             "have passed), or was taken before.");
+             "The next hello of the far end; None if none comes any more (the connection has ended), or none has come\n"
+             "for `timeout` seconds. Four may wait to be taken, a fifth ends the connection.");
 
 static PyObject *
 Gateway_hello(GatewayObject *self, PyObject *timeout)
 {
-    PyObject *waited = wait_for(self, XC_WAIT_HELLO, timeout);
-    if (waited == NULL) {
+    xc_wait wait = {.kind = XC_WAIT_HELLO};
+    if (xcpy_check_usable(self) < 0 || xcpy_deadline(timeout, true, &wait.until) < 0) {
         return NULL;
     }
-    Py_DECREF(waited);
-    xc_msg *msg = xc_link_take_hello(self->link);
-    if (msg == NULL) {
-        Py_RETURN_NONE;
+    for (int64_t until = wait.until;; wait.until = until) {
+        int waited = xcpy_wait(self, &wait);
+        if (waited < 0) {
+            return NULL;
+        }
+        xc_link_state state;
+        xc_link_look_state(self->link, &state); /* before the look for a hello: behind the end comes none */
+        xc_msg *msg = xc_link_take_hello(self->link);
+        if (msg != NULL) {
+            return xcpy_load_item(self, NULL, msg);
+        }
+        if (waited == 1 || state.fin) {
+            Py_RETURN_NONE;
+        } /* else another thread was quicker */
     }
-    return xcpy_load_item(self, NULL, msg);
 }
 
 /* --- channels and frames -------------------------------------------------------------------------------------- */
@@ -276,6 +285,25 @@ Gateway_send(GatewayObject *self, PyObject *args)
         return NULL;
     }
     if (xcpy_send(self, (xc_code)code, (uint32_t)id, item) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(write_doc, "_write($self, data, /)\n--\n\n"
+                        "Send these bytes as they are, in their turn among the frames: whole, or after an interrupt\n"
+                        "by whoever writes next. Raises as Channel.send.");
+
+static PyObject *
+Gateway_write(GatewayObject *self, PyObject *data)
+{
+    Py_buffer view;
+    if (xcpy_check_usable(self) < 0 || PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    int sent = xcpy_send_raw(self, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    if (sent < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -503,6 +531,7 @@ static PyMethodDef Gateway_methods[] = {
     {"_hello", (PyCFunction)Gateway_hello, METH_O, hello_doc},
     {"newchannel", (PyCFunction)Gateway_newchannel, METH_NOARGS, newchannel_doc},
     {"_send", (PyCFunction)Gateway_send, METH_VARARGS, send_doc},
+    {"_write", (PyCFunction)Gateway_write, METH_O, write_doc},
     {"_set_coerce", (PyCFunction)Gateway_set_coerce, METH_O, NULL},
     {"_next_task", (PyCFunction)Gateway_next_task, METH_VARARGS, next_task_doc},
     {"_task_done", (PyCFunction)Gateway_task_done, METH_NOARGS, NULL},

@@ -164,6 +164,14 @@ send_parts(GatewayObject *gateway, xc_sending *sending, size_t size)
 }
 
 int
+xcpy_send_raw(GatewayObject *gateway, const void *bytes, size_t n)
+{
+    struct iovec part = {.iov_base = (void *)bytes, .iov_len = n};
+    xc_sending sending = {.parts = &part, .n = 1};
+    return send_parts(gateway, &sending, n);
+}
+
+int
 xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item)
 {
     static const unsigned char room[XC_HEADER_SIZE];

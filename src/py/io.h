@@ -21,4 +21,7 @@ int xcpy_wait(GatewayObject *gateway, xc_wait *wait);
  * of a signal handler interrupts is written to its end by others. */
 int xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item);
 
+/* The same for bytes that are no frame; borrowed. */
+int xcpy_send_raw(GatewayObject *gateway, const void *bytes, size_t n);
+
 #endif

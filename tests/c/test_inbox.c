@@ -77,20 +77,74 @@ reconfigure(void)
 }
 
 static void
+take_hello(rig *it, size_t size)
+{
+    xc_msg *msg = xc_link_take_hello(it->link);
+    CHECK(msg != NULL);
+    CHECK_INT(msg->size, size);
+    xc_link_free_msg(it->link, msg);
+}
+
+/* Four may wait, also where they wait behind a callback; the fifth ends the link, and what came before it counts. */
+static void
+too_many_hellos(void)
+{
+    for (int behind = 0; behind < 2; behind++) {
+        rig it = rig_open(false);
+        xc_chan *chan = new_chan(&it);
+        if (behind) {
+            CHECK_RC(xc_link_dispatch_enter(it.link), XC_OK);
+        }
+        for (size_t i = 0; i < XC_UNREAD_HELLOS; i++) {
+            rig_send(&it, XC_HELLO, 0, "hello", i);
+        }
+        if (!behind) {
+            settle(&it);
+            CHECK(is_ready(&it, XC_WAIT_HELLO, NULL) && !state_of(&it).fin);
+        }
+        wire stream = {NULL, 0, 0};
+        wire_add(&stream, XC_DATA, chan->id, "NQ", 2);
+        wire_add(&stream, XC_HELLO, 0, "fifth", 5);
+        wire_add(&stream, XC_DATA, chan->id, "LQ", 2);
+        rig_send_wire(&it, &stream);
+        AWAIT(state_of(&it).ended_by.code != XC_OK);
+        if (behind) {
+            xc_link_dispatch_leave(it.link);
+        }
+        CHECK(state_of(&it).fin);
+        CHECK_RC(state_of(&it).ended_by.code, XC_BAD);
+        CHECK(strstr(state_of(&it).ended_by.detail, "hellos") != NULL);
+        expect_item(&it, chan, "NQ", 2);
+        CHECK(take(&it, chan) == NULL);
+        for (size_t i = 0; i < XC_UNREAD_HELLOS; i++) {
+            take_hello(&it, i);
+        }
+        CHECK(xc_link_take_hello(it.link) == NULL);
+        wire_free(&stream);
+        xc_link_drop_chan(it.link, chan);
+        rig_close(&it);
+    }
+}
+
+static void
 hello(void)
 {
     rig it = rig_open(false);
     CHECK(!is_ready(&it, XC_WAIT_HELLO, NULL));
     CHECK(xc_link_take_hello(it.link) == NULL);
     rig_send(&it, XC_HELLO, 0, "NQ", 2);
-    rig_send(&it, XC_HELLO, 0, "second", 6); /* freed */
+    rig_send(&it, XC_HELLO, 0, "second", 6);
     CHECK_RC(wait_for(&it, XC_WAIT_HELLO, NULL, XC_FOREVER), XC_OK);
     settle(&it);
-    xc_msg *msg = xc_link_take_hello(it.link);
-    CHECK(msg != NULL && msg->size == 2);
-    xc_link_free_msg(it.link, msg);
+    take_hello(&it, 2);
+    take_hello(&it, 6);
     CHECK(xc_link_take_hello(it.link) == NULL);
-    CHECK(state_of(&it).greeted && is_ready(&it, XC_WAIT_HELLO, NULL));
+    CHECK(state_of(&it).greeted && !is_ready(&it, XC_WAIT_HELLO, NULL));
+    for (size_t i = 0; i < XC_UNREAD_HELLOS * 3; i++) {
+        rig_send(&it, XC_HELLO, 0, "second", i % 6); /* as many as one likes, if they are taken */
+        CHECK_RC(wait_for(&it, XC_WAIT_HELLO, NULL, XC_FOREVER), XC_OK);
+        take_hello(&it, i % 6);
+    }
     rig_close(&it);
     it = rig_open(false);
     rig_send(&it, XC_HELLO, 0, "NQ", 2);
@@ -514,6 +568,7 @@ main(void)
     RUN_IO(answers_need_nobody);
     RUN_IO(reconfigure);
     RUN_IO(hello);
+    RUN_IO(too_many_hellos);
     RUN_IO(tasks_for_two);
     RUN_IO(tasks_and_the_goodbye);
     RUN_IO(order_behind_a_callback);
