@@ -2,7 +2,12 @@
 
 The tests of behaviour run against execnet_c and against execnet: what both do is the contract. A test
 marked `ours` says where execnet_c deliberately does better, and runs against execnet_c alone.
+
+execnet_c has two cores, and a run is over one pairing of them (see pairing.py). What has nothing to do with cores, and
+execnet, run over the default pairing only.
 """
+
+import pairing  # isort: skip (before anything takes a core)
 
 import gc
 import importlib
@@ -12,7 +17,10 @@ import time
 
 import pytest
 
-LIBS = ["execnet_c", "execnet"]
+LIBS = ["execnet_c", "execnet"] if pairing.name == pairing.DEFAULT else ["execnet_c"]
+
+# Rooms whose tests, all of them, are of one process and name their core themselves.
+ANY_CORE = ("test_serializer",)
 
 # Long enough for any loaded machine: this bound is there so that a hang fails instead of hanging.
 TIMEOUT = float(os.environ.get("EXECNET_C_TEST_TIMEOUT", "30"))
@@ -20,7 +28,33 @@ SETTLE = 10.0
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "ours: execnet_c does better than execnet here, on purpose")
+    for marker in (
+        "ours: execnet_c does better than execnet here, on purpose",
+        "any_core: the same whatever the cores are; run over the default pairing only",
+        'c_interface(end): of the C core itself; skipped where neither end has it, or not the end named ("near", "far")',
+    ):
+        config.addinivalue_line("markers", marker)
+
+
+def pytest_report_header():
+    here = getattr(pairing.module, "__file__", "built in")
+    return f"execnet_c: pairing {pairing.name}: {pairing.near} core here ({here}), {pairing.far} core at the far ends"
+
+
+def pytest_collection_modifyitems(config, items):
+    kept, left_out = [], []
+    for item in items:
+        any_core = item.get_closest_marker("any_core") or item.path.name.startswith(ANY_CORE)
+        (left_out if any_core and pairing.name != pairing.DEFAULT else kept).append(item)
+        marker = item.get_closest_marker("c_interface")
+        if marker:
+            ends = {"near": pairing.near, "far": pairing.far}
+            if "C" not in [ends[end] for end in marker.args or ends]:
+                where = f"not at the {marker.args[0]} end" if marker.args else "at neither end"
+                item.add_marker(pytest.mark.skip(reason=f"of the C core, which is {where} of {pairing.name}"))
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
 
 
 def pytest_generate_tests(metafunc):

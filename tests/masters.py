@@ -21,7 +21,7 @@ LIMIT = 60.0
 
 HEAD = """\
 import os, signal, sys, threading, time
-import execnet_c
+import pairing, execnet_c
 from masters import *
 """
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pairing
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,7 +50,7 @@ def treebank_sentences(count):
 
 
 def command(name, *arguments):
-    return [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    return pairing.command(EXAMPLES / name, *arguments)
 
 
 def run_example(name, *arguments, cwd, env=None):

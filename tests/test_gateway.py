@@ -632,7 +632,7 @@ def test_the_worker_ends_with_its_master(lib, tmp_path):
     """A process that dies without a word leaves no worker behind."""
     code = textwrap.dedent(
         f"""
-        import os, signal, {lib.__name__} as execnet
+        import os, signal, pairing, {lib.__name__} as execnet
         gw = execnet.makegateway("popen")
         print(gw.remote_exec("import os; channel.send(os.getpid())").receive(), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)

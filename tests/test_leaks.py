@@ -10,6 +10,7 @@ import sys
 import threading
 
 import execnet_c
+import pairing
 import pytest
 from conftest import TIMEOUT, Footprint, wait_until
 
@@ -538,13 +539,14 @@ act = lambda: gateway.remote_exec("channel.receive()").close()
 }
 
 
+@pytest.mark.c_interface("near")
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_want_of_memory(subject):
     testcapi = pytest.importorskip("_testcapi", reason="this Python was built without _testcapi")
     if not hasattr(testcapi, "set_nomemory"):
         pytest.skip("this Python's _testcapi has no set_nomemory")
     done = subprocess.run(
-        [sys.executable, "-c", STARVE.replace("#SUBJECT#", SUBJECTS[subject])],
+        [sys.executable, "-c", pairing.HEAD + STARVE.replace("#SUBJECT#", SUBJECTS[subject])],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import execnet_c
+import pairing
 import pytest
 import tagging
 
@@ -93,6 +94,6 @@ def test_the_recipe_in_its_old_spelling(tmp_path, treebank):
     except LookupError:
         pytest.skip("NLTK's own weights are not there")
     script = tmp_path / "recipe.py"
-    script.write_text(f"import sys; sys.path.insert(0, {str(tagging.EXAMPLES)!r})\n{OLD_RECIPE}")
+    script.write_text(pairing.HEAD + f"import sys; sys.path.insert(0, {str(tagging.EXAMPLES)!r})\n{OLD_RECIPE}")
     done = subprocess.run([sys.executable, script], capture_output=True, encoding="utf-8", timeout=90, cwd=tmp_path)
     assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)

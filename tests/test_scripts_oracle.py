@@ -41,7 +41,8 @@ def start(library, name, directory):
     for path in SCRIPTS.glob("_*.py"):
         shutil.copy(path, directory)
     text = (SCRIPTS / f"{name}.py").read_text(encoding="utf-8")
-    text, count = re.subn(r"(?m)^import execnet$", f"import {library} as execnet", text)
+    head = "pairing, " if library == "execnet_c" else ""
+    text, count = re.subn(r"(?m)^import execnet$", f"import {head}{library} as execnet", text)
     assert count == 1
     script = directory / f"{name}.py"
     script.write_text(text, encoding="utf-8")

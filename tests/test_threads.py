@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import pairing
 import pytest
 from conftest import TIMEOUT, wait_until
 
@@ -436,6 +437,10 @@ def test_daemon_threads_at_the_end(kind):
         end = "execnet_c.default_group.terminate(1.0)" if attempt % 5 == 4 else ""
         program = PROGRAM.format(wait=AT_EXIT[kind], threads=threads, pause=attempt * 0.01, end=end)
         done = subprocess.run(
-            [sys.executable, "-c", program], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=TIMEOUT
+            [sys.executable, "-c", pairing.HEAD + program],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=TIMEOUT,
         )
         assert (done.returncode, done.stderr) == (0, "")
