@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.any_core
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # What lies in a checkout and is no source.

@@ -15,6 +15,8 @@ import pytest
 
 from execnet_c.source import source_of
 
+pytestmark = pytest.mark.any_core
+
 HERE = os.path.abspath(__file__)
 
 

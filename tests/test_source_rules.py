@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.any_core
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # The rooms of the core, left to right: each includes only what stands to its left, and itself.

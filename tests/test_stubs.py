@@ -11,6 +11,8 @@ from pathlib import Path
 import execnet_c
 import pytest
 
+pytestmark = pytest.mark.any_core
+
 PACKAGE = Path(__file__).resolve().parent.parent / "execnet_c"
 
 needs_mypy = pytest.mark.skipif(

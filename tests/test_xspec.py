@@ -6,6 +6,8 @@ import pickle
 
 import pytest
 
+pytestmark = pytest.mark.any_core
+
 
 @pytest.fixture
 def XSpec(lib):
