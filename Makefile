@@ -4,11 +4,13 @@
 #   PYTHON=python3.12   the interpreter to build for        VENV=.venv   where its environment goes
 #   CC=clang            the compiler                        PYTEST_ARGS  more for pytest, as "-k serializer"
 #   SANITIZERS=required fail where the sanitizers cannot run, instead of saying so
+#   PAIRINGS="C-C"      the cores to run the Python tests over, near end and far end; all four of C and Python if not set
 
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 SANITIZERS ?=
+PAIRINGS ?= C-C C-Python Python-C Python-Python
 
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -64,8 +66,11 @@ then rm -rf $$dir; $(MAKE) $(2); \
 else rm -rf $$dir; echo "$(2) left out: what $(CC) builds with -fsanitize=$(1) does not run here"; fi
 endef
 
+# Once over each pairing; the first one that fails ends it.
 test-python: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS)
-	cd tests && $(BIN)/pytest $(PYTEST_ARGS)
+	cd tests && for pairing in $(PAIRINGS); do \
+		EXECNET_C_TEST_PAIRING=$$pairing $(BIN)/pytest $(PYTEST_ARGS) || exit 1; \
+	done
 
 lint: lint-layout lint-warnings
 
