@@ -105,7 +105,7 @@ class Gateway:
 
     # --- starting ---
 
-    def _start(self, argv, hello):
+    def _start(self, argv, hello):  # cold
         """Start `argv` on pipes and send it `hello`, unless that is None."""
         from .pylaunch import launch
 
@@ -197,7 +197,7 @@ class Gateway:
                 return
         del buffer[:at]
 
-    def _feed_large(self, data):
+    def _feed_large(self, data):  # cold
         """Chunks of a payload that no buffer is made for before it has arrived; returns what lies behind it."""
         code, id, size, chunks = self._large
         take = min(len(data), size)
@@ -208,7 +208,7 @@ class Gateway:
             self._file(code, id, b"".join(chunks))
         return data[take:]
 
-    def _find_marker(self):
+    def _find_marker(self):  # cold
         buffer = self._buffer
         at = buffer.find(MARKER)
         if at >= 0:
@@ -235,7 +235,7 @@ class Gateway:
         self._work_off()
         return not self._eof
 
-    def _end(self, reason, detail="", errno=0):
+    def _end(self, reason, detail="", errno=0):  # cold
         """Nothing more can be read."""
         if self._eof:
             return
@@ -259,7 +259,7 @@ class Gateway:
             self._writer.close()
         self._wake()
 
-    def _peer_gone(self):
+    def _peer_gone(self):  # cold
         """On the I/O thread: the far end's process has ended; what it wrote before is still read."""
         while not self._eof:
             self._read(0)
@@ -321,7 +321,7 @@ class Gateway:
             self._chans.clear()
             self._fin = True
 
-    def _item(self, payload, chan):
+    def _item(self, payload, chan):  # cold
         try:
             return self._load(payload, self._coerce if chan.coerce is None else chan.coerce)
         except (LoadError, MemoryError) as exc:
@@ -330,7 +330,7 @@ class Gateway:
     def _load(self, payload, coerce):
         return load_item(payload, coerce, self._channel)
 
-    def _remote_error(self, payload):
+    def _remote_error(self, payload):  # cold
         try:
             text = self._load(payload, 1)
         except (LoadError, MemoryError):
@@ -355,7 +355,7 @@ class Gateway:
         self._running.append(None)
         self._tasks.append((channel, item))
 
-    def _answer_status(self, id, payload):
+    def _answer_status(self, id, payload):  # cold
         if payload and self._facts is not None:
             try:
                 cwd = os.getcwd().encode("utf-8", "replace").decode()
@@ -367,7 +367,7 @@ class Gateway:
         self._post(DATA, id, answer)
         self._post(CLOSE, id)
 
-    def _reconfigured(self, id, payload):
+    def _reconfigured(self, id, payload):  # cold
         try:
             py2, py3 = self._load(payload, 1)
         except Exception:
@@ -421,7 +421,7 @@ class Gateway:
 
     # --- channels and frames ---
 
-    def newchannel(self):
+    def newchannel(self):  # cold
         """A new channel, independent of any task: send it through another channel to have somebody at its other end.
         Raises OSError when the connection has ended."""
         self._check_usable()
@@ -491,7 +491,7 @@ class Gateway:
             self._running.pop()
             self._wake()
 
-    def _wait_idle(self, timeout):
+    def _wait_idle(self, timeout):  # cold
         """Wait until no task runs. At the end of a worker: what comes behind that is no business of the watcher's."""
         idle = self._wait(lambda: not self._running, until_of(timeout))
         if idle and self._watcher is not None:
@@ -501,7 +501,7 @@ class Gateway:
 
     # --- callbacks ---
 
-    def _run_callbacks(self):
+    def _run_callbacks(self):  # cold
         """The life of the callback thread."""
         try:
             while not self._fin:
@@ -515,7 +515,7 @@ class Gateway:
         except OSError:
             pass  # a forked child's
 
-    def _dispatch(self, code, id, payload):
+    def _dispatch(self, code, id, payload):  # cold
         chan = self._chans.get(id)
         if not self._needs_callback(code, id):
             self._apply(code, id, payload)
@@ -534,7 +534,7 @@ class Gateway:
             self._apply(code, id, payload)
         self._wake()
 
-    def _end_callback(self, chan):
+    def _end_callback(self, chan):  # cold
         """Forget the callback, then call it for the last time."""
         callback, endmarker = chan.callback, chan.endmarker
         chan.callback = chan.endmarker = None
@@ -546,7 +546,7 @@ class Gateway:
         if chan.holder() is None:
             self._unlist(chan)
 
-    def _fail_callback(self, chan, exc):
+    def _fail_callback(self, chan, exc):  # cold
         """The callback raised: both sides learn it, the channel is closed."""
         text = format_error(exc)
         try:
@@ -562,7 +562,7 @@ class Gateway:
         if self._chans.get(chan.id) is chan:
             del self._chans[chan.id]
 
-    def _forget(self, chan):
+    def _forget(self, chan):  # cold
         """The object of `chan` is gone. Any thread, at any moment: takes no lock."""
         chan.object = None
         if self._forks != pypump.fork_count:
@@ -583,19 +583,19 @@ class Gateway:
         """True as long as something may still arrive from the far end."""
         return self._writer is not None and self._forks == pypump.fork_count and not self._fin
 
-    def join(self, timeout=None):
+    def join(self, timeout=None):  # cold
         """Wait until nothing more can arrive from the far end, for `timeout` seconds at most (None: for ever)."""
         self._check_usable()
         self._wait(lambda: self._fin, until_of(timeout))
 
-    def _goodbye(self):
+    def _goodbye(self):  # cold
         self._check_usable()
         if not self._said_goodbye:
             self._said_goodbye = True
             self._writer.post(frame(TERMINATE, 0))
             self._writer.end()
 
-    def _wait_gone(self, timeout):
+    def _wait_gone(self, timeout):  # cold
         """Wait for the end of the far end's process. False: `timeout` seconds have passed."""
         self._check_usable()
         return self._wait(lambda: self._process is None or self._process.gone, until_of(timeout))
@@ -605,7 +605,7 @@ class Gateway:
         if self._process is not None:
             self._process.signal(number)
 
-    def _state(self):
+    def _state(self):  # cold
         self._check_usable()
         reason, detail, errno = self._ended_by
         process = self._process

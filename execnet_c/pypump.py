@@ -50,7 +50,7 @@ class Pump:
             self._idle.append(None)
             raise
 
-    def _ring(self):
+    def _ring(self):  # cold
         try:
             os.write(self._bell[1], b"!")
         except BlockingIOError:
@@ -68,7 +68,7 @@ class Pump:
         if self._watches.pop(fd, None) is not None:
             self._poll.unregister(fd)
 
-    def after(self, seconds, function):
+    def after(self, seconds, function):  # cold
         """Call `function()` so many seconds from now, once; a later call for the same function replaces that."""
         self._timers[function] = monotonic() + seconds
 
@@ -121,7 +121,7 @@ def _guarded(function, *args):
 pump = Pump()
 
 
-def _after_fork():
+def _after_fork():  # cold
     global pump, fork_count
     fork_count += 1
     for fd in own_fds:

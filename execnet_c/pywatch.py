@@ -52,7 +52,7 @@ def start(fd_in, fd_out):
     return mouth
 
 
-def _start_under_init(fd_in, fd_out, ear, mouth):
+def _start_under_init(fd_in, fd_out, ear, mouth):  # cold
     """Nobody inside a pid namespace can kill its process 1: that one is the watcher then, and the worker its child."""
     child = os.fork()
     if child == 0:
@@ -80,7 +80,7 @@ def _leave(fd_out, mouth):
         os.close(fd)
 
 
-def _watch(worker, fd, ear):
+def _watch(worker, fd, ear):  # cold
     hang_up = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
     poll = select.poll()
     poll.register(fd, hang_up)
@@ -132,7 +132,7 @@ def _plan(first, second):
     return [(now + first, signal.SIGINT), (now + first + second, signal.SIGKILL)]
 
 
-def _peek(fd):
+def _peek(fd):  # cold
     """What has arrived and was not read yet, without taking it away; b"" where that cannot be known."""
     try:
         import stat
@@ -154,7 +154,7 @@ def _peek(fd):
         return b""
 
 
-def tell(mouth, word, busy):
+def tell(mouth, word, busy):  # cold
     """On the I/O thread: tell the watcher; without one do its part, as far as the GIL lets us."""
     if mouth is not None:
         try:

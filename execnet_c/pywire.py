@@ -87,7 +87,7 @@ class Writer:
             pypump.pump.post(self.flush)  # the rest of a frame that was begun
             raise
 
-    def post(self, parts):
+    def post(self, parts):  # cold
         """Take whole frames to be written soon. Never blocks."""
         if not self.broken and not self.ending:
             self.out.append(Batch(parts))
@@ -121,7 +121,7 @@ class Writer:
                 self.break_off()
         return True
 
-    def flush(self):
+    def flush(self):  # cold
         """On the I/O thread."""
         pump = pypump.pump
         if not self.out and not self.ending:
@@ -150,7 +150,7 @@ class Writer:
         self.broken = True
         self.out.clear()
 
-    def close(self):
+    def close(self):  # cold
         """On the I/O thread."""
         pypump.pump.cancel(self.flush)
         self.broken = True

@@ -1,11 +1,15 @@
 """The text that makes any Python a far end: with nothing installed there, and nothing written to its disk.
 
 `LINE` is what it is started with (python -c LINE). It writes the marker and, as a hello frame, which Python it is; then
-it runs the one line that it is sent. That line reads the rest of the text: modules of this package, packed, as code
-objects where this very Python's are understood over there, else as source, because compiling costs more than starting.
-Where the same version of this package with its C core is importable over there, that serves, and the rest is dropped.
+it runs the one line that it is sent. That line reads the rest of the text: modules of this package, packed. Where the
+same version of this package with its C core is importable over there, that serves, and they are dropped.
+
+Compiling costs more than starting an interpreter does. So modules travel as code objects where this very Python's are
+understood over there; and functions whose header ends with `# cold` travel as source in any case, and are compiled when
+they are first called: most of them never are.
 """
 
+import re
 import sys
 from importlib.util import find_spec
 from marshal import dumps as marshal_dumps
@@ -25,8 +29,8 @@ LINE = (
 
 # What stands in PYTHONPATH or the current directory must not come before the standard library while we load.
 _HEAD = (
-    'n=%d;t=b"";exec("while len(t)<n:t+=os.read(0,n-len(t))or sys.exit(1)");p=sys.path[:];d=os.path.dirname(os.__file__);'
-    'sys.path.sort(key=lambda q:not(q.startswith(d)or"lib-dynload"in q));'
+    'n=%d;t=b"";exec("while len(t)<n:t+=os.read(0,n-len(t))or sys.exit(1)");p=sys.path[:];'
+    'd=os.path.dirname(os.__file__);sys.path.sort(key=lambda q:not(q.startswith(d)or"lib-dynload"in q));'
     "import marshal,zlib;t=marshal.loads(zlib.decompress(t));exec(t.pop(0));main=load(t);sys.path[:]=p;"
     "del n,t,p,d,load;main(False)\n"
 )
@@ -44,15 +48,31 @@ def load(modules):
     new = type(sys)
     package = sys.modules["_execnet_c"] = new("_execnet_c")
     package.__path__ = []
-    for name, code in modules:
+    for name, code, pieces in modules:
         module = new("_execnet_c." + name)
         module.__package__ = "_execnet_c"
         sys.modules[module.__name__] = module
+        module._cold = warmer(name, module.__dict__, pieces)
         if isinstance(code, str):
             code = compile(code, "<execnet_c " + name + ">", "exec", 0, True)
         exec(code, module.__dict__)
         setattr(package, name, module)
     return module.main
+
+def warmer(module, scope, pieces):
+    warm = {{}}
+    def cold(n):
+        if n not in warm:
+            owner, name, source = pieces[n]
+            found = {{}}
+            exec(compile(source, "<execnet_c " + module + ">", "exec", 0, True), scope, found)
+            warm[n] = found[name]
+            if owner:
+                setattr(scope[owner], name, found[name])
+            else:
+                scope[name] = found[name]
+        return warm[n]
+    return cold
 """
 
 # In the order in which they need each other.
@@ -82,18 +102,42 @@ def text_for(announcement):
 
 
 def _pack(as_code):
-    def get(name):
-        full_name = f"{__package__}.{name}"
-        loader = find_spec(full_name).loader
-        return loader.get_code(full_name) if as_code else loader.get_source(full_name)
-
-    loader = _LOADER.format(version=__version__)
-    modules = [compile(loader, "<execnet_c>", "exec") if as_code else loader]
-    modules += [(name, _MADE_UP[name]) for name in ("_version",)]
+    modules = [("_version", _MADE_UP["_version"], [])]
     for name in _MODULES:
         if name == "worker":
-            modules.append(("cores", _MADE_UP["cores"]))
-        modules.append((name, get(name)))
+            modules.append(("cores", _MADE_UP["cores"], []))
+        full_name = f"{__package__}.{name}"
+        modules.append((name, *_split(find_spec(full_name).loader.get_source(full_name))))
+    loader = _LOADER.format(version=__version__)
+    if as_code:
+        loader = compile(loader, "<execnet_c>", "exec")
+        modules = [(name, _code(name, source), cold) for name, source, cold in modules]
     # Format 2: what every Python 3 reads.
-    packed = compress(marshal_dumps(modules, *(() if as_code else (2,))), 9)
+    packed = compress(marshal_dumps([loader, *modules], *(() if as_code else (2,))), 9)
     return (_HEAD % len(packed)).encode() + packed
+
+
+def _code(name, source):
+    return compile(source, f"<execnet_c {name}>", "exec", 0, True, 2)
+
+
+def _split(source):
+    """A module's source without its cold functions, and a list of those: (class or "", name, source)."""
+    source = re.sub(r'(?m)^( *(?:class|def) .*:(?:  # cold)?\n *)"""[^"]*"""\n', r"\g<1>0\n", source)
+    kept, cold, owner = [], [], ""
+    lines = [line for line in source.split("\n") if line and not line.lstrip().startswith("#")]
+    while lines:
+        line = lines.pop(0)
+        indent = len(line) - len(line.lstrip())
+        if indent == 0 and not line.startswith(")"):
+            owner = re.match(r"class (\w+)|", line)[1] or ""
+        if not line.endswith("  # cold"):
+            kept.append(line)
+            continue
+        body = [line]
+        while lines and len(lines[0]) - len(lines[0].lstrip()) > indent:
+            body.append(lines.pop(0))
+        name = re.match(r" *def (\w+)\(", line)[1]
+        kept.append(f"{' ' * indent}def {name}(*a, **k): return _cold({len(cold)})(*a, **k)")
+        cold.append((owner if indent else "", name, "\n".join(part[indent:] for part in body)))
+    return "\n".join(kept), cold

@@ -27,7 +27,7 @@ class WorkerGateway(_core.Gateway):
     def __repr__(self):
         return f"<WorkerGateway id={self.id!r}>"
 
-    def _death(self, sending):
+    def _death(self, sending):  # cold
         if self._state()["heard_goodbye"]:
             return OSError("cannot send (already closed?): the other side has said goodbye") if sending else EOFError()
         return _core.GatewayDied("the other side is gone without a goodbye")
@@ -72,7 +72,7 @@ def _take_streams():
     return fds
 
 
-def _apply(settings):
+def _apply(settings):  # cold
     path, nice = settings["chdir"], settings["nice"]
     if path:
         if not os.path.exists(path):
@@ -83,7 +83,7 @@ def _apply(settings):
     os.environ.update(settings["env"])
 
 
-def _format(exc):
+def _format(exc):  # cold
     try:
         import traceback
 
@@ -171,7 +171,7 @@ class _Tasks:
             pass  # the other side is gone, nobody wants to know
         return True
 
-    def _error_text(self, exc):
+    def _error_text(self, exc):  # cold
         if os.getpid() != self._pid:
             _leave_child(exc)
         # receive() raises an EOFError without a text where the other side has closed: an orderly end of the task.
@@ -192,7 +192,7 @@ def _run(channel, item):
         channel._executing = False
 
 
-def _leave_child(exc=None):
+def _leave_child(exc=None):  # cold
     """A task forked, and the child came back from it: it has no connection, and must not act as the worker."""
     status = 0
     if isinstance(exc, SystemExit):
