@@ -1,0 +1,465 @@
+"""The serializer in plain Python, the twin of the C core's: byte for byte what that one writes, its limits, its errors.
+
+There is no recursion: depth costs memory, never Python's stack. Nothing is made of input before it is known to hold it.
+It travels to far ends as text and is compiled there at each start: so it is short, and imports only what every
+interpreter has loaded.
+"""
+
+from itertools import chain, repeat
+from marshal import dumps as _marshal, loads as _unmarshal  # for floats: struct would have to be loaded
+from sys import maxsize
+
+LARGE = 65536  # bytes from which on a bytes object or text is a part of its own
+DUMP_DEPTH = 2000
+LOAD_DEPTH = 100000
+HASH_DEPTH = 1000  # of a dict key or set member: hashing recurses on the C stack
+I4_MAX = 0x7FFFFFFF
+
+channel_type = ()  # what dumps() takes for a channel: pycore says so
+
+
+class DataFormatError(Exception):
+    """An object cannot be serialized, or what arrived is not well formed."""
+
+
+class DumpError(DataFormatError):
+    """An object cannot be serialized. The text names its type and where it sits."""
+
+
+class LoadError(DataFormatError):
+    """What was to be loaded is not well formed. The text names the offset."""
+
+
+class TruncatedError(LoadError, EOFError):
+    """What was to be loaded ends too early."""
+
+
+for _class in DataFormatError, DumpError, LoadError, TruncatedError:
+    _class.__module__ = "execnet_c"
+
+
+# --- dump -----------------------------------------------------------------------------------------------------------
+
+_CONTAINERS = {list, tuple, dict, set, frozenset}
+_KNOWN = "NoneType bool int long float complex str bytes list dict set frozenset tuple Channel".split()
+_TEXTS = [b"N\0\0\0%c" % n for n in range(64)]  # what a short text begins with
+_steps = [b"F\0\0\0\0"]  # what stands before each item of a list; grows to 1024
+
+
+def _i4(op, n):
+    return op + n.to_bytes(4, "big")
+
+
+def _list_steps(n):
+    global _steps
+    steps = _steps
+    if n > len(steps):
+        more = map(b"PF".__add__, map(int.to_bytes, range(len(steps), n), repeat(4), repeat("big")))
+        if n > 1024:
+            return chain(steps, more)
+        _steps = steps = [*steps, *more]
+    return steps
+
+
+def _open(item, kind):
+    """What is written before a container; its items, each with what stands before it; what is written behind them."""
+    n = len(item)
+    if kind is dict:
+        return b"J", zip([b"", b""] + [b"P", b""] * (n - 1), chain.from_iterable(item.items())), b"P" if n else b""
+    if n > I4_MAX:
+        raise DumpError(("set" if kind is frozenset else kind.__name__) + " is too long")
+    if kind is tuple:
+        return b"", zip(repeat(b""), item), _i4(b"@", n)
+    copy = tuple(item)  # it may change while it is written, n must stay true
+    if kind is list:
+        return _i4(b"K", n), zip(_list_steps(n), copy), b"P" if n else b""
+    return b"", zip(repeat(b""), copy), _i4(b"O" if kind is set else b"E", n)
+
+
+def _dump(obj, channels, prefix=b""):
+    """The pieces of the encoding, and the places of the large ones. `obj` is taken for the item of a container that
+    ends with STOP."""
+    pieces, large, frames = [], [], []
+    add = pieces.append
+    top, size, pairs, end = (), 0, iter(((prefix, obj),)), b"Q"
+
+    def add_sized(op, data):
+        if len(data) > I4_MAX:
+            raise DumpError("string is too long")
+        add(_i4(op, len(data)))
+        if len(data) >= LARGE:
+            large.append(len(pieces))
+        add(data)
+
+    try:
+        while True:
+            for prefix, item in pairs:
+                add(prefix)
+                kind = type(item)
+                if kind is str:
+                    data = item.encode()
+                    if len(data) < 64:
+                        add(_TEXTS[len(data)])
+                        add(data)
+                    else:
+                        add_sized(b"N", data)
+                elif kind is int:
+                    if -0x80000000 <= item <= I4_MAX:
+                        add(b"F")
+                        add((item & 0xFFFFFFFF).to_bytes(4, "big"))
+                    else:
+                        add_sized(b"H", repr(item).encode())
+                elif kind in _CONTAINERS:
+                    before, inside, behind = _open(item, kind)
+                    add(before)
+                    if not item:
+                        add(behind)
+                        continue
+                    if len(frames) == DUMP_DEPTH and not (kind is tuple and all(map(_is_plain, item))):
+                        raise DumpError(f"can't serialize {kind}: nested deeper than 2000, or it contains itself,")
+                    frames.append((top, size, pairs, end))
+                    top, size, pairs, end = item, len(item), inside, behind
+                    break
+                elif item is None:
+                    add(b"L")
+                elif kind is float:
+                    add(b"D")
+                    add(_marshal(item, 2)[:0:-1])
+                elif kind is bool:
+                    add(b"R" if item else b"C")
+                elif kind is bytes:
+                    add_sized(b"A", item)
+                else:
+                    add(_dump_other(item, kind, channels))
+            else:
+                if len(top) != size:
+                    raise RuntimeError
+                add(end)
+                if not frames:
+                    return pieces, large
+                top, size, pairs, end = frames.pop()
+    except (DumpError, ValueError, RuntimeError) as exc:
+        text, cause = str(exc), exc
+        path = [frame[0] for frame in frames] + [top, item]
+        if isinstance(exc, DumpError):
+            cause = None
+        elif len(top) != size:  # a dict's iterator raises RuntimeError by itself
+            text, cause = "container changed its size while it was dumped", None
+            path.pop()
+        elif isinstance(exc, RuntimeError):
+            raise
+        elif kind is str:
+            text = "strings must be utf-8 encodable"
+        else:
+            text = f"can't serialize <class 'int'> ({exc})"
+        raise DumpError(text + _show_path(path)) from cause
+
+
+def _dump_other(item, kind, channels):
+    if kind is complex:
+        return b"T" + _marshal(item.real, 2)[:0:-1] + _marshal(item.imag, 2)[:0:-1]
+    if isinstance(item, channels):
+        return _i4(b"B", item.id & 0xFFFFFFFF)
+    name = kind.__name__
+    if name == "bool" and kind.__module__ == "numpy" and not kind.__flags__ & 512:  # 512: made by a class statement
+        return b"R" if item else b"C"
+    stranger = " (it shares no more than its name with the known type)"
+    raise DumpError(f"can't serialize {kind}" + (stranger if name.rpartition(".")[2] in _KNOWN else ""))
+
+
+def _is_plain(item):
+    """What a tuple may hold that stands as deep as anything can."""
+    kind = type(item)
+    if kind is str:
+        return len(item) < LARGE and item.isascii()
+    return item is None or kind in (bool, float) or kind is int and -0x80000000 <= item <= I4_MAX
+
+
+def _show_path(path):
+    """From path[1], the object that was to be dumped, to the last. The place of each in the one before is found by a
+    search: had an object stood at an earlier place too, the dump would have failed there."""
+    steps = list(zip(path[1:], path[2:]))
+    shown = [*map(_show_step, steps if len(steps) <= 24 else steps[:12] + steps[-12:])]
+    if len(steps) > 24:
+        shown.insert(12, "...")
+    return " at " + "".join(shown) if steps else ""
+
+
+def _show_step(step):
+    container, item = step
+    if isinstance(container, (set, frozenset)):
+        return "<member>"
+    for key, value in container.items() if isinstance(container, dict) else enumerate(container):
+        if key is item and isinstance(container, dict):
+            return "<key>"
+        if value is item:
+            return f"[{_show_key(key, type(key))}]"
+    return "[?]"
+
+
+def _show_key(key, kind):
+    if kind in (str, bytes):
+        return repr(key) if len(key) <= 40 else repr(key[:40]) + "..."
+    try:
+        if key is None or kind in (bool, float, int):
+            return repr(key)
+    except ValueError:
+        pass  # an int of too many digits
+    return f"<{kind.__name__}>"
+
+
+def dump_item(item, channels, gateway=None):
+    """The encoding of an item for a message, in parts; large bytes objects and texts are parts of their own. A channel,
+    an instance of `channels`, is written as its id, whatever its gateway."""
+    pieces, large = _dump(item, channels)
+    parts, begin = [], 0
+    for place in large:
+        parts += b"".join(pieces[begin:place]), pieces[place]
+        begin = place + 1
+    return [*parts, b"".join(pieces[begin:])]
+
+
+def dumps(obj):
+    """The bytes that encode obj; loads() makes an equal object of them.
+
+    obj is None, a bool, int, float, complex, str, bytes, Channel, or a list, tuple, dict, set or frozenset of these, of
+    exactly these types and at most 2000 deep. All else raises a DumpError that says what it was and where it sat.
+    """
+    return b"".join(_dump(obj, channel_type, b"\2")[0])
+
+
+def dump(byteio, obj):
+    """Passes dumps(obj) to byteio.write(), in one call."""
+    byteio.write(dumps(obj))
+
+
+# --- load -----------------------------------------------------------------------------------------------------------
+
+# What it means that Python refuses to do what an opcode says.
+_BAD = dict(zip(b"HINSEOP", ["bad int"] * 2 + ["bad UTF-8"] * 2 + ["bad set member"] * 2 + ["bad dict key"]))
+_CONSTANTS = {76: None, 82: True, 67: False}
+
+
+def _load(data, p, coerce, make_channel=None):
+    """The object encoded in data[p:]. `marks` and `levels` tell where on the stack containers are, and how deep."""
+    begin, end = p, len(data)
+    stack, marks, levels, claimed = [], [-1], [0], 0
+    push, pop, from_bytes = stack.append, stack.pop, int.from_bytes
+    try:
+        while p < end:
+            at = p
+            op = data[p]
+            p += 1
+            if op in b"FN@KASHEOGIMB":  # these have an operand of 4 bytes
+                n = from_bytes(data[p : p + 4], "big")
+                p += 4
+                if p > end:
+                    raise _ends(end)
+                if op == 70 or op == 71:  # INT, LONG
+                    push(n if n <= I4_MAX else n - 0x100000000)
+                    continue
+                if op == 66:  # CHANNEL
+                    if make_channel is None:
+                        raise LoadError("a channel, where none can be")
+                    push(make_channel(n))
+                    continue
+                if n > I4_MAX:
+                    raise LoadError("negative length")
+                if op in b"NASHIM":  # STR, BYTES, UNICODE, LONGINT, LONGLONG, PY2STR
+                    value = data[p : p + n]
+                    p += n
+                    if p > end:
+                        raise _ends(end)
+                    if op == 78 and not coerce & 2 or op == 83:
+                        value = value.decode()
+                    elif op == 72 or op == 73:
+                        value = _to_int(value)
+                    elif op == 77 and coerce & 1:
+                        value = value.decode("latin-1")
+                    push(value)
+                    continue
+                level = 1
+                if op == 75:  # NEWLIST; 7 bytes fill one slot
+                    claimed += n
+                    if n > (end - p) // 7 or claimed > (end - begin) // 7:
+                        raise _ends(end, "too early to fill the list that begins")
+                    value = [None] * n
+                else:  # TUPLE, SET, FROZENSET
+                    place = len(stack) - n
+                    if place < 0:
+                        raise LoadError("too few objects on the stack")
+                    value, deep = stack[place:], n
+                    while marks[-1] >= place:
+                        if levels[-1] > HASH_DEPTH:
+                            deep = marks[-1] - place
+                        marks.pop()
+                        level = max(level, levels.pop() + 1)
+                    if op == 64:
+                        value = tuple(value)
+                        if level > LOAD_DEPTH:
+                            raise LoadError("nested too deeply")
+                    else:
+                        value = (set if op == 79 else frozenset)(value[:deep])
+                        if deep < n:
+                            raise LoadError("set member nested too deeply")
+                    del stack[place:]
+            elif op == 80:  # SETITEM
+                place = len(stack) - 3
+                if place < 0:
+                    raise LoadError("not enough items for setitem")
+                value, key, target = pop(), pop(), stack[-1]
+                deep = level = 0
+                if marks[-1] > place:
+                    if marks[-1] == place + 2:
+                        marks.pop()
+                        level = levels.pop()
+                    if marks[-1] == place + 1:
+                        marks.pop()
+                        deep = levels.pop()
+                kind = type(target)
+                if kind is list:
+                    if type(key) is int and 0 <= key < len(target):
+                        target[key] = value
+                    else:
+                        _set_list_item(target, key, value)
+                elif kind is dict:
+                    if deep > HASH_DEPTH:
+                        raise LoadError("dict key nested too deeply")
+                    target[key] = value
+                    level = max(level, deep)
+                else:
+                    raise LoadError("setitem on what is neither a list nor a dict")
+                if level >= levels[-1]:
+                    levels[-1] = level + 1
+                    if level >= LOAD_DEPTH:
+                        raise LoadError("nested too deeply")
+                continue
+            elif op in _CONSTANTS:
+                push(_CONSTANTS[op])
+                continue
+            elif op == 74:  # NEWDICT
+                value, level = {}, 1
+            elif op == 68 or op == 84:  # FLOAT, COMPLEX
+                q, p = p, p + (8 if op == 68 else 16)
+                if p > end:
+                    raise _ends(end)
+                value = _unmarshal(b"g" + data[q + 7 : q - 1 : -1])
+                push(value if op == 68 else complex(value, _unmarshal(b"g" + data[q + 15 : q + 7 : -1])))
+                continue
+            elif op == 81:  # STOP
+                if len(stack) != 1:
+                    raise LoadError("STOP without exactly one object")
+                return pop()
+            else:
+                raise LoadError(f"unknown opcode {bytes((op,))!r}")
+            marks.append(len(stack))
+            levels.append(level)
+            push(value)
+        at = end
+        raise _ends(end, "without STOP")
+    except LoadError as exc:
+        more = " - wire protocol corruption?" if str(exc).startswith("unknown") else ""
+        raise type(exc)(f"{exc} at offset {at}{more}") from None
+    except Exception as exc:
+        if op == 66 or isinstance(exc, MemoryError):
+            raise
+        what = "bad list index" if isinstance(exc, OverflowError) else _BAD[op]
+        raise LoadError(f"{what} at offset {at}: {exc}") from exc
+    finally:
+        stack.clear()  # whoever keeps the exception is not to keep what was half loaded
+
+
+def _ends(end, how="within what begins"):
+    return TruncatedError(f"input ends at offset {end}, {how}")
+
+
+def _set_list_item(target, key, value):
+    if not isinstance(key, int):
+        raise LoadError("list index is not an int")
+    if not -len(target) <= key < len(target):
+        if -maxsize - 1 <= key <= maxsize:
+            raise LoadError("list index out of range")
+        raise OverflowError("Python int too large to convert to C ssize_t")
+    target[key] = value
+
+
+def _to_int(digits):
+    """int(digits), with the C core's words for what is none."""
+    head, nul, _ = digits.partition(b"\0")
+    try:
+        value = int(head)
+    except ValueError as exc:
+        if "invalid literal" not in str(exc):
+            raise  # too many digits
+        raise ValueError("invalid literal for int() with base 10: %.200r" % head[:200].decode()) from None
+    if nul:
+        raise ValueError("invalid literal for int() with base 10")
+    return value
+
+
+def load_item(data, coerce, make_channel):
+    """The object that a message holds. coerce: 1 for py2str_as_py3str, 2 for py3str_as_py2str, 3 for both.
+    make_channel(id) gives the channel of that id."""
+    n = len(data) - 6
+    if n >= LARGE and data[0] == 65 and data[-1] == 81 and int.from_bytes(data[1:5], "big") == n:
+        return bytes(data[5:-1])  # not copied twice
+    return _load(bytes(data), 0, coerce, make_channel)
+
+
+def _load_versioned(data, py2str_as_py3str, py3str_as_py2str):
+    if data[:1] != b"\2":
+        raise (LoadError if data else TruncatedError)(f"wrong dumpformat version {data[:1]!r}")
+    return _load(data, 1, bool(py2str_as_py3str) | bool(py3str_as_py2str) << 1)
+
+
+def loads(bytestring, py2str_as_py3str=False, py3str_as_py2str=False):
+    """The object that dumps() encoded in bytestring, any contiguous bytes-like object; bytes behind it are ignored.
+    py2str_as_py3str: what was a str of Python 2 becomes a str (by latin-1), not bytes.
+    py3str_as_py2str: what was a str of Python 3 becomes bytes (UTF-8).
+
+    Raises LoadError, with the offset, if the bytes are not well formed; TruncatedError, which is an EOFError too, if
+    they end too early. A Channel cannot be loaded here: LoadError.
+    """
+    if type(bytestring) is not bytes:
+        with memoryview(bytestring) as view:
+            if not view.c_contiguous:
+                raise BufferError("memoryview: underlying buffer is not C-contiguous")
+            bytestring = view.tobytes()
+    return _load_versioned(bytestring, py2str_as_py3str, py3str_as_py2str)
+
+
+# How many bytes are sure to follow an opcode: its operand's fixed part and, but for strings, the next opcode.
+_FOLLOW = {**dict.fromkeys(b"@BEFGKO", 5), **dict.fromkeys(b"AHIMNS", 4), **dict.fromkeys(b"CJLPR", 1), 68: 9, 84: 17}
+
+
+def load(io, py2str_as_py3str=False, py3str_as_py2str=False):
+    """Reads one object from io, which needs no more than read(n), and leaves io right behind it.
+    A read() that returns fewer bytes than it was asked for is the end of the input.
+
+    Otherwise as loads(); what read() raises passes through.
+    """
+    data = bytearray()
+
+    def read(n):
+        """Whether n bytes came. A length that lies does not ask for much more than came so far."""
+        while n > 0:
+            piece = min(n, max(len(data), LARGE), 1 << 26)
+            got = io.read(piece)
+            if not isinstance(got, bytes):
+                raise TypeError(f"read() should return bytes, not {type(got).__name__}")
+            if len(got) > piece:
+                raise ValueError(f"read({piece}) returned {len(got)} bytes")
+            data.extend(got)
+            if len(got) < piece:
+                return False
+            n -= piece
+        return True
+
+    more = read(1) and data[0] == 2 and read(1)
+    while more:
+        n = _FOLLOW.get(data[-1], 0)
+        more = n > 0 and read(n)
+        if more and n == 4:
+            n = int.from_bytes(data[-4:], "big")
+            more = n <= I4_MAX and read(n + 1)
+    return _load_versioned(bytes(data), py2str_as_py3str, py3str_as_py2str)
