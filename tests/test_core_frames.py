@@ -328,3 +328,104 @@ def test_an_interrupted_write_is_written_to_its_end(start, tmp_path):
     gate.touch()
     gateway._write(b"end")
     assert gateway._hello(TIMEOUT) == f"{len(data) + 3:08x}{zlib.crc32(data + b'end'):08x}"
+
+
+# --- facts ----------------------------------------------------------------------------------------------------------
+
+PLACE = os.path.dirname(os.path.dirname(execnet_c.__file__))
+
+# A far end over the core itself, that does `body` and then waits for tasks that never come.
+WORKER = """
+import os, sys
+sys.path.insert(0, place)
+from execnet_c import _core
+fds = os.dup(0), os.dup(1)
+os.write(fds[1], _core.MARKER)
+gateway = _core.Gateway()
+gateway._serve(*fds)
+{body}
+gateway._send(_core.HELLO, 0, "ready")
+gateway._next_task(True, [])
+"""
+
+
+def serve(start, body="", **names):
+    gateway = start(WORKER.format(body=textwrap.dedent(body)), hello=None, place=PLACE, **names)
+    assert gateway._hello(TIMEOUT) == "ready"
+    return gateway
+
+
+def ask(gateway, *items):
+    channel = gateway.newchannel()
+    gateway._send(_core.STATUS, channel.id, *items)
+    answer = channel.receive(TIMEOUT)
+    channel.waitclose(TIMEOUT)
+    return answer
+
+
+FACTS = {"executable": "/py", "version_info": (3, 11, 7, "final", 0), "pid": 7, "platform": "x\xfc", "more": [None, 1.5]}
+
+
+def test_facts_are_given_to_who_asks_for_them(start):
+    gateway = serve(start, "os.chdir('/'); gateway._set_facts(facts)", facts=FACTS)
+    status = {"numchannels": 0, "numexecuting": 0, "execmodel": "thread"}
+    assert ask(gateway) == status
+    for item in ("facts", None, 0):
+        assert ask(gateway, item) == {**FACTS, "cwd": "/"}
+    assert ask(gateway) == status
+
+
+def test_without_facts_it_is_a_status_request(start):
+    assert set(ask(serve(start), "facts")) == {"numchannels", "numexecuting", "execmodel"}
+
+
+def test_facts_set_again_and_large_ones(start):
+    large = "{i: 'x' * 1000 for i in range(1000)}"
+    gateway = serve(start, f"os.chdir('/'); gateway._set_facts({{'a': 1}}); gateway._set_facts({large})")
+    for _ in range(3):
+        assert ask(gateway, True) == {**eval(large), "cwd": "/"}
+    gateway = serve(start, "os.chdir('/'); gateway._set_facts({})")
+    assert ask(gateway, True) == {"cwd": "/"}
+
+
+@pytest.mark.parametrize("name", [b"gr\xc3\xbc\xc3\x9fe", b"latin-\xfc\xff", b"\xe2\x82cut", b"\xed\xb3\xbc"])
+def test_the_current_directory_whatever_its_name(start, tmp_path, name):
+    place = os.path.join(os.fsencode(tmp_path), name)
+    os.mkdir(place)
+    gateway = serve(start, "gateway._set_facts({'cwd': 0}); os.chdir(place_of_work)", place_of_work=place)
+    told = place.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
+    assert ask(gateway, True) == {"cwd": told}
+    os.rmdir(place)
+    assert ask(gateway, True) == {"cwd": None}
+
+
+def test_facts_while_the_far_end_computes(start):
+    """It holds its GIL for seconds, and answers all the same."""
+    gateway = start(
+        WORKER.format(
+            body="import ctypes; gateway._set_facts({'a': 1}); gateway._send(_core.HELLO, 0, 'busy'); "
+            "ctypes.PyDLL(None).sleep(3)"
+        ),
+        hello=None,
+        place=PLACE,
+    )
+    assert gateway._hello(TIMEOUT) == "busy"
+    assert ask(gateway, True)["a"] == 1
+    assert gateway._hello(0) is None
+    assert gateway._hello(TIMEOUT) == "ready"
+
+
+WRONG_FACTS = """
+gateway._set_facts({'a': 1})
+for wrong in (None, [], {'a': object()}):
+    try:
+        gateway._set_facts(wrong)
+    except Exception as exc:
+        gateway._send(_core.HELLO, 0, type(exc).__name__)
+"""
+
+
+def test_facts_that_cannot_be_sent(start):
+    gateway = start(WORKER.format(body=WRONG_FACTS), hello=None, place=PLACE)
+    assert [gateway._hello(TIMEOUT) for _ in range(4)] == ["TypeError", "TypeError", "DumpError", "ready"]
+    assert ask(gateway, True)["a"] == 1

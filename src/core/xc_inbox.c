@@ -205,51 +205,6 @@ make_carried_locked(xc_link *link, xc_msg *msg)
 
 /* --- frames take effect --------------------------------------------------------------------------------------- */
 
-static void
-answer_status_locked(xc_link *link, uint32_t id)
-{
-    /* {"numchannels": n, "numexecuting": n, "execmodel": name}, as execnet's serializer writes it. */
-    static const char *const keys[] = {"numchannels", "numexecuting", "execmodel"};
-    unsigned char payload[128], *p = payload;
-    uint32_t numbers[] = {(uint32_t)link->table.n_used, link->executing};
-    *p++ = XC_OP_NEWDICT;
-    for (int i = 0; i < 3; i++) {
-        size_t n = strlen(keys[i]);
-        *p++ = XC_OP_STR;
-        xc_put_u32(p, (uint32_t)n);
-        memcpy(p + 4, keys[i], n);
-        p += 4 + n;
-        if (i < 2) {
-            *p++ = XC_OP_INT;
-            xc_put_u32(p, numbers[i]);
-            p += 4;
-        }
-        else {
-            n = strlen(link->opts.execmodel);
-            *p++ = XC_OP_STR;
-            xc_put_u32(p, (uint32_t)n);
-            memcpy(p + 4, link->opts.execmodel, n);
-            p += 4 + n;
-        }
-        *p++ = XC_OP_SETITEM;
-    }
-    *p++ = XC_OP_STOP;
-    (void)xc_link_post(link, XC_DATA, id, payload, (size_t)(p - payload));
-    (void)xc_link_post(link, XC_CLOSE, id, NULL, 0);
-}
-
-static void
-refuse_task_locked(xc_link *link, uint32_t id)
-{
-    static const char text[] = "execution disallowed";
-    unsigned char payload[5 + sizeof text];
-    payload[0] = XC_OP_STR;
-    xc_put_u32(payload + 1, sizeof text - 1);
-    memcpy(payload + 5, text, sizeof text - 1);
-    payload[sizeof payload - 1] = XC_OP_STOP;
-    (void)xc_link_post(link, XC_CLOSE_ERROR, id, payload, sizeof payload);
-}
-
 /* (bool, bool) or nothing that we take. */
 static void
 reconfigure_locked(xc_link *link, const xc_msg *msg)
@@ -295,7 +250,7 @@ queue_task_locked(xc_link *link, xc_msg *msg)
         if (chan != NULL) {
             xc_unhold_locked(link, chan);
         }
-        refuse_task_locked(link, msg->chan);
+        xc_refuse_task_locked(link, msg->chan);
         xc_bury_msg_locked(link, msg);
         return;
     }
@@ -352,10 +307,10 @@ apply_locked(xc_link *link, xc_msg *msg)
             queue_task_locked(link, msg);
             return;
         }
-        refuse_task_locked(link, msg->chan);
+        xc_refuse_task_locked(link, msg->chan);
         break;
     case XC_STATUS:
-        answer_status_locked(link, msg->chan);
+        xc_answer_status_locked(link, msg->chan, msg->size > 0);
         break;
     case XC_RECONFIGURE:
         reconfigure_locked(link, msg);

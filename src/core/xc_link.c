@@ -626,6 +626,7 @@ bury(xc_link *link)
     xc_bury_all_locked(link);
     xc_unlock(&link->mu);
     xc_buf_fini(&link->noise);
+    xc_buf_fini(&link->facts);
     xc_chan_table_fini(&link->table);
     xc_writer_fini(&link->writer);
     xc_mutex_fini(&link->mu);

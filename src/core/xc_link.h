@@ -173,6 +173,9 @@ typedef struct {
 void xc_link_look_state(xc_link *link, xc_link_state *out);
 /* Copies what came before the marker, `max` bytes at most. Returns how many there are. */
 size_t xc_link_noise(xc_link *link, void *into, size_t max);
+/* From now on a status request with a payload is answered with `facts`, the encoding of a dict with its STOP, and the
+ * current directory as its "cwd". Copied. XC_NOMEM, XC_LIMIT. */
+xc_status xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err);
 /* The far end's next hello, owned; NULL if there is none now. */
 xc_msg *xc_link_take_hello(xc_link *link);
 

@@ -1,6 +1,7 @@
 /*
  * The inside of a link, shared by the rooms that make it up and by nobody else: xc_link.c (lives, reading, waiting),
- * xc_inbox.c (what a frame that arrived does to channels, tasks and the backlog).
+ * xc_inbox.c (what a frame that arrived does to channels, tasks and the backlog), xc_answer.c (what is answered without
+ * anybody's help).
  */
 #ifndef XC_LINK_IMPL_H
 #define XC_LINK_IMPL_H
@@ -80,11 +81,16 @@ struct xc_link {
     xc_queue graveyard; /* mu: messages being freed, see xc_inbox.c */
     bool digging;       /* mu */
     xc_buf noise;       /* mu: what came before the marker */
+    xc_buf facts;       /* mu: a serialized dict without its STOP; empty: none were set */
     xc_fate fate;
 };
 
 /* xc_link.c */
 void xc_wake_locked(xc_link *link); /* rings every waiter whose condition holds */
+
+/* xc_answer.c: posts what the far end gets for a request */
+void xc_answer_status_locked(xc_link *link, uint32_t id, bool facts);
+void xc_refuse_task_locked(xc_link *link, uint32_t id);
 
 /* xc_inbox.c */
 void xc_scan_ids(xc_msg *msg);                       /* before delivery, without mu */

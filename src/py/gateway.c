@@ -378,6 +378,36 @@ Gateway_task_done(GatewayObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(set_facts_doc, "_set_facts($self, facts, /)\n--\n\n"
+                            "Answer a status request that has a payload with this dict, and the current directory of\n"
+                            "that moment as its `cwd`.");
+
+static PyObject *
+Gateway_set_facts(GatewayObject *self, PyObject *facts)
+{
+    xcpy_dumped dumped = {.n_pins = 0};
+    xc_status rc = XC_OK;
+    xc_err err;
+    if (xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    if (!PyDict_CheckExact(facts)) {
+        return PyErr_Format(PyExc_TypeError, "facts must be a dict, not %.200s", Py_TYPE(facts)->tp_name);
+    }
+    int made = xcpy_dump(self->state, facts, false, &dumped);
+    if (made == 0) {
+        rc = xc_link_set_facts(self->link, xc_buf_head(&dumped.buf), xc_buf_size(&dumped.buf), &err);
+    }
+    xcpy_dumped_fini(&dumped);
+    if (made < 0) {
+        return NULL;
+    }
+    if (rc != XC_OK) {
+        return xcpy_raise(self->state, &err);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 Gateway_wait_idle(GatewayObject *self, PyObject *timeout)
 {
@@ -535,6 +565,7 @@ static PyMethodDef Gateway_methods[] = {
     {"_set_coerce", (PyCFunction)Gateway_set_coerce, METH_O, NULL},
     {"_next_task", (PyCFunction)Gateway_next_task, METH_VARARGS, next_task_doc},
     {"_task_done", (PyCFunction)Gateway_task_done, METH_NOARGS, NULL},
+    {"_set_facts", (PyCFunction)Gateway_set_facts, METH_O, set_facts_doc},
     {"_wait_idle", (PyCFunction)Gateway_wait_idle, METH_O, NULL},
     {"hasreceiver", (PyCFunction)Gateway_hasreceiver, METH_NOARGS, hasreceiver_doc},
     {"join", (PyCFunction)(void (*)(void))Gateway_join, METH_VARARGS | METH_KEYWORDS, join_doc},

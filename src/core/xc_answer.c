@@ -1,0 +1,173 @@
+/*
+ * What a link answers by itself, on whatever thread reads it: status requests, tasks that it may not run. The far end
+ * gets its answer whatever Python does here.
+ */
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
+
+#include "xc_bytes.h"
+#include "xc_link_impl.h"
+#include "xc_opcodes.h"
+
+enum { CWD_MAX = PATH_MAX, TAIL_MAX = CWD_MAX + 24 };
+
+/* --- texts ---------------------------------------------------------------------------------------------------- */
+
+/* Bytes of the UTF-8 sequence that begins at `p`, of `n` bytes at most; 0 where there is none. */
+static size_t
+utf8_at(const unsigned char *p, size_t n)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t size = p[0] < 0x80 ? 1 : p[0] < 0xc0 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf8 ? 4 : 0;
+    if (size > n || size == 0) {
+        return 0;
+    }
+    uint32_t code = size == 1 ? p[0] : p[0] & (0x7fU >> size);
+    for (size_t i = 1; i < size; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+        code = code << 6 | (p[i] & 0x3f);
+    }
+    return code < least[size] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : size;
+}
+
+/* What is no UTF-8 becomes a question mark, byte by byte. */
+static void
+make_utf8(unsigned char *text, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        size_t size = utf8_at(text + i, n - i);
+        if (size == 0) {
+            text[i] = '?';
+        }
+        i += size == 0 ? 1 : size;
+    }
+}
+
+static unsigned char *
+put_text(unsigned char *to, const char *text, size_t n)
+{
+    *to = XC_OP_STR;
+    xc_put_u32(to + 1, (uint32_t)n);
+    memcpy(to + 5, text, n);
+    return to + 5 + n;
+}
+
+/* --- status ----------------------------------------------------------------------------------------------------- */
+
+/* {"numchannels": n, "numexecuting": n, "execmodel": name}, as execnet's serializer writes it. */
+static void
+answer_plainly_locked(xc_link *link, uint32_t id)
+{
+    static const char *const keys[] = {"numchannels", "numexecuting", "execmodel"};
+    unsigned char payload[128], *p = payload;
+    uint32_t numbers[] = {(uint32_t)link->table.n_used, link->executing};
+    *p++ = XC_OP_NEWDICT;
+    for (int i = 0; i < 3; i++) {
+        p = put_text(p, keys[i], strlen(keys[i]));
+        if (i < 2) {
+            *p++ = XC_OP_INT;
+            xc_put_u32(p, numbers[i]);
+            p += 4;
+        }
+        else {
+            p = put_text(p, link->opts.execmodel, strlen(link->opts.execmodel));
+        }
+        *p++ = XC_OP_SETITEM;
+    }
+    *p++ = XC_OP_STOP;
+    (void)xc_link_post(link, XC_DATA, id, payload, (size_t)(p - payload));
+}
+
+/* Its length; 0: it cannot be had. The system call alone where that is known to look at the kernel's own memory only: a
+ * library's getcwd may walk through directories, and a mutex is held here. */
+static size_t
+read_cwd(char into[CWD_MAX])
+{
+#if defined(__linux__)
+    long got = syscall(SYS_getcwd, into, (size_t)CWD_MAX);
+    bool known = got > 1 && into[0] == '/'; /* "(unreachable)..." is none */
+#else
+    bool known = getcwd(into, CWD_MAX) != NULL;
+#endif
+    return known ? strlen(into) : 0;
+}
+
+static xc_status
+answer_facts_locked(xc_link *link, uint32_t id)
+{
+    unsigned char tail[TAIL_MAX], *p = tail;
+    char cwd[CWD_MAX];
+    size_t n = read_cwd(cwd), facts = xc_buf_size(&link->facts);
+    p = put_text(p, "cwd", 3);
+    if (n > 0) {
+        make_utf8((unsigned char *)cwd, n);
+        p = put_text(p, cwd, n);
+    }
+    else {
+        *p++ = XC_OP_NONE;
+    }
+    *p++ = XC_OP_SETITEM;
+    *p++ = XC_OP_STOP;
+
+    unsigned char head[XC_HEADER_SIZE];
+    xc_buf frame = {.data = NULL};
+    xc_frame_pack(head, XC_DATA, id, (uint32_t)(facts + (size_t)(p - tail)));
+    xc_status rc = xc_buf_room(&frame, sizeof head + facts + (size_t)(p - tail));
+    if (rc == XC_OK) {
+        (void)xc_buf_add(&frame, head, sizeof head);
+        (void)xc_buf_add(&frame, xc_buf_head(&link->facts), facts);
+        (void)xc_buf_add(&frame, tail, (size_t)(p - tail));
+        rc = xc_writer_post(&link->writer, xc_buf_head(&frame), xc_buf_size(&frame));
+    }
+    xc_buf_fini(&frame);
+    return rc;
+}
+
+void
+xc_answer_status_locked(xc_link *link, uint32_t id, bool facts)
+{
+    if (!facts || xc_buf_size(&link->facts) == 0) {
+        answer_plainly_locked(link, id);
+    }
+    else {
+        (void)answer_facts_locked(link, id); /* without memory the channel just closes */
+    }
+    (void)xc_link_post(link, XC_CLOSE, id, NULL, 0);
+}
+
+xc_status
+xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err)
+{
+    xc_buf copy = {.data = NULL};
+    if (size > XC_MAX_PAYLOAD - TAIL_MAX) {
+        return xc_fail(err, XC_LIMIT, 0, "keep facts that are too large for a message");
+    }
+    if (xc_buf_add(&copy, facts, size - 1) != XC_OK) { /* the STOP comes behind the directory */
+        return xc_fail(err, XC_NOMEM, 0, "keep facts");
+    }
+    xc_lock(&link->mu);
+    xc_buf before = link->facts;
+    link->facts = copy;
+    xc_unlock(&link->mu);
+    xc_buf_fini(&before);
+    return XC_OK;
+}
+
+/* --- tasks ------------------------------------------------------------------------------------------------------ */
+
+void
+xc_refuse_task_locked(xc_link *link, uint32_t id)
+{
+    static const char text[] = "execution disallowed";
+    unsigned char payload[5 + sizeof text];
+    unsigned char *p = put_text(payload, text, sizeof text - 1);
+    *p = XC_OP_STOP;
+    (void)xc_link_post(link, XC_CLOSE_ERROR, id, payload, sizeof payload);
+}
