@@ -1,4 +1,4 @@
-"""dumps, loads, dump and load: what goes through, what is refused, and how the refusal reads."""
+"""dumps, loads, dump and load of both cores: what goes through, what is refused, and how the refusal reads."""
 
 import copy
 import enum
@@ -11,14 +11,19 @@ import struct
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 
 import execnet_c
-from execnet_c import DataFormatError, DumpError, LoadError, dump, dumps, load, loads
-from execnet_c._core import TruncatedError
+from execnet_c import _core, pyserializer
 
 I4_MAX = 2**31 - 1
+
+
+@pytest.fixture(params=[_core, pyserializer], ids=["C", "Python"])
+def ser(request):
+    return request.param
 
 
 class Unsendable:
@@ -95,66 +100,66 @@ def same(a, b):
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:30])
 class TestThroughAndBack:
-    def test_loads(self, value):
-        assert same(loads(dumps(value)), value)
+    def test_loads(self, ser, value):
+        assert same(ser.loads(ser.dumps(value)), value)
 
-    def test_load_leaves_what_follows(self, value):
-        stream = io.BytesIO(dumps(value) + b"rest")
-        assert same(load(stream), value)
+    def test_load_leaves_what_follows(self, ser, value):
+        stream = io.BytesIO(ser.dumps(value) + b"rest")
+        assert same(ser.load(stream), value)
         assert stream.read() == b"rest"
 
-    def test_dump_writes_once(self, value):
+    def test_dump_writes_once(self, ser, value):
         written = []
 
         class Sink:
             def write(self, data):
                 written.append(data)
 
-        assert dump(Sink(), value) is None
-        assert written == [dumps(value)]
+        assert ser.dump(Sink(), value) is None
+        assert written == [ser.dumps(value)]
 
-    def test_every_cut_is_truncated(self, value):
-        data = dumps(value)
+    def test_every_cut_is_truncated(self, ser, value):
+        data = ser.dumps(value)
         cuts = range(len(data)) if len(data) < 300 else [0, 1, 2, 5, 6, 100, len(data) - 1]
         for n in cuts:
-            with pytest.raises(TruncatedError):
-                loads(data[:n])
-            with pytest.raises(TruncatedError):
-                load(io.BytesIO(data[:n]))
+            with pytest.raises(ser.TruncatedError):
+                ser.loads(data[:n])
+            with pytest.raises(ser.TruncatedError):
+                ser.load(io.BytesIO(data[:n]))
 
 
-def test_known_bytes():
-    assert dumps(None) == b"\x02LQ"
-    assert dumps([True, -2]) == b"\x02K\0\0\0\2F\0\0\0\0RPF\0\0\0\1F\xff\xff\xff\xfePQ"
-    assert dumps({"a": (1.0,)}) == b"\x02JN\0\0\0\1aD" + struct.pack("!d", 1.0) + b"@\0\0\0\1PQ"
-    assert dumps(-(2**31) - 1) == b"\x02H\0\0\0\x0b-2147483649Q"
-    assert dumps({b"x"}) == b"\x02A\0\0\0\1xO\0\0\0\1Q"
-    assert dumps(frozenset()) == b"\x02E\0\0\0\0Q"
-    assert dumps(1 - 2j) == b"\x02T" + struct.pack("!dd", 1, -2) + b"Q"
+def test_known_bytes(ser):
+    assert ser.dumps(None) == b"\x02LQ"
+    assert ser.dumps([True, -2]) == b"\x02K\0\0\0\2F\0\0\0\0RPF\0\0\0\1F\xff\xff\xff\xfePQ"
+    assert ser.dumps({"a": (1.0,)}) == b"\x02JN\0\0\0\1aD" + struct.pack("!d", 1.0) + b"@\0\0\0\1PQ"
+    assert ser.dumps(-(2**31) - 1) == b"\x02H\0\0\0\x0b-2147483649Q"
+    assert ser.dumps({b"x"}) == b"\x02A\0\0\0\1xO\0\0\0\1Q"
+    assert ser.dumps(frozenset()) == b"\x02E\0\0\0\0Q"
+    assert ser.dumps(1 - 2j) == b"\x02T" + struct.pack("!dd", 1, -2) + b"Q"
 
 
-def test_bits_of_a_nan_survive():
+def test_bits_of_a_nan_survive(ser):
     odd = struct.unpack("!d", bytes.fromhex("fff8000000001234"))[0]
-    assert struct.pack("!d", loads(dumps(odd))) == struct.pack("!d", odd)
+    assert struct.pack("!d", ser.loads(ser.dumps(odd))) == struct.pack("!d", odd)
 
 
-def test_keywords_as_in_execnet():
-    data = dumps(obj="x")
-    assert loads(bytestring=data) == "x"
-    assert loads(data, py3str_as_py2str=True) == b"x"
-    assert load(io=io.BytesIO(data), py2str_as_py3str=True) == "x"
+def test_keywords_as_in_execnet(ser):
+    data = ser.dumps(obj="x")
+    assert ser.loads(bytestring=data) == "x"
+    assert ser.loads(data, py3str_as_py2str=True) == b"x"
+    assert ser.load(io=io.BytesIO(data), py2str_as_py3str=True) == "x"
     sink = io.BytesIO()
-    dump(byteio=sink, obj="x")
+    ser.dump(byteio=sink, obj="x")
     assert sink.getvalue() == data
     for call in (
-        lambda: dumps(),
-        lambda: dumps(1, 2),
-        lambda: dumps(1, obj=2),
-        lambda: dumps(other=1),
-        lambda: dump(sink),
-        lambda: loads(),
-        lambda: loads(data, False, False, False),
-        lambda: load(),
+        lambda: ser.dumps(),
+        lambda: ser.dumps(1, 2),
+        lambda: ser.dumps(1, obj=2),
+        lambda: ser.dumps(other=1),
+        lambda: ser.dump(sink),
+        lambda: ser.loads(),
+        lambda: ser.loads(data, False, False, False),
+        lambda: ser.load(),
     ):
         with pytest.raises(TypeError):
             call()
@@ -165,54 +170,54 @@ class TestStringCoercion:
     NEW = b"\x02N\0\0\0\3a\xc3\xa9Q"
     UNICODE = b"\x02S\0\0\0\3a\xc3\xa9Q"
 
-    def test_python_2_str(self):
-        assert loads(self.OLD) == b"a\xe9"
-        assert loads(self.OLD, py2str_as_py3str=True) == "a\xe9"
-        assert loads(self.OLD, False, True) == b"a\xe9"
+    def test_python_2_str(self, ser):
+        assert ser.loads(self.OLD) == b"a\xe9"
+        assert ser.loads(self.OLD, py2str_as_py3str=True) == "a\xe9"
+        assert ser.loads(self.OLD, False, True) == b"a\xe9"
 
-    def test_python_3_str(self):
-        assert loads(self.NEW) == "a\xe9"
-        assert loads(self.NEW, False, True) == b"a\xc3\xa9"
+    def test_python_3_str(self, ser):
+        assert ser.loads(self.NEW) == "a\xe9"
+        assert ser.loads(self.NEW, False, True) == b"a\xc3\xa9"
 
-    def test_python_2_unicode_is_text_always(self):
-        assert loads(self.UNICODE, True, True) == loads(self.UNICODE) == "a\xe9"
+    def test_python_2_unicode_is_text_always(self, ser):
+        assert ser.loads(self.UNICODE, True, True) == ser.loads(self.UNICODE) == "a\xe9"
 
-    def test_python_2_numbers(self):
-        assert loads(b"\x02G\xff\xff\xff\xffQ") == -1
-        assert loads(b"\x02I\0\0\0\x0b12345678901Q") == 12345678901
+    def test_python_2_numbers(self, ser):
+        assert ser.loads(b"\x02G\xff\xff\xff\xffQ") == -1
+        assert ser.loads(b"\x02I\0\0\0\x0b12345678901Q") == 12345678901
 
 
 class TestBytesLike:
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, type("B", (bytes,), {})])
-    def test_contiguous(self, kind):
-        assert loads(kind(dumps([1, "a"]))) == [1, "a"]
+    def test_contiguous(self, ser, kind):
+        assert ser.loads(kind(ser.dumps([1, "a"]))) == [1, "a"]
 
-    def test_others(self):
+    def test_others(self, ser):
         with pytest.raises(BufferError):
-            loads(memoryview(dumps([1, "a"]))[::2])
+            ser.loads(memoryview(ser.dumps([1, "a"]))[::2])
         for other in ("text", None, [2]):
             with pytest.raises(TypeError):
-                loads(other)
+                ser.loads(other)
 
-    def test_a_buffer_is_released(self):
-        data = bytearray(dumps("abc"))
-        loads(data)
+    def test_a_buffer_is_released(self, ser):
+        data = bytearray(ser.dumps("abc"))
+        ser.loads(data)
         data.append(0)
-        with pytest.raises(LoadError):
-            loads(data[:1] + b"Z")
+        with pytest.raises(ser.LoadError):
+            ser.loads(data[:1] + b"Z")
         data.append(0)
 
 
 class TestVersion:
-    def test_wrong(self):
-        with pytest.raises(LoadError, match=r"^wrong dumpformat version b'\\x03'$"):
-            loads(b"\x03LQ")
-        with pytest.raises(LoadError, match=r"^wrong dumpformat version b'\\x03'$"):
-            load(io.BytesIO(b"\x03LQ"))
+    def test_wrong(self, ser):
+        with pytest.raises(ser.LoadError, match=r"^wrong dumpformat version b'\\x03'$"):
+            ser.loads(b"\x03LQ")
+        with pytest.raises(ser.LoadError, match=r"^wrong dumpformat version b'\\x03'$"):
+            ser.load(io.BytesIO(b"\x03LQ"))
 
-    def test_missing(self):
-        for call in (lambda: loads(b""), lambda: load(io.BytesIO())):
-            with pytest.raises(LoadError, match=r"^wrong dumpformat version b''$") as caught:
+    def test_missing(self, ser):
+        for call in (lambda: ser.loads(b""), lambda: ser.load(io.BytesIO())):
+            with pytest.raises(ser.LoadError, match=r"^wrong dumpformat version b''$") as caught:
                 call()
             assert isinstance(caught.value, EOFError)
 
@@ -237,79 +242,79 @@ class TestUnsendable:
             (lambda x: {10**4000: {"a": x}}, f" at [{10**4000}]['a']"),
         ],
     )
-    def test_text_names_type_and_place(self, make, path):
-        with pytest.raises(DumpError) as caught:
-            dumps(make(Unsendable()))
+    def test_text_names_type_and_place(self, ser, make, path):
+        with pytest.raises(ser.DumpError) as caught:
+            ser.dumps(make(Unsendable()))
         assert str(caught.value) == f"can't serialize {Unsendable}{path}"
 
-    def test_a_long_path_shows_its_ends(self):
+    def test_a_long_path_shows_its_ends(self, ser):
         value = [Unsendable()]
         for _ in range(500):
             value = [0, value]
-        with pytest.raises(DumpError) as caught:
-            dumps(value)
+        with pytest.raises(ser.DumpError) as caught:
+            ser.dumps(value)
         assert str(caught.value) == f"can't serialize {Unsendable} at " + "[1]" * 12 + "..." + "[1]" * 11 + "[0]"
 
     @pytest.mark.parametrize("base", [int, float, complex, str, bytes, list, tuple, dict, set, frozenset])
-    def test_subclasses(self, base):
+    def test_subclasses(self, ser, base):
         kind = type("Derived", (base,), {})
-        with pytest.raises(DumpError, match="can't serialize <class '.*Derived'> at"):
-            dumps([kind()])
+        with pytest.raises(ser.DumpError, match="can't serialize <class '.*Derived'> at"):
+            ser.dumps([kind()])
 
-    def test_enum_members(self):
-        with pytest.raises(DumpError):
-            dumps(enum.IntEnum("Colour", "red").red)
+    def test_enum_members(self, ser):
+        with pytest.raises(ser.DumpError):
+            ser.dumps(enum.IntEnum("Colour", "red").red)
 
     @pytest.mark.parametrize("name", ["list", "int", "bool", "str", "dict", "NoneType", "Channel", "long"])
-    def test_strangers_of_a_known_name(self, name):
+    def test_strangers_of_a_known_name(self, ser, name):
         for stranger in (type(name, (), {}), type(name, (list,), {"__module__": "builtins"})):
-            with pytest.raises(DumpError, match="^can't serialize <class .* name with the known type"):
-                dumps(stranger())
+            with pytest.raises(ser.DumpError, match="^can't serialize <class .* name with the known type"):
+                ser.dumps(stranger())
 
     @pytest.mark.parametrize("value", [bytearray(b"x"), memoryview(b"x"), range(3), object(), len, Ellipsis, type])
-    def test_other_builtins(self, value):
-        with pytest.raises(DumpError, match="^can't serialize <class"):
-            dumps(value)
+    def test_other_builtins(self, ser, value):
+        with pytest.raises(ser.DumpError, match="^can't serialize <class"):
+            ser.dumps(value)
 
-    def test_dump_writes_nothing(self):
+    def test_dump_writes_nothing(self, ser):
         sink = io.BytesIO()
-        with pytest.raises(DumpError):
-            dump(sink, [1, Unsendable()])
+        with pytest.raises(ser.DumpError):
+            ser.dump(sink, [1, Unsendable()])
         assert sink.getvalue() == b""
 
 
 @pytest.mark.parametrize("text", ["\ud800", "abc\udfff", "\U00010000\ud900", "x" * 70000 + "\udc80"])
-def test_surrogates(text):
-    with pytest.raises(DumpError, match=r"^strings must be utf-8 encodable at \['k'\]$") as caught:
-        dumps({"k": text})
+def test_surrogates(ser, text):
+    with pytest.raises(ser.DumpError, match=r"^strings must be utf-8 encodable at \['k'\]$") as caught:
+        ser.dumps({"k": text})
     assert isinstance(caught.value.__cause__, UnicodeEncodeError)
 
 
-def test_dumping_text_leaves_no_copy_in_it():
+def test_dumping_text_leaves_no_copy_in_it(ser):
     text = "\xe9" * 1000
     before = sys.getsizeof(text)
-    dumps(text)
+    ser.dumps(text)
     assert sys.getsizeof(text) == before
 
 
 class TestLimits:
-    def test_digits_out(self):
+    def test_digits_out(self, ser):
         limit = sys.get_int_max_str_digits()
-        assert loads(dumps(10 ** (limit - 1))) == 10 ** (limit - 1)
-        with pytest.raises(DumpError, match=rf"\({limit}( digits)?\).* at \[0\]$") as caught:
-            dumps([10**limit])
+        assert ser.loads(ser.dumps(10 ** (limit - 1))) == 10 ** (limit - 1)
+        with pytest.raises(ser.DumpError, match=rf"\({limit}( digits)?\).* at \[0\]$") as caught:
+            ser.dumps([10**limit])
         assert isinstance(caught.value.__cause__, ValueError)
 
-    def test_digits_in(self):
+    def test_digits_in(self, ser):
         limit = sys.get_int_max_str_digits()
         data = b"\x02H" + struct.pack("!i", limit + 1) + b"9" * (limit + 1) + b"Q"
-        with pytest.raises(LoadError, match=rf"at offset 1: .*\({limit}( digits)?\)") as caught:
-            loads(data)
+        with pytest.raises(ser.LoadError, match=rf"at offset 1: .*\({limit}( digits)?\)") as caught:
+            ser.loads(data)
         assert isinstance(caught.value.__cause__, ValueError)
 
-    def test_too_long_a_string(self):
-        with pytest.raises(DumpError, match="^string is too long at .0.$"):
-            dumps([bytes(2**31)])  # never touched, so it takes no memory
+    def test_too_long_a_string(self, ser):
+        with pytest.raises(ser.DumpError, match="^string is too long at .0.$"):
+            ser.dumps([bytes(2**31)])  # never touched, so it takes no memory
 
     @pytest.mark.parametrize(
         "wrap",
@@ -321,42 +326,42 @@ class TestLimits:
             lambda x: ([], x),
         ],
     )
-    def test_deep_out(self, wrap):
+    def test_deep_out(self, ser, wrap):
         value = None
         for _ in range(1000):
             value = wrap(value)
-        data = dumps(value)
-        assert dumps(loads(data)) == data
+        data = ser.dumps(value)
+        assert ser.dumps(ser.loads(data)) == data
 
-    def test_too_deep_out(self):
+    def test_too_deep_out(self, ser):
         value = []
         for _ in range(1999):
             value = [value]
-        dumps(value)
-        with pytest.raises(DumpError, match="nested deeper than 2000, or it contains itself"):
-            dumps([[value]])
+        ser.dumps(value)
+        with pytest.raises(ser.DumpError, match="nested deeper than 2000, or it contains itself"):
+            ser.dumps([[value]])
 
-    def test_contains_itself(self):
+    def test_contains_itself(self, ser):
         value = []
         value.append({"a": (value,)})
-        with pytest.raises(DumpError, match="nested deeper than 2000, or it contains itself"):
-            dumps(value)
+        with pytest.raises(ser.DumpError, match="nested deeper than 2000, or it contains itself"):
+            ser.dumps(value)
 
-    def test_deep_frozensets(self):
+    def test_deep_frozensets(self, ser):
         value = frozenset()
         for _ in range(900):
             value = frozenset([value])
-        data = dumps(value)
-        assert dumps(loads(data)) == data
+        data = ser.dumps(value)
+        assert ser.dumps(ser.loads(data)) == data
 
-    def test_deep_in(self):
+    def test_deep_in(self, ser):
         n = 100_000
-        value = loads(b"\x02" + b"K\0\0\0\1F\0\0\0\0" * n + b"L" + b"P" * n + b"Q")
+        value = ser.loads(b"\x02" + b"K\0\0\0\1F\0\0\0\0" * n + b"L" + b"P" * n + b"Q")
         for depth in range(n):
             value = value[0]
         assert value is None
-        loads(b"\x02@\0\0\0\0" + b"@\0\0\0\1" * (n - 1) + b"Q")
-        loads(b"\x02" + b"JL" * n + b"L" + b"P" * n + b"Q")
+        ser.loads(b"\x02@\0\0\0\0" + b"@\0\0\0\1" * (n - 1) + b"Q")
+        ser.loads(b"\x02" + b"JL" * n + b"L" + b"P" * n + b"Q")
 
     @pytest.mark.parametrize(
         "data",
@@ -367,11 +372,11 @@ class TestLimits:
             b"JF\0\0\0\1" * 50_001 + b"L" + b"P@\0\0\0\1" * 50_001,
         ],
     )
-    def test_too_deep_in(self, data):
-        with pytest.raises(LoadError, match="nested too deeply at offset"):
-            loads(b"\x02" + data + b"Q")
+    def test_too_deep_in(self, ser, data):
+        with pytest.raises(ser.LoadError, match="nested too deeply at offset"):
+            ser.loads(b"\x02" + data + b"Q")
 
-    def test_depth_on_a_small_thread(self):
+    def test_depth_on_a_small_thread(self, ser):
         """Neither way may live on the C stack."""
         deep = []
         for _ in range(1999):
@@ -381,9 +386,9 @@ class TestLimits:
         done = []
 
         def work():
-            done.append(dumps(deep))
-            done.append(loads(b"\x02" + b"K\0\0\0\1F\0\0\0\0" * n + b"L" + b"P" * n + b"Q"))
-            done.append(loads(b"\x02J" + key + b"LPQ"))
+            done.append(ser.dumps(deep))
+            done.append(ser.loads(b"\x02" + b"K\0\0\0\1F\0\0\0\0" * n + b"L" + b"P" * n + b"Q"))
+            done.append(ser.loads(b"\x02J" + key + b"LPQ"))
 
         before = threading.stack_size(256 * 1024)
         try:
@@ -394,6 +399,37 @@ class TestLimits:
             threading.stack_size(before)
         # They die here: since 3.12 CPython itself takes some C stack to free what is so deep.
         assert len(done) == 3
+
+
+MUTATIONS = [
+    pytest.mark.parametrize("change", ["clear", "grow"]),
+    pytest.mark.parametrize("kind", [list, dict, set]),
+    pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x], lambda x: (x, x), lambda x: {1: x}]),
+]
+
+
+def mutations(test):
+    for mark in MUTATIONS:
+        test = mark(test)
+    return test
+
+
+def fill(victim, trigger):
+    if type(victim) is list:
+        victim += [trigger, "a", "b"]
+    elif type(victim) is dict:
+        victim.update({"a": trigger, "b": "c"})
+    else:
+        victim |= {trigger, "a", "b"}
+
+
+def alter(victim, change):
+    if change == "clear":
+        victim.clear()
+    elif type(victim) is list:
+        victim.extend(range(1000))
+    else:
+        victim.update(dict.fromkeys(range(1000)) if type(victim) is dict else range(1000))
 
 
 class TestMutation:
@@ -434,49 +470,147 @@ class TestMutation:
             gc.callbacks.remove(added[0])
             gc.enable()
 
-    @pytest.mark.parametrize("change", ["clear", "grow"])
-    @pytest.mark.parametrize("kind", [list, dict, set])
-    @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x], lambda x: (x, x), lambda x: {1: x}])
+    @mutations
     def test_changed(self, kind, wrap, change, interfere):
         victim = kind()
         calls = []
 
         def function():
             calls.append(change)
-            if change == "clear":
-                victim.clear()
-            elif kind is list:
-                victim.extend(range(1000))
-            else:
-                victim.update(dict.fromkeys(range(1000)) if kind is dict else range(1000))
+            alter(victim, change)
 
         trigger, start = interfere(function)
-        if kind is list:
-            victim += [trigger, "a", "b"]
-        elif kind is dict:
-            victim.update({"a": trigger, "b": "c"})
-        else:
-            victim |= {trigger, "a", "b"}
+        fill(victim, trigger)
         value = wrap(victim)
         start()
         text = ""
         try:
-            dumps(value)
-        except DumpError as error:
+            _core.dumps(value)
+        except _core.DumpError as error:
             text = str(error)
         finally:
             gc.set_threshold(700)
         assert calls
         assert text.startswith("container changed its size while it was dumped")
 
+    @mutations
+    def test_changed_under_the_twin(self, kind, wrap, change):
+        """Its id is what a channel is asked for."""
+        victim = kind()
+
+        class Trigger:
+            @property
+            def id(self):
+                alter(victim, change)
+                return 1
+
+        fill(victim, Trigger())
+        path = {"list": " at [0]", "tuple": " at [0]", "dict": " at [1]"}
+        value = wrap(victim)
+        where = "" if value is victim else path[type(value).__name__]
+        with pytest.raises(pyserializer.DumpError) as caught:
+            pyserializer.dump_item(value, Trigger)
+        assert str(caught.value) == "container changed its size while it was dumped" + where
+
+    def test_errors_of_the_id_pass_through(self):
+        for error in (ValueError("no id"), RuntimeError("no id")):
+
+            class Broken:
+                @property
+                def id(self):
+                    raise error
+
+            with pytest.raises(type(error), match="^no id$"):
+                pyserializer.dump_item([{"k": Broken()}], Broken)
+
+
+class Numbered:
+    """Stands for a channel."""
+
+    def __init__(self, id):
+        self.id = id
+
+
+class TestItems:
+    """What the twin's gateways call: the contents of messages."""
+
+    def test_small_ones_are_one_part(self):
+        assert pyserializer.dump_item([1, "a"], Numbered) == [pyserializer.dumps([1, "a"])[1:]]
+
+    def test_large_ones_are_not_copied(self):
+        data, text = bytes(65536), "x" * 70000
+        value = [data, b"s" * 65535, {"k": text}, data]
+        parts = pyserializer.dump_item(value, Numbered)
+        assert b"".join(parts) == pyserializer.dumps(value)[1:]
+        assert parts[1] is data and parts[5] is data and parts[3] == text.encode()
+        assert len(parts) == 7
+
+    def test_channels(self):
+        class Special(Numbered):
+            pass
+
+        parts = pyserializer.dump_item([Numbered(5), (Special(2**31 + 1),)], Numbered)
+        assert pyserializer.load_item(b"".join(parts), 0, lambda id: ("made", id)) == [
+            ("made", 5),
+            (("made", 2**31 + 1),),
+        ]
+        with pytest.raises(pyserializer.DumpError, match="Numbered'> at .0.$"):
+            pyserializer.dumps([Numbered(5)])
+
+    def test_dumps_of_a_channel(self, monkeypatch):
+        monkeypatch.setattr(pyserializer, "channel_type", Numbered)
+        assert pyserializer.dumps([Numbered(7)]) == b"\x02K\0\0\0\1F\0\0\0\0B\0\0\0\7PQ"
+        with pytest.raises(pyserializer.LoadError, match="^a channel, where none can be at offset 11$"):
+            pyserializer.loads(pyserializer.dumps([Numbered(7)]))
+
+    def test_what_makes_channels_may_fail(self):
+        def make(id):
+            raise KeyError(id)
+
+        with pytest.raises(KeyError):
+            pyserializer.load_item(b"B\0\0\0\1Q", 0, make)
+
+    @pytest.mark.parametrize("size", [0, 5, 65535, 65536, 100000])
+    @pytest.mark.parametrize("kind", [bytes, memoryview])
+    def test_bytes(self, kind, size):
+        payload = b"".join(pyserializer.dump_item(b"x" * size, Numbered))
+        result = pyserializer.load_item(kind(payload), 0, None)
+        assert type(result) is bytes and result == b"x" * size
+        with pytest.raises(pyserializer.TruncatedError):
+            pyserializer.load_item(kind(payload[:-1]), 0, None)
+        with pytest.raises(pyserializer.LoadError, match="^unknown opcode b'Z' at offset %d - wire" % (size + 5)):
+            pyserializer.load_item(kind(payload[:-1] + b"Z"), 0, None)
+
+    def test_coercion(self):
+        payload = b"M\0\0\0\1\xe9N\0\0\0\1a@\0\0\0\2Q"
+        load = pyserializer.load_item
+        results = [load(memoryview(payload), coerce, None) for coerce in range(4)]
+        assert results == [(b"\xe9", "a"), ("\xe9", "a"), (b"\xe9", b"a"), ("\xe9", b"a")]
+
+    def test_empty(self):
+        with pytest.raises(pyserializer.TruncatedError, match="^input ends at offset 0, without STOP at offset 0$"):
+            pyserializer.load_item(b"", 0, None)
+
+    def test_an_error_keeps_nothing_of_what_was_half_loaded(self):
+        made = []
+
+        def make(id):
+            made.append(weakref.ref(channel := Numbered(id)))
+            return channel
+
+        with pytest.raises(pyserializer.LoadError) as caught:
+            pyserializer.load_item(b"B\0\0\0\1Z", 0, make)
+        assert str(caught.value).startswith("unknown opcode")
+        assert made[0]() is None
+
 
 class TestCollector:
-    def test_a_loaded_list_is_tracked(self):
-        value = loads(dumps([[1], {"a": [2]}, ([3],)]))
+    def test_a_loaded_list_is_tracked(self, ser):
+        value = ser.loads(ser.dumps([[1], {"a": [2]}, ([3],)]))
         assert gc.is_tracked(value) and gc.is_tracked(value[0]) and gc.is_tracked(value[1]["a"])
         assert gc.is_tracked(value[2]), "it holds a list, so it can be part of a cycle"
 
-    def test_a_cycle_through_a_loaded_list_goes(self):
+    def test_a_cycle_through_a_loaded_list_goes(self, ser):
         class Marker:
             alive = 0
 
@@ -486,7 +620,7 @@ class TestCollector:
             def __del__(self):
                 Marker.alive -= 1
 
-        value = loads(dumps([([],)]))
+        value = ser.loads(ser.dumps([([],)]))
         value[0][0].append(value)
         value.append(Marker())
         del value
@@ -494,7 +628,7 @@ class TestCollector:
         assert Marker.alive == 0
 
     def test_flat_tuples_are_not_tracked(self):
-        flat, nested, mixed = loads(dumps([("a", 1, None), ((1, 2), 3), (1, frozenset([1]))]))
+        flat, nested, mixed = _core.loads(_core.dumps([("a", 1, None), ((1, 2), 3), (1, frozenset([1]))]))
         assert not gc.is_tracked(flat)
         assert not gc.is_tracked(nested)
         assert flat == ("a", 1, None) and nested == ((1, 2), 3) and mixed == (1, frozenset([1]))
@@ -502,38 +636,38 @@ class TestCollector:
 
 class TestLeaks:
     CALLS = [
-        lambda: loads(dumps([1, "abc", ("x", 2.5), {"k": [None]}, {1}, 2**70, "\xe9" * 30, b"b" * 100])),
-        lambda: loads(dumps(["word%d" % i for i in range(200)])),
-        lambda: dumps([b"p" * 70000, "q" * 70000]),
-        lambda: load(io.BytesIO(dumps([1, (2, "x")]))),
-        lambda: dump(io.BytesIO(), [1]),
-        lambda: dumps([1, {"k": (1, [Unsendable()])}]),
-        lambda: dumps({"a": {(1, Unsendable()): 1}}),
-        lambda: dumps([b"p" * 70000, {Unsendable()}]),
-        lambda: dumps(["\ud800"]),
-        lambda: dumps([10**5000]),
-        lambda: loads(b"\x02K\0\0\0\2F\0\0\0\0K\0\0\0\0PQ" + b"\0" * 20),
-        lambda: loads(b"\x02K\0\0\0\3F\0\0\0\1N\0\0\0\2abPN\0\0\0\2cdZ............"),
-        lambda: loads(b"\x02N\0\0\0\2abN\0\0\0\2\xff\xffQ"),
-        lambda: loads(b"\x02JJLPQ"),
-        lambda: loads(b"\x02JN\0\0\0\2abKLPQ"),
-        lambda: loads(b"\x02H\0\0\0\2xxQ"),
-        lambda: loads(b"\x02N\0\0\0\2abJO\0\0\0\2Q"),
-        lambda: loads(b"\x02N\0\0\0\2abLRPQ"),
-        lambda: loads(b"\x02K\0\0\0\1H\0\0\0\x1499999999999999999999LPQ"),
-        lambda: loads(b"\x02K\0\0\0\1H\0\0\0\x010N\0\0\0\3abcPQ"),
-        lambda: load(io.StringIO("abc")),
+        lambda ser: ser.loads(ser.dumps([1, "abc", ("x", 2.5), {"k": [None]}, {1}, 2**70, "\xe9" * 30, b"b" * 100])),
+        lambda ser: ser.loads(ser.dumps(["word%d" % i for i in range(200)])),
+        lambda ser: ser.dumps([b"p" * 70000, "q" * 70000]),
+        lambda ser: ser.load(io.BytesIO(ser.dumps([1, (2, "x")]))),
+        lambda ser: ser.dump(io.BytesIO(), [1]),
+        lambda ser: ser.dumps([1, {"k": (1, [Unsendable()])}]),
+        lambda ser: ser.dumps({"a": {(1, Unsendable()): 1}}),
+        lambda ser: ser.dumps([b"p" * 70000, {Unsendable()}]),
+        lambda ser: ser.dumps(["\ud800"]),
+        lambda ser: ser.dumps([10**5000]),
+        lambda ser: ser.loads(b"\x02K\0\0\0\2F\0\0\0\0K\0\0\0\0PQ" + b"\0" * 20),
+        lambda ser: ser.loads(b"\x02K\0\0\0\3F\0\0\0\1N\0\0\0\2abPN\0\0\0\2cdZ............"),
+        lambda ser: ser.loads(b"\x02N\0\0\0\2abN\0\0\0\2\xff\xffQ"),
+        lambda ser: ser.loads(b"\x02JJLPQ"),
+        lambda ser: ser.loads(b"\x02JN\0\0\0\2abKLPQ"),
+        lambda ser: ser.loads(b"\x02H\0\0\0\2xxQ"),
+        lambda ser: ser.loads(b"\x02N\0\0\0\2abJO\0\0\0\2Q"),
+        lambda ser: ser.loads(b"\x02N\0\0\0\2abLRPQ"),
+        lambda ser: ser.loads(b"\x02K\0\0\0\1H\0\0\0\x1499999999999999999999LPQ"),
+        lambda ser: ser.loads(b"\x02K\0\0\0\1H\0\0\0\x010N\0\0\0\3abcPQ"),
+        lambda ser: ser.load(io.StringIO("abc")),
     ]
 
     @pytest.mark.parametrize("number", range(len(CALLS)))
-    def test_memory_stays(self, number):
+    def test_memory_stays(self, ser, number):
         call = self.CALLS[number]
 
         def repeat(n):
             for _ in range(n):
                 try:
-                    call()
-                except (DataFormatError, TypeError):
+                    call(ser)
+                except (ser.DataFormatError, TypeError):
                     pass
 
         repeat(100)
@@ -549,7 +683,7 @@ class TestLeaks:
         # One object leaked by each call would be 300 blocks a round; the interpreter's own caches grow but once.
         assert min(b - a for a, b in zip(counts, counts[1:])) < 100
 
-    def test_references_to_what_was_dumped(self):
+    def test_references_to_what_was_dumped(self, ser):
         item, key = Unsendable(), ("k", 2)
         pinned = b"p" * 70000
         value = [1, {key: [item], "z": {item}}, (item,), pinned]
@@ -557,8 +691,8 @@ class TestLeaks:
         for _ in range(100):
             for part in (value, value[1], {"z": {item}}, [pinned, item], [pinned, {"k": key}]):
                 try:
-                    dumps(part)
-                except DumpError:
+                    ser.dumps(part)
+                except ser.DumpError:
                     pass
             part = None
         after = [sys.getrefcount(o) for o in (item, key, pinned, value, value[1], None)]
@@ -569,7 +703,7 @@ class TestLeaks:
 NO_MEMORY = """
 import sys
 import _testcapi
-from execnet_c import dumps, loads, load
+from execnet_c._core import dumps, loads, load
 import io
 
 value = [1, 2**70, 2.5, 1j, "a", "\\xe9", b"b", ("x", (1,)), {"k": [None], (1, 2): {3}}, frozenset([4])]
@@ -595,7 +729,7 @@ for call, want in ((lambda: dumps(value), data), (lambda: loads(data), value), (
 """
 
 
-def test_out_of_memory():
+def test_out_of_memory_in_the_c_core():
     """Each allocation of the interpreter fails once; only a MemoryError may come of it."""
     pytest.importorskip("_testcapi")
     run = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, timeout=120)
@@ -605,7 +739,7 @@ def test_out_of_memory():
 
 NUMPY = """
 import numpy
-from execnet_c import DumpError, dumps, loads
+from SERIALIZER import DumpError, dumps, loads
 
 for value in (numpy.int64(1), numpy.float64(1), numpy.str_("a"), numpy.zeros(1)):
     try:
@@ -619,22 +753,28 @@ if type(numpy.True_).__name__ == "bool":
 """
 
 
-def test_numpy():
+def test_numpy(ser):
     """In a process of its own: numpy leaves threads behind."""
     if importlib.util.find_spec("numpy") is None:
         pytest.skip("there is no numpy here")
-    run = subprocess.run([sys.executable, "-c", NUMPY], capture_output=True, text=True, timeout=120)
+    program = NUMPY.replace("SERIALIZER", ser.__name__)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
 
 
 class TestErrors:
-    def test_classes(self):
-        assert issubclass(DumpError, DataFormatError) and issubclass(LoadError, DataFormatError)
-        assert issubclass(TruncatedError, (LoadError,)) and issubclass(TruncatedError, EOFError)
-        assert DataFormatError.__bases__ == (Exception,)
+    def test_classes(self, ser):
+        assert issubclass(ser.DumpError, ser.DataFormatError) and issubclass(ser.LoadError, ser.DataFormatError)
+        assert issubclass(ser.TruncatedError, (ser.LoadError,)) and issubclass(ser.TruncatedError, EOFError)
+        assert ser.DataFormatError.__bases__ == (Exception,)
+        for cls in (ser.DataFormatError, ser.DumpError, ser.LoadError, ser.TruncatedError):
+            assert cls.__module__ == "execnet_c"
+            assert cls.__doc__ == getattr(_core, cls.__name__).__doc__
+
+    def test_classes_of_the_package(self):
         assert issubclass(execnet_c.TimeoutError, OSError)
         assert issubclass(execnet_c.GatewayDied, EOFError) and issubclass(execnet_c.GatewayDied, OSError)
-        for cls in (DumpError, LoadError, TruncatedError, execnet_c.RemoteError, execnet_c.GatewayDied):
+        for cls in (execnet_c.DumpError, execnet_c.LoadError, execnet_c.TruncatedError, execnet_c.RemoteError, execnet_c.GatewayDied):
             assert cls.__module__ == "execnet_c"
             assert cls.__doc__
 
