@@ -139,23 +139,28 @@ def _dump(obj, channels, prefix=b""):
                     return pieces, large
                 top, size, pairs, end = frames.pop()
     except (DumpError, ValueError, RuntimeError) as exc:
-        text, cause = str(exc), exc
-        path = [frame[0] for frame in frames] + [top, item]
-        if isinstance(exc, DumpError):
-            cause = None
-        elif len(top) != size:  # a dict's iterator raises RuntimeError by itself
-            text, cause = "container changed its size while it was dumped", None
-            path.pop()
-        elif isinstance(exc, RuntimeError):
-            raise
-        elif kind is str:
-            text = "strings must be utf-8 encodable"
-        else:
-            text = f"can't serialize <class 'int'> ({exc})"
-        raise DumpError(text + _show_path(path)) from cause
+        raise _explain_dump(exc, kind, [frame[0] for frame in frames] + [top, item], size)
 
 
-def _dump_other(item, kind, channels):
+def _explain_dump(exc, kind, path, size):  # cold
+    text, cause = str(exc), exc
+    if isinstance(exc, DumpError):
+        cause = None
+    elif len(path[-2]) != size:  # a dict's iterator raises RuntimeError by itself
+        text, cause = "container changed its size while it was dumped", None
+        path.pop()
+    elif kind is str:
+        text = "strings must be utf-8 encodable"
+    elif kind is int:
+        text = f"can't serialize <class 'int'> ({exc})"
+    else:
+        return exc  # of an attribute `id`
+    error = DumpError(text + _show_path(path))
+    error.__cause__ = cause
+    return error
+
+
+def _dump_other(item, kind, channels):  # cold
     if kind is complex:
         return b"T" + _marshal(item.real, 2)[:0:-1] + _marshal(item.imag, 2)[:0:-1]
     if isinstance(item, channels):
@@ -167,7 +172,7 @@ def _dump_other(item, kind, channels):
     raise DumpError(f"can't serialize {kind}" + (stranger if name.rpartition(".")[2] in _KNOWN else ""))
 
 
-def _is_plain(item):
+def _is_plain(item):  # cold
     """What a tuple may hold that stands as deep as anything can."""
     kind = type(item)
     if kind is str:
@@ -175,7 +180,7 @@ def _is_plain(item):
     return item is None or kind in (bool, float) or kind is int and -0x80000000 <= item <= I4_MAX
 
 
-def _show_path(path):
+def _show_path(path):  # cold
     """From path[1], the object that was to be dumped, to the last. The place of each in the one before is found by a
     search: had an object stood at an earlier place too, the dump would have failed there."""
     steps = list(zip(path[1:], path[2:]))
@@ -185,7 +190,7 @@ def _show_path(path):
     return " at " + "".join(shown) if steps else ""
 
 
-def _show_step(step):
+def _show_step(step):  # cold
     container, item = step
     if isinstance(container, (set, frozenset)):
         return "<member>"
@@ -197,7 +202,7 @@ def _show_step(step):
     return "[?]"
 
 
-def _show_key(key, kind):
+def _show_key(key, kind):  # cold
     if kind in (str, bytes):
         return repr(key) if len(key) <= 40 else repr(key[:40]) + "..."
     try:
@@ -219,7 +224,7 @@ def dump_item(item, channels, gateway=None):
     return [*parts, b"".join(pieces[begin:])]
 
 
-def dumps(obj):
+def dumps(obj):  # cold
     """The bytes that encode obj; loads() makes an equal object of them.
 
     obj is None, a bool, int, float, complex, str, bytes, Channel, or a list, tuple, dict, set or frozenset of these, of
@@ -228,15 +233,13 @@ def dumps(obj):
     return b"".join(_dump(obj, channel_type, b"\2")[0])
 
 
-def dump(byteio, obj):
+def dump(byteio, obj):  # cold
     """Passes dumps(obj) to byteio.write(), in one call."""
     byteio.write(dumps(obj))
 
 
 # --- load -----------------------------------------------------------------------------------------------------------
 
-# What it means that Python refuses to do what an opcode says.
-_BAD = dict(zip(b"HINSEOP", ["bad int"] * 2 + ["bad UTF-8"] * 2 + ["bad set member"] * 2 + ["bad dict key"]))
 _CONSTANTS = {76: None, 82: True, 67: False}
 
 
@@ -355,25 +358,35 @@ def _load(data, p, coerce, make_channel=None):
             marks.append(len(stack))
             levels.append(level)
             push(value)
-        at = end
+        at = op = end
         raise _ends(end, "without STOP")
-    except LoadError as exc:
-        more = " - wire protocol corruption?" if str(exc).startswith("unknown") else ""
-        raise type(exc)(f"{exc} at offset {at}{more}") from None
     except Exception as exc:
-        if op == 66 or isinstance(exc, MemoryError):
-            raise
-        what = "bad list index" if isinstance(exc, OverflowError) else _BAD[op]
-        raise LoadError(f"{what} at offset {at}: {exc}") from exc
+        raise _explain_load(exc, op, at)
     finally:
         stack.clear()  # whoever keeps the exception is not to keep what was half loaded
 
 
-def _ends(end, how="within what begins"):
+def _explain_load(exc, op, at):  # cold
+    if isinstance(exc, LoadError):
+        more = " - wire protocol corruption?" if str(exc).startswith("unknown") else ""
+        error = type(exc)(f"{exc} at offset {at}{more}")
+        error.__cause__ = None
+        return error
+    if op == 66 or isinstance(exc, MemoryError):
+        return exc
+    what = {72: "int", 73: "int", 78: "UTF-8", 83: "UTF-8", 80: "dict key"}.get(op, "set member")
+    if isinstance(exc, OverflowError):
+        what = "list index"
+    error = LoadError(f"bad {what} at offset {at}: {exc}")
+    error.__cause__ = exc
+    return error
+
+
+def _ends(end, how="within what begins"):  # cold
     return TruncatedError(f"input ends at offset {end}, {how}")
 
 
-def _set_list_item(target, key, value):
+def _set_list_item(target, key, value):  # cold
     if not isinstance(key, int):
         raise LoadError("list index is not an int")
     if not -len(target) <= key < len(target):
@@ -383,7 +396,7 @@ def _set_list_item(target, key, value):
     target[key] = value
 
 
-def _to_int(digits):
+def _to_int(digits):  # cold
     """int(digits), with the C core's words for what is none."""
     head, nul, _ = digits.partition(b"\0")
     try:
@@ -406,13 +419,13 @@ def load_item(data, coerce, make_channel):
     return _load(bytes(data), 0, coerce, make_channel)
 
 
-def _load_versioned(data, py2str_as_py3str, py3str_as_py2str):
+def _load_versioned(data, py2str_as_py3str, py3str_as_py2str):  # cold
     if data[:1] != b"\2":
         raise (LoadError if data else TruncatedError)(f"wrong dumpformat version {data[:1]!r}")
     return _load(data, 1, bool(py2str_as_py3str) | bool(py3str_as_py2str) << 1)
 
 
-def loads(bytestring, py2str_as_py3str=False, py3str_as_py2str=False):
+def loads(bytestring, py2str_as_py3str=False, py3str_as_py2str=False):  # cold
     """The object that dumps() encoded in bytestring, any contiguous bytes-like object; bytes behind it are ignored.
     py2str_as_py3str: what was a str of Python 2 becomes a str (by latin-1), not bytes.
     py3str_as_py2str: what was a str of Python 3 becomes bytes (UTF-8).
@@ -432,7 +445,7 @@ def loads(bytestring, py2str_as_py3str=False, py3str_as_py2str=False):
 _FOLLOW = {**dict.fromkeys(b"@BEFGKO", 5), **dict.fromkeys(b"AHIMNS", 4), **dict.fromkeys(b"CJLPR", 1), 68: 9, 84: 17}
 
 
-def load(io, py2str_as_py3str=False, py3str_as_py2str=False):
+def load(io, py2str_as_py3str=False, py3str_as_py2str=False):  # cold
     """Reads one object from io, which needs no more than read(n), and leaves io right behind it.
     A read() that returns fewer bytes than it was asked for is the end of the input.
 
