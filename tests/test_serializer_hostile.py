@@ -1,4 +1,4 @@
-"""What a hostile peer may send to either core: every refusal by its text, and none of it costs more than what was sent."""
+"""What a hostile peer may send, to either core: every refusal by its text, and none costs more than what was sent."""
 
 import gc
 import io
@@ -111,7 +111,8 @@ class TestRefusals:
 
     @pytest.mark.parametrize("digits", [b"", b"x", b"1x", b"-", b"--1", b"1\x002", b"1_", b"0x10", b"\xff", b"1 2"])
     def test_not_digits(self, ser, digits):
-        with pytest.raises(ser.LoadError, match="^bad int at offset 1: (invalid literal for int|.utf-8. codec)") as caught:
+        text = "^bad int at offset 1: (invalid literal for int|.utf-8. codec)"
+        with pytest.raises(ser.LoadError, match=text) as caught:
             ser.loads(b"\x02H" + i4(len(digits)) + digits + b"Q")
         assert isinstance(caught.value.__cause__, ValueError)
 

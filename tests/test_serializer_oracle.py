@@ -1,4 +1,4 @@
-"""The serializer against execnet's own, over values and over bytes that hypothesis makes up."""
+"""Both serializers against execnet's own, over values and over bytes that hypothesis makes up."""
 
 import io
 import os
@@ -6,8 +6,7 @@ import struct
 
 import pytest
 
-import execnet_c
-from execnet_c import DataFormatError
+from execnet_c import _core, pyserializer
 
 execnet = pytest.importorskip("execnet")
 hypothesis = pytest.importorskip("hypothesis")
@@ -21,6 +20,9 @@ REFUSED = ("too early to fill the list", "negative length", "too few objects", "
 
 # EXECNET_C_EXAMPLES=20 looks twenty times as long.
 MORE = int(os.environ.get("EXECNET_C_EXAMPLES", "1"))
+
+
+over_both = pytest.mark.parametrize("ser", [_core, pyserializer], ids=["C", "Python"])
 
 
 def examples(n):
@@ -67,7 +69,7 @@ def outcome(load, data, *flags):
     """("ok", shape) or ("error", class, text)."""
     try:
         return "ok", shape(load(data, *flags))
-    except (DataFormatError, execnet.DataFormatError, EOFError) as error:
+    except (_core.DataFormatError, pyserializer.DataFormatError, execnet.DataFormatError, EOFError) as error:
         return "error", type(error), str(error)
     except Exception as error:
         # What execnet raises for bytes it did not write: struct.error, TypeError, IndexError, ...
@@ -76,9 +78,9 @@ def outcome(load, data, *flags):
         raise
 
 
-def compare(data, *flags):
+def compare(ser, data, *flags):
     """Equal where execnet loads; an error of ours where it fails. Ours comes first: it is safe with any length."""
-    ours = outcome(execnet_c.loads, data, *flags)
+    ours = outcome(ser.loads, data, *flags)
     if ours[0] == "error" and any(text in ours[2] for text in REFUSED):
         return ours
     theirs = outcome(execnet.loads, data, *flags)
@@ -88,23 +90,25 @@ def compare(data, *flags):
     return ours
 
 
+@over_both
 @examples(100)
 @given(values)
-def test_the_same_bytes(value):
+def test_the_same_bytes(ser, value):
     data = execnet.dumps(value)
-    assert execnet_c.dumps(value) == data
-    assert shape(execnet_c.loads(data)) == shape(execnet.loads(data))
+    assert ser.dumps(value) == data
+    assert shape(ser.loads(data)) == shape(execnet.loads(data))
     sink = io.BytesIO()
-    execnet_c.dump(sink, value)
+    ser.dump(sink, value)
     assert sink.getvalue() == data
 
 
+@over_both
 @examples(100)
 @given(st.text(), st.text(alphabet=st.characters(codec="utf-8")))
-def test_text(anything, encodable):
-    assert execnet_c.dumps(encodable) == execnet.dumps(encodable)
+def test_text(ser, anything, encodable):
+    assert ser.dumps(encodable) == execnet.dumps(encodable)
     results = []
-    for lib in (execnet, execnet_c):
+    for lib in (execnet, ser):
         try:
             results.append(lib.dumps(anything))
         except lib.DumpError as error:
@@ -112,18 +116,20 @@ def test_text(anything, encodable):
     assert results[0] == results[1]
 
 
+@over_both
 @examples(100)
 @given(st.integers(max_value=I4_MIN - 1))
-def test_ints_that_execnet_cannot_pack(number):
+def test_ints_that_execnet_cannot_pack(ser, number):
     with pytest.raises(struct.error):
         execnet.dumps(number)
-    assert execnet.loads(execnet_c.dumps(number)) == number
+    assert execnet.loads(ser.dumps(number)) == number
 
 
+@over_both
 @examples(100)
 @given(values, st.booleans(), st.booleans())
-def test_coercion(value, py2, py3):
-    compare(execnet.dumps(value), py2, py3)
+def test_coercion(ser, value, py2, py3):
+    compare(ser, execnet.dumps(value), py2, py3)
 
 
 def i4(low=-3, high=40):
@@ -148,12 +154,13 @@ opcodes = (
 )
 
 
+@over_both
 @examples(600)
 @given(st.lists(opcodes, max_size=30).map(b"".join), st.booleans(), st.booleans())
-def test_programs(program, py2, py3):
+def test_programs(ser, program, py2, py3):
     """Opcodes in any order: mostly errors, sometimes objects that execnet's encoder would write otherwise."""
-    compare(b"\x02" + program + b"Q" * 60, py2, py3)
-    compare(b"\x02" + program, py2, py3)
+    compare(ser, b"\x02" + program + b"Q" * 60, py2, py3)
+    compare(ser, b"\x02" + program, py2, py3)
 
 
 def counted_int(n):
@@ -171,11 +178,12 @@ list_items = st.tuples(
 ).map(lambda pair: pair[0] + pair[1] + b"P")
 
 
+@over_both
 @examples(500)
 @given(st.integers(0, 4), st.lists(list_items, max_size=5))
-def test_list_indices(size, items):
+def test_list_indices(ser, size, items):
     """Any key and any order; slots that nobody set are None."""
-    compare(b"\x02K" + struct.pack("!i", size) + b"".join(items) + b"Q" + b"." * 40)
+    compare(ser, b"\x02K" + struct.pack("!i", size) + b"".join(items) + b"Q" + b"." * 40)
 
 
 @st.composite
@@ -195,15 +203,17 @@ def corrupted(draw):
     return bytes(data)
 
 
+@over_both
 @examples(250)
 @given(corrupted())
-def test_corrupted(data):
-    compare(data)
+def test_corrupted(ser, data):
+    compare(ser, data)
 
 
+@over_both
 @examples(150)
 @given(corrupted())
-def test_load_as_loads(data):
+def test_load_as_loads(ser, data):
     """The same object, or the same class of error, and never a byte beyond what makes it certain."""
 
     class Source:
@@ -216,8 +226,8 @@ def test_load_as_loads(data):
             return piece
 
     source = Source()
-    from_bytes = outcome(execnet_c.loads, data)
-    from_stream = outcome(lambda _: execnet_c.load(source), data)
+    from_bytes = outcome(ser.loads, data)
+    from_stream = outcome(lambda _: ser.load(source), data)
     assert from_stream[0] == from_bytes[0]
     if from_bytes[0] == "ok":
         assert from_stream == from_bytes
