@@ -1,0 +1,211 @@
+"""The foreign far ends that this machine has: other Pythons, and Pythons under other conditions.
+
+FAR_ENDS lists them, also those that are missing, with the reason; TOO_OLD lists Pythons that cannot serve. A Python in
+which execnet_c is installed is left out: it would not be a foreign one.
+"""
+
+import atexit
+import glob
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+OLDEST, NEWEST = (3, 8), (3, 13)
+
+PLACES = [
+    os.path.join(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"), "versions", "*", "bin"),
+    "/usr/local/bin",
+    "/usr/bin",
+]
+PROBE = """
+import sys
+implementation = getattr(getattr(sys, "implementation", None), "name", "cpython")
+installed = 0
+try:
+    import execnet_c
+    installed = 1
+except ImportError:
+    pass
+print("%s %d.%d.%d %d" % ((implementation,) + tuple(sys.version_info[:3]) + (installed,)))
+print(sys.version.replace("\\n", " "))
+"""
+FOREIGN = os.environ.get("EXECNET_C_FOREIGN_PYTHONS", "")
+NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+
+# What stands first in the path of some far ends. A module that is no part of the interpreter, and that we or what we
+# import may want.
+HOSTILE = {
+    "socket": "raise SystemExit('socket.py of PYTHONPATH was imported')",
+    "select": "import os; os.kill(os.getpid(), 9)",
+    "struct": "import os; os.kill(os.getpid(), 9)",
+    "zlib": "raise RuntimeError('zlib.py of PYTHONPATH was imported')",
+    "fcntl": "import os; os._exit(0)",
+    "ctypes": "import os; os._exit(0)",
+}
+
+
+class FarEnd:
+    """A command line for python=, and what can be expected of it.
+
+    inside: how a program over there starts this Python. root: what is / over there.
+    """
+
+    def __init__(self, name, command=(), inside=None, missing=None, root="", read_only=False):
+        self.name = name
+        self.command = list(command)
+        self.inside = list(inside or command)
+        self.missing = missing
+        self.root = root
+        self.read_only = read_only
+
+    def __repr__(self):
+        return f"<FarEnd {self.name}>"
+
+    def spec(self, *keys):
+        if self.missing:
+            pytest.skip(self.missing)
+        return "//".join(["popen", "python=" + shlex.join(self.command), *keys])
+
+    def there(self, path):
+        """A path of ours as the far end sees it; one below `root`, if it has a root of its own."""
+        assert str(path).startswith(self.root)
+        return str(path)[len(self.root) :]
+
+    def directory(self):
+        """A new directory that the far end sees, and may write to unless it is a read-only one. To be removed."""
+        path = tempfile.mkdtemp(dir=(self.root or "") + "/tmp")
+        os.chmod(path, 0o777)
+        return path
+
+
+def _pythons():
+    """{(implementation, (3, 8, 18), text of the version): path}; one for each build. And those that have execnet_c."""
+    started = {}
+    for place in PLACES:
+        for path in sorted(glob.glob(os.path.join(place, "py*"))):
+            real = os.path.realpath(path)
+            if re.fullmatch(r"(python|pypy)\d?(\.\d+)?", os.path.basename(path)) and real not in started:
+                command = [path, "-c", PROBE]
+                pipe, null = subprocess.PIPE, subprocess.DEVNULL
+                try:
+                    process = subprocess.Popen(command, cwd="/", stdin=null, stdout=pipe, stderr=null, encoding="utf-8")
+                except OSError:
+                    continue
+                started[real] = path, process
+    found, installed = {}, []
+    for path, process in started.values():
+        lines = process.communicate()[0].splitlines()
+        if process.returncode == 0 and len(lines) == 2:
+            implementation, version, has = lines[0].split()
+            if has == "1":
+                installed.append(path)
+            else:
+                found.setdefault((implementation, tuple(map(int, version.split("."))), lines[1]), path)
+    return found, installed
+
+
+def _plain_ones(pythons, installed):
+    far_ends = []
+    for implementation, version, _ in sorted(pythons):
+        name = implementation + ".".join(map(str, version))
+        count = sum(end.name.split("_")[0] == name for end in far_ends)
+        if version >= OLDEST:
+            name += f"_{count + 1}" if count else ""
+            far_ends.append(FarEnd(name, [pythons[implementation, version, _]]))
+    but = f" (left out, for they have execnet_c: {', '.join(installed)})" if installed else ""
+    for minor in range(OLDEST[1], NEWEST[1] + 1):
+        if not any(end.name.startswith(f"cpython3.{minor}.") for end in far_ends):
+            far_ends.append(FarEnd(f"cpython3.{minor}", missing=f"no CPython 3.{minor} in {', '.join(PLACES)}{but}"))
+    if not any(end.name.startswith("pypy") for end in far_ends):
+        far_ends.append(FarEnd("pypy3", missing=f"no pypy3 in {', '.join(PLACES)}{but}"))
+    return far_ends
+
+
+def _hostile_directory():
+    path = tempfile.mkdtemp(prefix="hostile")
+    atexit.register(shutil.rmtree, path, True)
+    os.chmod(path, 0o755)
+    for name, text in HOSTILE.items():
+        with open(os.path.join(path, name + ".py"), "w") as file:
+            file.write(text + "\n")
+    return path
+
+
+def _options_of(far_ends):
+    """How Python is started: on the one that understands our code objects, on the oldest one and on PyPy."""
+    ours = f"cpython{sys.version_info[0]}.{sys.version_info[1]}."
+    hostile = _hostile_directory()
+    chosen = []
+    for prefix in (ours, "cpython", "pypy"):
+        chosen += [end for end in far_ends if end.name.startswith(prefix) and not end.missing and end not in chosen][:1]
+    for end in chosen:
+        python = end.command
+        yield FarEnd(f"{end.name}-isolated", [*python, "-I"])
+        yield FarEnd(f"{end.name}-without-site", [*python, "-S"])
+        yield FarEnd(f"{end.name}-hostile-path", ["env", f"PYTHONPATH={hostile}", *python], inside=python)
+
+
+def _why_not(command):
+    """None if the command works, else what it says."""
+    if shutil.which(command[0]) is None:
+        return f"{command[0]} is not there"
+    done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8")
+    return None if done.returncode == 0 else f"{shlex.join(command)}: {done.stderr.strip() or done.returncode}"
+
+
+def _wrapped(name, wrapper, python, **more):
+    command = [*wrapper, *python]
+    missing = _why_not([*command, "-c", "pass"]) if python else "there is no Python that another user may start"
+    return FarEnd(name, command, python, missing, **more)
+
+
+def _wrapped_ones(far_ends):
+    # One that any user can start.
+    python = next(
+        (
+            end.command
+            for end in reversed(far_ends)
+            if not end.missing and end.name.startswith("cpython") and not _why_not([*NOBODY, *end.command, "-c", "pass"])
+        ),
+        [],
+    ) or next((end.command for end in far_ends if not end.missing and end.command[0].startswith("/usr/")), [])
+    yield _wrapped("another-user", NOBODY, python)
+    sandbox = "bwrap --unshare-all --die-with-parent --ro-bind / / --proc /proc --dev /dev".split()
+    yield _wrapped("read-only", sandbox, python, read_only=True)
+    new_ids = "unshare --fork --pid --mount-proc".split()
+    yield _wrapped("pid-1", new_ids, python)
+    yield _wrapped("pid-1-kill-child", [*new_ids, "--kill-child"], python)
+
+
+def _foreign_ones():
+    how = "made by tests/foreign_python.sh in the directory that EXECNET_C_FOREIGN_PYTHONS names"
+    for name, command in (
+        ("i386", ["chroot", f"{FOREIGN}/i386/root", "/usr/bin/python3"]),
+        ("s390x", [f"{FOREIGN}/s390x/qemu", "-L", f"{FOREIGN}/s390x/root", f"{FOREIGN}/s390x/root/usr/bin/python3"]),
+    ):
+        if not FOREIGN or not os.path.exists(f"{FOREIGN}/{name}/root"):
+            yield FarEnd(name, missing=f"there is no Python for {name}, {how}")
+        elif name == "i386":
+            yield FarEnd(name, command, command[2:], _why_not([*command, "-c", "pass"]), root=command[1])
+        else:
+            yield FarEnd(name, command, command, _why_not([*command, "-c", "pass"]))
+
+
+def _find():
+    pythons, installed = _pythons()
+    plain = _plain_ones(pythons, installed)
+    too_old = [
+        FarEnd(implementation + ".".join(map(str, version)), [path])
+        for (implementation, version, _), path in sorted(pythons.items())
+        if version < OLDEST
+    ]
+    return plain, [*plain, *_options_of(plain), *_wrapped_ones(plain), *_foreign_ones()], too_old
+
+
+PLAIN, FAR_ENDS, TOO_OLD = _find()
