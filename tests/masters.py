@@ -50,31 +50,44 @@ def is_gone(pid):
     return stat is None or stat[0] in "ZX"
 
 
+def _status(pid, tid):
+    """The lines of /proc/.../status, by their names."""
+    with open(f"/proc/{pid}/task/{tid}/status") as file:
+        return dict(line.rstrip("\n").split(":", 1) for line in file)
+
+
+def _waits_in_locks(pid):
+    """Whether the plain-Python core serves that process: its waits are for locks, all of them."""
+    with open(f"/proc/{pid}/maps") as file:
+        return "/_core." not in file.read()
+
+
 def is_asleep(pid, tid=None):
     """Whether a thread (the main one) sleeps in a system call that waits for something other than a lock, and has no
-    signal to take."""
+    signal to take. Over the plain-Python core it may be any lock, the GIL among them."""
     stat = stat_of(pid, tid or pid)
     if stat is None or stat[0] != "S":
         return False
-    with open(f"/proc/{pid}/task/{tid or pid}/status") as file:
-        pending = [line.split()[1] for line in file if line.startswith(("SigPnd", "ShdPnd"))]
-    if any(int(bits, 16) for bits in pending):
+    status = _status(pid, tid or pid)
+    if int(status["SigPnd"], 16) or int(status["ShdPnd"], 16):
         return False
     try:
         with open(f"/proc/{pid}/task/{tid or pid}/wchan") as file:
-            return "futex" not in file.read()
+            return "futex" not in file.read() or _waits_in_locks(pid)
     except OSError:
         return True
 
 
 def wait_asleep(pid, tid=None):
-    """Wait until the thread sleeps each time that it is looked at."""
-    seen = 0
+    """Wait until the thread sleeps whenever it is looked at, and does not wake up in between. It is looked at for longer
+    than a thread waits for the GIL without waking up, which is 5 ms."""
+    seen = woken = 0
 
     def still():
-        nonlocal seen
-        seen = seen + 1 if is_asleep(pid, tid) else 0
-        return seen >= 5
+        nonlocal seen, woken
+        before, woken = woken, _status(pid, tid or pid)["voluntary_ctxt_switches"]
+        seen = seen + 1 if woken == before and is_asleep(pid, tid) else 0
+        return seen >= 10
 
     assert wait_until(still, step=0.002), "it does not go to sleep"
 

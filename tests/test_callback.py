@@ -268,7 +268,13 @@ def test_a_callback_may_set_a_callback(gw, seen):
             other.close()
         """
     )
-    channel.setcallback(lambda other: other.setcallback(seen, endmarker="end"))
+    kept = []
+
+    def callback(other):
+        kept.append(other)  # one that is forgotten before it is closed over there hears no more of it
+        other.setcallback(seen, endmarker="end")
+
+    channel.setcallback(callback)
     channel.send(None)
     channel.waitclose(TIMEOUT)
     assert seen.wait_for(18) == [item for i in range(3) for item in [*((i, k) for k in range(5)), "end"]]

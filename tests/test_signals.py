@@ -97,16 +97,17 @@ def test_makegateway_that_waits_for_a_setting(tmp_path):
         """
         path = os.environ.get("PYTHONPATH")
         group = execnet_c.Group()
-        group.makegateway()
+        worker_of(group.makegateway())
+        before = living(os.environ[MARK])
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.argv[1], path]))
         for spec in ("popen//chdir=/", "popen//nice=1", "popen//env:A=b"):
             with interrupted("makegateway " + spec):
                 group.makegateway(spec)
             assert len(group) == 1
-            assert len(living(os.environ[MARK])) == 2
+            assert wait_until(lambda: living(os.environ[MARK]) == before), "a process is left"
         with interrupted("Group of two"):
             execnet_c.Group(["popen//chdir=/", "popen//chdir=/"])
-        assert len(living(os.environ[MARK])) == 2
+        assert wait_until(lambda: living(os.environ[MARK]) == before), "a process is left"
         if path is None:
             del os.environ["PYTHONPATH"]
         else:
