@@ -247,3 +247,8 @@ class MultiChannel:
 
 default_group = Group()
 makegateway = default_group.makegateway
+
+if os.environ.get("EXECNET_DEBUG"):
+    from . import trace
+
+    trace.start(_core)

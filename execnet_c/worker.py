@@ -38,6 +38,10 @@ def main(marks=True):
 
     marks: the marker in front of the frames is still to be written.
     """
+    if os.environ.get("EXECNET_DEBUG"):
+        from . import trace
+
+        trace.start(_core)
     gateway = WorkerGateway()
     fd_in, fd_out = _take_streams()
     if marks:

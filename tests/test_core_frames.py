@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import execnet_c
 import pytest
 from conftest import TIMEOUT, wait_until
-from execnet_c import _core
+from pairing import module as _core
 
 MARKER = b"\0execnet_c\0"
 NOISE_MAX = 64 * 1024
@@ -141,14 +141,13 @@ def test_an_end_before_the_marker(start, said):
     assert gateway._wait_gone(TIMEOUT) and gateway._state()["status"] == 3
 
 
-@pytest.mark.parametrize("behind", [b"", MARKER])
-def test_endless_noise_ends_the_connection(start, behind):
-    gateway = start("put(b'y' * (64 * 1024 + 1) + behind); wait_end()", behind=behind)
+def test_endless_noise_ends_the_connection(start):
+    gateway = start("put(b'y' * (64 * 1024 + 100)); wait_end()")
     assert gateway._hello(TIMEOUT) is None
     code, detail, noise = reason(gateway)
     assert code == "XC_BAD"
     assert detail.endswith("64 KiB arrived, and no far end of ours")
-    assert noise == b"y" * NOISE_MAX
+    assert len(noise) == NOISE_MAX and set(noise) == set(b"y")  # not compared: pytest would explain a difference for long
     with pytest.raises(OSError):
         gateway._send(_core.STATUS, 1)
 
@@ -223,7 +222,7 @@ def test_hellos_that_came_before_the_end_are_still_to_be_had(start):
 def test_a_fifth_hello_that_nobody_takes_ends_the_connection(start):
     gateway = start("put(MARKER + frame(HELLO, 0, one) * 5); wait_end()", one=payload("hi"))
     code, detail, noise = reason(gateway)
-    assert (code, noise) == ("XC_BAD", b"") and "hellos" in detail
+    assert (code, noise) == ("XC_BAD", b"") and "hello" in detail
     assert [gateway._hello(TIMEOUT) for i in range(5)] == ["hi"] * 4 + [None]
 
 
@@ -277,6 +276,7 @@ def test_raw_bytes_take_their_turn_among_frames(start):
         assert [future.result() for future in futures] == [None] * 40
 
 
+@pytest.mark.c_interface("near")
 @pytest.mark.parametrize("wrong", [None, 1, "text", [b"x"]])
 def test_only_bytes_can_be_written(start, wrong):
     gateway = start(ECHO)
@@ -338,7 +338,7 @@ PLACE = os.path.dirname(os.path.dirname(execnet_c.__file__))
 WORKER = """
 import os, sys
 sys.path.insert(0, place)
-from execnet_c import _core
+from execnet_c.cores import module as _core
 fds = os.dup(0), os.dup(1)
 os.write(fds[1], _core.MARKER)
 gateway = _core.Gateway()
@@ -399,6 +399,7 @@ def test_the_current_directory_whatever_its_name(start, tmp_path, name):
     assert ask(gateway, True) == {"cwd": None}
 
 
+@pytest.mark.c_interface("far")
 def test_facts_while_the_far_end_computes(start):
     """It holds its GIL for seconds, and answers all the same."""
     gateway = start(
@@ -425,6 +426,7 @@ for wrong in (None, [], {'a': object()}):
 """
 
 
+@pytest.mark.c_interface("far")
 def test_facts_that_cannot_be_sent(start):
     gateway = start(WORKER.format(body=WRONG_FACTS), hello=None, place=PLACE)
     assert [gateway._hello(TIMEOUT) for _ in range(4)] == ["TypeError", "TypeError", "DumpError", "ready"]

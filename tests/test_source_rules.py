@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     {"base", "bytes", "opcodes", "pages"},
     {"sync", "buf", "frame", "scan", "stream"},
-    {"queue", "spin", "child", "forkfd", "pump", "noise"},
+    {"queue", "spin", "child", "forkfd", "pump", "noise", "trace"},
     {"chan", "fate", "writer"},
     {"link"},
     {"launch"},

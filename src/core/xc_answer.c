@@ -13,6 +13,7 @@
 #include "xc_bytes.h"
 #include "xc_link_impl.h"
 #include "xc_opcodes.h"
+#include "xc_trace.h"
 
 enum { CWD_MAX = PATH_MAX, TAIL_MAX = CWD_MAX + 24 };
 
@@ -125,6 +126,9 @@ answer_facts_locked(xc_link *link, uint32_t id)
         (void)xc_buf_add(&frame, xc_buf_head(&link->facts), facts);
         (void)xc_buf_add(&frame, tail, (size_t)(p - tail));
         rc = xc_writer_post(&link->writer, xc_buf_head(&frame), xc_buf_size(&frame));
+    }
+    if (rc == XC_OK && xc_tracing()) {
+        xc_trace_frame("sent", XC_DATA, id, xc_buf_size(&frame) - sizeof head);
     }
     xc_buf_fini(&frame);
     return rc;

@@ -6,6 +6,14 @@
 
 #include "xc_bytes.h"
 
+const char *
+xc_code_name(uint8_t code)
+{
+    static const char *const names[] = {"STATUS", "RECONFIGURE", "TERMINATE",    "EXEC", "DATA",
+                                        "CLOSE",  "CLOSE_ERROR", "LAST_MESSAGE", "HELLO"};
+    return code < sizeof names / sizeof *names ? names[code] : "?";
+}
+
 void
 xc_frame_pack(unsigned char out[XC_HEADER_SIZE], xc_code code, uint32_t chan, uint32_t size)
 {

@@ -38,6 +38,9 @@ typedef struct {
     uint32_t size; /* bytes of payload, at most XC_MAX_PAYLOAD */
 } xc_frame;
 
+/* "DATA"; "?" for a number that is no code. */
+const char *xc_code_name(uint8_t code);
+
 void xc_frame_pack(unsigned char out[XC_HEADER_SIZE], xc_code code, uint32_t chan, uint32_t size);
 
 /* XC_OK, or XC_BAD with what is wrong (an unknown code, a negative length) and the header's bytes in hex. */

@@ -15,6 +15,7 @@
 #include "xc_bytes.h"
 #include "xc_link_impl.h"
 #include "xc_opcodes.h"
+#include "xc_trace.h"
 
 /* --- counts and burials --------------------------------------------------------------------------------------- */
 
@@ -630,7 +631,11 @@ xc_link_post(xc_link *link, xc_code code, uint32_t id, const void *payload, size
     if (size > 0) {
         memcpy(frame + XC_HEADER_SIZE, payload, size);
     }
-    return xc_writer_post(&link->writer, frame, XC_HEADER_SIZE + size);
+    xc_status rc = xc_writer_post(&link->writer, frame, XC_HEADER_SIZE + size);
+    if (rc == XC_OK && xc_tracing()) {
+        xc_trace_frame("sent", (uint8_t)code, id, size);
+    }
+    return rc;
 }
 
 void

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "xc_forkfd.h"
+#include "xc_trace.h"
 
 enum {
     CHUNK = 4096,
@@ -164,6 +165,17 @@ stderr_ready(xc_watch *watch, short revents)
 /* --- the end of the process ----------------------------------------------------------------------------------- */
 
 static void
+trace_end(const xc_child *child)
+{
+    if (child->known) {
+        xc_trace("process %ld ended: %d", (long)child->pid, child->status);
+    }
+    else {
+        xc_trace("process %ld ended: unknown", (long)child->pid);
+    }
+}
+
+static void
 look_for_end(xc_launch *launch)
 {
     xc_lock(&launch->mu);
@@ -177,6 +189,9 @@ look_for_end(xc_launch *launch)
         return;
     }
     xc_pump_forget(&launch->exit_watch, NULL);
+    if (xc_tracing()) {
+        trace_end(&launch->child);
+    }
     read_stderr(launch, true);
     xc_lock(&launch->mu);
     xc_forkfd_remove(launch->child.pidfd);
@@ -243,6 +258,9 @@ xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, x
         xc_free(launch);
         xc_pump_leave();
         return rc;
+    }
+    if (xc_tracing()) {
+        xc_trace("started process %ld: %s", (long)launch->child.pid, argv[0]);
     }
     *link = xc_link_new(opts, pipes.out, pipes.in, err);
     if (*link == NULL) {

@@ -15,6 +15,7 @@
 #include "xc_forkfd.h"
 #include "xc_link_impl.h"
 #include "xc_opcodes.h"
+#include "xc_trace.h"
 
 /* A link goes back to the pump so long after it was last read. */
 #define REARM_NS (5 * XC_MS)
@@ -61,6 +62,9 @@ ring_all_locked(xc_link *link)
 static void
 end_reading(xc_link *link, const xc_err *why)
 {
+    if (xc_tracing()) {
+        xc_trace("connection ended: %s%s%s", xc_status_name(why->code), why->detail[0] != '\0' ? " " : "", why->detail);
+    }
     xc_lock(&link->mu);
     link->ended_by = *why;
     link->eof = true;
@@ -138,6 +142,9 @@ deliver(xc_link *link, xc_queue *batch, xc_err *err)
         return XC_OK;
     }
     for (xc_msg *msg = batch->head; msg != NULL; msg = msg->next) {
+        if (xc_tracing()) {
+            xc_trace_frame("received", msg->code, msg->chan, msg->size + (msg->space != NULL ? 5 : 0));
+        }
         if (msg->code == XC_DATA) {
             xc_scan_ids(msg);
         }

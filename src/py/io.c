@@ -6,6 +6,7 @@
 #include "io.h"
 
 #include "../core/xc_pages.h"
+#include "../core/xc_trace.h"
 
 #include <math.h>
 #include <sys/syscall.h>
@@ -163,12 +164,23 @@ send_parts(GatewayObject *gateway, xc_sending *sending, size_t size)
     return rc == XC_OK ? 0 : raise_unsent(gateway, &err);
 }
 
+/* Also what was interrupted and is left to others: then nothing of it remains with us. */
+static bool
+is_sent(const xc_sending *sending, int result)
+{
+    return result == 0 || sending->n == 0;
+}
+
 int
 xcpy_send_raw(GatewayObject *gateway, const void *bytes, size_t n)
 {
     struct iovec part = {.iov_base = (void *)bytes, .iov_len = n};
     xc_sending sending = {.parts = &part, .n = 1};
-    return send_parts(gateway, &sending, n);
+    int result = send_parts(gateway, &sending, n);
+    if (xc_tracing() && is_sent(&sending, result)) {
+        xc_trace("sent %zu bytes that are no frame", n);
+    }
+    return result;
 }
 
 int
@@ -203,6 +215,9 @@ xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item)
     xcpy_dumped_iov(&frame, parts, &n);
     xc_sending sending = {.parts = parts, .n = n};
     result = send_parts(gateway, &sending, size);
+    if (xc_tracing() && is_sent(&sending, result)) {
+        xc_trace_frame("sent", (uint8_t)code, id, size - XC_HEADER_SIZE);
+    }
 done:
     if (parts != few) {
         PyMem_Free(parts);

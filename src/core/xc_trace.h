@@ -1,0 +1,31 @@
+/*
+ * Lines about what happens, for people who look for the reason of something: frames, processes, ends of connections.
+ * Off, it costs one look at a flag. A line never waits: where it cannot be written at once, it is lost.
+ */
+#ifndef XC_TRACE_H
+#define XC_TRACE_H
+
+#include <stdatomic.h>
+
+#include "xc_frame.h"
+
+extern atomic_bool xc_trace_on;
+
+static inline bool
+xc_tracing(void)
+{
+    return atomic_load_explicit(&xc_trace_on, memory_order_relaxed);
+}
+
+/* Lines go to what `fd` is open for, from now on and for good, also in forked children; the fd stays the caller's, a
+ * copy is kept. -1: no more lines. One thread at a time. XC_SYS: nothing was changed. */
+xc_status xc_trace_to(int fd, xc_err *err);
+
+/* One line: "[pid] ", what the format makes, a newline; longer ones are cut off, what would break a line in two becomes
+ * a question mark. Any thread, any lock held. */
+void xc_trace(const char *format, ...) XC_PRINTF(1, 2);
+
+/* `verb` is "sent" or "received". */
+void xc_trace_frame(const char *verb, uint8_t code, uint32_t chan, size_t size);
+
+#endif
