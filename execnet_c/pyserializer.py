@@ -41,6 +41,7 @@ for _class in DataFormatError, DumpError, LoadError, TruncatedError:
 # --- dump -----------------------------------------------------------------------------------------------------------
 
 _CONTAINERS = {list, tuple, dict, set, frozenset}
+_CHANGED = "container changed its size while it was dumped"
 _KNOWN = "NoneType bool int long float complex str bytes list dict set frozenset tuple Channel".split()
 _TEXTS = [b"N\0\0\0%c" % n for n in range(64)]  # what a short text begins with
 _steps = [b"F\0\0\0\0"]  # what stands before each item of a list; grows to 1024
@@ -116,7 +117,7 @@ def _dump(obj, channels, prefix=b""):
                         add(behind)
                         continue
                     if len(frames) == DUMP_DEPTH and not (kind is tuple and all(map(_is_plain, item))):
-                        raise DumpError(f"can't serialize {kind}: nested deeper than 2000, or it contains itself,")
+                        raise DumpError(f"can't serialize {kind!r}: nested deeper than 2000, or it contains itself,")
                     frames.append((top, size, pairs, end))
                     top, size, pairs, end = item, len(item), inside, behind
                     break
@@ -133,7 +134,8 @@ def _dump(obj, channels, prefix=b""):
                     add(_dump_other(item, kind, channels))
             else:
                 if len(top) != size:
-                    raise RuntimeError
+                    item, top = top, frames.pop()[0]
+                    raise DumpError(_CHANGED)
                 add(end)
                 if not frames:
                     return pieces, large
@@ -146,12 +148,12 @@ def _explain_dump(exc, kind, path, size):  # cold
     text, cause = str(exc), exc
     if isinstance(exc, DumpError):
         cause = None
-    elif len(path[-2]) != size:  # a dict's iterator raises RuntimeError by itself
-        text, cause = "container changed its size while it was dumped", None
+    elif isinstance(exc, RuntimeError) and len(path[-2]) != size:  # of a dict's iterator
+        text, cause = _CHANGED, None
         path.pop()
-    elif kind is str:
+    elif isinstance(exc, UnicodeError) and kind is str:
         text = "strings must be utf-8 encodable"
-    elif kind is int:
+    elif isinstance(exc, ValueError) and kind is int:
         text = f"can't serialize <class 'int'> ({exc})"
     else:
         return exc  # of an attribute `id`
@@ -169,7 +171,7 @@ def _dump_other(item, kind, channels):  # cold
     if name == "bool" and kind.__module__ == "numpy" and not kind.__flags__ & 512:  # 512: made by a class statement
         return b"R" if item else b"C"
     stranger = " (it shares no more than its name with the known type)"
-    raise DumpError(f"can't serialize {kind}" + (stranger if name.rpartition(".")[2] in _KNOWN else ""))
+    raise DumpError(f"can't serialize {kind!r}" + (stranger if name.rpartition(".")[2] in _KNOWN else ""))
 
 
 def _is_plain(item):  # cold

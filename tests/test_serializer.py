@@ -512,6 +512,23 @@ class TestMutation:
             pyserializer.dump_item(value, Trigger)
         assert str(caught.value) == "container changed its size while it was dumped" + where
 
+    @pytest.mark.parametrize("kind", [list, set])
+    def test_a_change_that_keeps_the_size(self, kind):
+        """What was there first is written, and as much of it as is announced."""
+        victim = kind()
+
+        class Trigger:
+            @property
+            def id(self):
+                victim.clear()
+                (victim.extend if kind is list else victim.update)([self, "x", "y"])
+                return 1
+
+        fill(victim, Trigger())
+        before = [item if type(item) is str else 1 for item in victim]
+        encoded = b"".join(pyserializer.dump_item(victim, Trigger))
+        assert pyserializer.load_item(encoded, 0, lambda id: id) == kind(before)
+
     def test_errors_of_the_id_pass_through(self):
         for error in (ValueError("no id"), RuntimeError("no id")):
 
