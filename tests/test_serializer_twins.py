@@ -166,6 +166,7 @@ def deep(n, key=b"@\0\0\0\0"):
         *(b"J" + deep(n) + b"KP" for n in (1001,)),
         *(deep(n) + b"O\0\0\0\1" for n in (1000, 1001)),
         *(deep(n) + b"E\0\0\0\1" for n in (1000, 1001)),
+        *(b"J" + deep(1000) + b"LP" + b"@\0\0\0\1" * n for n in (98_999, 99_000)),
         deep(1001) + b"JE\0\0\0\2",
         b"J" + deep(1001) + b"E\0\0\0\2",
         b"L" + deep(1001) + b"J" + deep(1001) + b"O\0\0\0\4",
