@@ -13,6 +13,7 @@ import execnet_c
 import pytest
 from conftest import TIMEOUT, wait_until
 from pairing import module as _core
+from test_leaks import assert_steady
 
 MARKER = b"\0execnet_c\0"
 NOISE_MAX = 64 * 1024
@@ -431,3 +432,43 @@ def test_facts_that_cannot_be_sent(start):
     gateway = start(WORKER.format(body=WRONG_FACTS), hello=None, place=PLACE)
     assert [gateway._hello(TIMEOUT) for _ in range(4)] == ["TypeError", "TypeError", "DumpError", "ready"]
     assert ask(gateway, True)["a"] == 1
+
+
+# --- nothing is kept ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_let_go(start):
+    """A bytearray can grow again: nobody holds its memory, whether the write came to its end or not."""
+    gateway = start(ECHO)
+    data = bytearray(frame_of(_core.HELLO, payload("raw")))
+    gateway._write(data)
+    data.append(0)
+    gateway._goodbye()
+    with pytest.raises(OSError):
+        gateway._write(data)
+    data.append(0)
+
+
+def frame_of(code, data):
+    return bytes([code]) + bytes(4) + len(data).to_bytes(4, "big") + data
+
+
+@pytest.mark.c_interface("near")
+def test_hellos_raw_bytes_and_facts_leave_nothing_behind(start):
+    gateway = start(ECHO.replace("put(MARKER)", "put(b'noise' * 100 + MARKER)"), hello=None)
+    raw = frame_of(_core.HELLO, payload(["raw", 1.5]))
+    facts = {str(i): [i] for i in range(50)}
+
+    def once():
+        gateway._write(raw)
+        assert gateway._hello(TIMEOUT) == ["raw", 1.5]
+        assert gateway._state()["noise"] == b"noise" * 100
+        gateway._set_facts(facts)
+        for wrong in ("no dict", {"x": {1: object()}}):
+            with pytest.raises((TypeError, execnet_c.DumpError)):
+                gateway._set_facts(wrong)
+        with pytest.raises(TypeError):
+            gateway._write("no bytes")
+        _core._trace("nobody wants it")
+
+    assert_steady(once, 200, 500)
