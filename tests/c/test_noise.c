@@ -77,7 +77,7 @@ draw_noise(unsigned char *noise)
     for (unsigned parts = draw(8); parts > 0; parts--) {
         size_t from = draw(XC_MARKER_SIZE), size = draw((unsigned)(XC_MARKER_SIZE - from));
         if (n + size <= LONGEST) {
-            memcpy(noise + n, XC_MARKER + from, size);
+            memcpy(noise + n, &XC_MARKER[from], size);
             n += size;
         }
     }
@@ -204,7 +204,7 @@ nobody_reads(void)
     AWAIT(xc_link_noise(it.link, NULL, 0) == 2);
     write_all(it.to, XC_MARKER, XC_MARKER_SIZE - 3);
     check_pause_ms(20);
-    write_all(it.to, XC_MARKER + XC_MARKER_SIZE - 3, 3);
+    write_all(it.to, &XC_MARKER[XC_MARKER_SIZE - 3], 3);
     send_int(&it, chan->id, 5);
     AWAIT(is_ready(&it, XC_WAIT_ITEM, chan));
     expect_int(&it, chan, 5);
