@@ -203,7 +203,11 @@ def interrupted(what, sig=signal.SIGINT, before=None):
 
 
 def worker_of(gateway):
-    return gateway.remote_exec("import os; channel.send(os.getpid())").receive(30)
+    """Its worker's process id. The worker's main thread, if it was idle before, is free for a task again."""
+    channel = gateway.remote_exec("import os; channel.send(os.getpid())")
+    pid = channel.receive(30)
+    channel.waitclose(30)
+    return pid
 
 
 def cpu_of(pid):
