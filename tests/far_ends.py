@@ -161,20 +161,15 @@ def _why_not(command):
 
 def _wrapped(name, wrapper, python, **more):
     command = [*wrapper, *python]
-    missing = _why_not([*command, "-c", "pass"]) if python else "there is no Python that another user may start"
+    missing = _why_not([*command, "-c", "pass"]) if python else "there is no CPython"
     return FarEnd(name, command, python, missing, **more)
 
 
 def _wrapped_ones(far_ends):
-    # One that any user can start.
-    python = next(
-        (
-            end.command
-            for end in reversed(far_ends)
-            if not end.missing and end.name.startswith("cpython") and not _why_not([*NOBODY, *end.command, "-c", "pass"])
-        ),
-        [],
-    ) or next((end.command for end in far_ends if not end.missing and end.command[0].startswith("/usr/")), [])
+    # One that any user can start, also again from inside.
+    check = "import os, sys; sys.exit(not os.access(sys.executable, os.X_OK))"
+    pythons = [end.command for end in reversed(far_ends) if not end.missing and end.name.startswith("cpython")]
+    python = next((python for python in pythons if not _why_not([*NOBODY, *python, "-c", check])), pythons[:1])
     yield _wrapped("another-user", NOBODY, python)
     sandbox = "bwrap --unshare-all --die-with-parent --ro-bind / / --proc /proc --dev /dev".split()
     yield _wrapped("read-only", sandbox, python, read_only=True)
