@@ -53,16 +53,18 @@ HOSTILE = {
 class FarEnd:
     """A command line for python=, and what can be expected of it.
 
-    inside: how a program over there starts this Python. root: what is / over there.
+    inside: how a program over there starts this Python. root: what is / over there. outlives: a signal to the process
+    that we have started does not reach the Python behind it.
     """
 
-    def __init__(self, name, command=(), inside=None, missing=None, root="", read_only=False):
+    def __init__(self, name, command=(), inside=None, missing=None, root="", read_only=False, outlives=False):
         self.name = name
         self.command = list(command)
         self.inside = list(inside or command)
         self.missing = missing
         self.root = root
         self.read_only = read_only
+        self.outlives = outlives
 
     def __repr__(self):
         return f"<FarEnd {self.name}>"
@@ -174,7 +176,7 @@ def _wrapped_ones(far_ends):
     sandbox = "bwrap --unshare-all --die-with-parent --ro-bind / / --proc /proc --dev /dev".split()
     yield _wrapped("read-only", sandbox, python, read_only=True)
     new_ids = "unshare --fork --pid --mount-proc".split()
-    yield _wrapped("pid-1", new_ids, python)
+    yield _wrapped("pid-1", new_ids, python, outlives=True)
     yield _wrapped("pid-1-kill-child", [*new_ids, "--kill-child"], python)
 
 

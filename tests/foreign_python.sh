@@ -65,7 +65,8 @@ for arch; do
         root=$top/i386/root
         mkdir -p "$root"/dev "$root"/proc "$root"/tmp
         test -c "$root"/dev/null || mknod -m 666 "$root"/dev/null c 1 3
-        chroot "$root" /usr/bin/python3 -c 'import sys; assert sys.maxsize == 2**31 - 1; print("i386: Python", sys.version)'
+        chroot "$root" /usr/bin/python3 -c \
+            'import sys; assert sys.maxsize == 2**31 - 1; print("i386: Python", sys.version)'
         ;;
     s390x)
         if [ ! -e "$top"/s390x/root ]; then

@@ -221,61 +221,55 @@ def test_it_echoes(fails, command):
     assert f"{SHORT} seconds" in str(error) and "cat" in str(error)
 
 
-# {what: (script, what the error says)}; these end at once.
+# {what: (first part of a script, the rest, what the error says)}; these errors need no waiting.
+AT_ONCE, ANNOUNCED = "say(MARKER); ", "say(MARKER + ANNOUNCEMENT); "
+BEHIND_THE_TEXT = ANNOUNCED + "take_text(); "
 HALF_WAY = {
-    "garbage after the marker": ("say(MARKER + b'this is no frame at all'); time.sleep(100)", ["unknown message code"]),
-    "random bytes after the marker": ("say(MARKER + b'\\xff' + os.urandom(1000)); time.sleep(100)", ["message code"]),
-    "a negative length": ("say(MARKER + frame(8, 0, size=-1)); time.sleep(100)", ["negative"]),
-    "the least length": ("say(MARKER + frame(8, 0, size=-(2**31))); time.sleep(100)", ["negative"]),
-    "no announcement but data": ("say(MARKER + frame(4, 1, b'N')); say(frame(77, 0)); time.sleep(100)", ["message code"]),
-    "an announcement cut short": ("say(MARKER + ANNOUNCEMENT[:20])", ["exit status 0"]),
-    "an announcement of hostile length": (
-        "say(MARKER + frame(8, 0, b'N\\x7f\\xff\\xff\\xffabcQ')); time.sleep(100)",
-        [],
-    ),
-    "an announcement without an end": ("say(MARKER + frame(8, 0, b'N')); time.sleep(100)", []),
-    "an announcement of two words too many": ("say(MARKER + frame(8, 0, text(b'a b c d'))); time.sleep(100)", []),
-    "an empty announcement": ("say(MARKER + frame(8, 0, text(b''))); time.sleep(100)", []),
-    "a version that is no number": ("say(MARKER + frame(8, 0, text(b'three cpython'))); time.sleep(100)", []),
-    "a version beyond all bounds": ("say(MARKER + frame(8, 0, text(b'-1 cpython'))); time.sleep(100)", []),
-    "an announcement that is None": ("say(MARKER + frame(8, 0, b'LQ')); time.sleep(100)", []),
-    "an announcement that is a number": ("say(MARKER + frame(8, 0, b'F\\0\\0\\0\\1Q')); time.sleep(100)", []),
-    "an announcement that is a dict": ("say(MARKER + frame(8, 0, b'JQ')); time.sleep(100)", []),
-    "an announcement that is a channel": ("say(MARKER + frame(8, 0, b'B\\0\\0\\0\\1Q')); time.sleep(100)", []),
-    "a flood of announcements": ("say(MARKER + ANNOUNCEMENT * 100); time.sleep(100)", []),
-    "a goodbye": ("say(MARKER + frame(2, 0)); time.sleep(100)", []),
-    "a goodbye and an end": ("say(MARKER + frame(2, 0)); sys.exit(5)", []),
-    "dies before the text": ("say(MARKER + ANNOUNCEMENT); os._exit(7)", ["exit status 7"]),
-    "dies in the first line of the text": ("say(MARKER + ANNOUNCEMENT); read(20); os._exit(7)", ["exit status 7"]),
-    "dies half-way through the text": ("say(MARKER + ANNOUNCEMENT); line(); read(1000); os._exit(7)", ["exit status 7"]),
-    "is killed half-way through the text": ("say(MARKER + ANNOUNCEMENT); line(); read(9); os.kill(os.getpid(), 9)", ["SIGKILL"]),
-    "dies behind the text": ("say(MARKER + ANNOUNCEMENT); take_text(); os._exit(7)", ["exit status 7"]),
-    "dies behind the settings": ("say(MARKER + ANNOUNCEMENT); take_text(); take_hello(); os._exit(7)", ["exit status 7"]),
+    "garbage after the marker": (AT_ONCE, "say(b'this is no frame at all')", ["unknown message code"]),
+    "random bytes after the marker": (AT_ONCE, "say(b'\\xff' + os.urandom(1000))", ["message code"]),
+    "a negative length": (AT_ONCE, "say(frame(8, 0, size=-1))", ["negative"]),
+    "the least length": (AT_ONCE, "say(frame(8, 0, size=-(2**31)))", ["negative"]),
+    "no announcement but data": (AT_ONCE, "say(frame(4, 1, b'N')); say(frame(77, 0))", ["message code"]),
+    "an announcement cut short": (AT_ONCE, "say(ANNOUNCEMENT[:20]); sys.exit(5)", ["exit status 5"]),
+    "an announcement of hostile length": (AT_ONCE, "say(frame(8, 0, b'N\\x7f\\xff\\xff\\xffabcQ'))", []),
+    "an announcement without an end": (AT_ONCE, "say(frame(8, 0, b'N'))", []),
+    "an announcement of two words too many": (AT_ONCE, "say(frame(8, 0, text(b'a b c d')))", []),
+    "an empty announcement": (AT_ONCE, "say(frame(8, 0, text(b'')))", []),
+    "a version that is no number": (AT_ONCE, "say(frame(8, 0, text(b'three cpython')))", []),
+    "a version beyond all bounds": (AT_ONCE, "say(frame(8, 0, text(b'-1 cpython')))", []),
+    "an announcement that is None": (AT_ONCE, "say(frame(8, 0, b'LQ'))", []),
+    "an announcement that is a number": (AT_ONCE, "say(frame(8, 0, b'F\\0\\0\\0\\1Q'))", []),
+    "an announcement that is a dict": (AT_ONCE, "say(frame(8, 0, b'JQ'))", []),
+    "an announcement that is a channel": (AT_ONCE, "say(frame(8, 0, b'B\\0\\0\\0\\1Q'))", []),
+    "a flood of announcements": (AT_ONCE, "say(ANNOUNCEMENT * 100)", []),
+    "a goodbye": (AT_ONCE, "say(frame(2, 0))", []),
+    "a goodbye and an end": (AT_ONCE, "say(frame(2, 0)); sys.exit(5)", []),
+    "dies before the text": (ANNOUNCED, "os._exit(7)", ["exit status 7"]),
+    "dies in the first line of the text": (ANNOUNCED, "read(20); os._exit(7)", ["exit status 7"]),
+    "dies half-way through the text": (ANNOUNCED, "line(); read(1000); os._exit(7)", ["exit status 7"]),
+    "is killed half-way through the text": (ANNOUNCED, "line(); read(9); os.kill(os.getpid(), 9)", ["SIGKILL"]),
+    "dies behind the text": (BEHIND_THE_TEXT, "os._exit(7)", ["exit status 7"]),
+    "dies behind the settings": (BEHIND_THE_TEXT, "take_hello(); os._exit(7)", ["exit status 7"]),
     "complains behind the settings": (
-        "say(MARKER + ANNOUNCEMENT); take_text(); take_hello(); os.write(2, b'no more memory'); os._exit(7)",
+        BEHIND_THE_TEXT,
+        "take_hello(); os.write(2, b'no more memory'); os._exit(7)",
         ["exit status 7", "no more memory"],
     ),
-    "garbage behind the text": ("say(MARKER + ANNOUNCEMENT); take_text(); say(b'z' * 100); time.sleep(100)", ["message code"]),
-    "an answer that is none": ("say(MARKER + ANNOUNCEMENT); take_text(); say(frame(8, 0, b'JQ')); time.sleep(100)", ["no worker of ours"]),
-    "an answer that is a number": ("say(MARKER + ANNOUNCEMENT); take_text(); say(frame(8, 0, b'F\\0\\0\\0\\1Q')); time.sleep(100)", []),
-    "an answer that is None": ("say(MARKER + ANNOUNCEMENT); take_text(); say(frame(8, 0, b'LQ')); time.sleep(100)", []),
-    "an answer that is a text": ("say(MARKER + ANNOUNCEMENT); take_text(); say(frame(8, 0, text(b'core'))); time.sleep(100)", []),
-    "an answer that cannot be loaded": (
-        "say(MARKER + ANNOUNCEMENT); take_text(); say(frame(8, 0, b'K\\x7f\\xff\\xff\\xff')); time.sleep(100)",
-        [],
-    ),
-    "closes stdout and lives on": ("os.close(1); time.sleep(100)", ["closed the connection but lives on"]),
-    "closes stdout behind the announcement": (
-        "say(MARKER + ANNOUNCEMENT); os.close(1); time.sleep(100)",
-        ["closed the connection but lives on"],
-    ),
+    "garbage behind the text": (BEHIND_THE_TEXT, "say(b'z' * 100)", ["message code"]),
+    "an answer that is none": (BEHIND_THE_TEXT, "say(frame(8, 0, b'JQ'))", ["no worker of ours"]),
+    "an answer that is a number": (BEHIND_THE_TEXT, "say(frame(8, 0, b'F\\0\\0\\0\\1Q'))", []),
+    "an answer that is None": (BEHIND_THE_TEXT, "say(frame(8, 0, b'LQ'))", []),
+    "an answer that is a text": (BEHIND_THE_TEXT, "say(frame(8, 0, text(b'core')))", []),
+    "an answer that cannot be loaded": (BEHIND_THE_TEXT, "say(frame(8, 0, b'K\\x7f\\xff\\xff\\xff'))", []),
+    "closes stdout and lives on": ("", "os.close(1)", ["closed the connection but lives on"]),
+    "closes stdout behind the announcement": (ANNOUNCED, "os.close(1)", ["closed the connection but lives on"]),
 }
 
 
 @pytest.mark.parametrize("what", HALF_WAY)
 def test_it_goes_half_way(fails, script, what):
-    body, words = HALF_WAY[what]
-    path = script(body, python=True)
+    start, rest, words = HALF_WAY[what]
+    path = script(f"{start}{rest}; time.sleep(100)", python=True)
     error = fails(path)
     for word in [*words, str(path)]:
         assert word in str(error), word
