@@ -12,6 +12,7 @@ rest.
 import os
 import sys
 from _collections import deque
+from _io import FileIO
 from _signal import SIG_IGN, SIGINT, signal
 from _thread import RLock, allocate_lock, get_ident
 from itertools import chain, count
@@ -55,6 +56,7 @@ from .pywire import (
     RECONFIGURE,
     STATUS,
     TERMINATE,
+    Large,
     Writer,
     frame,
     trace,
@@ -99,6 +101,7 @@ class Gateway:
         self._task_lock = allocate_lock()
         self._running = deque()  # as long as the number of tasks that run or wait to
         self._noise = b""
+        self._space = bytearray(CHUNK)
         self._buffer = bytearray()
         self._large = None
         return self
@@ -120,7 +123,7 @@ class Gateway:
         for fd in (fd_in, fd_out):
             os.set_blocking(fd, False)
         pypump.own_fds.update((fd_in, fd_out))
-        self._fd = fd_in
+        self._in = FileIO(fd_in)
         self._marked = not marked
         self._ids = count(2 if self._is_worker else 1, 2)
         pypump.pump.watch(fd_in, pypump.POLLIN, self._read)
@@ -132,6 +135,7 @@ class Gateway:
 
         self._is_worker = True
         self._watcher = pywatch.start(fd_in, fd_out)
+        self._forks = pypump.fork_count  # where it is process 1, this is a child of it now
         self._connect(fd_in, fd_out, False)
         pypump.pump.post(self._wake)  # starts the thread
 
@@ -148,26 +152,28 @@ class Gateway:
 
     def _read(self, events):
         gone = self._process is not None and self._process.gone
+        large = self._large
         try:
-            data = os.read(self._fd, CHUNK)
-        except BlockingIOError:
-            if gone:
-                self._end("XC_EOF")
-            return
+            n = self._in.readinto(self._space if large is None else large.room(self._space))
+            if not n:
+                if n == 0 or gone:
+                    self._end("XC_EOF")
+                return
+            if large is None:
+                self._feed(memoryview(self._space)[:n])
+            elif large.add(n):
+                self._large = None
+                self._file(large.code, large.id, large)
         except OSError as exc:
-            return self._end("XC_SYS", f"read: {exc.strerror}", exc.errno)
-        if not data:
-            return self._end("XC_EOF")
-        try:
-            self._feed(data)
+            self._end("XC_SYS", f"read: {exc.strerror}", exc.errno)
         except DataFormatError as exc:
             self._end("XC_BAD", str(exc))
+        except MemoryError:
+            self._end("XC_NOMEM")
         self._wake()
 
     def _feed(self, data):
         buffer = self._buffer
-        if self._large is not None:
-            data = self._feed_large(data)
         buffer += data
         if not self._marked and not self._find_marker():
             return
@@ -183,30 +189,17 @@ class Gateway:
             at += 9
             if len(buffer) - at < size:
                 if size > CHUNK:
-                    self._large = [code, id, size, []]
-                    data = buffer[at:]
-                    buffer.clear()
-                    self._feed_large(data)
-                    return
-                at -= 9
+                    self._large = Large(code, id, size, buffer[at:])
+                    at = len(buffer)
+                else:
+                    at -= 9
                 break
             payload = bytes(memoryview(buffer)[at : at + size])
             at += size
             if not self._file(code, id, payload):
-                buffer.clear()
-                return
+                at = len(buffer)
+                break
         del buffer[:at]
-
-    def _feed_large(self, data):  # cold
-        """Chunks of a payload that no buffer is made for before it has arrived; returns what lies behind it."""
-        code, id, size, chunks = self._large
-        take = min(len(data), size)
-        chunks.append(data[:take])
-        self._large[2] -= take
-        if take == size:
-            self._large = None
-            self._file(code, id, b"".join(chunks))
-        return data[take:]
 
     def _find_marker(self):  # cold
         buffer = self._buffer
@@ -243,8 +236,10 @@ class Gateway:
         self._eof = True
         self._buffer.clear()
         self._large = None
-        pypump.pump.forget(self._fd)
-        pypump.close(self._fd)
+        fd = self._in.fileno()
+        pypump.pump.forget(fd)
+        pypump.own_fds.discard(fd)
+        self._in.close()
         if pywire.trace_fd >= 0:
             trace(f"connection ended: {reason} {detail}")
         if not self._heard_goodbye or not self._is_worker:
@@ -269,7 +264,7 @@ class Gateway:
 
     def _needs_callback(self, code, id):
         if code == FIN:
-            return any(chan.callback for chan in self._chans.values())
+            return any(chan.callback is not None for chan in self._chans.values())
         chan = self._chans.get(id)
         return chan is not None and chan.callback is not None and code in (DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE)
 
@@ -328,6 +323,8 @@ class Gateway:
             return Failed(exc)
 
     def _load(self, payload, coerce):
+        if type(payload) is Large:
+            return payload.load(load_item, coerce, self._channel)
         return load_item(payload, coerce, self._channel)
 
     def _remote_error(self, payload):  # cold
@@ -350,8 +347,10 @@ class Gateway:
         channel = self._channel(id)
         try:
             item = self._load(payload, self._coerce)
-        except (LoadError, MemoryError):
+        except LoadError:
             return  # no task: its channel closes with the last reference
+        except MemoryError:
+            return self._post(CLOSE_ERROR, id, "execution disallowed")
         self._running.append(None)
         self._tasks.append((channel, item))
 

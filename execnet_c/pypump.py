@@ -10,7 +10,7 @@ import select
 import sys
 from _collections import deque
 from _signal import SIG_BLOCK, SIGINT, pthread_sigmask
-from _thread import start_new_thread
+from _thread import RLock, start_new_thread
 from time import monotonic
 
 POLLIN, POLLOUT = select.POLLIN, select.POLLOUT
@@ -23,6 +23,7 @@ class Pump:
     def __init__(self):
         self._jobs = deque()
         self._idle = deque([None])  # whoever takes the token out of it starts the thread
+        self._ringing = RLock()  # a signal handler that interrupts a ring may ring
         self._bell = None
         self._poll = select.poll()
         self._watches = {}  # fd -> function(events)
@@ -33,30 +34,48 @@ class Pump:
     def post(self, job):
         """Have `job()` called by the I/O thread. Raises OSError or RuntimeError when that cannot be started."""
         self._jobs.append(job)
+        for _ in range(2):
+            try:
+                self._idle.pop()
+            except IndexError:
+                if self._ring():
+                    return
+                continue  # it has just ended, or is only being started and looks for jobs first
+            try:
+                self._start()
+            except BaseException:
+                self._jobs.remove(job)
+                self._idle.append(None)
+                raise
+            return
+
+    def _start(self):
+        self._bell = os.pipe()
         try:
-            self._idle.pop()
-        except IndexError:
-            return self._ring()
-        try:
-            if self._bell is None:
-                self._bell = os.pipe()
-                os.set_blocking(self._bell[0], False)
-                os.set_blocking(self._bell[1], False)
-                own_fds.update(self._bell)
-                self._poll.register(self._bell[0], POLLIN)
+            os.set_blocking(self._bell[0], False)
+            os.set_blocking(self._bell[1], False)
+            own_fds.update(self._bell)
+            self._poll.register(self._bell[0], POLLIN)
             start_new_thread(self._run, ())
         except BaseException:
-            self._jobs.remove(job)
-            self._idle.append(None)
+            self._take_down()
             raise
 
-    def _ring(self):  # cold
-        try:
-            os.write(self._bell[1], b"!")
-        except BlockingIOError:
-            pass  # it has been rung often enough
-        except TypeError:
-            pass  # the thread is only just being started, it looks for jobs first
+    def _take_down(self):
+        (ear, mouth), self._bell = self._bell, None
+        self._poll.unregister(ear)
+        close(ear)
+        close(mouth)
+
+    def _ring(self):
+        with self._ringing:  # the fd must not be closed, and be another's, meanwhile
+            if self._bell is None:
+                return False
+            try:
+                os.write(self._bell[1], b"!")
+            except BlockingIOError:
+                pass  # it has been rung often enough
+            return True
 
     # The I/O thread.
 
@@ -87,14 +106,12 @@ class Pump:
             if self._jobs:
                 continue
             if not self._watches and not self._timers:
-                self._idle.append(None)
-                if not self._jobs:
+                with self._ringing:
+                    if self._jobs:
+                        continue
+                    self._take_down()
+                    self._idle.append(None)
                     return
-                try:
-                    self._idle.pop()
-                except IndexError:
-                    return  # somebody has started another one
-                continue
             pause = None
             if self._timers:
                 pause = max(0, min(self._timers.values()) - monotonic()) * 1000 + 1

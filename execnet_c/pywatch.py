@@ -46,7 +46,10 @@ def start(fd_in, fd_out):
                 _watch(worker, fd_in, ear)
         finally:
             os._exit(0)
-    os.waitpid(child, 0)
+    try:
+        os.waitpid(child, 0)
+    except ChildProcessError:
+        pass  # SIGCHLD is ignored
     os.close(ear)
     pypump.own_fds.add(mouth)
     return mouth

@@ -1,17 +1,18 @@
 """The wire of the plain-Python core: frames, the writing side of a connection, tracing."""
 
 import os
-from _thread import RLock
 from _collections import deque
+from _io import BytesIO
+from _thread import RLock
 
 from . import pypump
-from .pyserializer import DumpError
+from .pyserializer import DumpError, LoadError
 
 STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO = range(9)
 NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE HELLO".split()
 MARKER = b"\0execnet_c\0"  # a far end that was started writes it before its first frame
 MAX_PAYLOAD = 0x7FFFFFFF  # bytes
-CHUNK = 256 * 1024
+CHUNK = 128 * 1024  # bytes at one go
 
 trace_fd = -1
 
@@ -159,3 +160,52 @@ class Writer:
                 pypump.pump.forget(self.fd)
             fd, self.fd = self.fd, -1
             pypump.close(fd)
+
+
+class Large:
+    """A payload that is larger than the buffer: read in place, and where it is one bytes object, into that."""
+
+    def __init__(self, code, id, size, have):  # cold
+        self.code, self.id, self.size = code, id, size
+        self.got = 0
+        self.tail = bytearray(0)
+        self.is_bytes = code == DATA and have[:5] == b"A" + (size - 6).to_bytes(4, "big")
+        if self.is_bytes:
+            have = have[5:]
+            size -= 6
+            self.tail = bytearray(1)
+        try:
+            self.file = BytesIO(bytes(size))
+            self.body = self.file.getbuffer()
+        except MemoryError:
+            self.body = None  # it is passed over
+        self.end = size
+        if self.body is not None:
+            self.body[: len(have)] = have
+        self.got = len(have)
+
+    def room(self, spare):  # cold
+        """Where the next bytes go."""
+        if self.got >= self.end:
+            return self.tail
+        return memoryview(spare)[: self.end - self.got] if self.body is None else self.body[self.got :]
+
+    def add(self, n):  # cold
+        """So many were written there. True: it is complete."""
+        self.got += n
+        return self.got == self.end + len(self.tail)
+
+    def load(self, load_item, *args):  # cold
+        """The item. Raises MemoryError where there was no room for it, and what load_item raises."""
+        if self.body is None:
+            raise MemoryError(f"an item of {self.size} bytes arrived, and there was no memory for it")
+        self.body.release()
+        data, self.file = self.file.getvalue(), None
+        if not self.is_bytes:
+            return load_item(data, *args)
+        if self.tail != b"Q":
+            raise LoadError(f"no STOP behind a bytes object of {len(data) + 5} bytes")
+        return data
+
+    def __len__(self):
+        return self.size

@@ -32,7 +32,7 @@ _HEAD = (
     'n=%d;t=b"";exec("while len(t)<n:t+=os.read(0,n-len(t))or sys.exit(1)");p=sys.path[:];'
     'd=os.path.dirname(os.__file__);sys.path.sort(key=lambda q:not(q.startswith(d)or"lib-dynload"in q));'
     "import marshal,zlib;t=marshal.loads(zlib.decompress(t));exec(t.pop(0));main=load(t);sys.path[:]=p;"
-    "del n,t,p,d,load;main(False)\n"
+    "del n,t,p,d,load,warmer;main(False)\n"
 )
 
 _LOADER = """
