@@ -50,29 +50,44 @@ def finish(gateway, spec):
     if spec.python:
         from .text import text_for
 
+        gateway._serves = False
+        announcement = _answer(gateway, str)
         try:
-            text = text_for(_answer(gateway))
+            text = text_for(announcement)
         except ValueError as exc:
             raise OSError(f"gateway {gateway.id!r}: {exc}; it was started as {shown(gateway._command)}") from None
         gateway._write(text)
         gateway._send(_core.HELLO, 0, _settings(spec))
-    answer = _answer(gateway)
+    answer = _answer(gateway, dict)
     if "error" in answer:
         raise _core.RemoteError(answer["error"])
     if "core" not in answer:
-        raise OSError(f"{gateway!r}: the far end is no worker of ours, it was started as {shown(gateway._command)}")
+        raise _stranger(gateway)
+    gateway._serves = True
 
 
-def _answer(gateway):
-    answer = gateway._hello(HELLO_TIMEOUT)
+def _answer(gateway, kind):
+    try:
+        answer = gateway._hello(HELLO_TIMEOUT)
+    except _core.LoadError:
+        raise _stranger(gateway) from None
     if answer is None:
         if gateway.hasreceiver():
             raise OSError(
                 f"gateway {gateway.id!r}: the far end did not answer within {HELLO_TIMEOUT} seconds; it was started as "
-                f"{shown(gateway._command)}{heard(gateway._state())}"
+                f"{shown(gateway._command)}{heard(gateway._state(), False)}"
             )
         raise gateway._death(False)
+    if not isinstance(answer, kind):
+        raise _stranger(gateway)
     return answer
+
+
+def _stranger(gateway):
+    return OSError(
+        f"gateway {gateway.id!r}: the far end is no worker of ours; it was started as {shown(gateway._command)}"
+        f"{heard(gateway._state(), False)}"
+    )
 
 
 def _settings(spec):

@@ -5,18 +5,7 @@ from .source import source_of
 
 # Seconds to learn how the process ended once its connection has: it has closed its pipes and is about to be reaped.
 _REAP_TIMEOUT = 0.5
-
-_RINFO_SOURCE = """
-import os, sys
-channel.send({
-    "executable": sys.executable,
-    "version_info": sys.version_info[:5],
-    "platform": sys.platform,
-    "cwd": os.getcwd(),
-    "pid": os.getpid(),
-})
-"""
-
+QUOTED = 2048  # characters of what a far end said, at most
 
 class Gateway(_core.Gateway):
     """A gateway to another Python interpreter. Made by makegateway(); see Group.makegateway for what a spec says."""
@@ -24,6 +13,7 @@ class Gateway(_core.Gateway):
     _died = None
     _command = None
     _facts = None
+    _serves = None  # an interpreter that is sent its worker: whether that has answered
 
     def __init__(self, spec):
         self.id = spec.id
@@ -66,20 +56,22 @@ class Gateway(_core.Gateway):
         It answers whatever its tasks do. Raises EOFError (GatewayDied) when it is gone, OSError when the connection is
         closed.
         """
-        channel = self.newchannel()
-        self._send(_core.STATUS, channel.id)
-        status = channel.receive()
-        channel.waitclose()
-        return RemoteStatus(status)
+        return RemoteStatus(self._ask())
 
     def _rinfo(self, update=False):
         """Facts about the far end: `executable`, `version_info`, `platform`, `cwd`, `pid` as attributes. They are asked
         for once, and again with `update`."""
         if update or self._facts is None:
-            channel = self.remote_exec(_RINFO_SOURCE)
-            self._facts = RInfo(channel.receive())
-            channel.waitclose()
+            self._facts = RInfo(self._ask("facts"))
         return self._facts
+
+    def _ask(self, *what):
+        """What the far end answers beside its tasks, whatever they do: how it stands, or facts."""
+        channel = self.newchannel()
+        self._send(_core.STATUS, channel.id, *what)
+        answer = channel.receive()
+        channel.waitclose()
+        return answer
 
     def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):
         """Set the string coercion of this gateway and its future channels, at both ends: what a Python 2 str arrives as
@@ -118,18 +110,21 @@ def _obituary(gateway):
     stderr = state["stderr"].decode("utf-8", "replace")
     if not state["ended"]:
         how = f"closed the connection but lives on (process {state['pid']})"
-        if state["reason"] not in ("XC_EOF", "XC_OK"):
-            how = f"was cut off: {state['detail'] or state['reason']}"
+        if state["reason"] == "XC_SYS":
+            how = f"was cut off: {state['detail']}"
     elif status is None:
         how = f"ended; its exit status is unknown, something else took it (process {state['pid']})"
     elif status < 0:
         how = f"was killed by {_signal_name(-status)} (process {state['pid']})"
     else:
         how = f"ended with exit status {status} (process {state['pid']})"
+    served = state["greeted"] if gateway._serves is None else gateway._serves
+    if state["reason"] in ("XC_BAD", "XC_LIMIT", "XC_NOMEM"):  # what came of that was our doing
+        how = f"was cut off: {state['detail'] or state['reason']} (then it {how})"
     text = f"gateway {gateway.id!r}: its worker {how}"
-    if not state["greeted"]:
+    if not served:
         text += f" before it could serve; it was started as {shown(gateway._command)}"
-    text += heard(state)
+    text += heard(state, served)
     fields = {
         "command": gateway._command,
         "status": status if status is not None and status >= 0 else None,
@@ -146,12 +141,12 @@ def shown(argv):
     return shlex.join(argv[:-1]) + " ..."
 
 
-def heard(state):
-    """What a far end has said beside its frames: the end of its stderr, and what stood on its stdout instead of the
-    handshake."""
+def heard(state, served):
+    """What a far end has said beside its frames: the end of its stderr, and unless it has `served`, of what stood on
+    its stdout in front of the handshake."""
     text = ""
-    for where, said in (("stdout", b"" if state["greeted"] else state["noise"]), ("stderr", state["stderr"])):
-        lines = said.decode("utf-8", "replace").strip().splitlines()
+    for where, said in (("stdout", b"" if served else state["noise"]), ("stderr", state["stderr"])):
+        lines = said.decode("utf-8", "replace").strip()[-QUOTED:].splitlines()
         if lines:
             text += f"; the end of its {where}:\n" + "\n".join(lines[-20:])
     return text

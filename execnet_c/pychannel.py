@@ -7,7 +7,7 @@ from _thread import get_ident, start_new_thread
 from _weakref import ref
 from time import monotonic
 
-from . import pypump
+from . import pypump, pyserializer
 from .pyserializer import DataFormatError
 from .pywire import CLOSE, CLOSE_ERROR, DATA, RECONFIGURE
 
@@ -353,3 +353,6 @@ class Channel:
         error = self._getremoteerror()
         if error is not None:
             raise error
+
+
+pyserializer.channel_type = Channel

@@ -78,6 +78,7 @@ class Gateway:
 
     _writer = None
     _process = None  # near end: the far end's process, see pylaunch.py
+    _to_reap = None  # far end: a child of the watcher's making
     _watcher = None  # far end: the fd that tells the watcher process, see pywatch.py
     _is_worker = False
     _facts = None
@@ -134,7 +135,7 @@ class Gateway:
         from . import pywatch
 
         self._is_worker = True
-        self._watcher = pywatch.start(fd_in, fd_out)
+        self._watcher, self._to_reap = pywatch.start(fd_in, fd_out)
         self._forks = pypump.fork_count  # where it is process 1, this is a child of it now
         self._connect(fd_in, fd_out, False)
         pypump.pump.post(self._wake)  # starts the thread
@@ -452,7 +453,7 @@ class Gateway:
     def _write(self, data):
         """Send raw bytes between the frames."""
         self._check_usable()
-        if not self._writer.send([bytes(data)]):
+        if not self._writer.send([memoryview(data).cast("B")]):
             raise self._death(True)
 
     def _set_coerce(self, bits):
@@ -464,6 +465,11 @@ class Gateway:
     def _next_task(self, primary, slot):
         """Wait for a task: its channel and payload are put into the list `slot`. False: there will be none."""
         tasks = self._tasks
+        if self._to_reap is not None:  # not at once: it takes its time, and no task has run yet
+            from . import pywatch
+
+            pywatch.reap(self._to_reap)
+            self._to_reap = None
         if primary:
             self._primary_waits = True  # until it has taken one: the spare thread leaves the first task to it
 
@@ -485,8 +491,9 @@ class Gateway:
         self._wake()
         return True
 
-    def _task_done(self):
+    def _task_done(self, primary):
         if self._forks == pypump.fork_count and self._running:
+            self._primary_waits = self._primary_waits or primary  # now, so that the next task is the main thread's
             self._running.pop()
             self._wake()
 

@@ -50,7 +50,10 @@ class Pump:
             return
 
     def _start(self):
-        self._bell = os.pipe()
+        try:
+            self._bell = os.pipe()
+        except OSError as exc:
+            raise OSError(exc.errno, f"make a pipe: {os.strerror(exc.errno)}") from None
         try:
             os.set_blocking(self._bell[0], False)
             os.set_blocking(self._bell[1], False)

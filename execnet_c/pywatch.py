@@ -12,8 +12,8 @@ or of the process, ends the watcher.
 
 import os
 import select
-import signal
 import sys
+from _signal import SIGINT, SIGKILL
 from time import monotonic
 
 from . import pypump
@@ -24,20 +24,21 @@ GOODBYE = b"\2\0\0\0\0\0\0\0\0"  # the frame
 
 
 def start(fd_in, fd_out):
-    """Fork the watcher of this process; return the fd to tell it by, None where there can be no such process."""
+    """Fork the watcher of this process; return the fd to tell it by, None where there can be no such process, and the
+    pid of a child that is about to end, for reap()."""
     worker = os.getpid()
     try:
         ear, mouth = os.pipe()
     except OSError:
-        return None
+        return None, None
     try:
         if worker == 1:
-            return _start_under_init(fd_in, fd_out, ear, mouth)
+            return _start_under_init(fd_in, fd_out, ear, mouth), None
         child = os.fork()
     except OSError:
         os.close(ear)
         os.close(mouth)
-        return None
+        return None, None
     if child == 0:
         try:
             if os.fork() == 0:
@@ -46,13 +47,16 @@ def start(fd_in, fd_out):
                 _watch(worker, fd_in, ear)
         finally:
             os._exit(0)
+    os.close(ear)
+    pypump.own_fds.add(mouth)
+    return mouth, child
+
+
+def reap(child):
     try:
         os.waitpid(child, 0)
     except ChildProcessError:
         pass  # SIGCHLD is ignored
-    os.close(ear)
-    pypump.own_fds.add(mouth)
-    return mouth
 
 
 def _start_under_init(fd_in, fd_out, ear, mouth):  # cold
@@ -81,6 +85,9 @@ def _leave(fd_out, mouth):
         os.dup2(null, fd)
     for fd in (fd_out, mouth, null):
         os.close(fd)
+    # What stands in PYTHONPATH or the current directory must not keep us from ending the worker.
+    library = os.path.dirname(os.__file__)
+    sys.path.sort(key=lambda entry: not (entry.startswith(library) or "lib-dynload" in entry))
 
 
 def _watch(worker, fd, ear):  # cold
@@ -120,7 +127,7 @@ def _watch(worker, fd, ear):  # cold
         if asked and not plan and now >= asked:
             # It cannot speak: a task keeps the GIL.
             asked = None
-            plan = _plan(PATIENCE, LAST_CHANCE) if _peek(fd).endswith(GOODBYE) else _plan(0, HANGUP_GRACE)
+            plan = _plan(PATIENCE, LAST_CHANCE) if _heard_goodbye(fd) else _plan(0, HANGUP_GRACE, now - WORD_GRACE)
         if plan and now >= plan[0][0]:
             try:
                 os.kill(worker, plan.pop(0)[1])
@@ -130,31 +137,37 @@ def _watch(worker, fd, ear):  # cold
                 return
 
 
-def _plan(first, second):
-    now = monotonic()
-    return [(now + first, signal.SIGINT), (now + first + second, signal.SIGKILL)]
+def _plan(first, second, now=None):
+    now = now or monotonic()
+    return [(now + first, SIGINT), (now + first + second, SIGKILL)]
 
 
-def _peek(fd):  # cold
-    """What has arrived and was not read yet, without taking it away; b"" where that cannot be known."""
+def _heard_goodbye(fd):  # cold
+    """Whether what has arrived and was not read yet ends with a goodbye. Nothing is taken away."""
     try:
+        import fcntl
         import stat
 
         if stat.S_ISSOCK(os.fstat(fd).st_mode):
             import socket
 
             with socket.socket(fileno=os.dup(fd)) as peer:
-                return peer.recv(1 << 22, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                return peer.recv(1 << 22, socket.MSG_PEEK | socket.MSG_DONTWAIT).endswith(GOODBYE)
+        unread = int.from_bytes(fcntl.ioctl(fd, 0x541B, bytes(4)), sys.byteorder)  # FIONREAD
+        if unread <= len(GOODBYE):
+            return unread == len(GOODBYE)
         import ctypes
-        import fcntl
 
         copy, into = os.pipe()
-        fcntl.fcntl(into, 1031, fcntl.fcntl(fd, 1032))  # F_SETPIPE_SZ, F_GETPIPE_SZ
-        if ctypes.CDLL(None).tee(fd, into, ctypes.c_size_t(1 << 30), 2) <= 0:  # SPLICE_F_NONBLOCK
-            return b""
-        return os.read(copy, 1 << 30)
-    except Exception:
-        return b""
+        try:
+            fcntl.fcntl(into, 1031, fcntl.fcntl(fd, 1032))  # F_SETPIPE_SZ, F_GETPIPE_SZ
+        except OSError:
+            pass  # a user's pages are used up
+        if ctypes.CDLL(None).tee(fd, into, ctypes.c_size_t(1 << 30), 2) == unread:  # SPLICE_F_NONBLOCK
+            return os.read(copy, unread).endswith(GOODBYE)
+    except BaseException:
+        pass
+    return False
 
 
 def tell(mouth, word, busy):  # cold
@@ -169,12 +182,12 @@ def tell(mouth, word, busy):  # cold
 
     def interrupt():
         if busy():
-            os.kill(me, signal.SIGINT)
+            os.kill(me, SIGINT)
         pump.after(LAST_CHANCE if word == b"g" else HANGUP_GRACE, kill)
 
     def kill():
         if word == b"h" or busy():
-            os.kill(me, signal.SIGKILL)
+            os.kill(me, SIGKILL)
 
     if word in b"gh":
         pump.after(PATIENCE if word == b"g" else 0, interrupt)

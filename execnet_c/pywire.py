@@ -1,6 +1,7 @@
 """The wire of the plain-Python core: frames, the writing side of a connection, tracing."""
 
 import os
+import select
 from _collections import deque
 from _io import BytesIO
 from _thread import RLock
@@ -22,12 +23,16 @@ def trace_to(fd):
     trace_fd = fd
 
 
-def trace(text):
-    if trace_fd >= 0:
-        try:
+def trace(text):  # cold
+    if trace_fd < 0:
+        return
+    try:
+        poll = select.poll()
+        poll.register(trace_fd, select.POLLOUT)
+        if poll.poll(0):  # lines are lost rather than waited for
             os.write(trace_fd, f"[{os.getpid()}] {text}\n".encode("utf-8", "replace"))
-        except OSError:
-            pass
+    except OSError:
+        pass
 
 
 def trace_frame(verb, code, id, size):
@@ -113,8 +118,6 @@ class Writer:
                 if not wait:
                     return False
                 if poll is None:
-                    import select
-
                     poll = select.poll()
                     poll.register(self.fd, select.POLLOUT)
                 poll.poll(500)

@@ -13,6 +13,7 @@ import re
 import sys
 from importlib.util import find_spec
 from marshal import dumps as marshal_dumps
+from types import CodeType
 from zlib import compress
 
 from ._version import __version__
@@ -48,15 +49,26 @@ def load(modules):
     new = type(sys)
     package = sys.modules["_execnet_c"] = new("_execnet_c")
     package.__path__ = []
-    for name, code, pieces in modules:
-        module = new("_execnet_c." + name)
+    class Later(new):
+        def __getattr__(self, name):
+            if "__" in name or self._rest is None:
+                raise AttributeError(name)
+            source, self._rest = self._rest, None
+            exec(compile(source, "<" + self.__name__ + ">", "exec", 0, True), self.__dict__)
+            return getattr(self, name)
+    for name, code, rest in modules:
+        module = Later("_execnet_c." + name)
         module.__package__ = "_execnet_c"
+        module._rest = None
         sys.modules[module.__name__] = module
-        module._cold = warmer(name, module.__dict__, pieces)
+        setattr(package, name, module)
+        if code is None:
+            module._rest = rest
+            continue
+        module._cold = warmer(name, module.__dict__, rest)
         if isinstance(code, str):
             code = compile(code, "<execnet_c " + name + ">", "exec", 0, True)
         exec(code, module.__dict__)
-        setattr(package, name, module)
     return module.main
 
 def warmer(module, scope, pieces):
@@ -75,8 +87,11 @@ def warmer(module, scope, pieces):
     return cold
 """
 
-# In the order in which they need each other.
-_MODULES = ("pypump", "pyserializer", "pywire", "pychannel", "pywatch", "pycore", "channelfile", "worker")
+# In the order in which they need each other. Those that few far ends ever use travel as source, to be compiled then.
+_MODULES = ("channelfile", "trace", "pypump", "pyserializer", "pywire", "pychannel", "pywatch", "pycore", "worker")
+_RARE = ("channelfile", "trace")
+# Code is larger than source: those that cost most to compile, so that the text stays below 24 KiB.
+_AS_CODE = ("pyserializer", "pypump")
 _MADE_UP = {
     "_version": f"__version__ = {__version__!r}",
     "cores": "from . import pycore as module\ncore = 'Python'",
@@ -87,8 +102,11 @@ _packed = {}
 
 def text_for(announcement):
     """The bytes that make a worker of a far end that announced itself so. Raises ValueError for a Python too old."""
-    hexversion, tag = announcement.split()
-    version = int(hexversion, 16)
+    try:
+        hexversion, tag = announcement.split()
+        version = int(hexversion, 16)
+    except ValueError:
+        raise ValueError(f"the far end is no Python that we know: it calls itself {announcement[:80]!r}") from None
     major, minor, micro, level = version >> 24, version >> 16 & 255, version >> 8 & 255, version >> 4 & 15
     if (major, minor) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
@@ -107,25 +125,37 @@ def _pack(as_code):
         if name == "worker":
             modules.append(("cores", _MADE_UP["cores"], []))
         full_name = f"{__package__}.{name}"
-        modules.append((name, *_split(find_spec(full_name).loader.get_source(full_name))))
+        source = _without_words(find_spec(full_name).loader.get_source(full_name))
+        modules.append((name, None, source) if name in _RARE else (name, *_split(source)))
     loader = _LOADER.format(version=__version__)
     if as_code:
         loader = compile(loader, "<execnet_c>", "exec")
-        modules = [(name, _code(name, source), cold) for name, source, cold in modules]
+        modules = [(name, _code(name, source) if name in _AS_CODE else source, rest) for name, source, rest in modules]
     # Format 2: what every Python 3 reads.
     packed = compress(marshal_dumps([loader, *modules], *(() if as_code else (2,))), 9)
     return (_HEAD % len(packed)).encode() + packed
 
 
 def _code(name, source):
-    return compile(source, f"<execnet_c {name}>", "exec", 0, True, 2)
+    return _bare(compile(source, f"<execnet_c {name}>", "exec", 0, True, 2))
+
+
+def _bare(code):
+    """Without its table of line numbers, a third of it."""
+    consts = tuple(_bare(const) if isinstance(const, CodeType) else const for const in code.co_consts)
+    return code.replace(co_consts=consts, co_linetable=b"")
+
+
+def _without_words(source):
+    """Docstrings and comments stay at home; `# cold` is what _split looks for."""
+    source = re.sub(r'(?m)^( *(?:class|def) .*:(?:  # cold)?\n *)"""[^"]*"""\n', r"\g<1>0\n", source)
+    return re.sub(r"(?m)^ *(#.*)?\n", "", source)
 
 
 def _split(source):
     """A module's source without its cold functions, and a list of those: (class or "", name, source)."""
-    source = re.sub(r'(?m)^( *(?:class|def) .*:(?:  # cold)?\n *)"""[^"]*"""\n', r"\g<1>0\n", source)
     kept, cold, owner = [], [], ""
-    lines = [line for line in source.split("\n") if line and not line.lstrip().startswith("#")]
+    lines = source.split("\n")
     while lines:
         line = lines.pop(0)
         indent = len(line) - len(line.lstrip())

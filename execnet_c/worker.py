@@ -61,6 +61,9 @@ def main(marks=True):
         gateway._send(_core.HELLO, 0, {"error": _format(exc)})
         sys.exit(3)
     gateway._send(_core.HELLO, 0, {"version": __version__, "core": core, "pid": pid})
+    gateway._set_facts(
+        {"executable": sys.executable, "version_info": sys.version_info[:5], "platform": sys.platform, "pid": pid}
+    )
     _Tasks(gateway, pid).serve_main()
 
 
@@ -166,7 +169,7 @@ class _Tasks:
             error = self._error_text(exc)
         finally:
             if task:  # first of all: an interrupt that skipped it would have the worker's end wait for this task
-                self._gateway._task_done()
+                self._gateway._task_done(primary)
             if os.getpid() != self._pid:
                 _leave_child()
         try:

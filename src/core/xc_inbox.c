@@ -672,10 +672,11 @@ xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan)
 }
 
 void
-xc_link_task_done(xc_link *link)
+xc_link_task_done(xc_link *link, bool primary)
 {
     xc_lock(&link->mu);
     link->executing--;
+    link->primary_waits = link->primary_waits || primary;
     xc_wake_locked(link);
     xc_unlock(&link->mu);
 }

@@ -157,7 +157,8 @@ void xc_link_goodbye(xc_link *link);
 
 /* The next task, owned, with its channel counted in *chan. XC_AGAIN: none. XC_CLOSED: none ever. */
 xc_status xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan);
-void xc_link_task_done(xc_link *link);
+/* `primary`: it was the main thread's, which from now on is there for the next one. */
+void xc_link_task_done(xc_link *link, bool primary);
 
 /* --- how it stands -------------------------------------------------------------------------------------------- */
 

@@ -360,7 +360,7 @@ Gateway_next_task(GatewayObject *self, PyObject *args)
         if (kept == 0) {
             Py_RETURN_TRUE;
         }
-        xc_link_task_done(self->link); /* a payload that is none: its channel was closed with the last reference */
+        xc_link_task_done(self->link, is_primary); /* a payload that is none: its channel was closed with the last reference */
         if (!PyErr_ExceptionMatches(self->state->DataFormatError)) {
             return NULL;
         }
@@ -368,12 +368,15 @@ Gateway_next_task(GatewayObject *self, PyObject *args)
     }
 }
 
+PyDoc_STRVAR(task_done_doc,
+             "_task_done($self, primary, /)\n--\n\n"
+             "The task that _next_task(primary, ...) gave is over.");
+
 static PyObject *
-Gateway_task_done(GatewayObject *self, PyObject *unused)
+Gateway_task_done(GatewayObject *self, PyObject *primary)
 {
-    (void)unused;
     if (self->link != NULL && !xc_link_forked(self->link)) { /* in a child that comes back from the task: nothing */
-        xc_link_task_done(self->link);
+        xc_link_task_done(self->link, primary == Py_True);
     }
     Py_RETURN_NONE;
 }
@@ -564,7 +567,7 @@ static PyMethodDef Gateway_methods[] = {
     {"_write", (PyCFunction)Gateway_write, METH_O, write_doc},
     {"_set_coerce", (PyCFunction)Gateway_set_coerce, METH_O, NULL},
     {"_next_task", (PyCFunction)Gateway_next_task, METH_VARARGS, next_task_doc},
-    {"_task_done", (PyCFunction)Gateway_task_done, METH_NOARGS, NULL},
+    {"_task_done", (PyCFunction)Gateway_task_done, METH_O, task_done_doc},
     {"_set_facts", (PyCFunction)Gateway_set_facts, METH_O, set_facts_doc},
     {"_wait_idle", (PyCFunction)Gateway_wait_idle, METH_O, NULL},
     {"hasreceiver", (PyCFunction)Gateway_hasreceiver, METH_NOARGS, hasreceiver_doc},

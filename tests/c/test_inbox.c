@@ -199,9 +199,9 @@ tasks_for_two(void)
     expect_task(&it, false, 3); /* the primary one is busy: the other goes to the spare */
     expect_frame(it.from, XC_CLOSE, 3, NULL, 0);
     expect_status(&it, 5, 0, 2);
-    xc_link_task_done(it.link);
+    xc_link_task_done(it.link, false);
     CHECK(!is_ready(&it, XC_WAIT_IDLE, NULL));
-    xc_link_task_done(it.link);
+    xc_link_task_done(it.link, false);
     CHECK_RC(wait_for(&it, XC_WAIT_IDLE, NULL, XC_FOREVER), XC_OK);
     expect_no_task(&it, true);
     rig_send(&it, XC_EXEC, 5, "NQ", 2); /* never taken */
