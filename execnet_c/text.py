@@ -91,7 +91,7 @@ def warmer(module, scope, pieces):
 _MODULES = ("channelfile", "trace", "pypump", "pyserializer", "pywire", "pychannel", "pywatch", "pycore", "worker")
 _RARE = ("channelfile", "trace")
 # Code is larger than source: those that cost most to compile, so that the text stays below 24 KiB.
-_AS_CODE = ("pyserializer", "pypump")
+_AS_CODE = ("pyserializer",)
 _MADE_UP = {
     "_version": f"__version__ = {__version__!r}",
     "cores": "from . import pycore as module\ncore = 'Python'",
@@ -147,9 +147,11 @@ def _bare(code):
 
 
 def _without_words(source):
-    """Docstrings and comments stay at home; `# cold` is what _split looks for."""
+    """Docstrings, comments and most of the margin stay at home; `# cold` is what _split looks for."""
+    source = re.sub(r'(?s)\A""".*?"""\n', "", source)
     source = re.sub(r'(?m)^( *(?:class|def) .*:(?:  # cold)?\n *)"""[^"]*"""\n', r"\g<1>0\n", source)
-    return re.sub(r"(?m)^ *(#.*)?\n", "", source)
+    source = re.sub(r"(?m)^ *(#.*)?\n", "", source)
+    return re.sub(r"(?m)^(    )+", lambda margin: " " * (len(margin[0]) // 4), source)
 
 
 def _split(source):

@@ -360,7 +360,8 @@ Gateway_next_task(GatewayObject *self, PyObject *args)
         if (kept == 0) {
             Py_RETURN_TRUE;
         }
-        xc_link_task_done(self->link, is_primary); /* a payload that is none: its channel was closed with the last reference */
+        xc_link_task_done(self->link,
+                          is_primary); /* a payload that is none: its channel was closed with the last reference */
         if (!PyErr_ExceptionMatches(self->state->DataFormatError)) {
             return NULL;
         }
@@ -368,9 +369,8 @@ Gateway_next_task(GatewayObject *self, PyObject *args)
     }
 }
 
-PyDoc_STRVAR(task_done_doc,
-             "_task_done($self, primary, /)\n--\n\n"
-             "The task that _next_task(primary, ...) gave is over.");
+PyDoc_STRVAR(task_done_doc, "_task_done($self, primary, /)\n--\n\n"
+                            "The task that _next_task(primary, ...) gave is over.");
 
 static PyObject *
 Gateway_task_done(GatewayObject *self, PyObject *primary)
