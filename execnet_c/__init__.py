@@ -59,10 +59,12 @@ def __getattr__(name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    if home == "_core":
-        module = import_module(".cores", __name__).module
+    if home == "xspec":
+        module = import_module(".xspec", __name__)
     else:
-        module = import_module("." + home, __name__)
+        cores = import_module(".cores", __name__)
+        cores.say_once()
+        module = cores.module if home == "_core" else import_module("." + home, __name__)
     value = globals()[name] = getattr(module, name)
     return value
 

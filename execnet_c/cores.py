@@ -1,30 +1,42 @@
 """Which of the two cores serves this process: the C extension `_core`, or `pycore`, its twin in plain Python.
 
-`core` is "C" or "Python", `module` the module itself. The twin serves where the extension is missing or cannot be
-loaded, which is said once as a RuntimeWarning, and where the environment has EXECNET_C_PURE=1, silently.
+`core` is "C" or "Python", `module` the module itself. The twin serves where the environment has EXECNET_C_PURE=1, and
+where the extension is missing or cannot be loaded. The latter is said once, to who uses a name of the package: far ends
+load this file too, and are silent.
 """
 
 import os
 
+_failure = None  # why the extension was not loaded, until that is said
+
 
 def _choose():
+    global _failure
     if os.environ.get("EXECNET_C_PURE", "") in ("", "0"):
         try:
             from . import _core
 
             return "C", _core
         except ImportError as exc:
-            import warnings
-
-            warnings.warn(
-                f"execnet_c works with its plain-Python core, which is slower: its C core could not be loaded ({exc}). "
-                f"EXECNET_C_PURE=1 in the environment asks for that without this warning.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            _failure = str(exc)
     from . import pycore
 
     return "Python", pycore
+
+
+def say_once():
+    """Warn that the plain-Python core serves though nobody asked for it."""
+    global _failure
+    if _failure is not None:
+        import warnings
+
+        failure, _failure = _failure, None
+        warnings.warn(
+            f"execnet_c works with its plain-Python core, which is slower: its C core cannot be loaded ({failure}). "
+            f"EXECNET_C_PURE=1 in the environment asks for that without this warning.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 TYPE_CHECKING = False

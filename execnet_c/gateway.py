@@ -1,5 +1,7 @@
 """The type Gateway as users hold it: how to run code at the far end, how to end it, and what to say when it died."""
 
+from _thread import allocate_lock
+
 from .cores import module as _core
 from .source import source_of
 
@@ -16,6 +18,7 @@ class Gateway(_core.Gateway):
     _serves = None  # an interpreter that is sent its worker: whether that has answered
 
     def __init__(self, spec):
+        self._greeting = allocate_lock()
         self.id = spec.id
         self.spec = spec
 
@@ -62,6 +65,9 @@ class Gateway(_core.Gateway):
         """Facts about the far end: `executable`, `version_info`, `platform`, `cwd`, `pid` as attributes. They are asked
         for once, and again with `update`."""
         if update or self._facts is None:
+            with self._greeting:
+                if not self._state()["greeted"]:  # it has its facts ready when it greets
+                    self._hello(None)
             self._facts = RInfo(self._ask("facts"))
         return self._facts
 

@@ -53,10 +53,12 @@ class GatewayDied(OSError, EOFError):
 _orphans = deque()
 
 
-def orphan(error):
+def orphan(error):  # cold
     _orphans.append(error)
+    if get_ident() != pypump.pump.thread:
+        return print_orphans()
     try:
-        start_new_thread(print_orphans, ())
+        start_new_thread(print_orphans, ())  # a full stderr must not hold up the I/O thread
     except RuntimeError:
         pass  # printed with the next one, or at the end of the program
 

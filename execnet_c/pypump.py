@@ -10,7 +10,7 @@ import select
 import sys
 from _collections import deque
 from _signal import SIG_BLOCK, SIGINT, pthread_sigmask
-from _thread import RLock, start_new_thread
+from _thread import RLock, get_ident, start_new_thread
 from time import monotonic
 
 POLLIN, POLLOUT = select.POLLIN, select.POLLOUT
@@ -20,6 +20,8 @@ own_fds = set()  # a forked child closes them, or it would keep connections of i
 
 
 class Pump:
+    thread = None
+
     def __init__(self):
         self._jobs = deque()
         self._idle = deque([None])  # whoever takes the token out of it starts the thread
@@ -98,6 +100,7 @@ class Pump:
         self._timers.pop(function, None)
 
     def _run(self):
+        self.thread = get_ident()
         pthread_sigmask(SIG_BLOCK, (SIGINT,))  # for the processes that are started here
         while True:
             while self._jobs:

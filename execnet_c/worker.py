@@ -60,10 +60,10 @@ def main(marks=True):
     except Exception as exc:
         gateway._send(_core.HELLO, 0, {"error": _format(exc)})
         sys.exit(3)
-    gateway._send(_core.HELLO, 0, {"version": __version__, "core": core, "pid": pid})
     gateway._set_facts(
         {"executable": sys.executable, "version_info": sys.version_info[:5], "platform": sys.platform, "pid": pid}
     )
+    gateway._send(_core.HELLO, 0, {"version": __version__, "core": core, "pid": pid})
     _Tasks(gateway, pid).serve_main()
 
 
