@@ -54,6 +54,8 @@ _orphans = deque()
 
 
 def orphan(error):  # cold
+    if sys.is_finalizing():
+        return  # the interpreter lets go of everything: nobody could have seen it any more
     _orphans.append(error)
     if get_ident() != pypump.pump.thread:
         return print_orphans()
