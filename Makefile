@@ -67,10 +67,11 @@ else rm -rf $$dir; echo "$(2) left out: what $(CC) builds with -fsanitize=$(1) d
 endef
 
 # Once over each pairing; the first one that fails ends it.
-test-python: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS)
-	cd tests && for pairing in $(PAIRINGS); do \
-		EXECNET_C_TEST_PAIRING=$$pairing $(BIN)/pytest $(PYTEST_ARGS) || exit 1; \
-	done
+# One run of pytest each; with `make -j2 -O` two at a time.
+test-python: $(PAIRINGS:%=test-pairing-%)
+
+test-pairing-%: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS)
+	cd tests && EXECNET_C_TEST_PAIRING=$* $(BIN)/pytest $(PYTEST_ARGS)
 
 lint: lint-layout lint-warnings
 

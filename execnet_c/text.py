@@ -143,7 +143,9 @@ def _code(name, source):
 def _bare(code):
     """Without its table of line numbers, a third of it."""
     consts = tuple(_bare(const) if isinstance(const, CodeType) else const for const in code.co_consts)
-    return code.replace(co_consts=consts, co_linetable=b"")
+    # From 3.11 on tracebacks look up each instruction: entries that say, for eight code units each, that there is none.
+    table = b"\xff" * -(-len(code.co_code) // 16) if sys.version_info >= (3, 11) else b""
+    return code.replace(co_consts=consts, co_linetable=table)
 
 
 def _without_words(source):

@@ -170,6 +170,15 @@ def test_a_failing_task_sends_its_traceback(far):
 
 
 @each_far_end
+def test_an_error_out_of_the_far_ends_own_core_keeps_its_traceback(far):
+    with pytest.raises(execnet_c.RemoteError) as error:
+        far.gw.remote_exec("def f():\n    channel.send([object()])\n\nf()").receive(TIMEOUT)
+    text = str(error.value)
+    assert "Traceback (most recent call last)" in text and "line 2, in f" in text
+    assert "DumpError: can't serialize <class 'object'>" in text.strip().splitlines()[-1]
+
+
+@each_far_end
 def test_the_standard_streams_are_not_the_wire(far):
     found = far.ask(
         r"""
