@@ -66,7 +66,6 @@ then rm -rf $$dir; $(MAKE) $(2); \
 else rm -rf $$dir; echo "$(2) left out: what $(CC) builds with -fsanitize=$(1) does not run here"; fi
 endef
 
-# Once over each pairing; the first one that fails ends it.
 # One run of pytest each; with `make -j2 -O` two at a time.
 test-python: $(PAIRINGS:%=test-pairing-%)
 

@@ -1,7 +1,7 @@
 """The handshake: how a far end comes to life, and what the two sides tell each other first.
 
-Every far end of ours, however it is started, speaks frames from its first byte on (see src/core/xc_frame.h), and the
-first frame each way is a hello (code 8), which is known to nobody else:
+Every far end of ours, however it is started, writes a marker, because a login or a site may print before it runs, and
+speaks frames behind that (see src/core/xc_frame.h). The first frame each way is a hello (code 8), known to nobody else:
 
 - this side sends its settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`;
 - the far end applies them and answers with a dict: `version`, `core` ("C", or "Python" for the twin), `pid`; or, with
@@ -11,10 +11,8 @@ Frames may follow the hello without waiting for the answer: a far end that canno
 stderr, which is what the first use of the gateway then raises. The answer is waited for where there are settings that
 can fail over there.
 
-The local far end imports `execnet_c.worker`, which takes the C core. A far end without this package is to be sent one
-text with the worker and the plain-Python twin of the core, `execnet_c/pycore.py`, which offers what `worker.py` uses of
-`_core`: the type Gateway with `_serve`, `_hello`, `_send`, `_next_task`, `_task_done`, `_wait_idle` and `newchannel`,
-the codes EXEC, HELLO, RECONFIGURE and STATUS, and the type Channel. Behind that text the same frames follow.
+This very interpreter imports `execnet_c.worker` as the far end. Another one says first, in a hello of its own,
+which Python it is, and is sent the text that makes it a worker (see text.py); the same frames follow behind it.
 """
 
 from ._version import __version__

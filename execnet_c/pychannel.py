@@ -215,9 +215,7 @@ class Channel:
             return item
         except IndexError:
             return self.receive(None if until is None else max(0, until - monotonic()))  # another thread was quicker
-        except DataFormatError:
-            raise
-        except MemoryError:
+        except (DataFormatError, MemoryError):
             raise
         except BaseException:
             items.extendleft(taken)

@@ -18,7 +18,7 @@ from _thread import RLock, allocate_lock, get_ident
 from itertools import chain, count
 from time import monotonic
 
-from . import pypump
+from . import pypump, pywire
 from .pychannel import (
     NO_ENDMARKER_WANTED,
     Chan,
@@ -62,15 +62,11 @@ from .pywire import (
     trace,
     trace_frame,
 )
-from . import pywire
 from .pywire import trace as _trace
 from .pywire import trace_to as _trace_to
 
 FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
 MAX_NOISE = 64 * 1024  # bytes
-
-
-# --- gateways ---------------------------------------------------------------------------------------------------------
 
 
 class Gateway:
@@ -502,7 +498,9 @@ class Gateway:
         idle = self._wait(lambda: not self._running, until_of(timeout))
         if idle and self._watcher is not None:
             signal(SIGINT, SIG_IGN)
-            os.write(self._watcher, b"i")
+            from . import pywatch
+
+            pywatch.tell(self._watcher, b"i", None)
         return idle
 
     # --- callbacks ---

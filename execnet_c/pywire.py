@@ -56,7 +56,6 @@ class Batch:
 
     def __init__(self, parts):
         self.parts = parts
-        self.size = sum(map(len, parts))
         self.written = []
 
     def rest(self):
@@ -170,7 +169,6 @@ class Large:
 
     def __init__(self, code, id, size, have):  # cold
         self.code, self.id, self.size = code, id, size
-        self.got = 0
         self.tail = bytearray(0)
         self.is_bytes = code == DATA and have[:5] == b"A" + (size - 6).to_bytes(4, "big")
         if self.is_bytes:

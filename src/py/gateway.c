@@ -360,8 +360,8 @@ Gateway_next_task(GatewayObject *self, PyObject *args)
         if (kept == 0) {
             Py_RETURN_TRUE;
         }
-        xc_link_task_done(self->link,
-                          is_primary); /* a payload that is none: its channel was closed with the last reference */
+        /* A payload that is none: its channel was closed with the last reference. */
+        xc_link_task_done(self->link, is_primary);
         if (!PyErr_ExceptionMatches(self->state->DataFormatError)) {
             return NULL;
         }
