@@ -30,7 +30,7 @@ class RemoteError(Exception):
     def __repr__(self):
         return f"{type(self).__name__}: {self.formatted}"
 
-    def warn(self):  # cold
+    def warn(self):
         """Writes to sys.stderr that nobody handled this error."""
         if self.formatted != INTERRUPT_TEXT and sys.stderr is not None:
             sys.stderr.write(f"[{os.getpid()}] Warning: unhandled {self!r}\n")
@@ -53,7 +53,7 @@ class GatewayDied(OSError, EOFError):
 _orphans = deque()
 
 
-def orphan(error):  # cold
+def orphan(error):
     if sys.is_finalizing():
         return  # the interpreter lets go of everything: nobody could have seen it any more
     _orphans.append(error)
@@ -65,7 +65,7 @@ def orphan(error):  # cold
         pass  # printed with the next one, or at the end of the program
 
 
-def print_orphans():  # cold
+def print_orphans():
     """Write to sys.stderr the errors that came for channels nobody holds any more."""
     while _orphans:
         try:
@@ -77,8 +77,10 @@ def print_orphans():  # cold
 
 def until_of(timeout, negative_ok=True):
     """None, or the time when so many seconds are over."""
-    if timeout is None:
-        return None
+    return None if timeout is None else _until(timeout, negative_ok)
+
+
+def _until(timeout, negative_ok):
     try:
         seconds = float(timeout)
     except OverflowError:
@@ -119,7 +121,7 @@ class Chan:
         return self.object and self.object()
 
 
-def format_error(exc):  # cold
+def format_error(exc):
     """The traceback of `exc` as text."""
     try:
         import traceback
@@ -181,7 +183,7 @@ class Channel:
             raise OSError(f"cannot send to {self!r}")
         self.gateway._send(DATA, self.id, item)
 
-    def receive(self, timeout=None):  # cold
+    def receive(self, timeout=None):
         """The next item that the other side sent; waits for it.
 
         timeout: seconds, None to wait for ever. Raises TimeoutError when they have passed; RemoteError with the far
@@ -221,7 +223,7 @@ class Channel:
             items.extendleft(taken)
             raise
 
-    def close(self, error=None):  # cold
+    def close(self, error=None):
         """Close the channel for both sides; with `error`, the other side's next receive() or waitclose() raises
         RemoteError with it. Raises OSError for the channel of a task inside that task: it is closed by its end."""
         if self._executing:
@@ -240,7 +242,7 @@ class Channel:
         gateway._end_callback(chan)
         gateway._wake()
 
-    def waitclose(self, timeout=None):  # cold
+    def waitclose(self, timeout=None):
         """Wait until the other side has closed the channel or sends nothing more to it.
 
         timeout: seconds, None to wait for ever. Raises TimeoutError when they have passed, RemoteError when the far
@@ -255,7 +257,7 @@ class Channel:
             raise TimeoutError(f"Timeout after {timeout!r} seconds")
         self._raise_remote_error()
 
-    def setcallback(self, callback, endmarker=NO_ENDMARKER_WANTED):  # cold
+    def setcallback(self, callback, endmarker=NO_ENDMARKER_WANTED):
         """Have `callback(item)` called for each item instead of receiving it: at once, in this thread, for items that
         are here already; then in a thread of the gateway's, in the order of arrival. With `endmarker`,
         callback(endmarker) comes last. Raises OSError when there is a callback already."""
@@ -276,7 +278,7 @@ class Channel:
         finally:
             pypump.pump.post(gateway._work_off)
 
-    def _hand_out(self, callback, endmarker):  # cold
+    def _hand_out(self, callback, endmarker):
         gateway, chan = self.gateway, self._chan
         while True:
             while chan.items:
@@ -299,7 +301,7 @@ class Channel:
             chan.callback = callback
             return
 
-    def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):  # cold
+    def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):
         """Set the string coercion of this channel at both ends: what a Python 2 str arrives as (str, or bytes if
         false), and whether a str arrives as bytes."""
         self.gateway._check_usable()
@@ -307,7 +309,7 @@ class Channel:
         self._chan.coerce = py2 | py3 << 1
         self.gateway._send(RECONFIGURE, self.id, (py2, py3))
 
-    def makefile(self, mode="w", proxyclose=False):  # cold
+    def makefile(self, mode="w", proxyclose=False):
         """A file-like object on this channel; see channelfile.py."""
         from .channelfile import make
 
@@ -321,7 +323,7 @@ class Channel:
     def __iter__(self):
         return self
 
-    def __next__(self):  # cold
+    def __next__(self):
         try:
             return self.receive()
         except GatewayDied:
@@ -333,14 +335,14 @@ class Channel:
         """As the built-in next() on the channel."""
         return self.__next__()
 
-    def _refuse_endless_wait(self, until, method):  # cold
+    def _refuse_endless_wait(self, until, method):
         if until is None and self.gateway._dispatcher == get_ident():
             raise OSError(
                 f"{method}() without a timeout inside a callback of the same gateway would wait for ever: nothing "
                 f"arrives until the callback has returned"
             )
 
-    def _getremoteerror(self):  # cold
+    def _getremoteerror(self):
         gateway, chan = self.gateway, self._chan
         gateway._check_usable()
         try:

@@ -18,7 +18,7 @@ from _thread import RLock, allocate_lock, get_ident
 from itertools import chain, count
 from time import monotonic
 
-from . import pypump, pywire
+from . import pypump, pyserializer, pywire
 from .pychannel import (
     NO_ENDMARKER_WANTED,
     Chan,
@@ -33,16 +33,14 @@ from .pychannel import (
 )
 from .pychannel import print_orphans as _print_orphans
 from .pyserializer import (
+    LARGE,
     DataFormatError,
     DumpError,
     LoadError,
     TruncatedError,
-    dump,
     dump_item,
-    dumps,
-    load,
     load_item,
-    loads,
+    load_plain,
 )
 from .pywire import (
     CHUNK,
@@ -65,8 +63,17 @@ from .pywire import (
 from .pywire import trace as _trace
 from .pywire import trace_to as _trace_to
 
+# The stored format is of use to near ends only: elsewhere these are None.
+dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "load", "loads"))
+
 FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
 MAX_NOISE = 64 * 1024  # bytes
+
+
+def _bad_head(head):
+    what = "unknown message code" if head[0] > HELLO else "negative payload length"
+    head = head.hex()
+    return DataFormatError(f"{what} in {head[:2]} {head[2:10]} {head[10:]}")
 
 
 class Gateway:
@@ -105,7 +112,7 @@ class Gateway:
 
     # --- starting ---
 
-    def _start(self, argv, hello):  # cold
+    def _start(self, argv, hello):
         """Start `argv` on pipes and send it `hello`, unless that is None."""
         from .pylaunch import launch
 
@@ -134,13 +141,14 @@ class Gateway:
         self._watcher, self._to_reap = pywatch.start(fd_in, fd_out)
         self._forks = pypump.fork_count  # where it is process 1, this is a child of it now
         self._connect(fd_in, fd_out, False)
+        self._read(0)  # the hello has mostly come, and no signal handler can interfere yet
         pypump.pump.post(self._wake)  # starts the thread
 
     def _hello(self, timeout):
         """The next answer of the far end; None when the connection ended or `timeout` seconds have passed."""
         self._check_usable()
         self._wait(lambda: self._hellos or self._fin, until_of(timeout))
-        return self._load(self._hellos.popleft(), self._coerce) if self._hellos else None
+        return self._load_plain(self._hellos.popleft()) if self._hellos else None
 
     def _set_facts(self, facts):
         self._facts = facts
@@ -161,13 +169,19 @@ class Gateway:
             elif large.add(n):
                 self._large = None
                 self._file(large.code, large.id, large)
-        except OSError as exc:
-            self._end("XC_SYS", f"read: {exc.strerror}", exc.errno)
-        except DataFormatError as exc:
-            self._end("XC_BAD", str(exc))
-        except MemoryError:
-            self._end("XC_NOMEM")
+        except Exception as exc:
+            self._end_by(exc)
         self._wake()
+
+    def _end_by(self, exc):
+        if isinstance(exc, OSError):
+            self._end("XC_SYS", f"read: {exc.strerror}", exc.errno)
+        elif isinstance(exc, DataFormatError):
+            self._end("XC_BAD", str(exc))
+        elif isinstance(exc, MemoryError):
+            self._end("XC_NOMEM")
+        else:
+            raise exc
 
     def _feed(self, data):
         buffer = self._buffer
@@ -180,9 +194,7 @@ class Gateway:
             id = int.from_bytes(buffer[at + 1 : at + 5], "big", signed=True)
             size = int.from_bytes(buffer[at + 5 : at + 9], "big", signed=True)
             if code > HELLO or size < 0:
-                what = "unknown message code" if code > HELLO else "negative payload length"
-                head = bytes(buffer[at : at + 9]).hex()
-                raise DataFormatError(f"{what} in {head[:2]} {head[2:10]} {head[10:]}")
+                raise _bad_head(bytes(buffer[at : at + 9]))
             at += 9
             if len(buffer) - at < size:
                 if size > CHUNK:
@@ -198,7 +210,7 @@ class Gateway:
                 break
         del buffer[:at]
 
-    def _find_marker(self):  # cold
+    def _find_marker(self):
         buffer = self._buffer
         at = buffer.find(MARKER)
         if at >= 0:
@@ -225,7 +237,7 @@ class Gateway:
         self._work_off()
         return not self._eof
 
-    def _end(self, reason, detail="", errno=0):  # cold
+    def _end(self, reason, detail="", errno=0):
         """Nothing more can be read."""
         if self._eof:
             return
@@ -251,7 +263,7 @@ class Gateway:
             self._writer.close()
         self._wake()
 
-    def _peer_gone(self):  # cold
+    def _peer_gone(self):
         """On the I/O thread: the far end's process has ended; what it wrote before is still read."""
         while not self._eof:
             self._read(0)
@@ -261,7 +273,7 @@ class Gateway:
 
     def _needs_callback(self, code, id):
         if code == FIN:
-            return any(chan.callback is not None for chan in self._chans.values())
+            return any([chan.callback for chan in self._chans.values()])
         chan = self._chans.get(id)
         return chan is not None and chan.callback is not None and code in (DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE)
 
@@ -283,11 +295,20 @@ class Gateway:
 
     def _apply(self, code, id, payload):
         """One frame takes effect. The turn is held."""
-        chan = self._chans.get(id)
-        if code == DATA:
-            if chan is not None:
+        if code == EXEC:
+            self._queue_task(id, payload)
+        elif code == HELLO:
+            self._greeted = True
+            self._hellos.append(payload)
+        else:
+            chan = self._chans.get(id)
+            if code != DATA:
+                self._apply_other(code, id, payload, chan)
+            elif chan is not None:
                 chan.items.append(self._item(payload, chan))
-        elif code in (CLOSE, LAST_MESSAGE):
+
+    def _apply_other(self, code, id, payload, chan):
+        if code in (CLOSE, LAST_MESSAGE):
             if chan is not None:
                 self._close(chan, code == LAST_MESSAGE)
         elif code == CLOSE_ERROR:
@@ -298,22 +319,17 @@ class Gateway:
                 orphan(error)
             else:
                 chan.errors.append(error)
-        elif code == EXEC:
-            self._queue_task(id, payload)
         elif code == STATUS:
             self._answer_status(id, payload)
         elif code == RECONFIGURE:
             self._reconfigured(id, payload)
-        elif code == HELLO:
-            self._greeted = True
-            self._hellos.append(payload)
         elif code == FIN:
             for chan in list(self._chans.values()):
                 chan.recv_closed = True
             self._chans.clear()
             self._fin = True
 
-    def _item(self, payload, chan):  # cold
+    def _item(self, payload, chan):
         try:
             return self._load(payload, self._coerce if chan.coerce is None else chan.coerce)
         except (LoadError, MemoryError) as exc:
@@ -324,7 +340,16 @@ class Gateway:
             return payload.load(load_item, coerce, self._channel)
         return load_item(payload, coerce, self._channel)
 
-    def _remote_error(self, payload):  # cold
+    def _load_plain(self, payload):
+        """A hello or a task: for the usual one the whole of load_item() need not be there."""
+        try:
+            if len(payload) < LARGE and not self._coerce & 2:
+                return load_plain(payload)
+        except Exception:
+            pass
+        return self._load(payload, self._coerce)
+
+    def _remote_error(self, payload):
         try:
             text = self._load(payload, 1)
         except (LoadError, MemoryError):
@@ -343,7 +368,7 @@ class Gateway:
             return self._post(CLOSE_ERROR, id, "execution disallowed")
         channel = self._channel(id)
         try:
-            item = self._load(payload, self._coerce)
+            item = self._load_plain(payload)
         except LoadError:
             return  # no task: its channel closes with the last reference
         except MemoryError:
@@ -351,7 +376,7 @@ class Gateway:
         self._running.append(None)
         self._tasks.append((channel, item))
 
-    def _answer_status(self, id, payload):  # cold
+    def _answer_status(self, id, payload):
         if payload and self._facts is not None:
             try:
                 cwd = os.getcwd().encode("utf-8", "replace").decode()
@@ -363,7 +388,7 @@ class Gateway:
         self._post(DATA, id, answer)
         self._post(CLOSE, id)
 
-    def _reconfigured(self, id, payload):  # cold
+    def _reconfigured(self, id, payload):
         try:
             py2, py3 = self._load(payload, 1)
         except Exception:
@@ -407,17 +432,19 @@ class Gateway:
             self._waiters.remove(waiter)
 
     def _check_usable(self):
+        if self._writer is None or self._forks != pypump.fork_count:
+            raise self._unusable()
+
+    def _unusable(self):
         if self._writer is None:
-            raise OSError("the gateway was not started: make one with makegateway()")
-        if self._forks != pypump.fork_count:
-            raise OSError(
-                "the gateway belongs to the parent process: a forked child cannot use it, but can make gateways of its "
-                "own"
-            )
+            return OSError("the gateway was not started: make one with makegateway()")
+        return OSError(
+            "the gateway belongs to the parent process: a forked child cannot use it, but can make gateways of its own"
+        )
 
     # --- channels and frames ---
 
-    def newchannel(self):  # cold
+    def newchannel(self):
         """A new channel, independent of any task: send it through another channel to have somebody at its other end.
         Raises OSError when the connection has ended."""
         self._check_usable()
@@ -438,12 +465,12 @@ class Gateway:
         return channel if channel is not None else Channel._new(Channel, self, chan)
 
     def _post(self, code, id, *item):
-        self._writer.post(frame(code, id, dump_item(item[0], Channel, self) if item else ()))
+        self._writer.post(frame(code, id, dump_item(*item, Channel) if item else ()))
 
     def _send(self, code, id, *item):
         """Send a frame of that code whose payload is the encoding of `item`."""
         self._check_usable()
-        if not self._writer.send(frame(code, id, dump_item(item[0], Channel, self) if item else ())):
+        if not self._writer.send(frame(code, id, dump_item(*item, Channel) if item else ())):
             raise self._death(True)
 
     def _write(self, data):
@@ -493,7 +520,7 @@ class Gateway:
             self._running.pop()
             self._wake()
 
-    def _wait_idle(self, timeout):  # cold
+    def _wait_idle(self, timeout):
         """Wait until no task runs. At the end of a worker: what comes behind that is no business of the watcher's."""
         idle = self._wait(lambda: not self._running, until_of(timeout))
         if idle and self._watcher is not None:
@@ -505,7 +532,7 @@ class Gateway:
 
     # --- callbacks ---
 
-    def _run_callbacks(self):  # cold
+    def _run_callbacks(self):
         """The life of the callback thread."""
         try:
             while not self._fin:
@@ -519,7 +546,7 @@ class Gateway:
         except OSError:
             pass  # a forked child's
 
-    def _dispatch(self, code, id, payload):  # cold
+    def _dispatch(self, code, id, payload):
         chan = self._chans.get(id)
         if not self._needs_callback(code, id):
             self._apply(code, id, payload)
@@ -538,7 +565,7 @@ class Gateway:
             self._apply(code, id, payload)
         self._wake()
 
-    def _end_callback(self, chan):  # cold
+    def _end_callback(self, chan):
         """Forget the callback, then call it for the last time."""
         callback, endmarker = chan.callback, chan.endmarker
         chan.callback = chan.endmarker = None
@@ -550,7 +577,7 @@ class Gateway:
         if chan.holder() is None:
             self._unlist(chan)
 
-    def _fail_callback(self, chan, exc):  # cold
+    def _fail_callback(self, chan, exc):
         """The callback raised: both sides learn it, the channel is closed."""
         text = format_error(exc)
         try:
@@ -566,7 +593,7 @@ class Gateway:
         if self._chans.get(chan.id) is chan:
             del self._chans[chan.id]
 
-    def _forget(self, chan):  # cold
+    def _forget(self, chan):
         """The object of `chan` is gone. Any thread, at any moment: takes no lock."""
         chan.object = None
         if self._forks != pypump.fork_count:
@@ -587,19 +614,19 @@ class Gateway:
         """True as long as something may still arrive from the far end."""
         return self._writer is not None and self._forks == pypump.fork_count and not self._fin
 
-    def join(self, timeout=None):  # cold
+    def join(self, timeout=None):
         """Wait until nothing more can arrive from the far end, for `timeout` seconds at most (None: for ever)."""
         self._check_usable()
         self._wait(lambda: self._fin, until_of(timeout))
 
-    def _goodbye(self):  # cold
+    def _goodbye(self):
         self._check_usable()
         if not self._said_goodbye:
             self._said_goodbye = True
             self._writer.post(frame(TERMINATE, 0))
             self._writer.end()
 
-    def _wait_gone(self, timeout):  # cold
+    def _wait_gone(self, timeout):
         """Wait for the end of the far end's process. False: `timeout` seconds have passed."""
         self._check_usable()
         return self._wait(lambda: self._process is None or self._process.gone, until_of(timeout))
@@ -609,7 +636,7 @@ class Gateway:
         if self._process is not None:
             self._process.signal(number)
 
-    def _state(self):  # cold
+    def _state(self):
         self._check_usable()
         reason, detail, errno = self._ended_by
         process = self._process

@@ -92,7 +92,7 @@ class Pump:
         if self._watches.pop(fd, None) is not None:
             self._poll.unregister(fd)
 
-    def after(self, seconds, function):  # cold
+    def after(self, seconds, function):
         """Call `function()` so many seconds from now, once; a later call for the same function replaces that."""
         self._timers[function] = monotonic() + seconds
 
@@ -144,7 +144,7 @@ def _guarded(function, *args):
 pump = Pump()
 
 
-def _after_fork():  # cold
+def _after_fork():
     global pump, fork_count
     fork_count += 1
     for fd in own_fds:

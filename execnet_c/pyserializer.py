@@ -144,7 +144,7 @@ def _dump(obj, channels, prefix=b""):
         raise _explain_dump(exc, kind, [frame[0] for frame in frames] + [top, item], size)
 
 
-def _explain_dump(exc, kind, path, size):  # cold
+def _explain_dump(exc, kind, path, size):
     text, cause = str(exc), exc
     if isinstance(exc, DumpError):
         cause = None
@@ -162,7 +162,7 @@ def _explain_dump(exc, kind, path, size):  # cold
     return error
 
 
-def _dump_other(item, kind, channels):  # cold
+def _dump_other(item, kind, channels):
     if kind is complex:
         return b"T" + _marshal(item.real, 2)[:0:-1] + _marshal(item.imag, 2)[:0:-1]
     if isinstance(item, channels):
@@ -174,7 +174,7 @@ def _dump_other(item, kind, channels):  # cold
     raise DumpError(f"can't serialize {kind!r}" + (stranger if name.rpartition(".")[2] in _KNOWN else ""))
 
 
-def _is_plain(item):  # cold
+def _is_plain(item):
     """What a tuple may hold that stands as deep as anything can."""
     kind = type(item)
     if kind is str:
@@ -182,7 +182,7 @@ def _is_plain(item):  # cold
     return item is None or kind in (bool, float) or kind is int and -0x80000000 <= item <= I4_MAX
 
 
-def _show_path(path):  # cold
+def _show_path(path):
     """From path[1], the object that was to be dumped, to the last. The place of each in the one before is found by a
     search: had an object stood at an earlier place too, the dump would have failed there."""
     steps = list(zip(path[1:], path[2:]))
@@ -192,7 +192,7 @@ def _show_path(path):  # cold
     return " at " + "".join(shown) if steps else ""
 
 
-def _show_step(step):  # cold
+def _show_step(step):
     container, item = step
     if isinstance(container, (set, frozenset)):
         return "<member>"
@@ -204,7 +204,7 @@ def _show_step(step):  # cold
     return "[?]"
 
 
-def _show_key(key, kind):  # cold
+def _show_key(key, kind):
     if kind in (str, bytes):
         return repr(key) if len(key) <= 40 else repr(key[:40]) + "..."
     try:
@@ -215,9 +215,33 @@ def _show_key(key, kind):  # cold
     return f"<{kind.__name__}>"
 
 
-def dump_item(item, channels, gateway=None):
+def _dump_plain(item):
+    """Without STOP: None, a short str, an int of 32 bits. Raises something for all else."""
+    kind = type(item)
+    if kind is str and len(item) < 4096:
+        data = item.encode()
+        return b"N" + len(data).to_bytes(4, "big") + data
+    if kind is int and -0x80000000 <= item <= I4_MAX:
+        return b"F" + (item & 0xFFFFFFFF).to_bytes(4, "big")
+    return {None: b"L"}[item]
+
+
+def dump_item(item, channels):
     """The encoding of an item for a message, in parts; large bytes objects and texts are parts of their own. A channel,
     an instance of `channels`, is written as its id, whatever its gateway."""
+    kind = type(item)
+    try:  # the items that come first: most far ends never need _dump()
+        if kind is str or kind is int:
+            return [_dump_plain(item) + b"Q"]
+        if kind is dict and len(item) < 16:
+            pairs = [_dump_plain(key) + _dump_plain(value) + b"P" for key, value in item.items()]
+            return [b"J%bQ" % b"".join(pairs)]
+    except Exception:
+        pass
+    return _dump_parts(item, channels)
+
+
+def _dump_parts(item, channels):
     pieces, large = _dump(item, channels)
     parts, begin = [], 0
     for place in large:
@@ -226,7 +250,7 @@ def dump_item(item, channels, gateway=None):
     return [*parts, b"".join(pieces[begin:])]
 
 
-def dumps(obj):  # cold
+def dumps(obj):
     """The bytes that encode obj; loads() makes an equal object of them.
 
     obj is None, a bool, int, float, complex, str, bytes, Channel, or a list, tuple, dict, set or frozenset of these, of
@@ -235,7 +259,7 @@ def dumps(obj):  # cold
     return b"".join(_dump(obj, channel_type, b"\2")[0])
 
 
-def dump(byteio, obj):  # cold
+def dump(byteio, obj):
     """Passes dumps(obj) to byteio.write(), in one call."""
     byteio.write(dumps(obj))
 
@@ -243,6 +267,34 @@ def dump(byteio, obj):  # cold
 # --- load -----------------------------------------------------------------------------------------------------------
 
 _CONSTANTS = {76: None, 82: True, 67: False}
+
+
+def load_plain(data):
+    """What hellos and tasks are made of: less than LARGE bytes of None, int, str, tuple and dicts with str keys. Raises
+    something, of no meaning, for what is not made of these or not well formed."""
+    stack, p = [], 0
+    while True:
+        op = data[p]
+        p += 1
+        if op in b"NF@":  # STR, INT, TUPLE
+            n = int.from_bytes(data[p : p + 4], "big")
+            p += 4
+            if op == 78:
+                stack.append(data[p : p + n].decode())
+                p += n
+            elif op == 70:
+                stack.append(n if n <= I4_MAX else n - 0x100000000)
+            else:
+                place = range(len(stack) + 1)[-1 - n]
+                stack[place:] = [tuple(stack[place:])]
+        elif op == 80:  # SETITEM
+            value, key = stack.pop(), stack.pop()
+            stack[-1][key + ""] = value
+        elif op == 81:  # STOP
+            (value,) = stack
+            return value
+        else:  # NEWDICT, NONE
+            stack.append({} if op == 74 else _CONSTANTS[op])
 
 
 def _load(data, p, coerce, make_channel=None):
@@ -368,7 +420,7 @@ def _load(data, p, coerce, make_channel=None):
         stack.clear()  # whoever keeps the exception is not to keep what was half loaded
 
 
-def _explain_load(exc, op, at):  # cold
+def _explain_load(exc, op, at):
     if isinstance(exc, LoadError):
         more = " - wire protocol corruption?" if str(exc).startswith("unknown") else ""
         error = type(exc)(f"{exc} at offset {at}{more}")
@@ -384,11 +436,11 @@ def _explain_load(exc, op, at):  # cold
     return error
 
 
-def _ends(end, how="within what begins"):  # cold
+def _ends(end, how="within what begins"):
     return TruncatedError(f"input ends at offset {end}, {how}")
 
 
-def _set_list_item(target, key, value):  # cold
+def _set_list_item(target, key, value):
     if not isinstance(key, int):
         raise LoadError("list index is not an int")
     if not -len(target) <= key < len(target):
@@ -398,7 +450,7 @@ def _set_list_item(target, key, value):  # cold
     target[key] = value
 
 
-def _to_int(digits):  # cold
+def _to_int(digits):
     """int(digits), with the C core's words for what is none."""
     head, nul, _ = digits.partition(b"\0")
     try:
@@ -421,13 +473,13 @@ def load_item(data, coerce, make_channel):
     return _load(bytes(data), 0, coerce, make_channel)
 
 
-def _load_versioned(data, py2str_as_py3str, py3str_as_py2str):  # cold
+def _load_versioned(data, py2str_as_py3str, py3str_as_py2str):
     if data[:1] != b"\2":
         raise (LoadError if data else TruncatedError)(f"wrong dumpformat version {data[:1]!r}")
     return _load(data, 1, bool(py2str_as_py3str) | bool(py3str_as_py2str) << 1)
 
 
-def loads(bytestring, py2str_as_py3str=False, py3str_as_py2str=False):  # cold
+def loads(bytestring, py2str_as_py3str=False, py3str_as_py2str=False):
     """The object that dumps() encoded in bytestring, any contiguous bytes-like object; bytes behind it are ignored.
     py2str_as_py3str: what was a str of Python 2 becomes a str (by latin-1), not bytes.
     py3str_as_py2str: what was a str of Python 3 becomes bytes (UTF-8).
@@ -443,16 +495,15 @@ def loads(bytestring, py2str_as_py3str=False, py3str_as_py2str=False):  # cold
     return _load_versioned(bytestring, py2str_as_py3str, py3str_as_py2str)
 
 
-# How many bytes are sure to follow an opcode: its operand's fixed part and, but for strings, the next opcode.
-_FOLLOW = {**dict.fromkeys(b"@BEFGKO", 5), **dict.fromkeys(b"AHIMNS", 4), **dict.fromkeys(b"CJLPR", 1), 68: 9, 84: 17}
-
-
-def load(io, py2str_as_py3str=False, py3str_as_py2str=False):  # cold
+def load(io, py2str_as_py3str=False, py3str_as_py2str=False):
     """Reads one object from io, which needs no more than read(n), and leaves io right behind it.
     A read() that returns fewer bytes than it was asked for is the end of the input.
 
     Otherwise as loads(); what read() raises passes through.
     """
+    # How many bytes are sure to follow an opcode: its operand's fixed part and, but for strings, the next opcode.
+    follow = dict.fromkeys(b"@BEFGKO", 5)
+    follow.update({**dict.fromkeys(b"AHIMNS", 4), **dict.fromkeys(b"CJLPR", 1), 68: 9, 84: 17})
     data = bytearray()
 
     def read(n):
@@ -472,7 +523,7 @@ def load(io, py2str_as_py3str=False, py3str_as_py2str=False):  # cold
 
     more = read(1) and data[0] == 2 and read(1)
     while more:
-        n = _FOLLOW.get(data[-1], 0)
+        n = follow.get(data[-1], 0)
         more = n > 0 and read(n)
         if more and n == 4:
             n = int.from_bytes(data[-4:], "big")

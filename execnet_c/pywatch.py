@@ -59,7 +59,7 @@ def reap(child):
         pass  # SIGCHLD is ignored
 
 
-def _start_under_init(fd_in, fd_out, ear, mouth):  # cold
+def _start_under_init(fd_in, fd_out, ear, mouth):
     """Nobody inside a pid namespace can kill its process 1: that one is the watcher then, and the worker its child."""
     child = os.fork()
     if child == 0:
@@ -90,7 +90,7 @@ def _leave(fd_out, mouth):
     sys.path.sort(key=lambda entry: not (entry.startswith(library) or "lib-dynload" in entry))
 
 
-def _watch(worker, fd, ear):  # cold
+def _watch(worker, fd, ear):
     hang_up = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
     poll = select.poll()
     poll.register(fd, hang_up)
@@ -142,7 +142,7 @@ def _plan(first, second, now=None):
     return [(now + first, SIGINT), (now + first + second, SIGKILL)]
 
 
-def _heard_goodbye(fd):  # cold
+def _heard_goodbye(fd):
     """Whether what has arrived and was not read yet ends with a goodbye. Nothing is taken away."""
     try:
         import fcntl
@@ -170,7 +170,7 @@ def _heard_goodbye(fd):  # cold
     return False
 
 
-def tell(mouth, word, busy):  # cold
+def tell(mouth, word, busy):
     """On the I/O thread: tell the watcher; without one do its part, as far as the GIL lets us."""
     if mouth is not None:
         try:

@@ -23,7 +23,7 @@ def trace_to(fd):
     trace_fd = fd
 
 
-def trace(text):  # cold
+def trace(text):
     if trace_fd < 0:
         return
     try:
@@ -92,7 +92,7 @@ class Writer:
             pypump.pump.post(self.flush)  # the rest of a frame that was begun
             raise
 
-    def post(self, parts):  # cold
+    def post(self, parts):
         """Take whole frames to be written soon. Never blocks."""
         if not self.broken and not self.ending:
             self.out.append(Batch(parts))
@@ -124,7 +124,7 @@ class Writer:
                 self.break_off()
         return True
 
-    def flush(self):  # cold
+    def flush(self):
         """On the I/O thread."""
         pump = pypump.pump
         if not self.out and not self.ending:
@@ -153,7 +153,7 @@ class Writer:
         self.broken = True
         self.out.clear()
 
-    def close(self):  # cold
+    def close(self):
         """On the I/O thread."""
         pypump.pump.cancel(self.flush)
         self.broken = True
@@ -167,7 +167,7 @@ class Writer:
 class Large:
     """A payload that is larger than the buffer: read in place, and where it is one bytes object, into that."""
 
-    def __init__(self, code, id, size, have):  # cold
+    def __init__(self, code, id, size, have):
         self.code, self.id, self.size = code, id, size
         self.tail = bytearray(0)
         self.is_bytes = code == DATA and have[:5] == b"A" + (size - 6).to_bytes(4, "big")
@@ -185,18 +185,18 @@ class Large:
             self.body[: len(have)] = have
         self.got = len(have)
 
-    def room(self, spare):  # cold
+    def room(self, spare):
         """Where the next bytes go."""
         if self.got >= self.end:
             return self.tail
         return memoryview(spare)[: self.end - self.got] if self.body is None else self.body[self.got :]
 
-    def add(self, n):  # cold
+    def add(self, n):
         """So many were written there. True: it is complete."""
         self.got += n
         return self.got == self.end + len(self.tail)
 
-    def load(self, load_item, *args):  # cold
+    def load(self, load_item, *args):
         """The item. Raises MemoryError where there was no room for it, and what load_item raises."""
         if self.body is None:
             raise MemoryError(f"an item of {self.size} bytes arrived, and there was no memory for it")

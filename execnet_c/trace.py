@@ -8,7 +8,7 @@ import os
 import sys
 
 
-def start(core):  # cold
+def start(core):
     """Have `core` trace if the environment asks for it. Calling it again does nothing."""
     global _started
     value = os.environ.get("EXECNET_DEBUG")
@@ -25,7 +25,7 @@ def start(core):  # cold
 _started = False
 
 
-def _open():  # cold
+def _open():
     import tempfile
 
     # The name can be guessed: whatever somebody else has put there is not followed, and not read by others.

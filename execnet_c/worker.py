@@ -27,7 +27,7 @@ class WorkerGateway(_core.Gateway):
     def __repr__(self):
         return f"<WorkerGateway id={self.id!r}>"
 
-    def _death(self, sending):  # cold
+    def _death(self, sending):
         if self._state()["heard_goodbye"]:
             return OSError("cannot send (already closed?): the other side has said goodbye") if sending else EOFError()
         return _core.GatewayDied("the other side is gone without a goodbye")
@@ -51,15 +51,9 @@ def main(marks=True):
     settings = gateway._hello(None)
     if settings is None:
         return
-    if settings["version"] != __version__:
-        sys.stderr.write(f"execnet_c {__version__} cannot serve execnet_c {settings['version']}\n")
-        sys.exit(3)
     gateway.id = f"{settings['id']}-worker"
-    try:
-        _apply(settings)
-    except Exception as exc:
-        gateway._send(_core.HELLO, 0, {"error": _format(exc)})
-        sys.exit(3)
+    if settings["version"] != __version__ or settings["chdir"] or settings["nice"] or settings["env"]:
+        _apply(gateway, settings)
     gateway._set_facts(
         {"executable": sys.executable, "version_info": sys.version_info[:5], "platform": sys.platform, "pid": pid}
     )
@@ -79,18 +73,26 @@ def _take_streams():
     return fds
 
 
-def _apply(settings):  # cold
+def _apply(gateway, settings):
+    """Ends the process if that fails, and says why."""
+    if settings["version"] != __version__:
+        sys.stderr.write(f"execnet_c {__version__} cannot serve execnet_c {settings['version']}\n")
+        sys.exit(3)
     path, nice = settings["chdir"], settings["nice"]
-    if path:
-        if not os.path.exists(path):
-            os.mkdir(path)
-        os.chdir(path)
-    if nice:
-        os.nice(nice)
-    os.environ.update(settings["env"])
+    try:
+        if path:
+            if not os.path.exists(path):
+                os.mkdir(path)
+            os.chdir(path)
+        if nice:
+            os.nice(nice)
+        os.environ.update(settings["env"])
+    except Exception as exc:
+        gateway._send(_core.HELLO, 0, {"error": _format(exc)})
+        sys.exit(3)
 
 
-def _format(exc):  # cold
+def _format(exc):
     try:
         import traceback
 
@@ -178,7 +180,7 @@ class _Tasks:
             pass  # the other side is gone, nobody wants to know
         return True
 
-    def _error_text(self, exc):  # cold
+    def _error_text(self, exc):
         if os.getpid() != self._pid:
             _leave_child(exc)
         # receive() raises an EOFError without a text where the other side has closed: an orderly end of the task.
@@ -199,7 +201,7 @@ def _run(channel, item):
         channel._executing = False
 
 
-def _leave_child(exc=None):  # cold
+def _leave_child(exc=None):
     """A task forked, and the child came back from it: it has no connection, and must not act as the worker."""
     status = 0
     if isinstance(exc, SystemExit):

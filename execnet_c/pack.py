@@ -1,0 +1,237 @@
+"""Makes the text that far ends are sent out of modules of this package; for text.py, and when the package is built.
+
+Over there, where the same version of this package with its C core is importable, that serves, and the rest of the text
+is dropped.
+
+Compiling costs more than starting an interpreter does. So modules travel as code objects where this very Python's are
+understood over there; and functions that are not `_HOT` travel as source in any case, and are compiled when they are
+first called: most of them never are.
+"""
+
+import ast
+import io
+import os
+import re
+import sys
+import tokenize
+from marshal import dumps as marshal_dumps
+from types import CodeType
+from zlib import compress
+
+from ._version import __version__
+from .text import HEAD_SIZE, file_name
+
+MAX_SIZE = 24 * 1024  # bytes, of the whole text
+
+# What stands in PYTHONPATH or the current directory must not come before the standard library while we load.
+_HEAD = (
+    "p=sys.path[:];d=os.path.dirname(os.__file__);"
+    'sys.path.sort(key=lambda q:not(q.startswith(d)or"lib-dynload"in q));'
+    "import gc,marshal,zlib;gc.disable();t=marshal.loads(zlib.decompress(get(%d)));exec(t[0]);main=load(*t[1:]);"
+    "sys.path[:]=p;gc.enable();del get,t,p,d,load,later,gc,marshal,zlib;main(False)"
+)
+
+# Looked for by name first: a failing import has every directory read.
+_LOADER = """
+def load(modules, colds):
+    if any(os.path.isfile(q) or os.path.exists(os.path.join(q, "execnet_c")) for q in sys.path) or (
+        "execnet_c" in repr(sys.meta_path)
+    ):
+        try:
+            from execnet_c._version import __version__
+            if __version__ == {version!r}:
+                from execnet_c import _core
+                from execnet_c.worker import main
+                return main
+        except Exception:
+            pass
+    new = type(sys)
+    package = sys.modules["_execnet_c"] = new("_execnet_c")
+    package.__path__ = []
+    for (name, code), cold in zip(modules, colds):
+        module = sys.modules["_execnet_c." + name] = new("_execnet_c." + name)
+        setattr(package, name, module)
+        scope = module.__dict__
+        scope["__package__"] = "_execnet_c"
+        name = "<execnet_c " + name + ">"
+        owner, methods = "", []
+        for source in cold.split("\\0"):
+            if source[:4] != "def ":
+                owner = source
+                continue
+            f = source[4 : source.index("(")]
+            stub = later(name, scope, owner, f, source)
+            if owner:
+                methods.append((owner, f, stub))
+            else:
+                scope[f] = stub
+        exec(compile(code, name, "exec", 0, True) if type(code) is str else code, scope)
+        for owner, f, stub in methods:
+            setattr(scope[owner], f, stub)
+    return module.main
+
+def later(name, scope, owner, f, source):
+    made = {{}}
+    def first(*a, **k):
+        if not made:
+            exec(compile(source, name, "exec", 0, True), scope, made)
+            if owner:
+                setattr(scope[owner], f, made[f])
+            else:
+                scope[f] = made[f]
+        return made[f](*a, **k)
+    return first
+"""
+
+# In the order in which they need each other.
+_MODULES = ("_version", "channelfile", "trace", "pypump", "pyserializer", "pywire", "pychannel", "pywatch", "pycore")
+_MODULES += ("cores", "worker")
+_MADE_UP = {
+    "_version": f"__version__ = {__version__!r}",
+    "cores": "from . import pycore as module\ncore = 'Python'",
+}
+# What only near ends need stays here.
+_NEAR = {
+    "pyserializer": "dump dumps load loads _load_versioned",
+    "pycore": "Gateway._start Gateway._peer_gone Gateway._wait_gone Gateway._signal Gateway._goodbye Gateway._write "
+    "Gateway._set_coerce Gateway._find_marker",
+    "pywire": "Writer.end",
+}
+# What is called until a task's first word is out; a test compares.
+_HOT = {
+    "worker": "main _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks._ensure_spare",
+    "pycore": "Gateway._serve Gateway._connect Gateway._hello Gateway._check_usable Gateway._wait Gateway._wake "
+    "Gateway._read Gateway._feed Gateway._file Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
+    "Gateway._load_plain Gateway._set_facts Gateway._next_task Gateway._queue_task Gateway._channel",
+    "pychannel": "until_of Chan.__init__ Chan.holder Channel._new Channel.send",
+    "pywatch": "start reap",
+    "pypump": "Pump.__init__ Pump.watch Pump.post Pump._start Pump._run _guarded",
+    "pyserializer": "load_plain dump_item _dump_plain",
+    "pywire": "frame Batch.__init__ Writer.__init__ Writer.send Writer.write Batch.rest",
+}
+# Code is larger than source: the last of these travel as source where the text would be too large. They stand in the
+# order of milliseconds saved for a byte more.
+_CODED = ("pywatch", "pychannel", "pypump", "pycore", "worker", "pywire", "pyserializer")
+
+
+def write(directory):
+    """Have it ready in `directory`, as code objects and as source."""
+    for as_code in (False, True):
+        with open(os.path.join(directory, file_name(as_code)), "wb") as file:
+            file.write(pack(as_code))
+
+
+def pack(as_code):
+    """The text: its first HEAD_SIZE bytes are run, and read the rest."""
+    sources, colds = [], []
+    for name in _MODULES:
+        source, cold = _split(name, _without_words(_source(name)))
+        sources.append(source)
+        colds.append("\0".join(cold))
+    coded = [*_CODED] if as_code else []
+    while True:
+        modules = [
+            (name, _code(name, source) if name in coded else source) for name, source in zip(_MODULES, sources)
+        ]
+        loader = _LOADER.format(version=__version__)
+        if as_code:
+            data = marshal_dumps([_code("loader", loader), modules, colds])
+        else:
+            data = marshal_dumps([loader, modules, colds], 2)  # what every Python 3 reads
+        packed = compress(data, 9)
+        if HEAD_SIZE + len(packed) <= MAX_SIZE or not coded:
+            head = _HEAD % len(packed)
+            assert len(head) <= HEAD_SIZE
+            return head.ljust(HEAD_SIZE).encode() + packed
+        coded.pop()
+
+
+def _source(name):
+    if name in _MADE_UP:
+        return _MADE_UP[name]
+    return __loader__.get_data(os.path.join(os.path.dirname(__file__), f"{name}.py")).decode()
+
+
+def _code(name, source):
+    return _bare(compile(source, f"<execnet_c {name}>", "exec", 0, True, 2))
+
+
+def _bare(code):
+    """Without the table of its line numbers, a third of it, and names that only who reads it would use."""
+    arguments = code.co_argcount + code.co_kwonlyargcount + (code.co_flags & 4) // 4 + (code.co_flags & 8) // 8
+    names = code.co_varnames
+    less = {
+        "co_consts": tuple(_bare(const) if isinstance(const, CodeType) else const for const in code.co_consts),
+        "co_filename": "<execnet_c>",
+        "co_firstlineno": 1,
+        "co_linetable": b"",
+    }
+    if not {*names} & {*code.co_cellvars}:
+        less["co_varnames"] = names[:arguments] + tuple(f"_{n}" for n in range(len(names) - arguments))
+    if sys.version_info >= (3, 11):
+        # Tracebacks look up each instruction. The entries say, for eight code units each, that there is no line: one
+        # table for all, it may be longer than the code.
+        assert len(code.co_code) <= 16 * len(_NO_LINES)
+        less.update(co_linetable=_NO_LINES, co_qualname=code.co_name)
+    return code.replace(**less)
+
+
+_NO_LINES = b"\xff" * 512
+
+
+def _without_words(source):
+    """The same code, one line a statement, without docstrings, comments and needless spaces."""
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+            doc = node.body[0]
+            for n in range(doc.lineno - 1, doc.end_lineno):
+                lines[n] = ""
+            if len(node.body) == 1:
+                lines[n] = " " * doc.col_offset + "0"
+    source = "\n".join(lines) + "\n"
+    written, before, depth, opened = [], "\n", 0, []
+    for kind, text, start, end, _ in tokenize.generate_tokens(io.StringIO(source).readline):
+        name = tokenize.tok_name[kind]
+        depth += (name == "INDENT") - (name == "DEDENT")
+        if name == "FSTRING_START":  # from Python 3.12 on: what is inside are tokens, too
+            opened.append(start)
+        elif name == "FSTRING_END":
+            line, column = opened.pop()
+            text = lines[line - 1][column : end[1]]
+        if opened or name in ("INDENT", "DEDENT", "COMMENT", "NL", "ENDMARKER"):
+            continue
+        if before == "\n":
+            written.append(" " * depth)
+        elif re.match(r"\w\w", before[-1] + text):
+            written.append(" ")
+        before = "\n" if name == "NEWLINE" else text
+        written.append(before)
+    return "".join(written)
+
+
+def _split(module, source):
+    """A module's source without its cold functions, and a list of those; the name of a class stands before its own."""
+    hot, near = (functions.get(module, "").split() for functions in (_HOT, _NEAR))
+    kept, cold, owner = [], [], ""
+    lines = source.split("\n")
+    while lines:
+        line = lines.pop(0)
+        if line[:1] != " ":
+            found = re.match(r"class (\w+)", line)
+            if owner or found:
+                owner = found[1] if found else ""
+                cold.append(owner)
+        found = re.match(r"( ?)def (\w+)\(", line)
+        if not found or "".join(kept[-1:]).strip()[:1] == "@":
+            kept.append(line)
+            continue
+        body = [line]
+        while lines and lines[0].startswith(found[1] + " "):
+            body.append(lines.pop(0))
+        name = f"{owner}.{found[2]}" if owner else found[2]
+        if name in hot or found[2] in ("__new__", "__del__") or "super()" in "".join(body):
+            kept += body
+        elif name not in near:
+            cold.append("\n".join(part[len(found[1]) :] for part in body))
+    return re.sub(r"(?m)^(class .*:)\n(?! )", r"\1\n 0\n", "\n".join(kept)), cold

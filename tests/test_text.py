@@ -1,0 +1,175 @@
+"""The text that a foreign Python is sent: its size, that every Python here can compile it, what is compiled at once."""
+
+import subprocess
+import sys
+
+import pairing
+import pytest
+
+if pairing.name in ("C-Python", "Python-C"):
+    pytest.skip("foreign far ends have a core of their own: C-C and Python-Python do", allow_module_level=True)
+
+import execnet_c
+from conftest import TIMEOUT
+from execnet_c import pack, text
+from far_ends import PLAIN
+
+# Takes the text apart as a far end would, and compiles what it would: prints how many pieces there are.
+COMPILE = """
+import marshal, sys, zlib
+data = sys.stdin.buffer.read()
+loader, modules, colds = marshal.loads(zlib.decompress(data[%d:]))
+def check(code, name):
+    if isinstance(code, str):
+        return compile(code, name, "exec", 0, True)
+    assert code.co_code
+    return code
+pieces = [check(loader, "loader")]
+assert len(modules) == len(colds)
+for (name, code), cold in zip(modules, colds):
+    pieces.append(check(code, name))
+    for source in cold.split("\\0"):
+        if source.startswith("def "):
+            assert source[4 : source.index("(")] in check(source, name + " " + source[:40]).co_names
+            pieces.append(source)
+        else:
+            assert source == "" or source.isidentifier(), source  # the class of what follows
+print(len(pieces))
+""" % text.HEAD_SIZE
+
+
+def announcement(version=sys.version_info, tag=sys.implementation.cache_tag):
+    return f"{version[0] << 24 | version[1] << 16 | version[2] << 8 | 0xF0:x} {tag}"
+
+
+VARIANTS = {
+    "code objects": announcement(),
+    "source": announcement((3, 8, 0), "cpython-38"),
+}
+
+
+@pytest.fixture
+def bare():
+    """The spec of a Python that has nothing installed."""
+    here = [end for end in PLAIN if not end.missing]
+    if not here:
+        pytest.skip("no Python without execnet_c here")
+    return here[0].spec()
+
+
+@pytest.fixture
+def group():
+    group = execnet_c.Group()
+    yield group
+    group.terminate(timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_text_is_small(variant):
+    size = len(text.text_for(VARIANTS[variant]))
+    print(f"{variant}: {size} bytes")
+    assert size <= 24 * 1024
+
+
+@pytest.mark.parametrize("end", PLAIN, ids=lambda end: end.name)
+def test_the_text_compiles_everywhere(end):
+    end.spec()
+    hexversion, tag = subprocess.run(
+        [*end.command, "-c", "import sys; print('%x' % sys.hexversion, sys.implementation.cache_tag)"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    ).stdout.split()
+    counts = set()
+    for variant in {f"{hexversion} {tag}", VARIANTS["source"]}:
+        done = subprocess.run(
+            [*end.command, "-c", COMPILE], input=text.text_for(variant), capture_output=True, timeout=TIMEOUT
+        )
+        assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode()
+        counts.add(int(done.stdout))
+    assert len(counts) == 1 and counts.pop() > 100
+
+
+def test_code_objects_travel_only_where_they_are_understood():
+    mine, other = text.text_for(VARIANTS["code objects"]), text.text_for(VARIANTS["source"])
+    assert mine != other
+    major, minor = sys.version_info[:2]
+    for tag in (f"cpython-{major}{minor + 1}", "pypy39", "None"):
+        assert text.text_for(announcement(tag=tag)) == other
+    # A release candidate's code objects are no release's.
+    candidate = f"{major << 24 | minor << 16 | 0xC1:x} {sys.implementation.cache_tag}"
+    assert text.text_for(candidate) == other
+    assert text.text_for(announcement((major, minor, 99))) == mine
+
+
+def test_an_installed_package_has_the_text_ready(monkeypatch):
+    def pack_now(as_code):
+        raise AssertionError("a program that makes a gateway would have to wait for this")
+
+    ready = [text.text_for(variant) for variant in VARIANTS.values()]
+    assert ready == [pack.pack(True), pack.pack(False)]
+    if "site-packages" not in pack.__file__:
+        pytest.skip("the package was not installed")
+    monkeypatch.setattr(text, "_texts", {})
+    monkeypatch.setattr(pack, "pack", pack_now)
+    assert ready == [text.text_for(variant) for variant in VARIANTS.values()]
+
+
+@pytest.mark.parametrize("version", [(2, 7, 18), (3, 7, 17), (3, 0, 0)])
+def test_the_text_is_not_for_old_pythons(version):
+    with pytest.raises(ValueError, match=f"Python {'.'.join(map(str, version))}, and 3.8 is the oldest"):
+        text.text_for(announcement(version, "None"))
+
+
+# Which functions of ours are no longer what stands for those that were not called yet.
+COMPILED = """
+channel.send(1)
+import sys, types
+found = []
+for name, module in sorted(sys.modules.items()):
+    if not name.startswith("_execnet_c."):
+        continue
+    for owner in [module, *(c for c in vars(module).values() if isinstance(c, type) and c.__module__ == name)]:
+        prefix = name[11:] + (":" if owner is module else ":" + owner.__name__ + ".")
+        for key, value in vars(owner).items():
+            value = getattr(value, "__func__", value)
+            if isinstance(value, types.FunctionType) and value.__code__.co_name == key:
+                if value.__globals__ is vars(module):
+                    found.append(prefix + key)
+channel.send(found)
+"""
+
+
+def test_what_a_first_word_needs_is_compiled_at_once_and_nothing_else(bare, group, monkeypatch):
+    def inits(named):
+        return {name for name in named if name.endswith((":__init__", ".__init__", ".__new__", ".__del__"))}
+
+    named = {f"{module}:{function}" for module, functions in pack._HOT.items() for function in functions.split()}
+    kept = {}
+    for name in inits(named):  # a module may call them while it is loaded
+        module, function = name.split(":")
+        kept[module] = kept.get(module, "") + " " + function
+    monkeypatch.setattr(pack, "_HOT", kept)
+    source = pack.pack(False)
+    monkeypatch.setattr(text, "_texts", {True: source, False: source})
+    channel = group.makegateway(bare).remote_exec(COMPILED)
+    assert channel.receive(TIMEOUT) == 1
+    called = set(channel.receive(TIMEOUT))
+    late = {"worker:_Tasks._serve_spare"}  # what another thread may have come to
+    assert called - inits(called) - late == named - inits(named)
+
+
+def test_a_function_that_was_compiled_when_called_fails_with_a_traceback(bare, group):
+    """receive() is one of them: it says where in our modules, and in the task, it was."""
+    gw = group.makegateway(bare)
+    with pytest.raises(execnet_c.RemoteError) as error:
+        gw.remote_exec("def ask():\n    channel.receive(timeout=0)\n\nask()").receive(TIMEOUT)
+    lines = str(error.value).strip().splitlines()
+    assert any("line 2, in ask" in line and "remote exec" in line for line in lines)
+    assert any("in receive" in line and "execnet_c pychannel" in line for line in lines), lines
+    assert "TimeoutError" in lines[-1] and "no item after 0 seconds" in lines[-1]
+    # And it is the method from then on.
+    task = "name = type(channel).receive.__name__; channel.send([name, channel.receive()])"
+    channel = gw.remote_exec(task)
+    channel.send(5)
+    assert channel.receive(TIMEOUT) == ["receive", 5]
