@@ -116,8 +116,7 @@ class Group:
         try:
             bootstrap.start(gateway, spec)
         except BaseException:
-            with self._lock:
-                self._gateways.remove(gateway)
+            self._give_up(gateway)
             raise
         return gateway
 
@@ -125,10 +124,18 @@ class Group:
         try:
             bootstrap.finish(gateway, gateway.spec)
         except BaseException:
-            gateway.exit()
+            self._give_up(gateway)
+            raise
+
+    def _give_up(self, gateway):
+        self._unregister(gateway)
+        try:
+            gateway._goodbye()
             gateway._signal(signal.SIGKILL)
             self._reap([gateway], 0)
-            raise
+        except OSError:  # there is no process
+            with self._lock:
+                self._to_join.remove(gateway)
 
     # --- ending -----------------------------------------------------------------------------------------------------
 

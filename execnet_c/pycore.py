@@ -273,7 +273,7 @@ class Gateway:
 
     def _needs_callback(self, code, id):
         if code == FIN:
-            return any([chan.callback for chan in self._chans.values()])
+            return any([chan.callback is not None for chan in self._chans.values()])
         chan = self._chans.get(id)
         return chan is not None and chan.callback is not None and code in (DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE)
 
@@ -324,10 +324,10 @@ class Gateway:
         elif code == RECONFIGURE:
             self._reconfigured(id, payload)
         elif code == FIN:
+            self._fin = True  # first: who sees that a channel has ended asks why
             for chan in list(self._chans.values()):
                 chan.recv_closed = True
             self._chans.clear()
-            self._fin = True
 
     def _item(self, payload, chan):
         try:
