@@ -23,6 +23,18 @@ if TYPE_CHECKING:  # where type checkers find the names
         loads,
     )
     from .cores import core
+    from .deaths import (
+        HostKeyMismatch,
+        HostNotFound,
+        HostRefused,
+        HostSilent,
+        HostUnknown,
+        LinkLost,
+        LoginDenied,
+        PythonMissing,
+        WorkerExited,
+        WorkerKilled,
+    )
     from .gateway import Gateway
     from .multi import Group, MultiChannel, default_group, makegateway
     from .xspec import XSpec
@@ -35,11 +47,21 @@ _HOMES = {
     "Gateway": "gateway",
     "GatewayDied": "_core",
     "Group": "multi",
+    "HostKeyMismatch": "deaths",
+    "HostNotFound": "deaths",
+    "HostRefused": "deaths",
+    "HostSilent": "deaths",
+    "HostUnknown": "deaths",
+    "LinkLost": "deaths",
     "LoadError": "_core",
+    "LoginDenied": "deaths",
     "MultiChannel": "multi",
+    "PythonMissing": "deaths",
     "RemoteError": "_core",
     "TimeoutError": "_core",
     "TruncatedError": "_core",
+    "WorkerExited": "deaths",
+    "WorkerKilled": "deaths",
     "XSpec": "xspec",
     "core": "cores",
     "default_group": "multi",

@@ -17,8 +17,7 @@ which Python it is, and is sent the text that makes it a worker (see text.py); t
 
 from ._version import __version__
 from .cores import module as _core
-from .gateway import heard, shown
-from .transport import argv_of
+from .transport import argv_of, keepalive_of
 
 # Seconds that a far end with settings may take to answer: an interpreter with a slow site, on a busy machine.
 HELLO_TIMEOUT = 60.0
@@ -31,21 +30,22 @@ def start(gateway, spec):
     Raises ValueError for settings that make no sense, OSError when the process cannot be started.
     """
     settings = _settings(spec)
+    keepalive_of(spec)
     argv = argv_of(spec)
     gateway._command = argv
-    gateway._start(argv, None if spec.python else settings)
+    gateway._start(argv, None if _is_foreign(spec) else settings)
 
 
 def finish(gateway, spec):
     """Send a foreign interpreter the text that makes it a worker; wait for the far end's answer if that, or settings,
     may fail there.
 
-    Raises RemoteError with the far end's traceback when settings failed, GatewayDied when the far end ended, OSError
-    when it does not answer within HELLO_TIMEOUT seconds, or cannot serve.
+    Raises RemoteError with the far end's traceback when settings failed, GatewayDied (see deaths.py) when the far end
+    ended, OSError when it does not answer within HELLO_TIMEOUT seconds, or cannot serve.
     """
-    if not (spec.python or spec.chdir or spec.nice or spec.env):
+    if not (_is_foreign(spec) or spec.chdir or spec.nice or spec.env):
         return
-    if spec.python:
+    if _is_foreign(spec):
         from .text import text_for
 
         gateway._serves = False
@@ -53,7 +53,7 @@ def finish(gateway, spec):
         try:
             text = text_for(announcement)
         except ValueError as exc:
-            raise OSError(f"gateway {gateway.id!r}: {exc}; it was started as {shown(gateway._command)}") from None
+            raise _no_worker(gateway, "PythonMissing", str(exc)) from None
         gateway._write(text)
         gateway._send(_core.HELLO, 0, _settings(spec))
     answer = _answer(gateway, dict)
@@ -62,6 +62,12 @@ def finish(gateway, spec):
     if "core" not in answer:
         raise _stranger(gateway)
     gateway._serves = True
+    gateway._worker_pid = answer["pid"]
+
+
+def _is_foreign(spec):
+    """Not this very interpreter: it has to say first which it is."""
+    return bool(spec.python or spec.ssh)
 
 
 def _answer(gateway, kind):
@@ -71,10 +77,7 @@ def _answer(gateway, kind):
         raise _stranger(gateway) from None
     if answer is None:
         if gateway.hasreceiver():
-            raise OSError(
-                f"gateway {gateway.id!r}: the far end did not answer within {HELLO_TIMEOUT} seconds; it was started as "
-                f"{shown(gateway._command)}{heard(gateway._state(), False)}"
-            )
+            raise _no_worker(gateway, "HostSilent", f"the far end did not answer within {HELLO_TIMEOUT} seconds")
         raise gateway._death(False)
     if not isinstance(answer, kind):
         raise _stranger(gateway)
@@ -82,10 +85,14 @@ def _answer(gateway, kind):
 
 
 def _stranger(gateway):
-    return OSError(
-        f"gateway {gateway.id!r}: the far end is no worker of ours; it was started as {shown(gateway._command)}"
-        f"{heard(gateway._state(), False)}"
-    )
+    return _no_worker(gateway, "GatewayDied", "the far end is no worker of ours")
+
+
+def _no_worker(gateway, kind, what):
+    """The far end lives, and is given up."""
+    from . import deaths
+
+    return deaths.refused(gateway, getattr(deaths, kind), what)
 
 
 def _settings(spec):

@@ -7,7 +7,7 @@ from .source import source_of
 
 # Seconds to learn how the process ended once its connection has: it has closed its pipes and is about to be reaped.
 _REAP_TIMEOUT = 0.5
-QUOTED = 2048  # characters of what a far end said, at most
+
 
 class Gateway(_core.Gateway):
     """A gateway to another Python interpreter. Made by makegateway(); see Group.makegateway for what a spec says."""
@@ -16,6 +16,8 @@ class Gateway(_core.Gateway):
     _command = None
     _facts = None
     _serves = None  # an interpreter that is sent its worker: whether that has answered
+    _worker_pid = None  # over there, once it has answered
+    _ticket = None  # over ssh: its place among those that connect to the host, see ssh.py
 
     def __init__(self, spec):
         self._greeting = allocate_lock()
@@ -32,7 +34,9 @@ class Gateway(_core.Gateway):
 
     @property
     def remoteaddress(self):
-        """The address that a remote gateway was made with. Raises AttributeError for a local one."""
+        """What a gateway over ssh was made with: `ssh=` of its spec. Raises AttributeError for a local one."""
+        if self.spec.ssh:
+            return self.spec.ssh
         raise AttributeError(f"{self!r} is a local gateway: it has no remote address")
 
     def remote_exec(self, source, **kwargs):
@@ -101,70 +105,14 @@ class Gateway(_core.Gateway):
             text = f"gateway {self.id!r} was exited"
             return OSError(f"cannot send (already closed?): {text}") if sending else EOFError(text)
         if self._died is None:
+            from .deaths import died
+
             self._wait_gone(_REAP_TIMEOUT)
-            self._died = _obituary(self)
-        text, fields = self._died
-        error = _core.GatewayDied(text)
+            self._died = died(self)
+        kind, text, fields = self._died
+        error = kind(text)
         vars(error).update(fields)
         return error
-
-
-def _obituary(gateway):
-    """How the far end died: a text for people, and fields for programs."""
-    state = gateway._state()
-    status = state["status"]
-    stderr = state["stderr"].decode("utf-8", "replace")
-    if not state["ended"]:
-        how = f"closed the connection but lives on (process {state['pid']})"
-        if state["reason"] == "XC_SYS":
-            how = f"was cut off: {state['detail']}"
-    elif status is None:
-        how = f"ended; its exit status is unknown, something else took it (process {state['pid']})"
-    elif status < 0:
-        how = f"was killed by {_signal_name(-status)} (process {state['pid']})"
-    else:
-        how = f"ended with exit status {status} (process {state['pid']})"
-    served = state["greeted"] if gateway._serves is None else gateway._serves
-    if state["reason"] in ("XC_BAD", "XC_LIMIT", "XC_NOMEM"):  # what came of that was our doing
-        how = f"was cut off: {state['detail'] or state['reason']} (then it {how})"
-    text = f"gateway {gateway.id!r}: its worker {how}"
-    if not served:
-        text += f" before it could serve; it was started as {shown(gateway._command)}"
-    text += heard(state, served)
-    fields = {
-        "command": gateway._command,
-        "status": status if status is not None and status >= 0 else None,
-        "signal": -status if status is not None and status < 0 else None,
-        "stderr": stderr,
-    }
-    return text, fields
-
-
-def shown(argv):
-    """A command line for people; its last word, our program, is left out."""
-    import shlex
-
-    return shlex.join(argv[:-1]) + " ..."
-
-
-def heard(state, served):
-    """What a far end has said beside its frames: the end of its stderr, and unless it has `served`, of what stood on
-    its stdout in front of the handshake."""
-    text = ""
-    for where, said in (("stdout", b"" if served else state["noise"]), ("stderr", state["stderr"])):
-        lines = said.decode("utf-8", "replace").strip()[-QUOTED:].splitlines()
-        if lines:
-            text += f"; the end of its {where}:\n" + "\n".join(lines[-20:])
-    return text
-
-
-def _signal_name(number):
-    import signal
-
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 class RInfo:

@@ -14,6 +14,7 @@ from .xspec import XSpec
 # Seconds between SIGTERM and SIGKILL where the caller gave no shorter time, and to see a killed process end.
 _TERM_GRACE = 1.0
 _KILL_WAIT = 5.0
+_TRIES = 8  # to connect to an sshd that has too many connections just now
 
 
 class Group:
@@ -35,7 +36,8 @@ class Group:
             for gateway in [self._launch(spec) for spec in xspecs]:
                 self._await(gateway)
         except BaseException:
-            self.terminate(timeout=0)  # nothing runs on them yet
+            for gateway in self:
+                self._give_up(gateway)  # nothing runs on them yet
             raise
 
     def __repr__(self):
@@ -67,18 +69,21 @@ class Group:
     def makegateway(self, spec=None):
         """Start another Python interpreter and return the Gateway to it.
 
-        spec: a str or XSpec, `key=value//key=value`; without it, `defaultspec`. Today's type is `popen`: this very
-        interpreter on this machine. Keys: `id=NAME` (else gw0, gw1, ...), `chdir=PATH` (made if it is not there),
-        `nice=INCREMENT`, `env:NAME=VALUE`, `dont_write_bytecode`.
+        spec: a str or XSpec, `key=value//key=value`; without it, `defaultspec`.
+
+        - `popen`: this very interpreter on this machine; with `python=COMMAND LINE` another one.
+        - `ssh=[OPTIONS] [USER@]HOST`: over there, with `python=SHELL TEXT`, else `python` if it is new enough, else
+          `python3`; `ssh_config=PATH` names the client's configuration.
+        - Also `id=NAME` (else gw0, gw1, ...), `chdir=PATH` (made if it is not there), `nice=INCREMENT`,
+          `env:NAME=VALUE`, `dont_write_bytecode`, `keepalive=SECONDS` that the far end may be silent (ssh: 30; 0: for
+          ever).
 
         Returns a live gateway, or raises: ValueError (a spec that says nothing that can be started, an id that is
         taken), OSError (the process could not be started), RemoteError (a setting failed over there), GatewayDied (the
-        far end ended). Without settings it returns as soon as the process runs; should that fail to come up, the first
-        use raises the cause.
+        far end ended, or was not reached; its subclasses name the cause). A plain popen is returned as soon as the
+        process runs; should that fail to come up, the first use raises the cause.
         """
-        gateway = self._launch(spec)
-        self._await(gateway)
-        return gateway
+        return self._await(self._launch(spec))
 
     def allocate_id(self, spec):
         """Give `spec` the next free id of this group, unless it has one."""
@@ -97,7 +102,7 @@ class Group:
             self._gateways, self._to_join = [], []
             self._pid = os.getpid()
 
-    def _launch(self, spec):
+    def _launch(self, spec, place=None):
         self._own()
         spec = spec or self.defaultspec
         if not isinstance(spec, XSpec):
@@ -111,23 +116,42 @@ class Group:
         with self._lock:
             if spec.id in self:
                 raise ValueError(f"already have gateway with id {spec.id!r}")
-            self._gateways.append(gateway)
+            self._gateways.insert(len(self._gateways) if place is None else place, gateway)
         gateway._group = self
         try:
-            bootstrap.start(gateway, spec)
+            if spec.ssh:
+                from .ssh import Ticket
+
+                gateway._ticket = Ticket(spec.ssh, lambda: bootstrap.start(gateway, spec))
+            else:
+                bootstrap.start(gateway, spec)
         except BaseException:
             self._give_up(gateway)
             raise
         return gateway
 
     def _await(self, gateway):
-        try:
-            bootstrap.finish(gateway, gateway.spec)
-        except BaseException:
-            self._give_up(gateway)
-            raise
+        """The gateway, live; in its place another one where ssh had to try more than once."""
+        for tries_left in range(_TRIES - 1, -1, -1):
+            try:
+                if gateway._ticket is not None:
+                    gateway._ticket.wait()
+                bootstrap.finish(gateway, gateway.spec)
+                if gateway._ticket is not None:
+                    gateway._ticket.leave()
+                return gateway
+            except BaseException as exc:
+                with self._lock:
+                    place = self._gateways.index(gateway)
+                self._give_up(gateway)
+                if gateway._ticket is None or not tries_left or not _worth_another_try(exc):
+                    raise
+            time.sleep(_pause())
+            gateway = self._launch(gateway.spec, place)
 
     def _give_up(self, gateway):
+        if gateway._ticket is not None:
+            gateway._ticket.leave()
         self._unregister(gateway)
         try:
             gateway._goodbye()
@@ -176,6 +200,19 @@ class Group:
     def remote_exec(self, source, **kwargs):
         """Run `source` on all gateways of the group; return a MultiChannel to them. As Gateway.remote_exec."""
         return MultiChannel([gateway.remote_exec(source, **kwargs) for gateway in self])
+
+
+def _worth_another_try(error):
+    from .deaths import worth_another_try
+
+    return worth_another_try(error)
+
+
+def _pause():
+    """Seconds until the next try: not those of the others that were sent away."""
+    from random import uniform
+
+    return uniform(0.1, 1.0)
 
 
 def _wait_for(gateways, timeout):

@@ -16,7 +16,8 @@ OLDEST = (3, 8)  # Python that the text runs on
 LINE = (
     'import os,sys;t="%x %s"%(sys.hexversion,getattr(getattr(sys,"implementation",0),"cache_tag",0));'
     r'os.write(1,b"\0execnet_c\0\x08\0\0\0\0\0\0\0\x2eN\0\0\0\x28"+t.ljust(40)[:40].encode()+b"Q");'
-    r'compile("0","","exec");exec("def get(n):\n t=b\"\"\n while len(t)<n:t+=os.read(0,n-len(t))or sys.exit(1)\n return t");'
+    r'compile("0","","exec");'
+    r'exec("def get(n):\n t=b\"\"\n while len(t)<n:t+=os.read(0,n-len(t))or sys.exit(1)\n return t");'
     f"exec(get({HEAD_SIZE}))"
 )
 

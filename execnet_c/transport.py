@@ -1,4 +1,4 @@
-"""From a spec to the command line that starts its far end."""
+"""From a spec to the command line that starts its far end, and how long that may be silent."""
 
 import os
 import sys
@@ -20,16 +20,20 @@ main()
 
 
 def argv_of(spec):
-    """The command line (a list of str) for an XSpec of a local gateway.
+    """The command line (a list of str) for an XSpec of a local gateway, or one over ssh.
 
-    Raises ValueError for a spec that is none, naming what it has instead.
+    Raises ValueError for a spec that is neither, naming what it has instead.
     """
-    for key in ("via", "ssh", "vagrant_ssh", "socket"):
+    for key in ("via", "vagrant_ssh", "socket"):
         if getattr(spec, key):
             raise ValueError(
                 f"spec {str(spec)!r}: {key}= is not supported; this version starts local gateways (popen), with this "
-                f"very interpreter or another one (python=)"
+                f"very interpreter or another one (python=), and gateways over ssh (ssh=)"
             )
+    if spec.ssh:
+        from .ssh import argv_of
+
+        return argv_of(spec, keepalive_of(spec))
     if not spec.popen:
         raise ValueError(f"no gateway type found for {str(spec)!r}")
     if spec.python:
@@ -42,6 +46,23 @@ def argv_of(spec):
     if spec.dont_write_bytecode:
         argv.append("-B")
     return [*argv, "-c", program]
+
+
+def keepalive_of(spec):
+    """The seconds for which the far end may be silent, 0 for ever. Raises ValueError for what is none."""
+    if spec.keepalive is None:
+        from .ssh import KEEPALIVE
+
+        return KEEPALIVE if spec.ssh else 0.0
+    try:
+        seconds = float(spec.keepalive)
+        if not 0 <= seconds < float("inf") or spec.keepalive is True:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"spec {str(spec)!r}: keepalive must be a number of seconds, or 0 for never, not {spec.keepalive!r}"
+        ) from None
+    return seconds
 
 
 def _command(spec):

@@ -20,6 +20,7 @@ class XSpec:
     execmodel: str | None = None
     id: str | None = None
     installvia: str | None = None
+    keepalive: str | None = None
     nice: str | None = None
     popen: bool | None = None
     python: str | None = None
