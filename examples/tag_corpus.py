@@ -71,6 +71,7 @@ class Work:
         self._results = {}
         self._feeders = feeders
         self._stopped = False
+        self._fatal = None
 
     def take(self, wait):
         """The next (number, sentences); None if there is none, with `wait` only when every batch has its result."""
@@ -87,10 +88,12 @@ class Work:
             self._missing -= 1
             self._changed.notify_all()
 
-    def give_up(self, name, error, taken=()):
-        """A gateway is of no use any more: says why and leaves what it has taken to the others."""
+    def give_up(self, name, error, taken=(), fatal=False):
+        """A gateway is of no use any more: says why and leaves what it has taken to the others, unless it is fatal."""
         with self._changed:
-            if not self._stopped:
+            if fatal:
+                self._fatal = self._fatal or error
+            elif not self._stopped:
                 say(f"{name} failed: {one_line(error)}")
             self._waiting.extendleft(reversed(taken))
             self._feeders -= 1
@@ -105,7 +108,9 @@ class Work:
         """All results in the order of the text, each as soon as it and those before it are there."""
         for number in range(self._count):
             with self._changed:
-                while number not in self._results:
+                while number not in self._results or self._fatal:
+                    if self._fatal:
+                        raise self._fatal
                     if not self._feeders:
                         raise Failed("no gateway is left to go on")
                     self._changed.wait()
@@ -114,7 +119,7 @@ class Work:
 
 
 def feed(name, channel, pickled_tagger, work):
-    """Keeps one gateway busy until all work is done or the gateway fails. Runs on a thread of its own."""
+    """Keeps one gateway busy until all work is done or the gateway fails."""
     taken = deque()  # (batch as taken, its words), in the order in which the gateway answers
     try:
         channel.send(pickled_tagger)
@@ -166,7 +171,8 @@ def tag_text(text, specs, tagger, write):
     words = 0
     try:
         for number, spec in enumerate(specs, 1):
-            start_gateway(group, f"gateway {number} ({spec})", spec, pickled_tagger, work)
+            name = f"gateway {number} ({spec})"
+            threading.Thread(target=serve, args=(group, name, spec, pickled_tagger, work), daemon=True).start()
         with tqdm(total=len(sentences), unit=" sentences", file=sys.stderr) as bar:
             for batch in work.results():
                 for tagged in batch:
@@ -180,16 +186,17 @@ def tag_text(text, specs, tagger, write):
         group.terminate(timeout=LEAVE_SECONDS)
 
 
-def start_gateway(group, name, spec, pickled_tagger, work):
-    """Starts a gateway and the thread that feeds it. One that does not start is left out, after a word on why."""
+def serve(group, name, spec, pickled_tagger, work):
+    """Starts a gateway and feeds it; on a thread of its own, so that hosts come up side by side. One that does not
+    start is left out, after a word on why; a spec that is none ends it all."""
     try:
         channel = group.makegateway(spec).remote_exec(remote_tag_batches)
     except (ValueError, AttributeError) as error:
-        raise Failed(f"--tx {spec}: {error}") from error
+        work.give_up(name, Failed(f"--tx {spec}: {error}"), fatal=True)
     except Exception as error:
         work.give_up(name, error)
-        return
-    threading.Thread(target=feed, args=(name, channel, pickled_tagger, work), daemon=True).start()
+    else:
+        feed(name, channel, pickled_tagger, work)
 
 
 def expand_spec(text):

@@ -95,7 +95,8 @@ def died(gateway):
         status = None
     elif host and not served and status in (126, 127):
         tried = gateway.spec.python if isinstance(gateway.spec.python, str) else TRIED
-        kind, how = PythonMissing, f"host {host!r} has no Python that can be started; tried: {tried}"
+        kind = PythonMissing
+        how = f"host {host!r} has no such Python; tried: {tried}; name one of 3.8 or newer with python="
     else:
         kind, how = _of_process(state, status, host, gateway._worker_pid)
     if state["reason"] in ("XC_BAD", "XC_LIMIT", "XC_NOMEM"):  # what came of that was our doing
@@ -109,6 +110,7 @@ def died(gateway):
         text += f"; it was started as {shown(gateway._command)}"
     text += heard(state, served)
     fields = {
+        "cause": how,
         "host": host,
         "command": gateway._command,
         "status": status if status is not None and status >= 0 else None,
@@ -122,7 +124,7 @@ def refused(gateway, kind, what):
     """The exception for a far end that lives, and is given up: it does not serve."""
     state = gateway._state()
     error = kind(f"gateway {gateway.id!r}: {what}; it was started as {shown(gateway._command)}{heard(state, False)}")
-    error.host, error.command = host_of(gateway.spec), gateway._command
+    error.cause, error.host, error.command = what, host_of(gateway.spec), gateway._command
     error.status = error.signal = None
     error.stderr = state["stderr"].decode("utf-8", "replace")
     return error
