@@ -83,6 +83,15 @@ def gw(group):
     return group.makegateway("popen")
 
 
+@pytest.fixture(scope="session")
+def ssh_server():
+    """The hosts of ssh_hosts.py, all of them."""
+    import ssh_hosts
+
+    with ssh_hosts.running() as server:
+        yield server
+
+
 def wait_until(condition, timeout=TIMEOUT):
     """Wait for what no message tells of; return whether it came true in time."""
     deadline = time.monotonic() + timeout

@@ -1,0 +1,108 @@
+"""The hosts that the tests of ssh log in to, and some that nobody can log in to.
+
+h1 has a `python` and a `python3`, h2 only a `python3`, h3 a `python` that is too old and a `python3` that is not; each
+another one as far as this machine has them. What is missing here is a reason to skip a test, but a failure where CI is
+"true" in the environment.
+"""
+
+import os
+import shutil
+import socket
+from contextlib import contextmanager
+
+import pytest
+import sshd
+from far_ends import PLAIN, TOO_OLD
+
+SHELLS = {
+    "sh": "/bin/sh",
+    "bash": "bash",
+    "csh": "csh",
+    "tcsh": "tcsh",
+    "fish": "fish",
+    "zsh": "zsh",
+}
+OPTIONAL_SHELLS = {"zsh"}  # no reason to fail anywhere
+
+# What these say stands in front of what anything else says, on both streams.
+TALKATIVE = {
+    ".bashrc": "echo welcome from .bashrc\necho beware of .bashrc >&2\n",
+    ".cshrc": "echo welcome from .cshrc\n",
+    ".config/fish/config.fish": "echo welcome from config.fish\necho beware of config.fish >&2\n",
+    ".zshenv": "echo welcome from .zshenv\n",
+}
+NOISE = "remote noise: a site that talks on stderr"
+
+
+def missing(reason):
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _pythons():
+    """{minor version: path} of the CPythons that can serve, and some other one, PyPy if there is one."""
+    there = [end for end in PLAIN if not end.missing]
+    cpythons = [end.command[0] for end in there if end.name.startswith("cpython")]
+    others = [end.command[0] for end in there if end.name.startswith("pypy")]
+    return cpythons, others
+
+
+CPYTHONS, OTHERS = _pythons()
+NEWEST = CPYTHONS[-1] if CPYTHONS else None
+OLDEST = CPYTHONS[0] if CPYTHONS else None
+OLD = [end.command[0] for end in TOO_OLD]
+
+
+def both(python):
+    return {"python": python, "python3": python}
+
+
+def hosts():
+    third = (OTHERS + CPYTHONS[len(CPYTHONS) // 2 :])[0]
+    found = {
+        "h1": sshd.Host(both(NEWEST)),
+        "h2": sshd.Host({"python3": OLDEST}),
+        "h3": sshd.Host({"python3": third, **({"python": OLD[0]} if OLD else {})}),
+        "no-python": sshd.Host(),
+        "noisy": sshd.Host(both(NEWEST), before=f"echo '{NOISE}' >&2"),
+        "chatty": sshd.Host(both(NEWEST), before="i=0; while [ $i -lt 300 ]; do echo 'a banner on stdout'; i=$((i+1)); done"),
+    }
+    if OLD:
+        found["too-old"] = sshd.Host({"python": OLD[0], "python3": OLD[-1]})
+    for name, command in SHELLS.items():
+        path = shutil.which(command)
+        if path:
+            found[f"shell-{name}"] = sshd.Host(both(NEWEST), shell=path, rc=TALKATIVE)
+    return found
+
+
+def elsewhere(closed_port, mute_port):
+    master = {"ControlPath": "{directory}/m-%C"}
+    return {
+        "wrong-key": {"IdentityFile": "{directory}/other_key"},
+        "changed-key": {"UserKnownHostsFile": "{directory}/other_known_hosts"},
+        "unknown-key": {"UserKnownHostsFile": "/dev/null"},
+        "refusing": {"Port": closed_port},
+        "mute": {"Port": mute_port, "ConnectTimeout": 2},
+        "unknown": {"HostName": "no-such-host.invalid"},
+        "by-master": {"ControlMaster": "no", **master},
+        "quiet": {"LogLevel": "QUIET"},
+        "quiet-refusing": {"LogLevel": "QUIET", "Port": closed_port},
+        "auto-master": {"ControlMaster": "auto", "ControlPersist": 60, **master},
+    }
+
+
+@contextmanager
+def running():
+    """The server with all these hosts; skips where it can not run."""
+    reason = sshd.why_not() or (None if NEWEST else "there is no CPython that could serve as a foreign far end")
+    if reason:
+        missing(reason)
+    with socket.socket() as closed, socket.socket() as mute:
+        closed.bind(("127.0.0.1", 0))  # bound, so that nobody else takes it; nobody listens
+        mute.bind(("127.0.0.1", 0))
+        mute.listen(16)  # connections come up, and nobody ever says a word on them
+        ports = closed.getsockname()[1], mute.getsockname()[1]
+        with sshd.running(hosts(), elsewhere=elsewhere(*ports)) as server:
+            yield server
