@@ -28,7 +28,7 @@ SOURCES := $(wildcard src/*/*.c src/*/*.h execnet_c/*.py execnet_c/*.pyi execnet
 C_FILES := $(wildcard src/*/*.c src/*/*.h tests/c/*.c tests/c/*.h)
 STRICT := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 
-.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python lint lint-layout lint-warnings format bench bench-quick clean
+.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python hosts lint lint-layout lint-warnings format bench bench-quick clean
 
 # The recipe on two gateways, then a whole text; a few of its lines. Not from here: here lies the source of the
 # package, and what runs is to be the built one.
@@ -69,8 +69,24 @@ endef
 # One run of pytest each; with `make -j2 -O` two at a time.
 test-python: $(PAIRINGS:%=test-pairing-%)
 
-test-pairing-%: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS)
+test-pairing-%: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) | hosts
 	cd tests && EXECNET_C_TEST_PAIRING=$* $(BIN)/pytest $(PYTEST_ARGS)
+
+# What the tests of ssh start: sshd, other login shells, network namespaces. Installed where that is ours to do, which is
+# for root in a Debian container: with an init running, the package would start an sshd for the whole world. Elsewhere the
+# tests say what they skip, or fail if CI=true.
+HOST_NEEDS := sshd:openssh-server ssh:openssh-client tcsh:tcsh fish:fish ip:iproute2 nsenter:util-linux
+
+hosts:
+	@missing=; for need in $(HOST_NEEDS); do \
+		PATH="$$PATH:/usr/sbin:/sbin" command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
+	done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ] && \
+		[ ! -d /run/systemd/system ]; then \
+		echo "installing for the tests of ssh:$$missing"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } \
+			>/dev/null || echo "could not be installed:$$missing"; \
+	fi
 
 lint: lint-layout lint-warnings
 
