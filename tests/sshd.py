@@ -57,13 +57,14 @@ LogLevel VERBOSE
 class Host:
     """What somebody finds who logs in there.
 
-    commands: {name on its PATH: the program that it is}. shell: the login shell, as a command line in front of its -c.
-    before: a line of sh that runs in front of everything. rc: {name in the home directory: text}. options: of ssh, for
-    this host.
+    commands: {name on its PATH: the program that it is}. path: directories that stand in front on it. shell: the login
+    shell. before: a line of sh that runs in front of everything. rc: {name in the home directory: text}. options: of
+    ssh, for this host.
     """
 
-    def __init__(self, commands=(), shell=None, before="", rc=(), options=()):
+    def __init__(self, commands=(), path=(), shell="/bin/sh", before="", rc=(), options=()):
         self.commands = dict(commands)
+        self.path = [str(directory) for directory in path]
         self.shell = shell
         self.before = before
         self.rc = dict(rc)
@@ -148,8 +149,8 @@ class Server:
             (programs / command).symlink_to(path)
         # SHLVL: bash takes a shell of level 1 below sshd for a login one, and reads the .bashrc that it finds. The shell
         # that runs this line is the machine's user's, which is to find nothing of the kind.
-        shell = host.shell or "/bin/sh"
-        lines = ["#!/bin/sh", host.before, f'exec env SHLVL=0 SHELL={shell.split()[0]} {shell} -c "$SSH_ORIGINAL_COMMAND"']
+        run = f'exec env SHLVL=0 SHELL={host.shell} {host.shell} -c "$SSH_ORIGINAL_COMMAND"'
+        lines = ["#!/bin/sh", host.before, run]
         entry = self.home(name) / "entry"
         entry.write_text("\n".join(filter(None, lines)) + "\n")
         entry.chmod(0o755)
@@ -166,11 +167,12 @@ class Server:
             f"AuthorizedKeysFile {self.directory}/authorized_keys",
             SERVER,
         ]
-        for name in hosts:
+        for name, host in hosts.items():
             home = self.home(name)
+            path = ":".join([*host.path, f"{home}/bin"])
             lines += [
                 f"Match LocalAddress {self._addresses[name]}",
-                f"  SetEnv SHLVL=1 HOME={home} PATH={home}/bin",
+                f"  SetEnv SHLVL=1 HOME={home} PATH={path}",
                 f"  ForceCommand exec {home}/entry",
             ]
         return "\n".join(lines) + "\n"

@@ -116,7 +116,6 @@ def test_many_channels_over_a_slow_link(link, group):
     wrong = []
 
     def talk(number):
-        channel = gateway.newchannel()
         try:
             channel = gateway.remote_exec(ECHO)
             for turn in range(10):

@@ -1,0 +1,208 @@
+"""tag_corpus.py over hosts that have NLTK in environments of their own, over some that do not, and over some that fail."""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pairing
+import pytest
+
+if pairing.name in ("C-Python", "Python-C"):
+    pytest.skip("hosts over ssh have a core of their own: C-C and Python-Python do", allow_module_level=True)
+
+import ssh_hosts
+import sshd
+import tagging
+from conftest import wait_until
+from far_ends import PLAIN
+from test_examples import LONG_TEXT, in_process
+
+pytestmark = pytest.mark.timeout(300)
+
+PATIENCE = 200
+PIP_PATIENCE = 180
+
+
+def _distributions(name):
+    """The installed distribution of that name, and those that it needs, without extras."""
+    found, wanted = {}, [name]
+    while wanted:
+        distribution = importlib.metadata.distribution(wanted.pop())
+        if distribution.name in found:
+            continue
+        found[distribution.name] = distribution
+        needs = [need for need in distribution.requires or () if "extra ==" not in need and "Windows" not in need]
+        wanted += [re.match(r"[\w.-]+", need)[0] for need in needs]
+    return found.values()
+
+
+def _environment(python, directory):
+    subprocess.run([python, "-m", "venv", "--without-pip", directory], check=True, stdin=subprocess.DEVNULL)
+    return directory
+
+
+def _linked_environment(directory):
+    """Of the Python that runs this: it has NLTK, and what that needs, as they are installed here; and nothing else."""
+    _environment(sys.executable, directory)
+    [packages] = directory.glob("lib/python*/site-packages")
+    here = Path(sysconfig.get_paths()["purelib"])
+    for distribution in _distributions("nltk"):
+        for top in {Path(file).parts[0] for file in distribution.files}:
+            if top not in ("..", "__pycache__") and (here / top).exists() and not (packages / top).exists():
+                (packages / top).symlink_to(here / top)
+    return directory
+
+
+def _other_python():
+    """One that is not of our version, and that a current NLTK can still be had for."""
+    for end in reversed(PLAIN):
+        version = re.match(r"cpython3\.(\d+)\.", end.name)
+        if not end.missing and version and 9 <= int(version[1]) != sys.version_info[1]:
+            return end.command[0]
+    return None
+
+
+def _installed_environment(directory):
+    """Of another Python: it has an NLTK that pip has installed there."""
+    python = _other_python()
+    if python is None:
+        return None, "there is no CPython of another version"
+    _environment(python, directory)
+    # This environment's pip fills the other one: that saves a second pip.
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(directory / "bin" / "python")]
+    try:
+        done = subprocess.run(
+            [*pip, "install", "--quiet", "--only-binary=:all:", "nltk>=3.9"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PIP_PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"pip has not installed nltk within {PIP_PATIENCE} seconds"
+    if done.returncode:
+        return None, f"pip can not install nltk for {python}: {done.stderr.strip()[-500:]}"
+    return directory, None
+
+
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory):
+    tagging.tagger()
+    directory = tmp_path_factory.mktemp("environments")
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def server(environments):
+    """linked1 and linked2: our Python, each with an NLTK; bare: without one. down: nobody listens."""
+    if reason := sshd.why_not():
+        ssh_hosts.missing(reason)
+    hosts = {name: sshd.Host(path=[_linked_environment(environments / name) / "bin"]) for name in ("linked1", "linked2")}
+    hosts["bare"] = sshd.Host(path=[_environment(sys.executable, environments / "bare") / "bin"])
+    with sshd.running(hosts, elsewhere={"down": {"Port": 1}, "unknown": {"HostName": "no-such-host.invalid"}}) as server:
+        yield server
+
+
+@pytest.fixture
+def long_file(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text(LONG_TEXT, encoding="utf-8")
+    return path
+
+
+def tag(server, cwd, file, *specs, timeout=PATIENCE):
+    arguments = [word for spec in specs for word in ("--tx", spec)]
+    before = server.log().count("Starting session")
+    done = subprocess.run(
+        tagging.command("tag_corpus.py", file, *arguments),
+        cwd=cwd,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=timeout,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert wait_until(lambda: not server.sessions()), "processes are left over there"
+    done.sessions = server.log().count("Starting session") - before
+    return done
+
+
+def failures(stderr):
+    return {int(number): why for number, why in re.findall(r"gateway (\d+) \(.*?\) failed: (.*)", stderr)}
+
+
+def test_local_gateways_and_hosts(tmp_path, server, long_file):
+    specs = ["2*popen", server.spec("linked1"), server.spec("linked2", "python=python3")]
+    done = tag(server, tmp_path, long_file, *specs)
+    assert (done.stdout, done.returncode) == (in_process(LONG_TEXT), 0), done.stderr
+    assert failures(done.stderr) == {}
+    assert "4 gateway(s)" in done.stderr
+    assert done.sessions == 2
+
+
+def test_hosts_alone_do_all_the_work(tmp_path, server, long_file):
+    done = tag(server, tmp_path, long_file, "2*" + server.spec("linked1"), server.spec("linked2"))
+    assert (done.stdout, done.returncode) == (in_process(LONG_TEXT), 0), done.stderr
+    assert failures(done.stderr) == {}
+    assert done.sessions == 3
+
+
+def test_a_host_with_another_python_and_its_own_nltk(tmp_path, server, environments, long_file):
+    directory, reason = _installed_environment(environments / "installed")
+    if directory is None:
+        pytest.skip(reason)
+    done = tag(server, tmp_path, long_file, server.spec("linked1", f"python={directory}/bin/python"))
+    assert (done.stdout, done.returncode) == (in_process(LONG_TEXT), 0), done.stderr
+    assert failures(done.stderr) == {}
+
+
+def test_a_host_without_nltk_is_named_and_the_others_go_on(tmp_path, server, long_file):
+    specs = ["popen", server.spec("bare"), server.spec("linked1")]
+    done = tag(server, tmp_path, long_file, *specs)
+    assert (done.stdout, done.returncode) == (in_process(LONG_TEXT), 0), done.stderr
+    assert list(failures(done.stderr)) == [2]
+    [line] = [line for line in done.stderr.splitlines() if "failed" in line]
+    assert "ssh=bare" in line and "can not import nltk; install nltk for it" in line
+
+
+def test_only_a_host_without_nltk(tmp_path, server, long_file):
+    done = tag(server, tmp_path, long_file, server.spec("bare"))
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert "ssh=bare" in done.stderr and "install nltk" in done.stderr
+    assert done.stderr.endswith("no gateway is left to go on\n")
+
+
+def test_hosts_that_are_not_there_are_named_and_the_others_go_on(tmp_path, server, long_file):
+    done = tag(server, tmp_path, long_file, server.spec("down"), "popen", server.spec("unknown"), server.spec("linked1"))
+    assert (done.stdout, done.returncode) == (in_process(LONG_TEXT), 0), done.stderr
+    failed = failures(done.stderr)
+    assert sorted(failed) == [1, 3]
+    assert "HostRefused" in failed[1] and "refused" in failed[1]
+    assert "HostUnknown" in failed[3] and "resolve" in failed[3]
+
+
+def test_a_host_that_is_lost_in_the_middle(tmp_path, server, long_file):
+    command = tagging.command("tag_corpus.py", long_file, "--tx", "popen", "--tx", server.spec("linked1"))
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, bufsize=0, stdout=pipe, stderr=pipe) as process:
+        first = process.stdout.readline()
+        sessions = {pid for pid in server.sessions() if sshd.stat_of(pid)[0].startswith("sshd")}
+        assert sessions
+        for pid in sessions:
+            os.kill(pid, signal.SIGKILL)
+        rest, said = process.communicate(timeout=PATIENCE)
+    said = said.decode()
+    assert process.returncode == 0
+    assert (first + rest).decode() == in_process(LONG_TEXT)
+    assert list(failures(said)) == [2]
+    assert "LinkLost" in failures(said)[2]
+    assert wait_until(lambda: not server.sessions()), "processes are left over there"
