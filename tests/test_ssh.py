@@ -71,7 +71,7 @@ def test_options_of_ssh_and_a_user(lib, server, group, host):
 
 def test_a_binary_stream_stays_what_it_is(server, group):
     """Whatever ssh or a terminal could take for something else: all bytes, and ssh's escapes at the start of a line."""
-    gateway = group.makegateway(server.spec("h1"))
+    gateway = group.makegateway(server.spec("h1", "python=python"))
     channel = gateway.remote_exec("for item in channel: channel.send(item)")
     data = bytes(range(256)) * 500 + b"\n~.\n~C\n~~\r\n~B" * 2000
     for _ in range(3):
@@ -88,6 +88,7 @@ def version_of(path):
     return eval(subprocess.run([path, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.ours
 @pytest.mark.parametrize("host, name", [("h1", "python"), ("h2", "python3"), ("h3", "python3")])
 def test_without_python_there_the_first_that_can_serve(server, group, host, name):
     if host == "h3" and not ssh_hosts.OLD:
@@ -126,8 +127,6 @@ def at_home(server):
     ],
 )
 def test_python_is_shell_text(lib, server, group, at_home, text):
-    if lib.__name__ == "execnet" and "&&" in text:
-        pytest.skip("execnet takes it so, too, but its own environment over there differs")
     spec = server.spec("h1", "python=" + text.format(home=at_home))
     version, executable, pid, cwd = group.makegateway(spec).remote_exec(FACTS).receive(PATIENCE)
     assert version == version_of(ssh_hosts.OLDEST)
@@ -159,12 +158,14 @@ def test_settings(lib, server, group):
     assert evaluate(gateway, "os.environ['HOME']") == str(server.home("h1"))
 
 
+@pytest.mark.ours
 def test_a_setting_that_fails_over_there(server, group):
     with pytest.raises(execnet_c.RemoteError, match="NotADirectoryError|FileExistsError|FileNotFoundError"):
         group.makegateway(server.spec("h1", "chdir=/dev/null/x"))
     assert list(group) == []
 
 
+@pytest.mark.ours
 def test_keepalive_of_a_link_that_is_well(server, group):
     gateway = group.makegateway(server.spec("h1", "keepalive=1"))
     channel = gateway.remote_exec("import time; time.sleep(4); channel.send(1)")
@@ -172,6 +173,7 @@ def test_keepalive_of_a_link_that_is_well(server, group):
     assert gateway.hasreceiver()
 
 
+@pytest.mark.ours
 @pytest.mark.parametrize("value", ["keepalive", "keepalive=", "keepalive=soon", "keepalive=-1"])
 def test_a_keepalive_that_is_none(server, group, value):
     with pytest.raises(ValueError, match="keepalive"):
@@ -179,6 +181,7 @@ def test_a_keepalive_that_is_none(server, group, value):
     assert list(group) == []
 
 
+@pytest.mark.ours
 @pytest.mark.parametrize("spec", ["ssh", "ssh=", "ssh= ", "ssh=h1//python", "ssh=h1//python=", "ssh=-v"])
 def test_a_spec_that_names_no_host(group, spec):
     """-v alone would have ssh take our command for the host's name."""
@@ -248,6 +251,7 @@ def master(server):
     )
 
 
+@pytest.mark.ours
 def test_through_a_master_that_runs_already(server, group, master):
     command = ["ssh", "-o", "ControlMaster=yes", "-o", "ControlPersist=yes", "-N", "-f", *server.command("by-master")[1:]]
     subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
@@ -313,7 +317,7 @@ def test_ctrl_c_while_it_connects():
         with ssh_hosts.running() as server:
             group = execnet_c.Group()
             with interrupted("makegateway"):
-                group.makegateway(server.spec("mute"))
+                group.makegateway(server.spec("-o ConnectTimeout=50 mute"))
             assert list(group) == []
             start = time.monotonic()
             group.terminate(timeout=5)
@@ -371,6 +375,7 @@ def test_a_near_end_that_is_killed_leaves_nothing_over_there(server, task):
         assert wait_until(lambda: not program.family()), "ssh lives on"
 
 
+@pytest.mark.ours
 def test_where_nobody_has_ssh(server, group, monkeypatch):
     monkeypatch.setenv("PATH", os.path.dirname(shutil.which("true")) + "/no-such-directory")
     with pytest.raises(OSError, match="ssh"):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 import time
 
 import pairing
@@ -13,6 +14,7 @@ if pairing.name in ("C-Python", "Python-C"):
 
 import execnet_c
 import ssh_hosts
+import sshd
 from conftest import wait_until
 from masters import is_gone
 
@@ -419,15 +421,34 @@ def test_a_host_that_says_nothing_any_more(server, group, host, state):
 
 
 def test_a_host_that_stops_before_it_serves(server, group):
-    """It has let us in, and then says nothing: our patience with hosts that we have not heard from ends this, too."""
-    start = time.monotonic()
-    with pytest.raises(execnet_c.GatewayDied) as error:
-        group.makegateway(server.spec("h1", "keepalive=2", "python=kill -STOP $PPID; sleep 100; :"))
-    print(f"{time.monotonic() - start:.2f} s: {error.value}")
-    stopped = server.sessions()
-    for one in stopped:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(one, signal.SIGCONT)
+    """It has let us in, and then says nothing."""
+    failed = []
+
+    def make():
+        try:
+            group.makegateway(server.spec("h1", "keepalive=2", "python=sleep 1000; :"))
+        except Exception as error:
+            failed.append(error)
+
+    def sleeping():
+        return {pid for pid in server.sessions() if sshd.stat_of(pid) and sshd.stat_of(pid)[0] == "sleep"}
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    stopped = []
+    try:
+        assert wait_until(sleeping)
+        [pid] = sleeping()
+        stopped = server.session_of(pid)
+        for one in stopped:
+            os.kill(one, signal.SIGSTOP)
+        start = time.monotonic()
+        thread.join(2.0 + SOON)
+        assert failed, "it waits on"
+        print(f"{time.monotonic() - start:.2f} s: {failed[0]}")
+    finally:
+        for one in stopped:
             os.kill(one, signal.SIGKILL)
-    assert type(error.value) is execnet_c.HostSilent
-    assert time.monotonic() - start < 2.0 + SOON
+        os.kill(pid, signal.SIGKILL)  # it reads nothing, and would sleep on
+        thread.join()
+    check(failed[0], "HostSilent", "h1", "2 s", status=failed[0].status)
