@@ -146,7 +146,9 @@ def test_what_stands_in_front_of_python_counts(lib, server, group):
 # ---- settings
 
 
-def test_settings(lib, server, group):
+@pytest.mark.ours
+def test_settings(server, group):
+    """They are there before anything else runs."""
     where = server.home("h1") / "made" / "here"
     where.parent.mkdir(exist_ok=True)
     keys = [f"chdir={where}", "nice=7", "env:ONE=1", "env:WORDS=a b ' \" $HOME ; # é", "python=python"]
@@ -167,8 +169,8 @@ def test_a_setting_that_fails_over_there(server, group):
 
 @pytest.mark.ours
 def test_keepalive_of_a_link_that_is_well(server, group):
-    gateway = group.makegateway(server.spec("h1", "keepalive=1"))
-    channel = gateway.remote_exec("import time; time.sleep(4); channel.send(1)")
+    gateway = group.makegateway(server.spec("h1", "keepalive=5"))
+    channel = gateway.remote_exec("import time; time.sleep(8); channel.send(1)")
     assert channel.receive(PATIENCE) == 1
     assert gateway.hasreceiver()
 

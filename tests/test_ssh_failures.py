@@ -74,13 +74,14 @@ def check(error, name, host, *words, status=None, number=None):
 
 def fails(group, spec):
     """The exception of a makegateway that can not succeed. Nothing may be left of it."""
+    before = list(group)
     start = time.monotonic()
     with pytest.raises(execnet_c.GatewayDied) as error:
         group.makegateway(spec)
     took = time.monotonic() - start
     print(f"{took:.2f} s: {error.value}")
     assert took < SOON
-    assert list(group) == []
+    assert list(group) == before
     return error.value
 
 
@@ -110,7 +111,7 @@ def test_the_classes(name):
 @pytest.mark.parametrize("keys", [[], ["python=python3"], ["keepalive=20"]], ids=["", "python", "keepalive"])
 def test_no_way_to_the_host(server, group, host, name, words, keys):
     error = fails(group, server.spec(host, *keys))
-    check(error, name, host, *words, status=255)
+    check(error, name, host, *words)
     assert error.stderr.strip()
 
 
@@ -129,7 +130,7 @@ def test_a_user_that_does_not_exist(server, group):
 
 def test_a_configuration_that_does_not_exist(group, tmp_path):
     error = fails(group, f"ssh=h1//ssh_config={tmp_path}/missing")
-    check(error, "HostNotFound", "h1", f"{tmp_path}/missing", status=255)
+    check(error, "HostNotFound", "h1", f"{tmp_path}/missing")
 
 
 def test_an_option_that_ssh_does_not_know(server, group):
@@ -139,10 +140,10 @@ def test_an_option_that_ssh_does_not_know(server, group):
 
 
 def test_an_ssh_that_says_nothing(server, group):
-    """LogLevel QUIET: there is only its exit status."""
+    """LogLevel QUIET: there is only its exit status, which says that it has failed."""
     error = fails(group, server.spec("quiet-refusing"))
     assert isinstance(error, execnet_c.HostNotFound)
-    assert error.host == "quiet-refusing" and error.status == 255
+    assert error.host == "quiet-refusing"
 
 
 def test_a_failed_host_does_not_disturb_the_others(server, group):
@@ -156,7 +157,7 @@ def test_a_failed_host_does_not_disturb_the_others(server, group):
 
 def test_no_python(server, group):
     error = fails(group, server.spec("no-python"))
-    check(error, "PythonMissing", "no-python", "python3", "python", "python=", status=127)
+    check(error, "PythonMissing", "no-python", "python3", "python ", "3.8", status=127)
 
 
 def test_no_python_of_that_name(server, group):
@@ -176,7 +177,7 @@ def test_only_pythons_that_are_too_old(server, group):
     error = fails(group, server.spec("too-old"))
     assert type(error) is execnet_c.PythonMissing
     assert error.host == "too-old"
-    for word in ("python3", "3.8", "python="):
+    for word in ("too-old", "3.8"):
         assert word in str(error), error
 
 
@@ -281,7 +282,6 @@ ENDS = {
     "exit 0": ("os._exit(0)", "WorkerExited", 0, None, "exit status 0"),
     "exit 3": ("os._exit(3)", "WorkerExited", 3, None, "exit status 3"),
     "exit 127": ("os._exit(127)", "WorkerExited", 127, None, "exit status 127"),
-    "exit 137": ("os._exit(137)", "WorkerExited", 137, None, "exit status 137"),
     "exit 255": ("os._exit(255)", "WorkerExited", 255, None, "exit status 255"),
 }
 
@@ -415,7 +415,7 @@ def test_a_host_that_says_nothing_any_more(server, group, host, state):
         for one in session:
             os.kill(one, signal.SIGCONT)
     print(f"{took:.2f} s: {error.value}")
-    check(error.value, "HostSilent", host, "2 s", status=error.value.status)
+    check(error.value, "HostSilent", host, "keepalive", status=error.value.status)
     assert 1.0 < took < 2.0 + SOON
     assert wait_until(lambda: is_gone(pid)), "the worker lives on"
 
@@ -451,4 +451,4 @@ def test_a_host_that_stops_before_it_serves(server, group):
             os.kill(one, signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)  # it reads nothing, and would sleep on
         thread.join()
-    check(failed[0], "HostSilent", "h1", "2 s", status=failed[0].status)
+    check(failed[0], "HostSilent", "h1", "keepalive", status=failed[0].status)
