@@ -8,7 +8,7 @@ import re
 import signal
 
 from .cores import module as _core
-from .ssh import EXITED_255, TRIED
+from .ssh import EXITED_255, TRIED, host_of
 
 GatewayDied = _core.GatewayDied
 QUOTED = 2048  # characters of what a far end said, at most
@@ -162,11 +162,6 @@ def _of_ssh(host, stderr, served):
 def worth_another_try(error):
     """Whether the host may only have had too many connections at once."""
     return isinstance(error, HostNotFound) and re.search(_DROPPED, error.stderr) is not None
-
-
-def host_of(spec):
-    """The host of an ssh gateway as the spec names it, None for a local one."""
-    return spec.ssh.split()[-1] if isinstance(spec.ssh, str) and spec.ssh.strip() else None
 
 
 def shown(argv):

@@ -17,6 +17,9 @@ TOO_OLD = 93  # exit status: any that neither Python nor a shell uses
 TRIED = f"python (if it is {OLDEST[0]}.{OLDEST[1]} or newer), then python3"
 EXITED_255 = "execnet_c: the worker exited with status 255"
 
+# Options of the ssh client that take an argument.
+_WITH_ARGUMENT = "BDEFIJLOPQRSWbceilmopw"
+
 _ANY_PYTHON = (
     f"if command -v python>/dev/null;"
     f'then python%s -c "import sys;sys.version_info<{OLDEST}and sys.exit({TOO_OLD});$L";s=$?;'
@@ -32,21 +35,46 @@ def argv_of(spec, keepalive):
 
     Raises ValueError for a spec that names no host, or whose text no shell could split.
     """
-    try:
-        words = [] if spec.ssh is True else shlex.split(spec.ssh)
-    except ValueError as exc:
-        raise ValueError(f"spec {str(spec)!r}: ssh= cannot be split into words: {exc}") from None
-    if not words or words[-1].startswith("-"):
-        raise ValueError(f"spec {str(spec)!r}: ssh needs a host, as in ssh=user@host or ssh=-p 2222 host")
+    options, host = _words(spec)
     argv = ["ssh"]
     if spec.ssh_config:
         argv += ["-F", spec.ssh_config]
-    argv += words[:-1]
+    argv += options
     if keepalive:  # behind the user's own options: the first one counts
         interval = max(int(keepalive // 3), 1)
         count = max(int(keepalive / interval) - 1, 1)
         argv += ["-o", f"ServerAliveInterval={interval}", "-o", f"ServerAliveCountMax={count}"]
-    return [*argv, words[-1], "exec /bin/sh -c " + shlex.quote(_script(spec))]
+        if spec.keepalive is not None:  # who asks to be told is told: at a lower level ssh keeps silent about silence
+            argv += ["-o", "LogLevel=INFO"]
+    return [*argv, host, "exec /bin/sh -c " + shlex.quote(_script(spec))]
+
+
+def host_of(spec):
+    """The host of an ssh gateway as the spec names it, None for a local one."""
+    return _words(spec)[1] if spec.ssh else None
+
+
+def _words(spec):
+    """(options, host) of ssh=. As with ssh itself, options may stand on both sides of the host."""
+    try:
+        words = [] if spec.ssh is True else shlex.split(spec.ssh)
+    except ValueError as exc:
+        raise ValueError(f"spec {str(spec)!r}: ssh= cannot be split into words: {exc}") from None
+    options, hosts = [], []
+    argument = False  # whether the next word is the last one's
+    for word in words:
+        if argument or word.startswith("-"):
+            letter = None if argument else next((c for c in word[1:] if c in _WITH_ARGUMENT), None)
+            argument = letter is not None and word.index(letter, 1) == len(word) - 1
+            options += [word] if word != "--" else []
+        else:
+            hosts.append(word)
+    if argument or len(hosts) != 1:
+        raise ValueError(
+            f"spec {str(spec)!r}: ssh needs one host, and options if need be, as in ssh=user@host or ssh=-p 2222 host; "
+            f"what is to stand in front of Python over there is python='s, as in python=nice python3"
+        )
+    return options, hosts[0]
 
 
 def _script(spec):

@@ -146,6 +146,12 @@ def test_an_ssh_that_says_nothing(server, group):
     assert error.host == "quiet-refusing"
 
 
+@pytest.mark.parametrize("host", ["-o ConnectTimeout=9 refusing", "refusing -o ConnectTimeout=9", "-q4 refusing -x"])
+def test_the_host_is_found_among_options(server, group, host):
+    error = fails(group, server.spec(host))
+    assert error.host == "refusing" and "refusing" in str(error)
+
+
 def test_a_failed_host_does_not_disturb_the_others(server, group):
     gateway = group.makegateway(server.spec("h1"))
     fails(group, server.spec("refusing"))
