@@ -16,7 +16,8 @@ if pairing.name in ("C-Python", "Python-C"):
 import execnet_c
 import ssh_hosts
 from conftest import TIMEOUT
-from masters import is_gone, run, wait_until
+from masters import is_asleep, is_gone, run, wait_until
+from test_terminal import CTRL_C, Terminal
 
 # A connection and an interpreter on a busy machine; many of them at once take longer.
 PATIENCE = 60.0
@@ -316,6 +317,52 @@ def test_ctrl_c_ends_no_link():
         """,
         stderr=None,
     )
+
+
+def test_ctrl_c_typed_at_a_terminal_ends_no_link():
+    with Terminal(
+        """
+        import ssh_hosts
+        with ssh_hosts.running() as server:
+            group = execnet_c.Group([server.spec("h1"), server.spec("h2")])
+            pids = [worker_of(gateway) for gateway in group]
+            for number in (1, 2):
+                try:
+                    print("waiting", flush=True)
+                    group[0].newchannel().receive()
+                except KeyboardInterrupt:
+                    print("interrupted", flush=True)
+                assert [worker_of(gateway) for gateway in group] == pids
+            group.terminate(timeout=10)
+            print("done", flush=True)
+        """
+    ) as terminal:
+        for _ in range(2):
+            terminal.expect("waiting")
+            assert wait_until(lambda: is_asleep(terminal.pid))
+            terminal.type(CTRL_C)
+            terminal.expect("interrupted")
+        assert "Traceback" not in terminal.expect("done")
+        assert terminal.status() == 0
+
+
+def test_ssh_may_ask_at_a_terminal():
+    """As it does for a host key that it does not know, or a password: our far ends are no reason to be silent."""
+    with Terminal(
+        """
+        import ssh_hosts
+        with ssh_hosts.running() as server:
+            options = f"-o BatchMode=no -o StrictHostKeyChecking=ask -o UserKnownHostsFile={server.directory}/known"
+            group = execnet_c.Group()
+            gateway = group.makegateway(server.spec(options + " h1"))
+            print("there:", worker_of(gateway) in server.sessions(), flush=True)
+            group.terminate(timeout=10)
+        """
+    ) as terminal:
+        terminal.expect("(yes/no")
+        terminal.type(b"yes\n")
+        terminal.expect("there: True")
+        assert terminal.status() == 0
 
 
 def test_ctrl_c_while_it_connects():
