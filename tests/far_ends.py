@@ -171,7 +171,7 @@ def _wrapped_ones(far_ends):
     # One that any user can start, also again from inside.
     check = "import os, sys; sys.exit(not os.access(sys.executable, os.X_OK))"
     pythons = [end.command for end in reversed(far_ends) if not end.missing and end.name.startswith("cpython")]
-    python = next((python for python in pythons if not _why_not([*NOBODY, *python, "-c", check])), pythons[:1])
+    python = next((python for python in pythons if not _why_not([*NOBODY, *python, "-c", check])), next(iter(pythons), []))
     yield _wrapped("another-user", NOBODY, python)
     sandbox = "bwrap --unshare-all --die-with-parent --ro-bind / / --proc /proc --dev /dev".split()
     yield _wrapped("read-only", sandbox, python, read_only=True)

@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 
 import sshd
-from ssh_hosts import NEWEST, both, missing
+from ssh_hosts import NEWEST, both, missing, serving
 
 NEAR, FAR = "10.77.0.254", "10.77.0.1"
 WIRE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wire.py")
@@ -49,9 +49,8 @@ class Link:
 
 
 def _why_not():
-    reason = sshd.why_not() or (None if NEWEST else "there is no CPython that could serve as a foreign far end")
-    if reason:
-        return reason
+    if NEWEST is None:
+        return "there is no CPython that could serve as a foreign far end"
     for tool, package in (("ip", "iproute2"), ("nsenter", "util-linux")):
         if shutil.which(tool) is None:
             return f"there is no {tool} (Debian: {package})"
@@ -80,7 +79,7 @@ def running():
         proxy = shlex.join([sys.executable, "-I", WIRE, "connect", near])
         host = sshd.Host(both(NEWEST), options={"ProxyCommand": f"{proxy} %h %p", "ProxyUseFdpass": "yes"})
         address = FAR.removesuffix("1")
-        with sshd.running({"beyond": host}, address=address, wrapper=["nsenter", f"--net={far}"]) as server:
+        with serving({"beyond": host}, address=address, wrapper=["nsenter", f"--net={far}"]) as server:
             yield Link(wire, server)
     finally:
         wire.communicate()

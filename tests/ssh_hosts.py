@@ -94,15 +94,29 @@ def elsewhere(closed_port, mute_port):
 
 
 @contextmanager
-def running():
-    """The server with all these hosts; skips where it can not run."""
-    reason = sshd.why_not() or (None if NEWEST else "there is no CPython that could serve as a foreign far end")
-    if reason:
+def serving(hosts, **more):
+    """A server with those hosts; skips where there can be none."""
+    if reason := sshd.why_not():
         missing(reason)
+    try:
+        server = sshd.Server(hosts, **more)
+    except sshd.CannotLogIn as error:
+        missing(str(error))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def running():
+    """The server with all the hosts of this file."""
+    if NEWEST is None:
+        missing("there is no CPython that could serve as a foreign far end")
     with socket.socket() as closed, socket.socket() as mute:
         closed.bind(("127.0.0.1", 0))  # bound, so that nobody else takes it; nobody listens
         mute.bind(("127.0.0.1", 0))
         mute.listen(16)  # connections come up, and nobody ever says a word on them
         ports = closed.getsockname()[1], mute.getsockname()[1]
-        with sshd.running(hosts(), elsewhere=elsewhere(*ports)) as server:
+        with serving(hosts(), elsewhere=elsewhere(*ports)) as server:
             yield server

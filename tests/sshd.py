@@ -41,7 +41,6 @@ CLIENT = {
 # MaxStartups is left as it is, which is as most servers have it.
 SERVER = """\
 StrictModes no
-UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
@@ -52,6 +51,10 @@ AcceptEnv none
 MaxSessions 100
 LogLevel VERBOSE
 """
+
+
+class CannotLogIn(Exception):
+    """The server runs, and does not let its own user in."""
 
 
 class Host:
@@ -122,6 +125,7 @@ class Server:
                 self._furnish(name, host)
             self._start(hosts)
             self._write_ssh_config(hosts, dict(elsewhere))
+            self._log_in(next(iter(hosts)))
         except BaseException:
             self.stop()
             raise
@@ -165,6 +169,8 @@ class Server:
             f"HostKey {self.directory}/host_key",
             f"PidFile {self.directory}/sshd.pid",
             f"AuthorizedKeysFile {self.directory}/authorized_keys",
+            # An sshd without privileges can not see whether our account is locked, and takes it to be.
+            f"UsePAM {'no' if os.getuid() == 0 else 'yes'}",
             SERVER,
         ]
         for name, host in hosts.items():
@@ -231,6 +237,11 @@ class Server:
         for name, options in entries.items():
             lines += [f"Host {name}", *(f"  {key} {value}" for key, value in options.items())]
         self.ssh_config.write_text("\n".join(lines) + "\n")
+
+    def _log_in(self, name):
+        done = subprocess.run(self.command(name, "true"), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            raise CannotLogIn(f"sshd does not let {self.user} in here: {done.stderr.strip()}; it says: {self.log()[-500:]}")
 
     # --- using ----------------------------------------------------------------------------------------------------
 

@@ -102,11 +102,9 @@ def environments(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(environments):
     """linked1 and linked2: our Python, each with an NLTK; bare: without one. down: nobody listens."""
-    if reason := sshd.why_not():
-        ssh_hosts.missing(reason)
     hosts = {name: sshd.Host(path=[_linked_environment(environments / name) / "bin"]) for name in ("linked1", "linked2")}
     hosts["bare"] = sshd.Host(path=[_environment(sys.executable, environments / "bare") / "bin"])
-    with sshd.running(hosts, elsewhere={"down": {"Port": 1}, "unknown": {"HostName": "no-such-host.invalid"}}) as server:
+    with ssh_hosts.serving(hosts, elsewhere={"down": {"Port": 1}, "unknown": {"HostName": "no-such-host.invalid"}}) as server:
         yield server
 
 
