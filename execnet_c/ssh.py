@@ -1,7 +1,7 @@
 """Over ssh: the command line, and how many connections to one host are on their way at once.
 
-What runs over there is a line for /bin/sh, whatever the user's login shell is; so it has no exclamation mark, no
-newline, and single quotes only where shlex puts them. A shell stays behind the worker: a worker that was killed, and
+What runs over there is a line for /bin/sh, whatever the user's login shell is; so it is quoted for all of them, and has no
+newline, which csh takes within no quotes. A shell stays behind the worker: a worker that was killed, and
 ssh's own failures, would both look like status 255.
 """
 
@@ -46,7 +46,12 @@ def argv_of(spec, keepalive):
         argv += ["-o", f"ServerAliveInterval={interval}", "-o", f"ServerAliveCountMax={count}"]
         if spec.keepalive is not None:  # who asks to be told is told: at a lower level ssh keeps silent about silence
             argv += ["-o", "LogLevel=INFO"]
-    return [*argv, host, "exec /bin/sh -c " + shlex.quote(_script(spec))]
+    return [*argv, host, "exec /bin/sh -c " + _quoted(_script(spec))]
+
+
+def _quoted(text):
+    """One word of it, whatever login shell reads it: csh looks for ! and fish for backslashes within single quotes, too."""
+    return shlex.quote(text).replace("\\", r"'\\'").replace("!", r"'\!'")
 
 
 def host_of(spec):

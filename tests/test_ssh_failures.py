@@ -16,6 +16,7 @@ import execnet_c
 import ssh_hosts
 import sshd
 from conftest import wait_until
+from execnet_c import bootstrap
 from masters import is_gone
 
 PATIENCE = 60.0
@@ -122,6 +123,13 @@ def test_an_address_that_nobody_has(server, group):
     assert "no-such-host.invalid" in error.host and "somebody" in str(error)
 
 
+def test_a_host_that_never_says_a_word(server, group, monkeypatch):
+    """Nothing in ssh's configuration ends this: our patience does."""
+    monkeypatch.setattr(bootstrap, "HELLO_TIMEOUT", 3.0)
+    error = fails(group, server.spec("-o ConnectTimeout=0 mute"))
+    check(error, "HostSilent", "mute", "3.0 seconds")
+
+
 def test_a_user_that_does_not_exist(server, group):
     error = fails(group, server.spec("no-such-user@h1"))
     assert type(error) is execnet_c.LoginDenied
@@ -221,6 +229,17 @@ def test_login_shells(server, group, shell, keys):
     elif keys:
         assert evaluate(gateway, "os.environ['X']") == "'; $HOME \"! %s~"
         assert os.path.realpath(evaluate(gateway, "os.getcwd()")) == os.path.realpath("/tmp")
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "tcsh", "fish"])
+def test_python_s_text_reaches_sh_as_it_is(server, group, shell):
+    host = f"shell-{shell}"
+    if not server.home(host).exists():
+        ssh_hosts.missing(f"there is no {shell}")
+    value = "a!b !! \\ \\\\ $HOME `x` \"%s\" {a,b} [c]*? ~ # ; & | é \\"
+    gateway = group.makegateway(server.spec(host, f"python=env 'A={value}' B='\\''\\' python3"))
+    assert evaluate(gateway, "os.environ['A']") == value
+    assert evaluate(gateway, "os.environ['B']") == "\\\\"
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash", "tcsh", "fish"])
