@@ -14,8 +14,8 @@ STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HE
 NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE HELLO".split()
 MARKER = b"\0execnet_c\0"  # a far end that was started writes it before its first frame
 CHUNK = 128 * 1024  # bytes at one go
-# A payload of LONG_MIN bytes or more travels in pieces, see xc_frame.h: LONG announces it, PIECEs bring it, DROP gives it
-# up. These three have, instead of a channel, the sender's number for the message.
+# A payload of LONG_MIN bytes or more travels in pieces: LONG announces it (code, channel, size), PIECEs bring it, DROP
+# gives it up. These three have, instead of a channel, the sender's number for the message.
 LONG_MIN = 1024 * 1024
 LONG_MAX = 1 << 46
 LONG_COUNT = 64  # on their way at a time
@@ -244,8 +244,8 @@ class Writer:
 
 
 class Large:
-    """A payload that is larger than the buffer, or comes in pieces: read in place, and where it is one bytes object, into
-    that."""
+    """A payload that is larger than the buffer, or comes in pieces: read in place, and where it is one bytes object,
+    into that."""
 
     number = None  # a long message's
     skip = None  # its first bytes, opcode and length, that are not kept; None: nothing has come yet
