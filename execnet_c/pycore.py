@@ -47,9 +47,13 @@ from .pywire import (
     CLOSE,
     CLOSE_ERROR,
     DATA,
+    DROP,
     EXEC,
     HELLO,
     LAST_MESSAGE,
+    LONG,
+    LONG_COUNT,
+    LONG_MAX,
     MARKER,
     RECONFIGURE,
     STATUS,
@@ -69,9 +73,11 @@ dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "loa
 FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
 MAX_NOISE = 64 * 1024  # bytes
 
+_readv = getattr(os, "readv", None)  # PyPy has none
+
 
 def _bad_head(head):
-    what = "unknown message code" if head[0] > HELLO else "negative payload length"
+    what = "unknown message code" if head[0] > DROP else "negative payload length"
     head = head.hex()
     return DataFormatError(f"{what} in {head[:2]} {head[2:10]} {head[10:]}")
 
@@ -106,8 +112,10 @@ class Gateway:
         self._running = deque()  # as long as the number of tasks that run or wait to
         self._noise = b""
         self._space = bytearray(CHUNK)
+        self._head = bytearray(9)
         self._buffer = bytearray()
-        self._large = None
+        self._large = None  # it is being read in place
+        self._longs = {}  # number -> Large, of messages that come in pieces
         return self
 
     # --- starting ---
@@ -159,19 +167,32 @@ class Gateway:
         gone = self._process is not None and self._process.gone
         large = self._large
         try:
-            n = self._in.readinto(self._space if large is None else large.room(self._space))
+            n = self._in.readinto(self._space) if large is None else self._read_large(large)
             if not n:
                 if n == 0 or gone:
                     self._end("XC_EOF")
                 return
             if large is None:
                 self._feed(memoryview(self._space)[:n])
-            elif large.add(n):
-                self._large = None
-                self._file(large.code, large.id, large)
+            else:
+                mine = min(n, large.left)
+                if large.add(mine):
+                    self._large = None
+                    if self._filled(large) and n > mine:
+                        self._feed(self._head[: n - mine])
         except Exception as exc:
             self._end_by(exc)
         self._wake()
+
+    def _read_large(self, large):
+        """What its frame lacks, and the header behind that, so that the next piece need not be copied."""
+        rooms = large.rooms(self._space)
+        if large.body is None or _readv is None:
+            return self._in.readinto(rooms[0])
+        try:
+            return _readv(self._in.fileno(), [*rooms, self._head])
+        except BlockingIOError:
+            return None
 
     def _end_by(self, exc):
         if isinstance(exc, OSError):
@@ -193,15 +214,22 @@ class Gateway:
             code = buffer[at]
             id = int.from_bytes(buffer[at + 1 : at + 5], "big", signed=True)
             size = int.from_bytes(buffer[at + 5 : at + 9], "big", signed=True)
-            if code > HELLO or size < 0:
+            if code > DROP or size < 0:
                 raise _bad_head(bytes(buffer[at : at + 9]))
             at += 9
-            if len(buffer) - at < size:
-                if size > CHUNK:
-                    self._large = Large(code, id, size, buffer[at:])
-                    at = len(buffer)
-                else:
+            if code > HELLO or len(buffer) - at < size > CHUNK:
+                have = buffer[at : at + size]
+                taken = self._take(code, id, size, have)
+                if taken is None:
                     at -= 9
+                    break
+                at += len(have)
+                if not taken:
+                    at = len(buffer)
+                    break
+                continue
+            if len(buffer) - at < size:
+                at -= 9
                 break
             payload = bytes(memoryview(buffer)[at : at + size])
             at += size
@@ -209,6 +237,42 @@ class Gateway:
                 at = len(buffer)
                 break
         del buffer[:at]
+
+    def _take(self, code, id, size, have):
+        """A frame that is larger than the buffer, or belongs to a long message; `have` of it is here. None: more
+        must come first. False: nothing behind it counts."""
+        large = self._longs.get(id) if code > HELLO else None
+        if (large is None or large.skip is None) and len(have) < min(size, 13):
+            return None
+        if code <= HELLO:
+            large = Large(code, id, size)
+        else:
+            if (large is None) != (code == LONG):
+                raise DataFormatError(f"long message {id}: {'none was' if large is None else 'it is'} announced")
+            if code == LONG:
+                total = int.from_bytes(have[5:], "big")
+                if size != 13 or have[0] > HELLO or not 0 < total <= LONG_MAX or len(self._longs) == LONG_COUNT:
+                    raise DataFormatError(f"long message {id}: cannot be")
+                large = self._longs[id] = Large(have[0], int.from_bytes(have[1:5], "big", signed=True), total)
+                large.number = id
+                return True
+            if code == DROP or size > large.size - large.got:
+                if size:
+                    raise DataFormatError(f"long message {id}: {size} bytes too many")
+                del self._longs[id]
+                return True
+        large.take(size, have)
+        if large.left:
+            self._large = large
+            return True
+        return self._filled(large)
+
+    def _filled(self, large):
+        """A frame's payload was read in place."""
+        if large.got < large.size:
+            return True
+        self._longs.pop(large.number, None)
+        return self._file(large.code, large.id, large)
 
     def _find_marker(self):
         buffer = self._buffer
@@ -245,6 +309,7 @@ class Gateway:
         self._eof = True
         self._buffer.clear()
         self._large = None
+        self._longs.clear()
         fd = self._in.fileno()
         pypump.pump.forget(fd)
         pypump.own_fds.discard(fd)
@@ -470,7 +535,7 @@ class Gateway:
     def _send(self, code, id, *item):
         """Send a frame of that code whose payload is the encoding of `item`."""
         self._check_usable()
-        if not self._writer.send(frame(code, id, dump_item(*item, Channel) if item else ())):
+        if not self._writer.send_message(code, id, dump_item(*item, Channel) if item else ()):
             raise self._death(True)
 
     def _write(self, data):

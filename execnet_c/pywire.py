@@ -5,15 +5,21 @@ import select
 from _collections import deque
 from _io import BytesIO
 from _thread import RLock
+from time import sleep
 
 from . import pypump
-from .pyserializer import DumpError, LoadError
+from .pyserializer import LoadError
 
-STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO = range(9)
+STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO, LONG, PIECE, DROP = range(12)
 NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE HELLO".split()
 MARKER = b"\0execnet_c\0"  # a far end that was started writes it before its first frame
-MAX_PAYLOAD = 0x7FFFFFFF  # bytes
 CHUNK = 128 * 1024  # bytes at one go
+# A payload of LONG_MIN bytes or more travels in pieces: LONG announces it (code, channel, size), PIECEs bring it, DROP
+# gives it up. These three have, instead of a channel, the sender's number for the message.
+LONG_MIN = 1024 * 1024
+LONG_MAX = 1 << 46
+LONG_COUNT = 64  # on their way at a time
+PIECE_SIZE = 512 * 1024
 
 trace_fd = -1
 
@@ -39,16 +45,32 @@ def trace_frame(verb, code, id, size):
     trace(f"{verb} {NAMES[code]} channel {id} {size} bytes")
 
 
+def head(code, id, size):
+    return bytes((code,)) + (id & 0xFFFFFFFF).to_bytes(4, "big") + size.to_bytes(4, "big")
+
+
 def frame(code, id, parts=()):
     size = sum(map(len, parts))
-    if size > MAX_PAYLOAD:
-        raise DumpError(
-            f"the item takes {size} bytes serialized, a message holds {MAX_PAYLOAD} at most: send it in pieces"
-        )
     if trace_fd >= 0:
         trace_frame("sent", code, id, size)
-    head = bytes((code,)) + (id & 0xFFFFFFFF).to_bytes(4, "big") + size.to_bytes(4, "big")
-    return [head + parts[0], *parts[1:]] if parts else [head]
+    first = head(code, id, size)
+    return [first + parts[0], *parts[1:]] if parts else [first]
+
+
+def cut(parts, size):
+    """A payload in pieces, each a list of views. The last byte comes alone: until then the message can be given up."""
+    views = [memoryview(part) for part in reversed(parts) if part]
+    while size:
+        piece = []
+        n = min(PIECE_SIZE, size - 1) or 1
+        size -= n
+        while n:
+            view = views.pop()
+            if len(view) > n:
+                views.append(view[n:])
+            piece.append(view[:n])
+            n -= len(piece[-1])
+        yield piece
 
 
 class Batch:
@@ -75,22 +97,79 @@ class Writer:
         self.broken = False
         self.ending = False  # nothing more is taken; the fd is closed when all is out
         self.turn = RLock()  # a signal handler that interrupts a send may send: it goes on with the frame in flight
+        self.line = deque()  # of locks: each is held by a thread that waits for the turn, or has it
         self.out = deque()
         self.watched = False
+        self.numbers = deque(range(LONG_COUNT))
 
     def send(self, parts):
         """False when the connection takes nothing more."""
-        batch = Batch(parts)
+        return self.send_batch(Batch(parts))
+
+    def send_batch(self, batch):
+        place = RLock()
         try:
-            with self.turn:
-                if self.broken or self.ending:
-                    return False
-                self.out.append(batch)
-                self.write(True)
-                return not self.broken
+            with place:
+                self.line.append(place)
+                with self.turn:
+                    if self.broken or self.ending:
+                        return False
+                    try:
+                        self.out.append(batch)
+                        self.write(True)
+                    except BaseException:
+                        if batch in self.out and not batch.written:
+                            self.out.remove(batch)  # nothing of it has been sent, and nothing will be
+                        raise
+                    return not self.broken
         except BaseException:
             pypump.pump.post(self.flush)  # the rest of a frame that was begun
             raise
+        finally:
+            if place in self.line:
+                self.line.remove(place)
+
+    def send_message(self, code, id, parts):
+        size = sum(map(len, parts))
+        if size < LONG_MIN:
+            return self.send(frame(code, id, parts))
+        sent = self.send_long(code, id, parts, size)
+        if trace_fd >= 0 and sent:
+            trace_frame("sent", code, id, size)
+        return sent
+
+    def send_long(self, code, id, parts, size):
+        """In pieces: between two of them, whoever waits for the turn has it. What an exception out of a signal handler
+        ends does not arrive."""
+        numbers, left, batches = [], size, []
+        try:
+            while not numbers:
+                try:
+                    numbers.extend(map(deque.popleft, (self.numbers,)))  # in one step for a signal handler
+                except IndexError:
+                    sleep(0.005)
+            (number,) = numbers
+            front = [head(LONG, number, 13) + head(code, id, 0)[:5] + size.to_bytes(8, "big")]
+            for piece in cut(parts, size):
+                n = sum(map(len, piece))
+                batch = Batch([*front, head(PIECE, number, n), *piece])
+                batches[1:] = [batch]
+                front = ()
+                left -= n
+                if not self.send_batch(batch):
+                    return False
+                if not self.turn._is_owned():  # or they would wait for us: this is a signal handler inside a send
+                    for place in [*self.line]:
+                        with place:
+                            pass
+            return True
+        except BaseException:
+            begun = [batch.written or batch in self.out for batch in batches]
+            if begun and begun[0] and (left or not begun[-1]):
+                self.post([head(DROP, number, 0)])
+            raise
+        finally:
+            self.numbers.extend(numbers)
 
     def post(self, parts):
         """Take whole frames to be written soon. Never blocks."""
@@ -165,36 +244,56 @@ class Writer:
 
 
 class Large:
-    """A payload that is larger than the buffer: read in place, and where it is one bytes object, into that."""
+    """A payload that is larger than the buffer, or comes in pieces: read in place, and where it is one bytes object,
+    into that."""
 
-    def __init__(self, code, id, size, have):
+    number = None  # a long message's
+    skip = None  # its first bytes, opcode and length, that are not kept; None: nothing has come yet
+    got = 0  # bytes of the payload
+    left = 0  # bytes of the frame that is being read
+
+    def __init__(self, code, id, size):
         self.code, self.id, self.size = code, id, size
-        self.tail = bytearray(0)
-        self.is_bytes = code == DATA and have[:5] == b"A" + (size - 6).to_bytes(4, "big")
-        if self.is_bytes:
-            have = have[5:]
-            size -= 6
+
+    def take(self, size, have):
+        """A frame with the next `size` bytes begins; `have` are here."""
+        self.left = size
+        if self.skip is None:
+            self.choose(have)
+            self.add(self.skip)
+            have = have[self.skip :]
+        if self.body is None:
+            return self.add(len(have))
+        for room in self.rooms(have):
+            part = have[: len(room)]
+            room[: len(part)] = part
+            have = have[len(part) :]
+            self.add(len(part))
+
+    def choose(self, have):
+        size, self.skip, self.tail = self.size, 0, bytearray(0)
+        if self.code == DATA and have[:1] + bytes(4) + have[1:5] == b"A" + (size - 6).to_bytes(8, "big", signed=True):
+            self.skip = 5
             self.tail = bytearray(1)
+            size -= 6
         try:
             self.file = BytesIO(bytes(size))
             self.body = self.file.getbuffer()
         except MemoryError:
             self.body = None  # it is passed over
-        self.end = size
-        if self.body is not None:
-            self.body[: len(have)] = have
-        self.got = len(have)
 
-    def room(self, spare):
-        """Where the next bytes go."""
-        if self.got >= self.end:
-            return self.tail
-        return memoryview(spare)[: self.end - self.got] if self.body is None else self.body[self.got :]
+    def rooms(self, spare):
+        """Where the next bytes of the frame go."""
+        if self.body is None:
+            return [memoryview(spare)[: self.left]]
+        body = self.body[self.got - self.skip :][: self.left]
+        return [room for room in (body, memoryview(self.tail)[: self.left - len(body)]) if room]
 
     def add(self, n):
-        """So many were written there. True: it is complete."""
+        """So many were written there. True: the frame is complete."""
         self.got += n
-        return self.got == self.end + len(self.tail)
+        self.left -= n
+        return not self.left
 
     def load(self, load_item, *args):
         """The item. Raises MemoryError where there was no room for it, and what load_item raises."""
@@ -202,7 +301,7 @@ class Large:
             raise MemoryError(f"an item of {self.size} bytes arrived, and there was no memory for it")
         self.body.release()
         data, self.file = self.file.getvalue(), None
-        if not self.is_bytes:
+        if not self.skip:
             return load_item(data, *args)
         if self.tail != b"Q":
             raise LoadError(f"no STOP behind a bytes object of {len(data) + 5} bytes")

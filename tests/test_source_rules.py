@@ -17,14 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     {"base", "bytes", "opcodes", "pages"},
     {"sync", "buf", "frame", "scan", "stream"},
-    {"queue", "spin", "child", "forkfd", "pump", "noise", "trace"},
+    {"queue", "cut", "spin", "child", "forkfd", "pump", "noise", "trace"},
     {"chan", "fate", "writer"},
     {"link"},
     {"launch"},
 ]
 
 # Files that belong to another room than the one of their name.
-ROOM_OF = {"link_impl": "link", "inbox": "link", "answer": "link"}
+ROOM_OF = {"link_impl": "link", "reader": "link", "inbox": "link", "answer": "link"}
 
 MAX_LINES = 800
 

@@ -9,8 +9,8 @@
 const char *
 xc_code_name(uint8_t code)
 {
-    static const char *const names[] = {"STATUS", "RECONFIGURE", "TERMINATE",    "EXEC", "DATA",
-                                        "CLOSE",  "CLOSE_ERROR", "LAST_MESSAGE", "HELLO"};
+    static const char *const names[] = {"STATUS",      "RECONFIGURE",  "TERMINATE", "EXEC", "DATA",  "CLOSE",
+                                        "CLOSE_ERROR", "LAST_MESSAGE", "HELLO",     "LONG", "PIECE", "DROP"};
     return code < sizeof names / sizeof *names ? names[code] : "?";
 }
 
@@ -33,12 +33,38 @@ xc_status
 xc_frame_unpack(const unsigned char in[XC_HEADER_SIZE], xc_frame *out, xc_err *err)
 {
     uint32_t size = xc_get_u32(in + 5);
-    if (in[0] > XC_HELLO) {
+    if (in[0] > XC_DROP) {
         return bad_header(in, "unknown message code", err);
     }
     if (size > XC_MAX_PAYLOAD) {
         return bad_header(in, "negative payload length", err);
     }
+    if ((in[0] == XC_LONG && size != XC_LONG_SIZE) || (in[0] == XC_DROP && size != 0)) {
+        return bad_header(in, "wrong payload length", err);
+    }
     *out = (xc_frame){.code = in[0], .chan = xc_get_u32(in + 1), .size = size};
+    return XC_OK;
+}
+
+void
+xc_long_pack(unsigned char out[XC_LONG_SIZE], const xc_long_frame *message)
+{
+    out[0] = message->code;
+    xc_put_u32(out + 1, message->chan);
+    xc_put_u32(out + 5, (uint32_t)(message->size >> 32));
+    xc_put_u32(out + 9, (uint32_t)message->size);
+}
+
+xc_status
+xc_long_unpack(const unsigned char in[XC_LONG_SIZE], xc_long_frame *out, xc_err *err)
+{
+    uint64_t size = (uint64_t)xc_get_u32(in + 5) << 32 | xc_get_u32(in + 9);
+    if (in[0] > XC_HELLO) {
+        return xc_failf(err, XC_BAD, "read a long message's head", "code %u cannot travel in pieces", in[0]);
+    }
+    if (size == 0 || size > XC_MAX_LONG) {
+        return xc_failf(err, XC_BAD, "read a long message's head", "%llu bytes", (unsigned long long)size);
+    }
+    *out = (xc_long_frame){.code = in[0], .chan = xc_get_u32(in + 1), .size = size};
     return XC_OK;
 }

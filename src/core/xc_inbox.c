@@ -104,17 +104,15 @@ xc_bury_msg_locked(xc_link *link, xc_msg *msg)
 void
 xc_bury_all_locked(xc_link *link)
 {
+    xc_forget_arrivals_locked(link);
     xc_queue *queues[] = {&link->backlog, &link->tasks, &link->hellos, &link->graveyard};
-    xc_msg *singles[] = {link->part, link->last};
     for (size_t i = 0; i < sizeof queues / sizeof *queues; i++) {
         for (xc_msg *msg; (msg = xc_queue_pop(queues[i])) != NULL;) {
             free_msg_locked(link, msg);
         }
     }
-    for (size_t i = 0; i < sizeof singles / sizeof *singles; i++) {
-        if (singles[i] != NULL) {
-            free_msg_locked(link, singles[i]);
-        }
+    if (link->last != NULL) {
+        free_msg_locked(link, link->last);
     }
     xc_chan_unlist_all(&link->table);
     for (xc_chan *chan; (chan = link->table.all) != NULL;) {

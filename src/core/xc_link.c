@@ -1,5 +1,5 @@
 /*
- * A link's life, the reader role, and waiting.
+ * A link's life, the reader role, and waiting. What a reader does is in xc_reader.c.
  *
  * Four rules keep the role from hanging: (1) waiting has one way out, and it hands the role on; (2) a half-read frame
  * lives in the link, not on the reader's stack, so whoever reads next goes on with it; (3) what ended the link is
@@ -11,10 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "xc_bytes.h"
 #include "xc_forkfd.h"
 #include "xc_link_impl.h"
-#include "xc_opcodes.h"
 #include "xc_trace.h"
 
 /* A link goes back to the pump so long after it was last read. */
@@ -69,10 +67,7 @@ end_reading(xc_link *link, const xc_err *why)
     link->ended_by = *why;
     link->eof = true;
     (void)xc_pump_arm(&link->watch, 0);
-    if (link->part != NULL) {
-        xc_bury_msg_locked(link, link->part);
-        link->part = NULL;
-    }
+    xc_forget_arrivals_locked(link);
     if (link->unmarked) { /* what looked like the start of the marker was none */
         xc_noise_rest(&link->noise, link->inbuf + link->in_start, link->in_end - link->in_start);
     }
@@ -112,252 +107,6 @@ retire(xc_job *job)
     xc_unlock(&link->mu);
     xc_link_release(link);
     xc_pump_leave();
-}
-
-/* --- reading -------------------------------------------------------------------------------------------------- */
-
-/* One message of a batch. XC_OK: more may follow. XC_CLOSED: it was a goodbye. XC_BAD: the far end breaks the rules. */
-static xc_status
-deliver_one_locked(xc_link *link, xc_msg *msg, xc_err *err)
-{
-    uint8_t code = msg->code;
-    if (code == XC_HELLO && link->n_hellos++ == XC_UNREAD_HELLOS) {
-        xc_bury_msg_locked(link, msg);
-        return xc_failf(err, XC_BAD, "read", "more than %d hellos, and nobody takes them", XC_UNREAD_HELLOS);
-    }
-    xc_arrive_locked(link, msg);
-    if (code == XC_TERMINATE) {
-        link->heard_goodbye = true;
-        return xc_fail(err, XC_CLOSED, 0, "read");
-    }
-    return XC_OK;
-}
-
-/* Messages read in one go take effect in one go. Results as above. */
-static xc_status
-deliver(xc_link *link, xc_queue *batch, xc_err *err)
-{
-    xc_status rc = XC_OK;
-    if (batch->head == NULL) {
-        return XC_OK;
-    }
-    for (xc_msg *msg = batch->head; msg != NULL; msg = msg->next) {
-        if (xc_tracing()) {
-            xc_trace_frame("received", msg->code, msg->chan, msg->size + (msg->space != NULL ? 5 : 0));
-        }
-        if (msg->code == XC_DATA) {
-            xc_scan_ids(msg);
-        }
-    }
-    xc_lock(&link->mu);
-    for (xc_msg *msg; rc == XC_OK && (msg = xc_queue_pop(batch)) != NULL;) {
-        rc = deliver_one_locked(link, msg, err);
-    }
-    for (xc_msg *msg; (msg = xc_queue_pop(batch)) != NULL;) {
-        xc_bury_msg_locked(link, msg); /* behind the goodbye */
-    }
-    xc_wake_locked(link); /* the reader wakes those whose items it read */
-    xc_unlock(&link->mu);
-    return rc;
-}
-
-/* For the payload of `frame`; marked as lost where there is memory for the message but not for that. */
-static xc_msg *
-new_msg(const xc_frame *frame)
-{
-    xc_msg *msg = xc_msg_new(frame->code, frame->chan, frame->size);
-    if (msg == NULL && (msg = xc_msg_new(frame->code, frame->chan, 0)) != NULL) {
-        msg->lost = true;
-        msg->size = frame->size;
-    }
-    return msg;
-}
-
-/* The payload of `frame` does not lie in the buffer as a whole: prepares to read it in place. `have` bytes of it are
- * there, behind the header. XC_AGAIN: more of it must come first. XC_SPACE as in the header. */
-static xc_status
-begin_part(xc_link *link, const xc_frame *frame, size_t have, bool can_give, size_t *space)
-{
-    const unsigned char *payload = link->inbuf + link->in_start + XC_HEADER_SIZE;
-    if (frame->code == XC_DATA && frame->size >= XC_BIG) {
-        if (have < 5) {
-            return XC_AGAIN;
-        }
-        /* BYTES, length, the bytes, STOP: the payload is one bytes object. */
-        if (can_give && payload[0] == XC_OP_BYTES && xc_get_u32(payload + 1) == frame->size - 6) {
-            link->space_wanted = *space = (size_t)frame->size - 5;
-            return XC_SPACE;
-        }
-    }
-    link->space_wanted = 0;
-    xc_msg *msg = new_msg(frame);
-    if (msg == NULL) {
-        return XC_NOMEM;
-    }
-    if (msg->lost) {
-        link->skip = frame->size - have;
-    }
-    else {
-        memcpy(msg->data, payload, have);
-    }
-    link->part = msg;
-    link->part_got = have;
-    link->part_size = frame->size;
-    link->in_start = link->in_end = 0;
-    return XC_OK;
-}
-
-/* Cuts the buffer into messages. XC_OK: all that is complete was delivered. */
-static xc_status
-parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
-{
-    xc_queue batch = {.head = NULL};
-    xc_status rc = XC_OK;
-    while (link->in_end - link->in_start >= XC_HEADER_SIZE) {
-        xc_frame frame;
-        size_t have = link->in_end - link->in_start - XC_HEADER_SIZE;
-        rc = xc_frame_unpack(link->inbuf + link->in_start, &frame, err);
-        if (rc != XC_OK) {
-            break;
-        }
-        if (have < frame.size) {
-            if (frame.size + XC_HEADER_SIZE > XC_INBUF) {
-                rc = begin_part(link, &frame, have, can_give, space);
-            }
-            break;
-        }
-        xc_msg *msg = new_msg(&frame);
-        if (msg == NULL) {
-            rc = XC_NOMEM;
-            break;
-        }
-        if (!msg->lost) {
-            memcpy(msg->data, link->inbuf + link->in_start + XC_HEADER_SIZE, frame.size);
-        }
-        link->in_start += XC_HEADER_SIZE + frame.size;
-        xc_queue_push(&batch, msg);
-    }
-    if (link->in_start == link->in_end) {
-        link->in_start = link->in_end = 0;
-    }
-    xc_err why;
-    xc_status delivered = deliver(link, &batch, &why);
-    if (delivered != XC_OK) {
-        *err = why; /* it came before what stopped the loop */
-        return delivered;
-    }
-    if (rc == XC_NOMEM) {
-        return xc_fail(err, XC_NOMEM, 0, "keep a message that arrived");
-    }
-    return rc == XC_AGAIN ? XC_OK : rc;
-}
-
-/* Goes on with a payload that is read in place. */
-static xc_status
-read_part(xc_link *link, xc_err *err)
-{
-    xc_msg *msg = link->part;
-    size_t got = 0;
-    xc_status rc;
-    if (msg->lost) {
-        rc = xc_stream_read(&link->stream, link->inbuf, link->skip < XC_INBUF ? link->skip : XC_INBUF, &got, err);
-        link->skip -= got;
-    }
-    else {
-        rc = xc_stream_read(&link->stream, msg->data + link->part_got, link->part_size - link->part_got, &got, err);
-    }
-    link->part_got += got;
-    if (rc == XC_OK && link->part_got == link->part_size) {
-        xc_queue batch = {.head = NULL};
-        link->part = NULL;
-        xc_queue_push(&batch, msg);
-        rc = deliver(link, &batch, err);
-    }
-    return rc;
-}
-
-/* Passes over what stands before the marker. XC_OK: frames begin at in_start. XC_AGAIN: more must come. */
-static xc_status
-skip_noise(xc_link *link, xc_err *err)
-{
-    size_t used = 0;
-    xc_lock(&link->mu);
-    xc_status rc = xc_noise_skip(&link->noise, link->inbuf + link->in_start, link->in_end - link->in_start, &used, err);
-    xc_unlock(&link->mu);
-    link->in_start += used;
-    link->unmarked = rc != XC_OK;
-    return rc;
-}
-
-/*
- * One read, and what it brings takes effect. Needs the reader role, no mutex; never blocks. XC_OK: something came.
- * XC_AGAIN, XC_SPACE. Any other code: the stream has ended, *err says how.
- */
-static xc_status
-read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
-{
-    size_t got = 0;
-    bool gone = atomic_load(&link->peer_gone); /* before the read: what the process wrote is in the pipe by then */
-    xc_status rc;
-    if (link->space_wanted != 0) {
-        rc = parse(link, can_give, space, err);
-        if (rc != XC_OK) {
-            return rc;
-        }
-    }
-    if (link->part != NULL) {
-        rc = read_part(link, err);
-    }
-    else {
-        if (link->in_start > 0) {
-            memmove(link->inbuf, link->inbuf + link->in_start, link->in_end - link->in_start);
-            link->in_end -= link->in_start;
-            link->in_start = 0;
-        }
-        rc = xc_stream_read(&link->stream, link->inbuf + link->in_end, XC_INBUF - link->in_end, &got, err);
-        link->in_end += got;
-        if (rc == XC_OK && link->unmarked) {
-            rc = skip_noise(link, err);
-            if (rc == XC_AGAIN) {
-                return XC_OK; /* something came */
-            }
-        }
-        if (rc == XC_OK) {
-            rc = parse(link, can_give, space, err);
-        }
-    }
-    if (rc == XC_AGAIN && gone) {
-        return xc_fail(err, XC_EOF, 0, "read");
-    }
-    return rc;
-}
-
-bool
-xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
-{
-    xc_msg *msg = xc_msg_new(XC_DATA, 0, 0);
-    bool taken = false;
-    xc_lock(&link->mu);
-    if (msg != NULL && !link->reading && !link->eof && link->part == NULL && link->space_wanted == space) {
-        const unsigned char *head = link->inbuf + link->in_start;
-        size_t have = link->in_end - link->in_start - XC_HEADER_SIZE - 5;
-        msg->chan = xc_get_u32(head + 1);
-        msg->size = space;
-        msg->data = ptr;
-        msg->space = owner;
-        memcpy(ptr, head + XC_HEADER_SIZE + 5, have);
-        link->part = msg;
-        link->part_got = have;
-        link->part_size = space;
-        link->in_start = link->in_end = 0;
-        link->space_wanted = 0;
-        taken = true;
-    }
-    xc_unlock(&link->mu);
-    if (!taken) {
-        xc_msg_free(msg);
-    }
-    return taken;
 }
 
 /* --- waiting -------------------------------------------------------------------------------------------------- */
@@ -454,7 +203,7 @@ static xc_status
 read_step(xc_link *link, const xc_wait *wait, xc_bell *bell, int64_t *began, size_t *space)
 {
     xc_err err = {.code = XC_OK};
-    xc_status rc = read_some(link, wait->can_give, space, &err);
+    xc_status rc = xc_read_some(link, wait->can_give, space, &err);
     if (rc == XC_OK || rc == XC_SPACE) {
         return rc;
     }
@@ -547,7 +296,7 @@ drain(xc_link *link)
     xc_unlock(&link->mu);
     xc_status rc = XC_OK;
     for (int i = 0; i < PUMP_READS && rc == XC_OK; i++) {
-        rc = read_some(link, false, &space, &err);
+        rc = xc_read_some(link, false, &space, &err);
     }
     if (rc != XC_OK && rc != XC_AGAIN) {
         end_reading(link, &err);

@@ -1,7 +1,7 @@
 /*
- * The inside of a link, shared by the rooms that make it up and by nobody else: xc_link.c (lives, reading, waiting),
- * xc_inbox.c (what a frame that arrived does to channels, tasks and the backlog), xc_answer.c (what is answered without
- * anybody's help).
+ * The inside of a link, shared by the rooms that make it up and by nobody else: xc_link.c (lives, waiting),
+ * xc_reader.c (the stream is cut into messages), xc_inbox.c (what a frame that arrived does to channels, tasks and the
+ * backlog), xc_answer.c (what is answered without anybody's help).
  */
 #ifndef XC_LINK_IMPL_H
 #define XC_LINK_IMPL_H
@@ -23,6 +23,16 @@ typedef struct xc_waiter {
     bool reader; /* mu: it has the reader role */
 } xc_waiter;
 
+/* A message whose payload is being put together: a long one, or one frame that is larger than the buffer. */
+typedef struct xc_arrival {
+    struct xc_arrival *next;
+    uint32_t number; /* a long message's */
+    xc_long_frame head;
+    size_t got;  /* bytes of the payload that came */
+    size_t skip; /* so many of its first bytes are not kept: the memory was lent, see XC_SPACE */
+    xc_msg *msg; /* owned; NULL: where they go is not decided yet */
+} xc_arrival;
+
 struct xc_link {
     atomic_uint refs;
     uint32_t forks;    /* const: xc_fork_count at birth */
@@ -37,12 +47,14 @@ struct xc_link {
     unsigned char *inbuf; /* the reader: bytes in_start..in_end are not parsed yet */
     size_t in_start;      /* the reader */
     size_t in_end;        /* the reader */
-    xc_msg *part;         /* the reader: a message whose payload is being read in place */
-    size_t part_got;      /* the reader */
-    size_t part_size;     /* the reader: bytes that make it complete */
-    size_t skip;          /* the reader: bytes of a payload for which there was no memory */
+    bool unparsed;        /* the reader: there may be a frame among them for which memory was asked */
+    xc_arrival *into;     /* the reader: borrowed; the frame whose payload is being read in place belongs to it */
+    size_t frame_left;    /* the reader: bytes of that frame to come */
+    xc_arrival whole;     /* the reader: one frame that is larger than the buffer */
+    xc_arrival *longs;    /* the reader: owned; long messages that are not complete */
+    unsigned n_longs;     /* the reader */
+    xc_arrival *asking;   /* the reader: borrowed; what XC_SPACE asked memory for, NULL: nothing */
     xc_spin spin;         /* the reader */
-    size_t space_wanted;  /* the reader: what XC_SPACE asked for; 0: nothing pending */
     bool unmarked;        /* the reader: the marker is awaited */
 
     xc_mutex mu;    /* leaf lock but for the writer's and the pump's */
@@ -87,6 +99,13 @@ struct xc_link {
 
 /* xc_link.c */
 void xc_wake_locked(xc_link *link); /* rings every waiter whose condition holds */
+
+/*
+ * xc_reader.c: one read, and what it brings takes effect. Needs the reader role, no mutex; never blocks. XC_OK:
+ * something came. XC_AGAIN, XC_SPACE. Any other code: the stream has ended, *err says how.
+ */
+xc_status xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err);
+void xc_forget_arrivals_locked(xc_link *link); /* what is not complete will never be */
 
 /* xc_answer.c: posts what the far end gets for a request */
 void xc_answer_status_locked(xc_link *link, uint32_t id, bool facts);

@@ -100,19 +100,11 @@ would_wait(int error)
     return error == EAGAIN || error == EWOULDBLOCK;
 }
 
-xc_status
-xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err)
+static xc_status
+read_result(ssize_t r, size_t *got, xc_err *err)
 {
-    ssize_t r;
-    *got = 0;
-    if (n > MOST_AT_ONCE) {
-        n = MOST_AT_ONCE;
-    }
-    do {
-        r = read(stream->in, into, n);
-    } while (r < 0 && errno == EINTR);
+    *got = r > 0 ? (size_t)r : 0;
     if (r > 0) {
-        *got = (size_t)r;
         return XC_OK;
     }
     if (r < 0 && would_wait(errno)) {
@@ -122,6 +114,32 @@ xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err
         return xc_fail(err, XC_EOF, r == 0 ? 0 : errno, "read from the stream");
     }
     return xc_fail(err, XC_SYS, errno, "read from the stream");
+}
+
+xc_status
+xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err)
+{
+    ssize_t r;
+    if (n > MOST_AT_ONCE) {
+        n = MOST_AT_ONCE;
+    }
+    do {
+        r = read(stream->in, into, n);
+    } while (r < 0 && errno == EINTR);
+    return read_result(r, got, err);
+}
+
+xc_status
+xc_stream_read_two(xc_stream *stream, const struct iovec parts[2], size_t *got, xc_err *err)
+{
+    ssize_t r;
+    if (parts[0].iov_len + parts[1].iov_len > MOST_AT_ONCE) {
+        return xc_stream_read(stream, parts[0].iov_base, parts[0].iov_len, got, err);
+    }
+    do {
+        r = readv(stream->in, parts, 2);
+    } while (r < 0 && errno == EINTR);
+    return read_result(r, got, err);
 }
 
 xc_status

@@ -21,6 +21,9 @@ xc_status xc_stream_open(xc_stream *stream, int in, int out, xc_err *err);
 /* Reads at most n bytes. XC_OK: *got > 0. XC_AGAIN: nothing there. XC_EOF. XC_SYS (ECONNRESET counts as XC_EOF). */
 xc_status xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err);
 
+/* The same into two places, the second one after the first is full. */
+xc_status xc_stream_read_two(xc_stream *stream, const struct iovec parts[2], size_t *got, xc_err *err);
+
 /* Writes what goes in without waiting. XC_OK: *put > 0, perhaps less than all (0 only if all parts are empty).
  * XC_AGAIN: full, *put == 0. XC_EOF: nobody reads any more (EPIPE, ECONNRESET). No SIGPIPE is raised in the caller's
  * process unless its SIGPIPE is at default, which CPython never leaves so. */

@@ -12,10 +12,14 @@
 #include "xc_forkfd.h"
 #include "xc_pages.h"
 
+/* More than XC_LONG_COUNT long messages at a time: the next one looks so often whether a number is free. */
+#define NUMBER_NS (5 * XC_MS)
+
 /* A thread that waits for the turn. */
 struct xc_turn {
     struct xc_turn *next;
     xc_bell *bell;
+    uint64_t ticket;
 };
 
 static void writable(xc_watch *watch, short revents);
@@ -171,6 +175,15 @@ xc_writer_spill(xc_writer *writer, xc_sending *sending)
     xc_unlock(&writer->mu);
 }
 
+/* A frame of this very thread has the turn: we run inside a signal handler of its sender. */
+static void
+spill_own_locked(xc_writer *writer)
+{
+    if (writer->writing && writer->current != NULL && pthread_equal(writer->writer, pthread_self())) {
+        spill_locked(writer, writer->current);
+    }
+}
+
 /* XC_OK: `sending` has the turn. XC_AGAIN: somebody else has it. A frame with nothing left needs no turn. */
 static xc_status
 take_turn_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
@@ -182,9 +195,7 @@ take_turn_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
     if (rc != XC_OK) {
         return rc;
     }
-    if (writer->writing && writer->current != NULL && pthread_equal(writer->writer, pthread_self())) {
-        spill_locked(writer, writer->current); /* we run inside a signal handler of that frame's sender */
-    }
+    spill_own_locked(writer);
     if (writer->writing) {
         return XC_AGAIN;
     }
@@ -214,7 +225,13 @@ write_flight(xc_writer *writer, xc_err *err)
 static xc_status
 write_on(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
-    xc_status rc = write_flight(writer, err);
+    xc_status rc = XC_OK;
+    while (rc == XC_OK && xc_buf_size(&writer->flight) > 0) {
+        rc = write_flight(writer, err);
+        xc_lock(&writer->mu);
+        load_flight_locked(writer); /* the rest of a frame was in flight, what was posted behind it comes now */
+        xc_unlock(&writer->mu);
+    }
     while (rc == XC_OK && sending->n > 0) {
         size_t put = 0;
         rc = xc_stream_write(writer->stream, sending->parts, sending->n, &put, err);
@@ -255,6 +272,18 @@ xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err)
     return rc == XC_OK ? write_and_release(writer, sending, err) : rc;
 }
 
+/* In order of the tickets. The thread that has the turn, and waits for room, comes first with 0. */
+static void
+join_line_locked(xc_writer *writer, struct xc_turn *self)
+{
+    struct xc_turn **p = &writer->waiters;
+    while (*p != NULL && (*p)->ticket < self->ticket) {
+        p = &(*p)->next;
+    }
+    self->next = *p;
+    *p = self;
+}
+
 static void
 leave_line_locked(xc_writer *writer, struct xc_turn *self)
 {
@@ -265,22 +294,43 @@ leave_line_locked(xc_writer *writer, struct xc_turn *self)
     *p = self->next;
 }
 
-/* Waits until the turn may be free. */
+/* Waits until the turn may be free: for a polite frame, until it is, with nobody before us in the line. */
 static xc_status
-wait_turn_locked(xc_writer *writer, int64_t until) XC_NEEDS(writer->mu)
+wait_turn_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS(writer->mu)
 {
-    struct xc_turn self = {.next = NULL, .bell = xc_bell_mine()};
-    struct xc_turn **p = &writer->waiters;
-    while (*p != NULL) {
-        p = &(*p)->next;
+    xc_status rc = XC_OK;
+    if (sending->ticket == 0) {
+        sending->ticket = ++writer->last_ticket;
     }
-    *p = &self;
-    xc_unlock(&writer->mu);
-    xc_status rc = xc_bell_sleep_nogil(self.bell, -1, 0, until);
-    xc_lock(&writer->mu);
+    struct xc_turn self = {.bell = xc_bell_mine(), .ticket = sending->ticket};
+    join_line_locked(writer, &self);
+    do {
+        xc_unlock(&writer->mu);
+        rc = xc_bell_sleep_nogil(self.bell, -1, 0, until);
+        xc_lock(&writer->mu);
+    } while (rc == XC_OK && sending->polite && (writer->writing || writer->waiters != &self) &&
+             refusal_locked(writer, NULL) == XC_OK);
     leave_line_locked(writer, &self);
     if (rc != XC_OK && !writer->writing && writer->waiters != NULL) {
         xc_bell_ring(writer->waiters->bell); /* the ring may have been meant for us: pass it on */
+    }
+    return rc;
+}
+
+/* XC_OK: the turn is ours. */
+static xc_status
+get_turn_locked(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *err) XC_NEEDS(writer->mu)
+{
+    xc_status rc = XC_OK;
+    if (sending->polite && !sending->mine) {
+        spill_own_locked(writer); /* or those in the line would wait for us, and we for them */
+    }
+    bool first = writer->waiters == NULL || (sending->ticket != 0 && sending->ticket < writer->waiters->ticket);
+    if (sending->polite && !sending->mine && !first) {
+        rc = wait_turn_locked(writer, sending, until);
+    }
+    while (rc == XC_OK && (rc = take_turn_locked(writer, sending, err)) == XC_AGAIN) {
+        rc = wait_turn_locked(writer, sending, until);
     }
     return rc;
 }
@@ -290,14 +340,11 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
 {
     XC_ASSERT_NOGIL();
     for (;;) {
-        xc_status rc = XC_OK;
         if (sending->n == 0) {
             return XC_OK; /* a signal handler of ours spilled it */
         }
         xc_lock(&writer->mu);
-        while (rc == XC_OK && (rc = take_turn_locked(writer, sending, err)) == XC_AGAIN) {
-            rc = wait_turn_locked(writer, until);
-        }
+        xc_status rc = get_turn_locked(writer, sending, until, err);
         bool broken = sending->mine && writer->broken.code != XC_OK;
         if (broken) {
             if (err != NULL) {
@@ -317,8 +364,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
         }
         struct xc_turn self = {.bell = xc_bell_mine()};
         xc_lock(&writer->mu);
-        self.next = writer->waiters; /* so that a break wakes us; we are no candidate for the turn: we have it */
-        writer->waiters = &self;
+        join_line_locked(writer, &self); /* so that a break wakes us; we are no candidate for the turn: we have it */
         bool already = writer->broken.code != XC_OK;
         xc_unlock(&writer->mu);
         if (!already) {
@@ -332,6 +378,114 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
         }
     }
 }
+
+/* --- long messages --------------------------------------------------------------------------------------------- */
+
+void
+xc_long_begin(xc_long_sending *sending, const xc_long_frame *message, struct iovec *parts)
+{
+    *sending = (xc_long_sending){.frame = {.polite = true}};
+    xc_cut_begin(&sending->cut, message, parts);
+}
+
+static bool
+take_number_locked(xc_writer *writer, xc_long_sending *sending)
+{
+    for (uint32_t i = 0; i < XC_LONG_COUNT && !sending->numbered; i++) {
+        if ((writer->numbers >> i & 1) == 0) {
+            writer->numbers |= UINT64_C(1) << i;
+            sending->number = i;
+            sending->numbered = true;
+        }
+    }
+    return sending->numbered;
+}
+
+static void
+free_number_locked(xc_writer *writer, xc_long_sending *sending)
+{
+    if (sending->numbered) {
+        writer->numbers &= ~(UINT64_C(1) << sending->number);
+        sending->numbered = false;
+    }
+}
+
+static xc_status
+get_number_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until, xc_err *err)
+{
+    for (;;) {
+        xc_lock(&writer->mu);
+        xc_status rc = refusal_locked(writer, err);
+        bool got = rc == XC_OK && take_number_locked(writer, sending);
+        xc_unlock(&writer->mu);
+        if (got || rc != XC_OK) {
+            return rc;
+        }
+        int64_t next = xc_after(NUMBER_NS);
+        rc = xc_bell_sleep_nogil(xc_bell_mine(), -1, 0, next < until ? next : until);
+        if (rc == XC_INTR || (rc == XC_TIMEOUT && next >= until)) {
+            return rc;
+        }
+    }
+}
+
+xc_status
+xc_writer_send_long_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until, xc_err *err)
+{
+    xc_sending *frame = &sending->frame;
+    xc_status rc = sending->numbered ? XC_OK : get_number_nogil(writer, sending, until, err);
+    while (rc == XC_OK) {
+        if (frame->n == 0) {
+            sending->begun = frame->parts != NULL;
+            *frame = (xc_sending){.polite = true};
+            frame->n = xc_cut_next(&sending->cut, sending->number, &frame->parts);
+            if (frame->n == 0) {
+                xc_lock(&writer->mu);
+                free_number_locked(writer, sending);
+                xc_unlock(&writer->mu);
+                return XC_OK;
+            }
+        }
+        rc = xc_writer_send_nogil(writer, frame, until, err);
+        if (rc == XC_OK && sending->cut.message.size > 0 && until != XC_FOREVER && xc_now() >= until) {
+            rc = XC_TIMEOUT; /* who never has to wait for room must look for signals all the same */
+        }
+    }
+    return rc;
+}
+
+bool
+xc_writer_drop(xc_writer *writer, xc_long_sending *sending)
+{
+    xc_sending *frame = &sending->frame;
+    unsigned char drop[XC_HEADER_SIZE];
+    xc_lock(&writer->mu);
+    if (frame->mine && frame->started) {
+        spill_locked(writer, frame);
+    }
+    else if (frame->mine) {
+        frame->mine = false;
+        release_locked(writer);
+    }
+    bool kept = frame->parts != NULL && frame->n == 0; /* or out */
+    bool sent = kept && sending->cut.message.size == 0;
+    if (sending->numbered && (kept || sending->begun) && !sent && refusal_locked(writer, NULL) == XC_OK) {
+        xc_frame_pack(drop, XC_DROP, sending->number, 0);
+        if (xc_buf_add(&writer->outbox, drop, sizeof drop) != XC_OK) {
+            xc_err err; /* the number could never be used again */
+            (void)xc_fail(&err, XC_NOMEM, 0, "give up a long message");
+            break_locked(writer, &err);
+        }
+        else if (!writer->writing) {
+            release_locked(writer);
+        }
+    }
+    free_number_locked(writer, sending);
+    xc_unlock(&writer->mu);
+    return sent;
+}
+
+/* --- posts, ends ------------------------------------------------------------------------------------------------ */
 
 xc_status
 xc_writer_post(xc_writer *writer, const void *frames, size_t n)

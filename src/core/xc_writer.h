@@ -5,11 +5,15 @@
  * finish (an exception came out of a signal handler) leaves the rest behind, and whoever writes next writes that
  * first. What must not wait (a close sent by a deallocator, an answer to a status request) goes to the outbox, which
  * the next writer or the I/O thread empties.
+ *
+ * A long message travels in pieces, each a frame. Between two of them its sender gives the turn away: first the outbox
+ * goes out, then whoever stands in the line gets the turn, then the next piece does.
  */
 #ifndef XC_WRITER_H
 #define XC_WRITER_H
 
 #include "xc_buf.h"
+#include "xc_cut.h"
 #include "xc_pump.h"
 #include "xc_stream.h"
 
@@ -23,7 +27,9 @@ typedef struct {
     bool writing;            /* mu: somebody has the turn */
     pthread_t writer;        /* mu: who, when `current` is set */
     xc_sending *current;     /* mu: borrowed from the writer; NULL while the pump writes */
-    struct xc_turn *waiters; /* mu: borrowed, each lives on its thread's stack */
+    struct xc_turn *waiters; /* mu: borrowed, each lives on its thread's stack; the line, oldest first */
+    uint64_t last_ticket;    /* mu: that a place in the line was given to */
+    uint64_t numbers;        /* mu: bits of those that long messages have */
     xc_buf flight;           /* the writer's; mu when nobody writes: goes out before anything else */
     xc_buf outbox;           /* mu: whole frames that go out after `flight` */
     bool ending;             /* mu: nothing more is taken; the fd is closed when all is out */
@@ -36,9 +42,20 @@ typedef struct {
 struct xc_sending {
     struct iovec *parts; /* borrowed until the frame is out or spilled; advanced in place */
     int n;
-    bool mine;    /* this frame has the turn */
-    bool started; /* some of it is written */
+    bool mine;       /* this frame has the turn */
+    bool started;    /* some of it is written */
+    bool polite;     /* whoever stands in the line already has the turn before it */
+    uint64_t ticket; /* its place in the line, which it keeps when it goes on after a signal; 0: none yet */
 };
+
+/* One long message on its way; lives on the sender's stack. */
+typedef struct {
+    xc_cut cut;
+    xc_sending frame; /* what is being written of it */
+    bool numbered;    /* `number` is its own */
+    bool begun;       /* frames before `frame` are out, or kept by the writer */
+    uint32_t number;
+} xc_long_sending;
 
 /* *writer is zeroed by the caller. `stream` and the pump membership must outlive it. */
 void xc_writer_init(xc_writer *writer, xc_stream *stream);
@@ -54,6 +71,17 @@ xc_status xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t u
 /* The sender goes away: what is left of its frame is kept and written by whoever comes next. Harmless when the frame
  * never got the turn: then nothing of it was written and nothing is kept. Never blocks. */
 void xc_writer_spill(xc_writer *writer, xc_sending *sending);
+
+/* A message of XC_LONG_MIN bytes or more. `parts` as for xc_cut_begin. */
+void xc_long_begin(xc_long_sending *sending, const xc_long_frame *message, struct iovec *parts);
+
+/* Writes it all, piece by piece. Results as of xc_writer_send_nogil; where it gives up is xc_writer_drop. XC_TIMEOUT
+ * also comes between two pieces. */
+xc_status xc_writer_send_long_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until, xc_err *err);
+
+/* The sender of an unfinished long message goes away: nothing of it will arrive, but for one whose last byte is on its
+ * way. True: that is so, it counts as sent. Never blocks. */
+bool xc_writer_drop(xc_writer *writer, xc_long_sending *sending);
 
 /* Takes a copy of whole frames, to be written soon. Never blocks. XC_OK, XC_NOMEM, or what broke the connection. */
 xc_status xc_writer_post(xc_writer *writer, const void *frames, size_t n);

@@ -14,10 +14,12 @@
 
 #define SLICE_MIN (10 * XC_MS)
 #define SLICE_MAX (5 * XC_S)
+/* Between the pieces of a long message, whose sender may never sleep: so often it looks for signals. */
+#define SLICE_LONG (50 * XC_MS)
 /* A frame up to this size (bytes) is first tried without releasing the GIL: the fd is non-blocking and takes so much in
  * a few microseconds, while beside a computing Python thread a release may cost the switch interval, 5 ms. An int's
  * round trip beside one takes 1.0 ms so, against 2.6 to 3.3 with each write outside the GIL. */
-enum { SMALL_FRAME = 16 * 1024, STACK_PARTS = 9 };
+enum { SMALL_FRAME = 16 * 1024, STACK_PARTS = 10 };
 
 /* The thread on which CPython runs signal handlers. A forked child's is the one that forked. */
 static bool
@@ -183,6 +185,57 @@ xcpy_send_raw(GatewayObject *gateway, const void *bytes, size_t n)
     return result;
 }
 
+/* Nothing of it arrives where an exception comes out of a signal handler, unless it was too late for that: *sent. */
+static int
+send_long(GatewayObject *gateway, xc_long_sending *sending, bool *sent)
+{
+    xc_writer *writer = xc_link_writer(gateway->link);
+    bool sliced = on_main_thread();
+    xc_err err = {.code = XC_OK};
+    xc_status rc;
+    for (;;) {
+        int64_t until = sliced ? xc_after(SLICE_LONG) : XC_FOREVER;
+        Py_BEGIN_ALLOW_THREADS
+            rc = xc_writer_send_long_nogil(writer, sending, until, &err);
+        Py_END_ALLOW_THREADS
+        if (rc == XC_OK) {
+            *sent = true;
+            return 0;
+        }
+        bool ended = rc != XC_INTR && rc != XC_TIMEOUT;
+        if (ended || PyErr_CheckSignals() < 0) {
+            *sent = xc_writer_drop(writer, sending);
+            return ended ? raise_unsent(gateway, &err) : -1;
+        }
+    }
+}
+
+/* The payload of a message, in `n` parts; the first one has room for a header in front, parts[-1] is free. */
+static int
+send_message(GatewayObject *gateway, xc_long_frame *message, struct iovec *parts, int n)
+{
+    size_t size = (size_t)message->size;
+    int result;
+    bool sent;
+    if (size < XC_LONG_MIN) {
+        xc_sending sending = {.parts = parts, .n = n};
+        xc_frame_pack(parts[0].iov_base, message->code, message->chan, (uint32_t)size);
+        result = send_parts(gateway, &sending, XC_HEADER_SIZE + size);
+        sent = is_sent(&sending, result);
+    }
+    else {
+        xc_long_sending sending;
+        parts[0].iov_base = (char *)parts[0].iov_base + XC_HEADER_SIZE;
+        parts[0].iov_len -= XC_HEADER_SIZE;
+        xc_long_begin(&sending, message, parts);
+        result = send_long(gateway, &sending, &sent);
+    }
+    if (xc_tracing() && sent) {
+        xc_trace_frame("sent", message->code, message->chan, size);
+    }
+    return result;
+}
+
 int
 xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item)
 {
@@ -197,27 +250,16 @@ xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item)
     if (item != NULL && xcpy_dump(gateway->state, item, true, &frame) < 0) {
         goto done;
     }
-    size_t size = xcpy_dumped_size(&frame);
-    if (size - XC_HEADER_SIZE > XC_MAX_PAYLOAD) {
-        PyErr_Format(gateway->state->DumpError,
-                     "the item takes %zu bytes serialized, a message holds %d at most: send it in pieces",
-                     size - XC_HEADER_SIZE, XC_MAX_PAYLOAD);
-        goto done;
-    }
-    xc_frame_pack(frame.buf.data + frame.buf.start, code, id, (uint32_t)(size - XC_HEADER_SIZE));
-    if (frame.n_pins * 2 + 1 > STACK_PARTS) {
-        parts = PyMem_New(struct iovec, frame.n_pins * 2 + 1);
+    if (frame.n_pins * 2 + 2 > STACK_PARTS) {
+        parts = PyMem_New(struct iovec, frame.n_pins * 2 + 2);
         if (parts == NULL) {
             PyErr_NoMemory();
             goto done;
         }
     }
-    xcpy_dumped_iov(&frame, parts, &n);
-    xc_sending sending = {.parts = parts, .n = n};
-    result = send_parts(gateway, &sending, size);
-    if (xc_tracing() && is_sent(&sending, result)) {
-        xc_trace_frame("sent", (uint8_t)code, id, size - XC_HEADER_SIZE);
-    }
+    xcpy_dumped_iov(&frame, parts + 1, &n);
+    xc_long_frame message = {.code = code, .chan = id, .size = xcpy_dumped_size(&frame) - XC_HEADER_SIZE};
+    result = send_message(gateway, &message, parts + 1, n);
 done:
     if (parts != few) {
         PyMem_Free(parts);

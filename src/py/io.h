@@ -17,8 +17,9 @@ int xcpy_deadline(PyObject *timeout, bool negative_ok, int64_t *until);
  */
 int xcpy_wait(GatewayObject *gateway, xc_wait *wait);
 
-/* Sends one frame whose payload is the encoding of `item` (NULL: no payload). 0 or -1; a frame that an exception out
- * of a signal handler interrupts is written to its end by others. */
+/* Sends a message whose payload is the encoding of `item` (NULL: no payload). 0 or -1. What an exception out of a
+ * signal handler interrupts is written to its end by others where it is one frame; of a long message nothing will
+ * arrive. */
 int xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item);
 
 /* The same for bytes that are no frame; borrowed. */

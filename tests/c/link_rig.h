@@ -206,6 +206,45 @@ await_waiters(rig *it, int n)
     AWAIT(count_waiters(it) == n);
 }
 
+/* --- lent memory ---------------------------------------------------------------------------------------------- */
+
+__attribute__((unused)) static xc_status
+wait_giving(rig *it, xc_chan *chan, int64_t until, size_t *space)
+{
+    xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = chan, .until = until, .can_give = true};
+    *space = 0;
+    return xc_link_wait_nogil(it->link, &wait, space);
+}
+
+/* The I/O thread stands still meanwhile: it would read a payload for which nobody gives memory soon. */
+static atomic_int pump_stands, pump_may_go;
+static xc_job stop_job;
+
+__attribute__((unused)) static void
+stand_still(xc_job *job)
+{
+    (void)job;
+    atomic_store(&pump_stands, 1);
+    AWAIT(atomic_load(&pump_may_go));
+    atomic_store(&pump_stands, 0);
+}
+
+__attribute__((unused)) static void
+stop_pump(void)
+{
+    atomic_store(&pump_may_go, 0);
+    stop_job = (xc_job){.run = stand_still};
+    xc_pump_post(&stop_job);
+    AWAIT(atomic_load(&pump_stands));
+}
+
+__attribute__((unused)) static void
+let_pump_go(void)
+{
+    atomic_store(&pump_may_go, 1);
+    AWAIT(!atomic_load(&pump_stands));
+}
+
 /* --- payloads ------------------------------------------------------------------------------------------------- */
 
 __attribute__((unused)) static void

@@ -252,9 +252,16 @@ frame_refuses_what_it_must(void)
     xc_err err;
     for (unsigned code = 0; code < 256; code++) {
         unsigned char head[XC_HEADER_SIZE] = {(unsigned char)code, 0, 0, 0, 1, 0, 0, 0, 5};
-        CHECK_RC(xc_frame_unpack(head, &frame, &err), code <= 8 ? XC_OK : XC_BAD);
+        CHECK_RC(xc_frame_unpack(head, &frame, &err), code <= 8 || code == XC_PIECE ? XC_OK : XC_BAD);
     }
-    CHECK_INT(frame.code, 8);
+    CHECK_INT(frame.code, XC_PIECE);
+    for (unsigned size = 0; size < 256; size++) {
+        unsigned char begins[XC_HEADER_SIZE] = {XC_LONG, 0, 0, 0, 1, 0, 0, 0, (unsigned char)size};
+        unsigned char drops[XC_HEADER_SIZE] = {XC_DROP, 0, 0, 0, 1, 0, 0, 0, (unsigned char)size};
+        CHECK_RC(xc_frame_unpack(begins, &frame, &err), size == 13 ? XC_OK : XC_BAD);
+        CHECK_RC(xc_frame_unpack(drops, &frame, &err), size == 0 ? XC_OK : XC_BAD);
+        CHECK(err.code == XC_BAD && strstr(err.detail, "wrong payload length in") != NULL);
+    }
     unsigned char longest[XC_HEADER_SIZE] = {4, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff};
     CHECK_RC(xc_frame_unpack(longest, &frame, &err), XC_OK);
     CHECK_INT(frame.size, XC_MAX_PAYLOAD);
@@ -265,6 +272,35 @@ frame_refuses_what_it_must(void)
     unsigned char unknown[XC_HEADER_SIZE] = {'T', 'r', 'a', 'c', 'e', 'b', 'a', 'c', 'k'};
     CHECK_RC(xc_frame_unpack(unknown, &frame, &err), XC_BAD);
     CHECK(strstr(err.detail, "code") != NULL && strstr(err.detail, "54 72616365") != NULL);
+}
+
+static void
+long_has_the_known_bytes(void)
+{
+    unsigned char bytes[XC_LONG_SIZE];
+    xc_long_frame message = {.code = XC_DATA, .chan = 0x01020304, .size = UINT64_C(0x10fedcba9876)}, got;
+    xc_err err;
+    xc_long_pack(bytes, &message);
+    CHECK(memcmp(bytes, "\x04\x01\x02\x03\x04\0\0\x10\xfe\xdc\xba\x98\x76", sizeof bytes) == 0);
+    CHECK_RC(xc_long_unpack(bytes, &got, &err), XC_OK);
+    CHECK(got.code == message.code && got.chan == message.chan && got.size == message.size);
+}
+
+static void
+long_refuses_what_it_must(void)
+{
+    static const uint64_t sizes[] = {1, XC_MAX_LONG, 0, XC_MAX_LONG + 1, UINT64_MAX};
+    xc_long_frame message = {.chan = 7}, got;
+    unsigned char bytes[XC_LONG_SIZE];
+    xc_err err;
+    for (unsigned code = 0; code < 256; code++) {
+        for (int i = 0; i < 5; i++) {
+            message.code = (uint8_t)code;
+            message.size = sizes[i];
+            xc_long_pack(bytes, &message);
+            CHECK_RC(xc_long_unpack(bytes, &got, &err), code <= XC_HELLO && i < 2 ? XC_OK : XC_BAD);
+        }
+    }
 }
 
 /* ---- messages and queues ---- */
@@ -383,6 +419,8 @@ main(void)
     RUN(buf_survives_want_of_memory);
     RUN(frame_has_the_known_bytes);
     RUN(frame_refuses_what_it_must);
+    RUN(long_has_the_known_bytes);
+    RUN(long_refuses_what_it_must);
     RUN(msg_has_room);
     RUN(queue_is_first_in_first_out);
     RUN(want_of_memory_leaks_nothing);

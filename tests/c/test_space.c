@@ -49,43 +49,6 @@ start_sending(struct sender *sender, rig *it, bool at_once, const unsigned char 
     CHECK_INT(pthread_create(&sender->thread, NULL, send_bytes, sender), 0);
 }
 
-static xc_status
-wait_giving(rig *it, xc_chan *chan, int64_t until, size_t *space)
-{
-    xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = chan, .until = until, .can_give = true};
-    *space = 0;
-    return xc_link_wait_nogil(it->link, &wait, space);
-}
-
-/* The I/O thread stands still meanwhile: it would read a payload for which nobody gives memory soon. */
-static atomic_int pump_stands, pump_may_go;
-static xc_job stop_job;
-
-static void
-stand_still(xc_job *job)
-{
-    (void)job;
-    atomic_store(&pump_stands, 1);
-    AWAIT(atomic_load(&pump_may_go));
-    atomic_store(&pump_stands, 0);
-}
-
-static void
-stop_pump(void)
-{
-    atomic_store(&pump_may_go, 0);
-    stop_job = (xc_job){.run = stand_still};
-    xc_pump_post(&stop_job);
-    AWAIT(atomic_load(&pump_stands));
-}
-
-static void
-let_pump_go(void)
-{
-    atomic_store(&pump_may_go, 1);
-    AWAIT(!atomic_load(&pump_stands));
-}
-
 /* Waits for the announcement and lends memory; what is lent. */
 static unsigned char *
 lend(rig *it, xc_chan *chan, size_t want)

@@ -117,6 +117,33 @@ nothing_there_is_again(void)
     xc_stream_close(&stream);
 }
 
+/* The second place gets what the first one has no room for, and the results are those of a plain read. */
+static void
+two_places(void)
+{
+    xc_stream stream = open_loop();
+    char first[4] = "....", second[4] = "....";
+    struct iovec parts[2] = {{first, 3}, {second, 2}};
+    size_t got = 99;
+    xc_err err;
+    CHECK_RC(xc_stream_read_two(&stream, parts, &got, NULL), XC_AGAIN);
+    CHECK_INT(got, 0);
+    CHECK_RC(write_text(&stream, "ab", &got, NULL), XC_OK);
+    CHECK_RC(xc_stream_read_two(&stream, parts, &got, NULL), XC_OK);
+    CHECK(got == 2 && memcmp(first, "ab..", 4) == 0 && memcmp(second, "....", 4) == 0);
+    CHECK_RC(write_text(&stream, "cdefgh", &got, NULL), XC_OK);
+    CHECK_RC(xc_stream_read_two(&stream, parts, &got, NULL), XC_OK);
+    CHECK(got == 5 && memcmp(first, "cde.", 4) == 0 && memcmp(second, "fg..", 4) == 0);
+    parts[1].iov_len = (size_t)1 << 31; /* more than some systems read at once: the first place only */
+    parts[0].iov_len = 1;
+    CHECK_RC(xc_stream_read_two(&stream, parts, &got, NULL), XC_OK);
+    CHECK(got == 1 && memcmp(first, "hde.", 4) == 0 && memcmp(second, "fg..", 4) == 0);
+    xc_stream_close_write(&stream);
+    CHECK_RC(xc_stream_read_two(&stream, parts, &got, &err), XC_EOF);
+    CHECK(got == 0 && err.code == XC_EOF && err.sys_errno == 0);
+    xc_stream_close(&stream);
+}
+
 static void
 full_is_again(void)
 {
@@ -447,6 +474,7 @@ main(void)
     RUN(open_sets_flags_and_size);
     RUN(failed_open_closes_both);
     RUN(nothing_there_is_again);
+    RUN(two_places);
     RUN(full_is_again);
     RUN(nobody_reads_is_eof);
     RUN(other_errors_are_told);

@@ -2,110 +2,12 @@
  * The writer: frames of many threads never tear, whatever is in between (a full pipe, a signal, a sender that goes
  * away, a frame sent inside another one), what is posted goes out too, and every end wakes whoever waits.
  */
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
 
-#include "check_io.h"
-#include "wire.h"
-#include "xc_writer.h"
+#include "writer_rig.h"
 
-enum { PIPE_SIZE = 64 * 1024, BIG = 300 * 1024, SMALL = 100, CASE_SECONDS = 10, PROGRAM_SECONDS = 60 };
-
-static xc_stream stream;
-static xc_writer writer;
-static int far; /* the reading end */
-
-/* The pipe is small, so that it is full soon. */
-static void
-rig_open(void)
-{
-    int ends[2];
-    xc_err err;
-    CHECK_RC(xc_pump_join(&err), XC_OK);
-    CHECK_INT(pipe(ends), 0);
-    far = ends[0];
-    int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    CHECK_RC(xc_stream_open(&stream, in, ends[1], &err), XC_OK);
-    CHECK(fcntl(ends[1], F_SETPIPE_SZ, PIPE_SIZE) >= 0);
-    memset(&writer, 0, sizeof writer);
-    xc_writer_init(&writer, &stream);
-}
-
-static void
-forget_writer(xc_job *job)
-{
-    xc_pump_forget(&writer.watch, NULL);
-    atomic_store((atomic_bool *)job->owner, true);
-}
-
-static void
-rig_close(void)
-{
-    atomic_bool forgotten = false;
-    xc_job job = {.run = forget_writer, .owner = &forgotten};
-    xc_pump_post(&job);
-    AWAIT(atomic_load(&forgotten));
-    xc_writer_fini(&writer);
-    xc_stream_close(&stream);
-    if (far >= 0) {
-        close(far);
-    }
-    xc_pump_leave();
-}
-
-/* A frame and what is needed to send it. Lives on its sender's stack or heap. */
-struct parcel {
-    unsigned char header[XC_HEADER_SIZE];
-    unsigned char *payload; /* owned */
-    size_t size;
-    struct iovec parts[3];
-    xc_sending sending;
-};
-
-static void
-pack(struct parcel *parcel, unsigned who, unsigned seq, size_t size)
-{
-    memset(parcel, 0, sizeof *parcel);
-    parcel->payload = malloc(size + 1);
-    CHECK(parcel->payload != NULL);
-    parcel->size = size;
-    fill_pattern(parcel->payload, size, who, seq);
-    xc_frame_pack(parcel->header, XC_DATA, who, (uint32_t)size);
-    parcel->parts[0] = (struct iovec){parcel->header, XC_HEADER_SIZE};
-    parcel->parts[1] = (struct iovec){parcel->payload, size / 3};
-    parcel->parts[2] = (struct iovec){parcel->payload + size / 3, size - size / 3};
-    parcel->sending = (xc_sending){.parts = parcel->parts, .n = 3};
-}
-
-static void
-unpack(struct parcel *parcel)
-{
-    /* Whatever was kept of it was copied. */
-    memset(parcel->payload, 0xee, parcel->size);
-    free(parcel->payload);
-}
-
-static void
-expect_parcel(unsigned who, unsigned seq, size_t size)
-{
-    xc_frame frame;
-    unsigned char *got;
-    CHECK(read_frame(far, &frame, &got));
-    CHECK_INT(frame.chan, who);
-    CHECK_INT(frame.size, size);
-    CHECK(has_pattern(got, size, who, seq));
-    free(got);
-}
-
-static void
-post(unsigned who, unsigned seq, size_t size, xc_status want)
-{
-    unsigned char frame[XC_HEADER_SIZE + 1000];
-    xc_frame_pack(frame, XC_DATA, who, (uint32_t)size);
-    fill_pattern(frame + XC_HEADER_SIZE, size, who, seq);
-    CHECK_RC(xc_writer_post(&writer, frame, XC_HEADER_SIZE + size), want);
-}
+enum { BIG = 300 * 1024, SMALL = 100, CASE_SECONDS = 10, PROGRAM_SECONDS = 60 };
 
 /* --- turns ---------------------------------------------------------------------------------------------------- */
 
@@ -360,18 +262,6 @@ wait_for_refusal(void *arg)
     xc_writer_spill(&writer, &parcel.sending);
     unpack(&parcel);
     return NULL;
-}
-
-static size_t
-waiting(void)
-{
-    size_t n = 0;
-    xc_lock(&writer.mu);
-    for (void *const *turn = (void *const *)writer.waiters; turn != NULL; turn = *turn) {
-        n++;
-    }
-    xc_unlock(&writer.mu);
-    return n;
 }
 
 enum { WAITERS = 4 };

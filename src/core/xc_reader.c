@@ -1,0 +1,417 @@
+/*
+ * Cuts what arrives into messages. The reader role is needed for all of it.
+ *
+ * A frame that fits into the buffer is cut out of it. The payload of a larger one, and of a long message, is read to
+ * where it stays: the memory of its message, or what a waiter lends for it (XC_SPACE). Of long messages several may be
+ * on their way at a time, each with its memory.
+ *
+ * Invariant: while `into` is set, the buffer is empty and the stream goes on with `frame_left` bytes of that payload;
+ * else with what follows the buffer's last byte.
+ */
+#include <string.h>
+
+#include "xc_bytes.h"
+#include "xc_link_impl.h"
+#include "xc_opcodes.h"
+#include "xc_trace.h"
+
+enum { BYTES_HEAD = 5, BYTES_AROUND = BYTES_HEAD + 1 }; /* opcode and length of a bytes object; and STOP */
+
+/* --- messages take effect ------------------------------------------------------------------------------------- */
+
+/* One message of a batch. XC_OK: more may follow. XC_CLOSED: it was a goodbye. XC_BAD: the far end breaks the rules. */
+static xc_status
+deliver_one_locked(xc_link *link, xc_msg *msg, xc_err *err)
+{
+    uint8_t code = msg->code;
+    if (code == XC_HELLO && link->n_hellos++ == XC_UNREAD_HELLOS) {
+        xc_bury_msg_locked(link, msg);
+        return xc_failf(err, XC_BAD, "read", "more than %d hellos, and nobody takes them", XC_UNREAD_HELLOS);
+    }
+    xc_arrive_locked(link, msg);
+    if (code == XC_TERMINATE) {
+        link->heard_goodbye = true;
+        return xc_fail(err, XC_CLOSED, 0, "read");
+    }
+    return XC_OK;
+}
+
+/* Messages read in one go take effect in one go. Results as above. */
+static xc_status
+deliver(xc_link *link, xc_queue *batch, xc_err *err)
+{
+    xc_status rc = XC_OK;
+    if (batch->head == NULL) {
+        return XC_OK;
+    }
+    for (xc_msg *msg = batch->head; msg != NULL; msg = msg->next) {
+        if (xc_tracing()) {
+            xc_trace_frame("received", msg->code, msg->chan, msg->size + (msg->space != NULL ? 5 : 0));
+        }
+        if (msg->code == XC_DATA) {
+            xc_scan_ids(msg);
+        }
+    }
+    xc_lock(&link->mu);
+    for (xc_msg *msg; rc == XC_OK && (msg = xc_queue_pop(batch)) != NULL;) {
+        rc = deliver_one_locked(link, msg, err);
+    }
+    for (xc_msg *msg; (msg = xc_queue_pop(batch)) != NULL;) {
+        xc_bury_msg_locked(link, msg); /* behind the goodbye */
+    }
+    xc_wake_locked(link); /* the reader wakes those whose items it read */
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+/* --- arrivals --------------------------------------------------------------------------------------------------- */
+
+/* For `size` bytes of payload; marked as lost where there is memory for the message but not for that. */
+static xc_msg *
+new_msg(uint8_t code, uint32_t chan, size_t size)
+{
+    xc_msg *msg = xc_msg_new(code, chan, size);
+    if (msg == NULL && (msg = xc_msg_new(code, chan, 0)) != NULL) {
+        msg->lost = true;
+        msg->size = size;
+    }
+    return msg;
+}
+
+/* What points to the long message of that number; to NULL where there is none. */
+static xc_arrival **
+find_long(xc_link *link, uint32_t number)
+{
+    xc_arrival **p = &link->longs;
+    while (*p != NULL && (*p)->number != number) {
+        p = &(*p)->next;
+    }
+    return p;
+}
+
+static void
+unlist_long(xc_link *link, xc_arrival **p)
+{
+    xc_arrival *gone = *p;
+    *p = gone->next;
+    link->n_longs--;
+    xc_free(gone);
+}
+
+void
+xc_forget_arrivals_locked(xc_link *link)
+{
+    link->into = link->asking = NULL;
+    if (link->whole.msg != NULL) {
+        xc_bury_msg_locked(link, link->whole.msg);
+        link->whole.msg = NULL;
+    }
+    while (link->longs != NULL) {
+        if (link->longs->msg != NULL) {
+            xc_bury_msg_locked(link, link->longs->msg);
+        }
+        unlist_long(link, &link->longs);
+    }
+}
+
+/* Its payload is complete. */
+static void
+finish(xc_link *link, xc_arrival *arrival, xc_queue *batch)
+{
+    xc_queue_push(batch, arrival->msg);
+    arrival->msg = NULL;
+    if (arrival != &link->whole) {
+        unlist_long(link, find_long(link, arrival->number));
+    }
+}
+
+/* Where the next bytes of the payload go. */
+static unsigned char *
+place_in(const xc_arrival *arrival)
+{
+    return arrival->msg->data + (arrival->got - arrival->skip);
+}
+
+/* Where the payload goes. `payload` has `have` bytes of its first frame's `size`. XC_AGAIN: more of it must come first.
+ * XC_SPACE as in the header. */
+static xc_status
+choose_memory(xc_link *link, xc_arrival *arrival, const unsigned char *payload, size_t have, size_t size, bool can_give)
+{
+    const xc_long_frame *head = &arrival->head;
+    link->asking = NULL;
+    if (arrival->msg != NULL) {
+        return XC_OK;
+    }
+    if (head->code == XC_DATA && head->size >= XC_BIG && size >= BYTES_HEAD) {
+        if (have < BYTES_HEAD) {
+            return XC_AGAIN;
+        }
+        /* BYTES, length, the bytes, STOP: the payload is one bytes object. */
+        if (can_give && payload[0] == XC_OP_BYTES && xc_get_u32(payload + 1) == head->size - BYTES_AROUND) {
+            link->asking = arrival;
+            link->unparsed = true;
+            return XC_SPACE;
+        }
+    }
+    arrival->msg = new_msg(head->code, head->chan, (size_t)head->size);
+    return arrival->msg == NULL ? XC_NOMEM : XC_OK;
+}
+
+/* A frame with the next bytes of a payload begins in the buffer, `have` bytes of those are there. */
+static xc_status
+take_front(xc_link *link, xc_arrival *arrival, size_t have, size_t size, bool can_give, xc_queue *batch)
+{
+    const unsigned char *payload = link->inbuf + link->in_start + XC_HEADER_SIZE;
+    xc_status rc = choose_memory(link, arrival, payload, have, size, can_give);
+    if (rc != XC_OK) {
+        return rc;
+    }
+    link->in_start += XC_HEADER_SIZE + have;
+    if (!arrival->msg->lost) {
+        size_t skip = arrival->got < arrival->skip ? arrival->skip : 0; /* its memory was lent for this very frame */
+        arrival->got += skip;
+        memcpy(place_in(arrival), payload + skip, have - skip);
+        arrival->got -= skip;
+    }
+    arrival->got += have;
+    if (have < size) {
+        link->into = arrival;
+        link->frame_left = size - have;
+    }
+    else if (arrival->got == arrival->head.size) {
+        finish(link, arrival, batch);
+    }
+    return XC_OK;
+}
+
+bool
+xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
+{
+    xc_msg *msg = xc_msg_new(XC_DATA, 0, 0);
+    bool taken = false;
+    xc_lock(&link->mu);
+    xc_arrival *arrival = link->reading || link->eof ? NULL : link->asking;
+    if (msg != NULL && arrival != NULL && arrival->head.size - BYTES_HEAD == space) {
+        msg->chan = arrival->head.chan;
+        msg->size = space;
+        msg->data = ptr;
+        msg->space = owner;
+        arrival->msg = msg;
+        arrival->skip = BYTES_HEAD;
+        link->asking = NULL;
+        taken = true;
+    }
+    xc_unlock(&link->mu);
+    if (!taken) {
+        xc_msg_free(msg);
+    }
+    return taken;
+}
+
+/* --- frames ----------------------------------------------------------------------------------------------------- */
+
+/* LONG or DROP; all of it is there. */
+static xc_status
+begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload, xc_err *err)
+{
+    xc_arrival **p = find_long(link, frame->chan);
+    if (frame->code == XC_DROP) {
+        if (*p == NULL) {
+            return xc_failf(err, XC_BAD, "read", "long message %u is dropped, and there is none", frame->chan);
+        }
+        if ((*p)->msg != NULL) {
+            xc_lock(&link->mu);
+            xc_bury_msg_locked(link, (*p)->msg);
+            xc_unlock(&link->mu);
+        }
+        unlist_long(link, p);
+        return XC_OK;
+    }
+    if (*p != NULL) {
+        return xc_failf(err, XC_BAD, "read", "long message %u begins, and there is one", frame->chan);
+    }
+    if (link->n_longs == XC_LONG_COUNT) {
+        return xc_failf(err, XC_BAD, "read", "more than %d long messages at a time", XC_LONG_COUNT);
+    }
+    xc_arrival arrival = {.number = frame->chan};
+    xc_status rc = xc_long_unpack(payload, &arrival.head, err);
+    if (rc != XC_OK) {
+        return rc;
+    }
+    *p = xc_alloc(sizeof **p);
+    if (*p == NULL) {
+        return XC_NOMEM;
+    }
+    **p = arrival;
+    link->n_longs++;
+    return XC_OK;
+}
+
+static xc_status
+take_piece(xc_link *link, const xc_frame *frame, size_t have, bool can_give, xc_queue *batch, xc_err *err)
+{
+    xc_arrival *arrival = *find_long(link, frame->chan);
+    if (arrival == NULL) {
+        return xc_failf(err, XC_BAD, "read", "a piece of long message %u, and there is none", frame->chan);
+    }
+    if (frame->size > arrival->head.size - arrival->got) {
+        return xc_failf(err, XC_BAD, "read", "a piece of %u bytes, of which long message %u lacks %llu", frame->size,
+                        frame->chan, (unsigned long long)(arrival->head.size - arrival->got));
+    }
+    return take_front(link, arrival, have < frame->size ? have : frame->size, frame->size, can_give, batch);
+}
+
+/* The frame at in_start. XC_OK: it is done with, or goes on `into`. XC_AGAIN: more of it must come first. */
+static xc_status
+parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err)
+{
+    xc_frame frame;
+    const unsigned char *payload = link->inbuf + link->in_start + XC_HEADER_SIZE;
+    size_t have = link->in_end - link->in_start - XC_HEADER_SIZE;
+    xc_status rc = xc_frame_unpack(link->inbuf + link->in_start, &frame, err);
+    if (rc != XC_OK) {
+        return rc;
+    }
+    if (frame.code == XC_PIECE) {
+        return take_piece(link, &frame, have, can_give, batch, err);
+    }
+    if (have < frame.size) {
+        if (frame.size + XC_HEADER_SIZE <= XC_INBUF) {
+            return XC_AGAIN;
+        }
+        if (link->whole.msg == NULL) { /* else memory was lent for it just now */
+            link->whole = (xc_arrival){.head = {.code = frame.code, .chan = frame.chan, .size = frame.size}};
+        }
+        return take_front(link, &link->whole, have, frame.size, can_give, batch);
+    }
+    if (frame.code > XC_HELLO) {
+        rc = begin_or_drop(link, &frame, payload, err);
+    }
+    else {
+        xc_msg *msg = new_msg(frame.code, frame.chan, frame.size);
+        if (msg == NULL) {
+            return XC_NOMEM;
+        }
+        if (!msg->lost) {
+            memcpy(msg->data, payload, frame.size);
+        }
+        xc_queue_push(batch, msg);
+    }
+    link->in_start += XC_HEADER_SIZE + frame.size;
+    return rc;
+}
+
+/* Cuts the buffer into messages. XC_OK: all that is complete was delivered. */
+static xc_status
+parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
+{
+    xc_queue batch = {.head = NULL};
+    xc_status rc = XC_OK;
+    link->unparsed = false;
+    while (rc == XC_OK && link->into == NULL && link->in_end - link->in_start >= XC_HEADER_SIZE) {
+        rc = parse_one(link, can_give, &batch, err);
+    }
+    if (link->in_start == link->in_end) {
+        link->in_start = link->in_end = 0;
+    }
+    xc_err why;
+    xc_status delivered = deliver(link, &batch, &why);
+    if (delivered != XC_OK) {
+        *err = why; /* it came before what stopped the loop */
+        return delivered;
+    }
+    if (rc == XC_NOMEM) {
+        return xc_fail(err, XC_NOMEM, 0, "keep a message that arrived");
+    }
+    if (rc == XC_SPACE) {
+        *space = (size_t)link->asking->head.size - BYTES_HEAD;
+    }
+    return rc == XC_AGAIN ? XC_OK : rc;
+}
+
+/* Goes on with a payload that is read in place; of a long one, with the header of what follows the piece, so that the
+ * next piece need not be copied. */
+static xc_status
+read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err)
+{
+    xc_arrival *arrival = link->into;
+    xc_queue batch = {.head = NULL};
+    size_t got = 0;
+    xc_status rc;
+    if (arrival->msg->lost) {
+        size_t most = link->frame_left < XC_INBUF ? link->frame_left : XC_INBUF;
+        rc = xc_stream_read(&link->stream, link->inbuf, most, &got, err);
+    }
+    else if (arrival == &link->whole) {
+        rc = xc_stream_read(&link->stream, place_in(arrival), link->frame_left, &got, err);
+    }
+    else {
+        struct iovec parts[2] = {{place_in(arrival), link->frame_left}, {link->inbuf, XC_HEADER_SIZE}};
+        rc = xc_stream_read_two(&link->stream, parts, &got, err);
+    }
+    size_t mine = got < link->frame_left ? got : link->frame_left;
+    arrival->got += mine;
+    link->frame_left -= mine;
+    link->in_end = got - mine;
+    if (rc != XC_OK || link->frame_left > 0) {
+        return rc;
+    }
+    link->into = NULL;
+    if (arrival->got == arrival->head.size) {
+        finish(link, arrival, &batch);
+        rc = deliver(link, &batch, err);
+    }
+    return rc == XC_OK && link->in_end > 0 ? parse(link, can_give, space, err) : rc;
+}
+
+/* Passes over what stands before the marker. XC_OK: frames begin at in_start. XC_AGAIN: more must come. */
+static xc_status
+skip_noise(xc_link *link, xc_err *err)
+{
+    size_t used = 0;
+    xc_lock(&link->mu);
+    xc_status rc = xc_noise_skip(&link->noise, link->inbuf + link->in_start, link->in_end - link->in_start, &used, err);
+    xc_unlock(&link->mu);
+    link->in_start += used;
+    link->unmarked = rc != XC_OK;
+    return rc;
+}
+
+xc_status
+xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
+{
+    size_t got = 0;
+    bool gone = atomic_load(&link->peer_gone); /* before the read: what the process wrote is in the pipe by then */
+    xc_status rc;
+    if (link->unparsed) {
+        rc = parse(link, can_give, space, err);
+        if (rc != XC_OK) {
+            return rc;
+        }
+    }
+    if (link->into != NULL) {
+        rc = read_in_place(link, can_give, space, err);
+    }
+    else {
+        if (link->in_start > 0) {
+            memmove(link->inbuf, link->inbuf + link->in_start, link->in_end - link->in_start);
+            link->in_end -= link->in_start;
+            link->in_start = 0;
+        }
+        rc = xc_stream_read(&link->stream, link->inbuf + link->in_end, XC_INBUF - link->in_end, &got, err);
+        link->in_end += got;
+        if (rc == XC_OK && link->unmarked) {
+            rc = skip_noise(link, err);
+            if (rc == XC_AGAIN) {
+                return XC_OK; /* something came */
+            }
+        }
+        if (rc == XC_OK) {
+            rc = parse(link, can_give, space, err);
+        }
+    }
+    if (rc == XC_AGAIN && gone) {
+        return xc_fail(err, XC_EOF, 0, "read");
+    }
+    return rc;
+}

@@ -1,0 +1,623 @@
+"""Long messages travel in pieces: they hold up nobody, arrive whole or not at all, and cost one payload of memory."""
+
+import os
+import struct
+import threading
+import zlib
+
+import execnet_c
+import pytest
+from conftest import TIMEOUT
+from masters import run
+from test_core_frames import payload, reason, start  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.ours
+
+MIB = 1 << 20
+LONG, PIECE, DROP = 9, 10, 11
+PATIENCE = 4 * TIMEOUT
+
+ECHO = "for item in channel: channel.send(item)"
+LENGTHS = "for item in channel: channel.send(len(item))"
+
+
+@pytest.fixture
+def gw():
+    group = execnet_c.Group()
+    yield group.makegateway()
+    group.terminate(timeout=5.0)
+
+
+def in_threads(*calls):
+    """What they return, each having been called in a thread of its own."""
+    results = [None] * len(calls)
+
+    def call(i):
+        results[i] = calls[i]()
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    return results
+
+
+# --- nobody is held up ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sender", ["near", "far"])
+def test_others_get_through_meanwhile(gw, sender):
+    """One round trip after the other, beside one item of 300 MB."""
+    size = 300 * MIB
+    other = gw.remote_exec(ECHO)
+    if sender == "near":
+        channel = gw.remote_exec("channel.send(len(channel.receive()))")
+        long = threading.Thread(target=channel.send, args=(b"x" * size,))
+    else:
+        channel = gw.remote_exec("size = channel.receive(); channel.send(b'x' * size); channel.send(size)")
+        channel.send(size)
+        received = []
+        long = threading.Thread(target=lambda: received.append(len(channel.receive())))
+    other.send("first")
+    assert other.receive(TIMEOUT) == "first"
+    long.start()
+    n = 0
+    while long.is_alive():
+        n += 1
+        other.send(n)
+        assert other.receive(TIMEOUT) == n
+    long.join()
+    assert channel.receive(TIMEOUT) == size
+    assert sender == "near" or received == [size]
+    print(f"{n} round trips")
+    assert n >= 20
+
+
+def test_a_close_and_a_status_request_overtake(gw):
+    """The far end reads on, but nobody there takes the item: its sender has most of it to write yet."""
+    channel, other = gw.remote_exec(LENGTHS), gw.remote_exec("channel.receive()")
+    sent = threading.Event()
+
+    def send():
+        channel.send(b"x" * (200 * MIB))
+        sent.set()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    n = 0
+    while not sent.is_set():
+        n += 1
+        assert gw.remote_status().numexecuting >= 1
+    other.close()
+    thread.join()
+    assert channel.receive(TIMEOUT) == 200 * MIB
+    assert n >= 5
+
+
+def test_several_at_once(gw):
+    """Both ways at the same time, and each is what it was."""
+    items = [bytes([i]) * (10 * MIB + i) if i % 2 else chr(97 + i) * (10 * MIB + i) for i in range(4)]
+    channels = [gw.remote_exec(ECHO) for _ in items]
+
+    def there_and_back(channel, item):
+        for _ in range(2):
+            channel.send(item)
+            if channel.receive(TIMEOUT) != item:
+                return False
+        return True
+
+    calls = [lambda pair=pair: there_and_back(*pair) for pair in zip(channels, items)]
+    assert in_threads(*calls) == [True] * 4
+
+
+def test_more_than_have_numbers(gw):
+    """Of one channel's, in any order; those of one thread in its order."""
+    channel = gw.remote_exec("for i in range(160): channel.send(channel.receive()[::MIB])".replace("MIB", str(MIB)))
+
+    def send(i):
+        for n in (0, 1):
+            channel.send(bytes([i, *bytes(MIB - 1), n, *bytes(MIB - 1)]))
+
+    in_threads(*[lambda i=i: send(i) for i in range(80)])
+    got = [tuple(channel.receive(TIMEOUT)) for _ in range(160)]
+    assert sorted(got) == [(i, n) for i in range(80) for n in (0, 1)]
+    assert all(got.index((i, 0)) < got.index((i, 1)) for i in range(80))
+
+
+@pytest.mark.parametrize("size", [MIB - 7, MIB - 6, MIB - 5, 3 * MIB // 2, 2 * MIB, 2 * MIB + 1, 5_000_000])
+def test_sizes_around_the_edges(gw, size):
+    """A bytes object has six bytes around it on the wire."""
+    channel = gw.remote_exec(ECHO)
+    for item in (os.urandom(size), "\xe4" * (size // 2), [b"x" * (size // 3)] * 3):
+        channel.send(item)
+        assert channel.receive(TIMEOUT) == item
+
+
+def test_order_within_a_channel(gw):
+    channel = gw.remote_exec("for i in range(5): channel.send(b'%d' % i * 1500000); channel.send(i)")
+    got = list(channel)
+    assert got == [x for i in range(5) for x in (b"%d" % i * 1500000, i)]
+
+
+def test_a_long_source_and_a_long_error(gw):
+    source = "text = " + repr("x" * (3 * MIB)) + "\nchannel.send(len(text))\nchannel.receive()"
+    channel = gw.remote_exec(source)
+    assert channel.receive(TIMEOUT) == 3 * MIB
+    other = gw.remote_exec("channel.send(channel.receive())\nraise ValueError('y' * (2 << 20))")
+    other.send(1)
+    assert other.receive(TIMEOUT) == 1
+    with pytest.raises(execnet_c.RemoteError) as error:
+        other.waitclose(TIMEOUT)
+    assert "y" * (2 * MIB) in str(error.value)
+    channel.close("z" * (2 * MIB))
+    answer = gw.remote_exec("channel.send(1)")
+    assert answer.receive(TIMEOUT) == 1
+
+
+def test_items_for_a_callback(gw):
+    channel = gw.remote_exec("for n in (3000000, 1, 2000000): channel.send(b'x' * n)")
+    seen = []
+    channel.setcallback(lambda item: seen.append(item and len(item)), endmarker=None)
+    channel.waitclose(TIMEOUT)
+    assert seen == [3000000, 1, 2000000, None]
+
+
+def test_channels_inside(gw):
+    channel = gw.remote_exec("item = channel.receive(); item[1].send(len(item[0]))")
+    inner = gw.newchannel()
+    channel.send(["x" * (2 * MIB), inner])
+    assert inner.receive(TIMEOUT) == 2 * MIB
+
+
+# --- interrupted, killed, ended -------------------------------------------------------------------------------------
+
+
+def test_a_stream_of_interrupts():
+    """More of them than there are numbers. What was sent arrives, in order, and nothing comes in part."""
+    run(
+        """
+        import random
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        channel = gateway.remote_exec('''
+            for item in channel:
+                channel.send((item[0], item == item[:1] * len(item)))
+        ''')
+        size, sent, interrupts = 1 << 22, [], 0
+        items = [bytes([i]) * size for i in range(16)]
+        armed = [False]
+        def handler(*args):
+            if armed[0]:
+                raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, handler)
+        rand = random.Random(5)
+        for i in range(150):
+            try:
+                armed[0] = True
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + rand.random() * 0.004)
+                channel.send(items[i % 16])
+                armed[0] = False
+                sent.append((i % 16, True))
+            except KeyboardInterrupt:
+                interrupts += 1
+                sent.append((i % 16, False))
+            armed[0] = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        channel.send(b"end")
+        got = []
+        while not got or got[-1][0] != ord("e"):
+            got.append(channel.receive(30))
+        got.pop()
+        # An exception may have come behind the last byte: then the item has arrived all the same.
+        for i, complete in sent:
+            if complete:
+                assert got and got.pop(0) == (i, True)
+            elif got and got[0] == (i, True):
+                del got[0]
+        assert not got
+        print(f"{interrupts} interrupts")
+        assert interrupts > 80
+        """,
+        limit=PATIENCE,
+    )
+
+
+def test_ctrl_c_while_nobody_waits_for_room():
+    """The far end reads as fast as we write: the sender must look for signals all the same."""
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        channel = gateway.remote_exec("for item in channel: channel.send(len(item))")
+        channel.send(b"1")
+        assert channel.receive(30) == 1
+        item = b"x" * (512 << 20)
+        class Stop(Exception):
+            pass
+        def handler(*args):
+            came.append(time.monotonic())
+            raise Stop
+        signal.signal(signal.SIGALRM, handler)
+        for pause in (0.02, 0.05, 0.1):
+            came = []
+            try:
+                signal.setitimer(signal.ITIMER_REAL, pause)
+                channel.send(item)
+                while True:
+                    time.sleep(1)
+            except Stop:
+                left = time.monotonic()
+            assert left - came[0] < PROMPT
+        channel.send(b"12")
+        lengths = [channel.receive(30)]
+        while lengths[-1] != 2:
+            lengths.append(channel.receive(30))
+        assert set(lengths) <= {2, len(item)}
+        """,
+        limit=PATIENCE,
+    )
+
+
+def test_a_worker_that_dies_while_it_sends_or_receives():
+    """What was complete stays receivable, and whoever sends is told."""
+    run(
+        """
+        for sending in (True, False):
+            group = execnet_c.Group()
+            gateway = group.makegateway()
+            pid = worker_of(gateway)
+            channel = gateway.remote_exec('''
+                ready = channel.receive()
+                channel.send(b"a" * 2000000)
+                channel.send("small")
+                ready.send(1)
+                if channel.receive():
+                    import os, signal, threading
+                    threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL)).start()
+                    while True:
+                        channel.send(b"b" * (1 << 28))
+                channel.receive()
+            ''')
+            ready = gateway.newchannel()
+            channel.send(ready)
+            assert ready.receive(30) == 1
+            if sending:
+                channel.send(0)
+                os.kill(pid, signal.SIGSTOP)
+                thread = threading.Timer(0.1, os.kill, (pid, signal.SIGKILL))
+                thread.start()
+                error = raises(OSError, channel.send, b"x" * (1 << 26))
+                thread.join()
+                assert "SIGKILL" in str(error), error
+            else:
+                channel.send(1)
+                gateway.join(30)
+            assert channel.receive(30) == b"a" * 2000000
+            assert channel.receive(30) == "small"
+            while True:
+                try:
+                    assert len(channel.receive(30)) == 1 << 28
+                except EOFError as exc:
+                    assert "SIGKILL" in str(exc)
+                    break
+            group.terminate(timeout=5)
+        """,
+        limit=PATIENCE,
+        stderr=None,  # the task over there may say how it was ended
+    )
+
+
+def test_an_exit_does_not_wait_for_a_long_message():
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        pid = worker_of(gateway)
+        channel = gateway.remote_exec("channel.receive()")
+        os.kill(pid, signal.SIGSTOP)
+        errors = []
+        def send():
+            errors.append(raises(OSError, channel.send, b"x" * (1 << 26)))
+        thread = threading.Thread(target=send)
+        thread.start()
+        wait_asleep(os.getpid(), thread.native_id)
+        start = time.monotonic()
+        gateway.exit()
+        assert time.monotonic() - start < PROMPT
+        os.kill(pid, signal.SIGCONT)
+        thread.join(30)
+        assert len(errors) == 1
+        group.terminate(timeout=10)
+        """
+    )
+
+
+def test_a_handler_may_send_a_long_item_inside_another_while_others_wait():
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        pid = worker_of(gateway)
+        channel = gateway.remote_exec("for item in channel: channel.send(item[:1] + b'%d' % len(item))")
+        other = gateway.remote_exec("for item in channel: channel.send(item)")
+        other.send("first")
+        assert other.receive(30) == "first"
+        size, entered = 1 << 24, threading.Event()
+        def handler(*args):
+            entered.set()
+            channel.send(b"b" * size)
+        signal.signal(signal.SIGUSR1, handler)
+        threads = [threading.Thread(target=other.send, args=(i,)) for i in range(3)]
+        def shoot():
+            wait_asleep(os.getpid())
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                wait_asleep(os.getpid(), thread.native_id)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            entered.wait()
+            wait_asleep(os.getpid())
+            os.kill(pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGSTOP)
+        shooter = threading.Thread(target=shoot)
+        shooter.start()
+        channel.send(b"a" * size)
+        for thread in [shooter, *threads]:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert [channel.receive(30) for _ in range(2)] == [b"b%d" % size, b"a%d" % size]
+        assert sorted(other.receive(30) for _ in range(3)) == [0, 1, 2]
+        """
+    )
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+PEAK = """
+import gc, os
+def peak():
+    # In KiB, of this process since mark()
+    with open("/proc/self/status") as file:
+        return int(file.read().split("VmHWM:")[1].split()[0])
+def mark():
+    gc.collect()
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    with open("/proc/self/status") as file:
+        return int(file.read().split("VmRSS:")[1].split()[0])
+"""
+
+
+def test_one_payload_of_memory():
+    """Two items of 100 MiB at a time: so much is what the receiver needs more, and their sender nothing."""
+    run(
+        PEAK
+        + """
+if True:
+        size = 100 << 20
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        control = gateway.remote_exec('''
+PEAK
+before = None
+for word in channel:
+    if word == "mark":
+        before = mark()
+    else:
+        channel.send(peak() - before)
+'''.replace("PEAK", sys.argv[1]))
+        task = "item = channel.receive(); channel.receive(); channel.send(item); channel.receive()"
+        channels = [gateway.remote_exec(task) for _ in range(2)]
+        items = [b"x" * size, b"y" * size]
+        control.send("mark")
+        before = mark()
+        threads = [threading.Thread(target=channel.send, args=(item,)) for channel, item in zip(channels, items)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        probe = gateway.remote_exec("channel.send(1)")
+        assert probe.receive(30) == 1
+        sender = peak() - before
+        del items
+        before = mark()
+        for channel in channels:
+            channel.send("back")
+        got = [channel.receive(30) for channel in channels]
+        receiver = peak() - before
+        control.send("peak")
+        far = control.receive(30)
+        assert [set(item) for item in got] == [{120}, {121}] and [len(item) for item in got] == [size] * 2
+        print(f"sender {sender >> 10} MiB, receiver {receiver >> 10} MiB, far end {far >> 10} MiB; 2 x 100 MiB")
+        assert sender < 32 << 10
+        assert receiver < 240 << 10
+        assert far < 240 << 10
+        """,
+        PEAK,
+        limit=PATIENCE,
+    )
+
+
+def available():
+    with open("/proc/meminfo") as file:
+        return int(file.read().split("MemAvailable:")[1].split()[0]) << 10
+
+
+@pytest.mark.skipif(available() < 8 << 30, reason="it takes 8 GiB of memory")
+def test_beyond_2_gib():
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        channel = gateway.remote_exec('''
+            item = channel.receive()
+            channel.send((len(item), sum(map(len, item)), item[0] == item[-1], item[-1][-1:]))
+        ''')
+        error = raises(execnet_c.DumpError, channel.send, bytes(1 << 31))
+        assert "too long" in str(error)
+        one = b"x" * ((1 << 20) - 1) + b"e"
+        n = 2100
+        channel.send([one] * n)
+        assert channel.receive(100) == (n, n << 20, True, b"e")
+        """,
+        limit=200.0,
+    )
+
+
+# --- raw frames -----------------------------------------------------------------------------------------------------
+
+
+def frame(code, channel=0, data=b""):
+    return struct.pack("!bii", code, channel, len(data)) + data
+
+
+def long(number, code, channel, size):
+    return frame(LONG, number, struct.pack("!biQ", code, channel, size))
+
+
+MAX = 1 << 46
+DATA = 4
+
+HOSTILE = {
+    "a piece of nothing": frame(PIECE, 3, b"x" * 20),
+    "a piece of another one": long(1, DATA, 1, 100) + frame(PIECE, 2, b"x" * 20),
+    "too large a piece": long(1, DATA, 1, 100) + frame(PIECE, 1, b"x" * 101),
+    "pieces beyond the end": long(1, DATA, 1, 100) + frame(PIECE, 1, b"x" * 60) * 2,
+    "a huge piece": long(1, DATA, 1, 100) + struct.pack("!bii", PIECE, 1, 0x7FFFFFFF) + b"x" * 99,
+    "a piece behind the end": long(1, DATA, 7, 20) + frame(PIECE, 1, b"x" * 20) * 2,
+    "the same number twice": long(1, DATA, 1, 100) * 2,
+    "too many": b"".join(long(i, DATA, 1, MAX) for i in range(65)),
+    "no size": long(1, DATA, 1, 0),
+    "an impossible size": long(1, DATA, 1, MAX + 1),
+    "the largest number": long(1, DATA, 1, (1 << 64) - 1),
+    "a code that cannot be": long(1, LONG, 1, 100),
+    "a piece inside": long(1, PIECE, 1, 100),
+    "an unknown code inside": long(1, 77, 1, 100),
+    "a short head": frame(LONG, 1, b"\x04" + bytes(11)),
+    "a long head": frame(LONG, 1, b"\x04" + bytes(13)),
+    "an empty head": frame(LONG, 1),
+    "a drop of nothing": frame(DROP, 1),
+    "a drop of what was dropped": long(1, DATA, 1, 100) + frame(DROP, 1) * 2,
+    "a drop with a payload": long(1, DATA, 1, 100) + frame(DROP, 1, b"x" * 20),
+    "the next code": frame(12, 1),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_frames_end_the_connection(start, name):  # noqa: F811
+    """What came before them stays, and what comes behind them does not count."""
+    gateway = start(
+        "put(MARKER + before + hostile + behind); wait_end()",
+        before=frame(DATA, 1, payload("before")),
+        hostile=HOSTILE[name],
+        behind=frame(DATA, 1, payload("behind")),
+        hello=None,
+    )
+    channel = gateway.newchannel()
+    assert channel.id == 1
+    code, detail, _ = reason(gateway)
+    assert code == "XC_BAD" and detail
+    with pytest.raises(EOFError):
+        while True:
+            assert channel.receive(TIMEOUT) == "before"
+
+
+@pytest.mark.parametrize("name", ["a piece of nothing", "too large a piece", "too many", "a drop of nothing"])
+def test_hostile_frames_end_a_worker(gw, name):
+    channel = gw.remote_exec("channel.receive()")
+    gw._write(HOSTILE[name])
+    with pytest.raises((EOFError, execnet_c.RemoteError)):
+        channel.receive(TIMEOUT)
+    gw.join(TIMEOUT)
+    assert not gw.hasreceiver()
+
+
+def test_pieces_of_any_size(start):  # noqa: F811
+    """Empty ones and single bytes, several messages mixed, one of them dropped, its number used again."""
+    items = [b"a" * 300_000, "b" * 300_000, ["c"] * 1000, 5]
+    gateway = start(
+        """
+        import random
+        data = [b"A" + struct.pack("!i", 300000) + b"a" * 300000 + b"Q"]
+        data += [b"N" + struct.pack("!i", 300000) + b"b" * 300000 + b"Q", *small]
+        rand = random.Random(3)
+        get(1)
+        put(MARKER)
+        for round in range(3):
+            left = dict(enumerate(data))
+            out = [struct.pack("!bii", LONG, i, 13) + struct.pack("!biQ", DATA, 1 + 2 * i, len(left[i])) for i in left]
+            out.append(struct.pack("!bii", LONG, 9, 13) + struct.pack("!biQ", DATA, 1, 1 << 40))
+            while left:
+                i = rand.choice(list(left))
+                n = min(len(left[i]), rand.choice([0, 1, 2, 5, 6, 1000, 70000, 200000]))
+                out.append(struct.pack("!bii", PIECE, i, n) + left[i][:n])
+                out.append(struct.pack("!bii", PIECE, 9, 1) + b"A")
+                left[i] = left[i][n:]
+                if not left[i]:
+                    del left[i]
+            put(b"".join(out) + struct.pack("!bii", DROP, 9, 0))
+        put(struct.pack("!bii", DATA, 1, len(end)) + end)
+        wait_end()
+        """,
+        small=[payload(item) for item in items[2:]],
+        end=payload("end"),
+        hello=None,
+        LONG=LONG,
+        PIECE=PIECE,
+        DROP=DROP,
+    )
+    channels = [gateway.newchannel() for _ in items]
+    gateway._write(b"!")
+    for _ in range(3):
+        for channel, item in zip(channels, items):
+            assert channel.receive(TIMEOUT) == item
+    assert channels[0].receive(TIMEOUT) == "end"
+
+
+def test_what_is_announced_costs_nothing(start):  # noqa: F811
+    """64 times more than the machine has: only what comes is kept, and the connection works on."""
+    body = payload(b"x" * 1000)
+    frames = b"".join(long(i, DATA, 1, 1 << 45) + frame(PIECE, i, body) for i in range(64))
+    gateway = start(
+        "put(MARKER + frames + last); wait_end()", frames=frames, last=frame(DATA, 1, payload("last")), hello=None
+    )
+    channel = gateway.newchannel()
+    assert channel.receive(TIMEOUT) == "last"
+    with open("/proc/self/statm") as file:
+        assert int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") < 4 << 30
+
+
+def test_what_is_sent_in_pieces_is_what_was_said(start):  # noqa: F811
+    """The frames of a long item, as they stand in xc_frame.h; what is shorter is one frame, as ever."""
+    gateway = start(
+        """
+        put(MARKER)
+        import zlib
+        seen, crc, size = [], 0, 0
+        while True:
+            code, number, data = get_frame()
+            if code == 4:
+                seen.append((code, len(data)))
+                if len(data) < 100:
+                    break
+            elif code == 9:
+                seen.append((code, *struct.unpack("!biQ", data)))
+            else:
+                assert code == 10 and 0 < len(data) <= 1 << 19
+                size, crc = size + len(data), zlib.crc32(data, crc)
+        text = repr((seen, size, crc)).encode()
+        put(frame(HELLO, 0, b"N" + struct.pack("!i", len(text)) + text + b"Q"))
+        wait_end()
+        """,
+        hello=None,
+    )
+    channel = gateway.newchannel()
+    item = os.urandom(3_000_000)
+    channel.send(bytes(MIB - 7))
+    channel.send(item)
+    channel.send("end")
+    data = payload(item)
+    want = [(4, MIB - 1), (9, 4, 1, len(data)), (4, 9)], len(data), zlib.crc32(data)
+    assert gateway._hello(TIMEOUT) == repr(want)
