@@ -195,6 +195,7 @@ write_side(xc_relay *relay)
             continue;
         }
         if (relay->fds.out >= 0) { /* whoever sends that is no relay */
+            (void)xc_link_post(relay->link, XC_CLOSE, relay->stream->id, NULL, 0);
             close_out(relay);
             unheard = true;
         }

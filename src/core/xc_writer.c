@@ -205,6 +205,7 @@ take_turn_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
     writer->current = sending;
     sending->mine = true;
     load_flight_locked(writer);
+    sending->behind = xc_buf_size(&writer->outbox) > 0;
     return XC_OK;
 }
 
@@ -227,6 +228,13 @@ static xc_status
 write_on(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
     xc_status rc = write_flight(writer, err);
+    if (rc == XC_OK && sending->behind) {
+        xc_lock(&writer->mu);
+        load_flight_locked(writer);
+        sending->behind = false;
+        xc_unlock(&writer->mu);
+        rc = write_flight(writer, err);
+    }
     while (rc == XC_OK && sending->n > 0) {
         size_t put = 0;
         rc = xc_stream_write(writer->stream, sending->parts, sending->n, &put, err);

@@ -39,6 +39,7 @@ struct xc_sending {
     int n;
     bool mine;    /* this frame has the turn */
     bool started; /* some of it is written */
+    bool behind;  /* the outbox held frames when it got the turn, which go first */
 };
 
 /* *writer is zeroed by the caller. `stream` and the pump membership must outlive it. */
