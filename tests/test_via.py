@@ -228,14 +228,16 @@ def test_a_slow_callback_of_the_gateway_in_between_holds_nothing_up(outer, inner
         called.set()
         done.wait(TIMEOUT)
 
-    slow = outer.remote_exec("channel.send(1)")
+    slow = outer.remote_exec("channel.receive(); channel.send(1)")
     slow.setcallback(wait)
+    slow.send(None)
     assert called.wait(TIMEOUT)
     try:
         channel = echo(inner)
         for item in (1, b"x" * 300000):
             channel.send(item)
             assert channel.receive(TIMEOUT) == item
+        assert not slow.isclosed()  # its end waits for the callback
     finally:
         done.set()
     slow.waitclose(TIMEOUT)
