@@ -14,6 +14,8 @@ from . import gateway as near
 from .cores import module as _core
 from .deaths import LinkLost, host_of, shown
 
+_LONG = 1e6  # seconds: locks know a longest time
+
 # Runs on the gateway in between. The plain-Python core there may be one that was sent without what this needs.
 _TASK = '''\
 def start(channel, stream, control, argv):
@@ -96,7 +98,7 @@ class Gateway(near.Gateway):
     def _wait_gone(self, timeout):
         """As for a process of this machine. Also true when nothing can be learnt of it any more."""
         until = None if timeout is None else time.monotonic() + timeout
-        if not self._listening.acquire(timeout=-1 if until is None else max(timeout, 0)):
+        if not self._listening.acquire(timeout=-1 if until is None else min(max(timeout, 0), _LONG)):
             return False
         try:
             if not self._last_word and self._lost is None:

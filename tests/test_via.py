@@ -424,6 +424,14 @@ def test_terminate_when_one_in_between_is_stopped(group, outer, inner):
 
 
 @ours
+@pytest.mark.parametrize("timeout", [None, 1e12, float("inf")])
+def test_terminate_with_all_the_time_there_is(group, outer, inner, timeout):
+    pids = [worker_of(gateway) for gateway in group]
+    group.terminate(timeout=timeout)
+    assert all(map(is_gone, pids))
+
+
+@ours
 def test_terminate_lets_them_end_in_order(group, outer, inner, tmp_path):
     log = tmp_path / "log"
     task = "import atexit\natexit.register(lambda: open(%r, 'a').write(%r))"
