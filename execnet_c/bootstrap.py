@@ -32,6 +32,8 @@ def start(gateway, spec):
     settings = _settings(spec)
     keepalive_of(spec)
     argv = argv_of(spec)
+    if gateway._outer is not None:
+        return gateway._start_via(argv)
     gateway._command = argv
     gateway._start(argv, None if _is_foreign(spec) else settings)
 
@@ -45,6 +47,8 @@ def finish(gateway, spec):
     """
     if not (_is_foreign(spec) or spec.chdir or spec.nice or spec.env):
         return
+    if gateway._outer is not None:
+        gateway._await_start(HELLO_TIMEOUT)
     if _is_foreign(spec):
         from .text import text_for
 
@@ -67,7 +71,7 @@ def finish(gateway, spec):
 
 def _is_foreign(spec):
     """Not this very interpreter: it has to say first which it is."""
-    return bool(spec.python or spec.ssh)
+    return bool(spec.python or spec.ssh or spec.via)
 
 
 def _answer(gateway, kind):

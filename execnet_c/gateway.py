@@ -6,7 +6,7 @@ from .cores import module as _core
 from .source import source_of
 
 # Seconds to learn how the process ended once its connection has: it has closed its pipes and is about to be reaped.
-_REAP_TIMEOUT = 0.5
+REAP_TIMEOUT = 0.5
 
 
 class Gateway(_core.Gateway):
@@ -15,6 +15,9 @@ class Gateway(_core.Gateway):
     _died = None
     _command = None
     _facts = None
+    _outer = None  # the gateway that it goes through (via=), see via.py
+    _depth = 0  # how many gateways that are
+    _awaited = None  # what stands for it in the group once it is live: itself, mostly
     _serves = None  # an interpreter that is sent its worker: whether that has answered
     _worker_pid = None  # over there, once it has answered
     _ticket = None  # over ssh: its place among those that connect to the host, see ssh.py
@@ -107,7 +110,7 @@ class Gateway(_core.Gateway):
         if self._died is None:
             from .deaths import died
 
-            self._wait_gone(_REAP_TIMEOUT)
+            self._wait_gone(REAP_TIMEOUT)
             self._died = died(self)
         kind, text, fields = self._died
         error = kind(text)

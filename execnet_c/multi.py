@@ -74,6 +74,7 @@ class Group:
         - `popen`: this very interpreter on this machine; with `python=COMMAND LINE` another one.
         - `ssh=[OPTIONS] [USER@]HOST`: over there, with `python=SHELL TEXT`, else `python` if it is new enough, else
           `python3`; `ssh_config=PATH` names the client's configuration.
+        - `via=ID` with either: it is started by that gateway of this group, and goes through it.
         - Also `id=NAME` (else gw0, gw1, ...), `chdir=PATH` (made if it is not there), `nice=INCREMENT`,
           `env:NAME=VALUE`, `dont_write_bytecode`, `keepalive=SECONDS` that the far end may be silent (ssh: 30; 0: for
           ever).
@@ -112,7 +113,14 @@ class Group:
             spec.execmodel = "thread"
         if spec.execmodel != "thread":
             raise ValueError(f"spec {str(spec)!r}: unknown execmodel {spec.execmodel!r}; 'thread' is supported")
-        gateway = Gateway(spec)
+        outer = self._outer_of(spec)
+        if outer is None:
+            gateway = Gateway(spec)
+        else:
+            from .via import Gateway as ViaGateway
+
+            gateway = ViaGateway(spec)
+            gateway._outer, gateway._depth = outer, outer._depth + 1
         with self._lock:
             if spec.id in self:
                 raise ValueError(f"already have gateway with id {spec.id!r}")
@@ -130,8 +138,23 @@ class Group:
             raise
         return gateway
 
+    def _outer_of(self, spec):
+        """The gateway that `spec` is to go through, ready for tasks; None without via=."""
+        if not spec.via:
+            return None
+        for gateway in self:
+            if gateway.id == spec.via:
+                return self._await(gateway)
+        from .via import NoSuchGateway
+
+        known = ", ".join(repr(gateway.id) for gateway in self) or "none"
+        raise NoSuchGateway(f"spec {str(spec)!r}: via names no gateway of this group; there are: {known}")
+
     def _await(self, gateway):
         """The gateway, live; in its place another one where ssh had to try more than once."""
+        if gateway._awaited is not None:
+            return gateway._awaited
+        first = gateway
         for tries_left in range(_TRIES - 1, -1, -1):
             try:
                 if gateway._ticket is not None:
@@ -139,6 +162,7 @@ class Group:
                 bootstrap.finish(gateway, gateway.spec)
                 if gateway._ticket is not None:
                     gateway._ticket.leave()
+                first._awaited = gateway._awaited = gateway
                 return gateway
             except BaseException as exc:
                 with self._lock:
@@ -178,19 +202,25 @@ class Group:
 
         timeout: seconds that they may take to end by themselves. Those that do not get SIGTERM, and SIGKILL after
         another `timeout` seconds (1 at most); None: wait for ever, signal nobody. No process is left behind.
+        Gateways that others go through (via=) come after those, and have as long again.
         """
         self._own()
-        for gateway in self:
-            gateway.exit()
-        with self._lock:
-            leaving = list(self._to_join)  # stay there until they are gone: this may be interrupted
-        self._reap(leaving, timeout)
+        gateways = list(self)
+        for depth in sorted({0, *(gateway._depth for gateway in gateways)}, reverse=True):
+            for gateway in gateways:
+                if gateway._depth == depth:
+                    gateway.exit()
+            with self._lock:
+                leaving = list(self._to_join)  # stay there until they are gone: this may be interrupted
+            self._reap(leaving, timeout)
 
     def _reap(self, gateways, timeout):
         left = _wait_for(gateways, timeout)
         for sig, patience in ((signal.SIGTERM, min(timeout or 0.0, _TERM_GRACE)), (signal.SIGKILL, _KILL_WAIT)):
             for gateway in left:
                 gateway._signal(sig)
+            if all(gateway._depth for gateway in left):  # should the news not come, they end with what they go through
+                patience = min(patience, _TERM_GRACE)
             left = _wait_for(left, patience)
         with self._lock:
             self._to_join = [gateway for gateway in self._to_join if gateway not in gateways]

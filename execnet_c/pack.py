@@ -93,7 +93,7 @@ _MADE_UP = {
 # What only near ends need stays here.
 _NEAR = {
     "pyserializer": "dump dumps load loads _load_versioned",
-    "pycore": "Gateway._start Gateway._peer_gone Gateway._wait_gone Gateway._signal Gateway._goodbye Gateway._write "
+    "pycore": "Gateway._start Gateway._start_over Gateway._peer_gone Gateway._wait_gone Gateway._signal Gateway._goodbye Gateway._write "
     "Gateway._set_coerce Gateway._find_marker",
     "pywire": "Writer.end",
 }

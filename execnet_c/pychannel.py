@@ -107,6 +107,7 @@ class Chan:
     """A channel's state, which may outlive the object that users hold: a callback keeps it."""
 
     callback = endmarker = object = coerce = None
+    sink = None  # function(code, payload) that gets its frames, and FIN at the end, on the I/O thread
     closed = False  # no more sending
     recv_closed = False  # nothing more will arrive; set without `closed`: send-only
     had_object = False

@@ -130,6 +130,12 @@ class Gateway:
         if hello is not None:
             self._send(HELLO, 0, hello)
 
+    def _start_over(self, stream):
+        """Be connected through `stream`, a channel of another gateway; see pyrelay.py."""
+        from .pyrelay import connect
+
+        connect(self, stream)
+
     def _connect(self, fd_in, fd_out, marked):
         """On the I/O thread: be connected by these fds, which are taken."""
         for fd in (fd_in, fd_out):
@@ -293,6 +299,10 @@ class Gateway:
             trace_frame("received", code, id, len(payload))
         if code == HELLO and len(self._hellos) > 3:
             raise DataFormatError("a fifth hello, and four have not been looked at")
+        chan = self._chans.get(id)
+        if chan is not None and chan.sink:
+            chan.sink(code, payload)
+            return True
         self._backlog.append((code, id, payload))
         if code == TERMINATE:
             self._heard_goodbye = True
@@ -318,6 +328,9 @@ class Gateway:
             trace(f"connection ended: {reason} {detail}")
         if not self._heard_goodbye or not self._is_worker:
             self._writer.break_off()
+        for chan in list(self._chans.values()):
+            if chan.sink:
+                chan.sink(FIN, b"")
         self._backlog.append((FIN, 0, b""))
         self._work_off()
         if self._is_worker:

@@ -24,12 +24,17 @@ def launch(gateway, argv):
     argv = [os.fsencode(arg) for arg in argv]
     if not argv:
         raise ValueError("argv is empty")
+    by_pump(lambda: Process(gateway, argv), gateway)
+
+
+def by_pump(start, gateway):
+    """Have start() called by the I/O thread. After an interrupt, what it has made says goodbye."""
     done, results = allocate_lock(), []
     done.acquire()
 
     def job():
         try:
-            results.append(Process(gateway, argv))
+            results.append(start())
         except BaseException as exc:
             results.append(exc)
         done.release()
@@ -48,7 +53,7 @@ def launch(gateway, argv):
         raise interrupt
 
 
-def _pipe():
+def pipe():
     """As os.pipe(), never 0-2: whoever reopens the standard streams would take it from us."""
     try:
         fds = os.pipe()
@@ -71,7 +76,7 @@ class Process:
         fds = []
         try:
             for _ in range(3):
-                fds += _pipe()
+                fds += pipe()
             for fd in (fds[1], fds[2]):
                 try:
                     fcntl.fcntl(fd, 1031, 1 << 20)  # F_SETPIPE_SZ
@@ -125,7 +130,7 @@ class Process:
                 if self._pidfd < 0:
                     pypump.pump.after(RETRY, self._look)
                 return
-            self.status = os.waitstatus_to_exitcode(ended)
+            self.status = -(ended & 127) if ended & 127 else ended >> 8  # also on Python 3.8
         self._read_stderr(True)
         if self._pidfd >= 0:
             pypump.pump.forget(self._pidfd)

@@ -20,11 +20,12 @@ main()
 
 
 def argv_of(spec):
-    """The command line (a list of str) for an XSpec of a local gateway, or one over ssh.
+    """The command line (a list of str) for an XSpec of a local gateway, or one over ssh. Where that is to go through
+    another gateway, None stands first for the interpreter of that.
 
     Raises ValueError for a spec that is neither, naming what it has instead.
     """
-    for key in ("via", "vagrant_ssh", "socket"):
+    for key in ("vagrant_ssh", "socket"):
         if getattr(spec, key):
             raise ValueError(
                 f"spec {str(spec)!r}: {key}= is not supported; this version starts local gateways (popen), with this "
@@ -36,10 +37,10 @@ def argv_of(spec):
         return argv_of(spec, keepalive_of(spec))
     if not spec.popen:
         raise ValueError(f"no gateway type found for {str(spec)!r}")
-    if spec.python:
+    if spec.python or spec.via:
         from .text import LINE
 
-        argv, program = _command(spec), LINE
+        argv, program = _command(spec) if spec.python else [None], LINE
     else:
         argv, program = [sys.executable], _IMPORT_LINE.format(importdir=_IMPORT_DIR)
     argv.append("-u")

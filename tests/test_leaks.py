@@ -180,6 +180,20 @@ def test_gateways_that_cannot_start(group):
     assert len(group) == 0
 
 
+def test_gateways_through_another_one(group):
+    group.makegateway("popen//id=outer")
+
+    def one():
+        inner = group.makegateway("popen//via=outer")
+        assert inner.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
+        inner.exit()
+        assert inner._wait_gone(TIMEOUT)
+        inner.join(TIMEOUT)
+        group._reap([inner], TIMEOUT)
+
+    assert_steady(one, 3, 10)
+
+
 # --- channels -------------------------------------------------------------------------------------------------------
 
 

@@ -21,10 +21,11 @@ ORDER = [
     {"chan", "fate", "writer"},
     {"link"},
     {"launch"},
+    {"relay"},
 ]
 
 # Files that belong to another room than the one of their name.
-ROOM_OF = {"link_impl": "link", "reader": "link", "inbox": "link", "answer": "link"}
+ROOM_OF = {"link_impl": "link", "reader": "link", "inbox": "link", "answer": "link", "sink": "link"}
 
 MAX_LINES = 800
 

@@ -9,6 +9,16 @@
 
 #include "xc_queue.h"
 
+/*
+ * Takes what arrives for a channel in the place of its queues, also while a callback keeps other frames waiting. Both
+ * functions: any thread, the link's mutex held, so they only put it away.
+ */
+typedef struct xc_sink xc_sink;
+struct xc_sink {
+    void (*item)(xc_sink *sink, xc_msg *msg); /* an XC_DATA, taken: free it with xc_msg_free */
+    void (*end)(xc_sink *sink, bool half);    /* nothing more arrives; called once. `half`: more may still be sent */
+};
+
 typedef struct xc_chan {
     uint32_t id;
     uint32_t refs;
@@ -19,6 +29,7 @@ typedef struct xc_chan {
     bool had_object;    /* a Python object stood for it, now or earlier */
     void *object;       /* borrowed; the GIL keeps it: the Python object, if there is one */
     signed char coerce; /* string coercion: -1 as the link's, else bit 0 py2str_as_py3str, bit 1 py3str_as_py2str */
+    xc_sink *sink;      /* borrowed until it is unset: see xc_link_set_sink; NULL: none */
     xc_queue items;     /* payloads that arrived */
     xc_queue errors;    /* texts with which the far end closed it, not raised yet */
     struct xc_chan *next_all;

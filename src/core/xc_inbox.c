@@ -225,8 +225,8 @@ reconfigure_locked(xc_link *link, const xc_msg *msg)
     }
 }
 
-static void
-close_locked(xc_link *link, xc_chan *chan, bool send_only)
+void
+xc_close_locked(xc_link *link, xc_chan *chan, bool send_only)
 {
     chan->closed = chan->closed || !send_only;
     chan->recv_closed = true;
@@ -287,18 +287,18 @@ apply_locked(xc_link *link, xc_msg *msg)
     case XC_CLOSE:
     case XC_LAST_MESSAGE:
         if (chan != NULL) {
-            close_locked(link, chan, msg->code == XC_LAST_MESSAGE);
+            xc_close_locked(link, chan, msg->code == XC_LAST_MESSAGE);
         }
         break;
     case XC_CLOSE_ERROR:
         if (chan == NULL || (chan->had_object && chan->object == NULL)) {
             if (chan != NULL) {
-                close_locked(link, chan, false);
+                xc_close_locked(link, chan, false);
             }
             orphan_locked(link, msg);
             return;
         }
-        close_locked(link, chan, false);
+        xc_close_locked(link, chan, false);
         xc_queue_push(&chan->errors, msg);
         return;
     case XC_EXEC:
@@ -346,6 +346,9 @@ needs_python_locked(xc_link *link, const xc_msg *msg)
 void
 xc_arrive_locked(xc_link *link, xc_msg *msg)
 {
+    if (link->n_sinks > 0 && xc_sink_takes_locked(link, msg)) {
+        return;
+    }
     if (link->dispatching || link->backlog.head != NULL || needs_python_locked(link, msg)) {
         xc_queue_push(&link->backlog, msg);
     }
@@ -582,7 +585,7 @@ xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *error)
     else if (error != NULL) {
         xc_bury_msg_locked(link, error);
     }
-    close_locked(link, chan, false);
+    xc_close_locked(link, chan, false);
     xc_wake_locked(link);
     xc_unlock(&link->mu);
     return rc;

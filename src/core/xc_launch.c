@@ -25,8 +25,9 @@ enum {
 
 struct xc_launch {
     atomic_uint refs;
-    uint32_t forks; /* const */
-    xc_link *link;  /* counted; the pump's thread */
+    uint32_t forks;          /* const */
+    void (*over)(void *arg); /* the pump's thread; NULL once it was called */
+    void *arg;
     xc_mutex mu;
     xc_child child;               /* mu */
     bool ended;                   /* mu */
@@ -147,7 +148,7 @@ read_stderr(xc_launch *launch, bool all)
 static void
 let_go_if_done(xc_launch *launch)
 {
-    if (launch->link == NULL && launch->err_fd < 0) {
+    if (launch->over == NULL && launch->err_fd < 0) {
         xc_pump_forget(NULL, &launch->retry);
         let_go(launch);
         xc_pump_leave();
@@ -198,9 +199,9 @@ look_for_end(xc_launch *launch)
     xc_child_fini(&launch->child);
     launch->ended = true;
     xc_unlock(&launch->mu);
-    xc_link_peer_gone(launch->link);
-    xc_link_release(launch->link);
-    launch->link = NULL;
+    void (*over)(void *arg) = launch->over;
+    launch->over = NULL;
+    over(launch->arg);
 }
 
 static void
@@ -237,8 +238,16 @@ start_watching(xc_job *job)
 
 /* --- what others call ----------------------------------------------------------------------------------------- */
 
+static void
+free_unstarted(xc_launch *launch)
+{
+    xc_mutex_fini(&launch->mu);
+    xc_free(launch);
+    xc_pump_leave();
+}
+
 xc_status
-xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, xc_link **link, xc_err *err)
+xc_launch_spawn(char *const argv[], xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err)
 {
     xc_child_pipes pipes;
     xc_err ignored;
@@ -253,45 +262,82 @@ xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, x
         return xc_fail(err, XC_NOMEM, 0, "start a worker");
     }
     memset(launch, 0, sizeof *launch);
+    xc_mutex_init(&launch->mu);
+    launch->forks = xc_fork_count();
+    atomic_init(&launch->refs, 2); /* the caller's and the pump's */
     rc = xc_child_start_shielded(&launch->child, argv, &pipes, err);
     if (rc != XC_OK) {
-        xc_free(launch);
-        xc_pump_leave();
+        free_unstarted(launch);
         return rc;
     }
     if (xc_tracing()) {
         xc_trace("started process %ld: %s", (long)launch->child.pid, argv[0]);
     }
-    *link = xc_link_new(opts, pipes.out, pipes.in, err);
-    if (*link == NULL) {
-        /* Its stdin is closed, so it would end by itself; but nobody would reap it then. */
-        close(pipes.err);
-        xc_child_signal(&launch->child, 9);
-        while (xc_child_reap(&launch->child) == XC_AGAIN) {
-            (void)poll(NULL, 0, 1);
-        }
-        xc_child_fini(&launch->child);
-        xc_free(launch);
-        xc_pump_leave();
-        return err->code;
-    }
-    atomic_init(&launch->refs, 2); /* the caller's and the pump's */
-    launch->forks = xc_fork_count();
-    xc_mutex_init(&launch->mu);
     launch->err_fd = pipes.err;
-    (void)fcntl(pipes.err, F_SETFL, O_NONBLOCK);
-    (void)xc_forkfd_add(pipes.err);
+    *pid = launch->child.pid;
+    *fd_in = pipes.out;
+    *fd_out = pipes.in;
+    *out = launch;
+    return XC_OK;
+}
+
+void
+xc_launch_abandon(xc_launch *launch)
+{
+    /* Its stdin gets closed, so it would end by itself; but nobody would reap it then. */
+    close(launch->err_fd);
+    xc_child_signal(&launch->child, 9);
+    while (xc_child_reap(&launch->child) == XC_AGAIN) {
+        (void)poll(NULL, 0, 1);
+    }
+    xc_child_fini(&launch->child);
+    free_unstarted(launch);
+}
+
+void
+xc_launch_watch(xc_launch *launch, void (*over)(void *arg), void *arg)
+{
+    (void)fcntl(launch->err_fd, F_SETFL, O_NONBLOCK);
+    (void)xc_forkfd_add(launch->err_fd);
     if (launch->child.pidfd >= 0) {
         (void)xc_forkfd_add(launch->child.pidfd);
     }
-    launch->link = *link;
-    xc_link_hold(*link);
-    xc_link_owns_peer(*link);
+    launch->over = over;
+    launch->arg = arg;
     launch->exit_watch = (xc_watch){.fd = launch->child.pidfd, .ready = exited, .owner = launch};
-    launch->err_watch = (xc_watch){.fd = pipes.err, .ready = stderr_ready, .owner = launch};
+    launch->err_watch = (xc_watch){.fd = launch->err_fd, .ready = stderr_ready, .owner = launch};
     launch->retry = (xc_timer){.fire = retry, .owner = launch};
     launch->start = (xc_job){.run = start_watching, .owner = launch};
     xc_pump_post(&launch->start);
+}
+
+static void
+tell_link(void *arg)
+{
+    xc_link_peer_gone(arg);
+    xc_link_release(arg);
+}
+
+xc_status
+xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, xc_link **link, xc_err *err)
+{
+    int in, to;
+    pid_t pid;
+    xc_launch *launch;
+    xc_err ignored;
+    err = err != NULL ? err : &ignored;
+    xc_status rc = xc_launch_spawn(argv, &launch, &pid, &in, &to, err);
+    if (rc != XC_OK) {
+        return rc;
+    }
+    *link = xc_link_new(opts, in, to, err);
+    if (*link == NULL) {
+        xc_launch_abandon(launch);
+        return err->code;
+    }
+    xc_link_hold(*link);
+    xc_link_owns_peer(*link);
+    xc_launch_watch(launch, tell_link, *link);
     *out = launch;
     return XC_OK;
 }

@@ -16,6 +16,16 @@ enum { XC_STDERR_TAIL = 4096 }; /* bytes of stderr that are kept */
  * the caller, one each. On failure nothing is left behind. */
 xc_status xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, xc_link **link, xc_err *err);
 
+/*
+ * The same in steps, for who makes something else than a link of the process's pipes: *fd_in is what it writes, *fd_out
+ * what it reads, both the caller's. Then xc_launch_watch, or xc_launch_abandon.
+ */
+xc_status xc_launch_spawn(char *const argv[], xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err);
+/* From now on the I/O thread watches it. `over` is called there, once, when xc_launch_look says that it has ended. */
+void xc_launch_watch(xc_launch *launch, void (*over)(void *arg), void *arg);
+/* Kills it, and frees it all but the two fds. */
+void xc_launch_abandon(xc_launch *launch);
+
 /* One count less. The process is not ended by it, and is reaped whenever it ends. */
 void xc_launch_release(xc_launch *launch);
 

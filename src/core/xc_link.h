@@ -120,6 +120,11 @@ xc_status xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *e
 void xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce);
 int xc_link_coerce(xc_link *link, xc_chan *chan);
 
+/* From now on what arrives for `chan`, and what has arrived, goes to `sink`, which holds one count of the channel. */
+void xc_link_set_sink(xc_link *link, xc_chan *chan, xc_sink *sink);
+/* Neither is called again; the count is given back. On a channel that has none by now, only the latter. */
+void xc_link_unset_sink(xc_link *link, xc_chan *chan);
+
 /* --- callbacks ------------------------------------------------------------------------------------------------ */
 
 /* The dispatcher's turn; the thread that has it may take it again. XC_OK or XC_AGAIN. */

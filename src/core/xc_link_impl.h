@@ -1,7 +1,7 @@
 /*
  * The inside of a link, shared by the rooms that make it up and by nobody else: xc_link.c (lives, waiting),
  * xc_reader.c (the stream is cut into messages), xc_inbox.c (what a frame that arrived does to channels, tasks and the
- * backlog), xc_answer.c (what is answered without anybody's help).
+ * backlog), xc_answer.c (what is answered without anybody's help), xc_sink.c (channels whose frames go somewhere else).
  */
 #ifndef XC_LINK_IMPL_H
 #define XC_LINK_IMPL_H
@@ -86,6 +86,7 @@ struct xc_link {
     pthread_t dispatcher; /* mu: who */
     unsigned depth;       /* mu: how often it took it */
     uint32_t n_callbacks; /* mu */
+    uint32_t n_sinks;     /* mu: that have not been told of their end */
 
     xc_queue tasks;     /* mu: each carries its channel in `carried` */
     uint32_t executing; /* mu */
@@ -111,11 +112,15 @@ void xc_forget_arrivals_locked(xc_link *link); /* what is not complete will neve
 void xc_answer_status_locked(xc_link *link, uint32_t id, bool facts);
 void xc_refuse_task_locked(xc_link *link, uint32_t id);
 
+/* xc_sink.c */
+bool xc_sink_takes_locked(xc_link *link, xc_msg *msg); /* true: it was for a sink, and is taken */
+
 /* xc_inbox.c */
 void xc_scan_ids(xc_msg *msg);                       /* before delivery, without mu */
 void xc_arrive_locked(xc_link *link, xc_msg *msg);   /* taken: takes effect now, or joins the backlog */
 void xc_bury_msg_locked(xc_link *link, xc_msg *msg); /* taken */
 void xc_bury_all_locked(xc_link *link);              /* the link itself goes: whatever is left */
 void xc_unhold_locked(xc_link *link, xc_chan *chan); /* one count less */
+void xc_close_locked(xc_link *link, xc_chan *chan, bool send_only);
 
 #endif

@@ -94,6 +94,16 @@ wake_all_locked(xc_writer *writer)
 }
 
 static void
+post_awaiting_locked(xc_writer *writer)
+{
+    while (writer->awaiting != NULL && !has_leftovers_locked(writer)) {
+        xc_job *job = writer->awaiting;
+        writer->awaiting = job->next;
+        xc_pump_post(job);
+    }
+}
+
+static void
 break_locked(xc_writer *writer, const xc_err *why)
 {
     if (writer->broken.code == XC_OK) {
@@ -103,6 +113,7 @@ break_locked(xc_writer *writer, const xc_err *why)
     if (!writer->writing) {
         xc_buf_take(&writer->flight, xc_buf_size(&writer->flight));
         close_locked(writer);
+        post_awaiting_locked(writer);
     }
     else if (writer->current != NULL && writer->watch.armed != 0) {
         (void)xc_pump_arm(&writer->watch, 0);
@@ -133,6 +144,7 @@ release_locked(xc_writer *writer)
     else {
         (void)xc_pump_arm(&writer->watch, 0);
     }
+    post_awaiting_locked(writer);
     if (writer->waiters != NULL) {
         xc_bell_ring(writer->waiters->bell);
     }
@@ -500,6 +512,21 @@ xc_writer_post(xc_writer *writer, const void *frames, size_t n)
     }
     xc_unlock(&writer->mu);
     return rc;
+}
+
+bool
+xc_writer_await_room(xc_writer *writer, xc_job *job)
+{
+    xc_lock(&writer->mu);
+    /* Who writes now has its eyes on `flight`, which is no longer than the outbox was when it began. */
+    size_t left = xc_buf_size(&writer->outbox) + (writer->writing ? 0 : xc_buf_size(&writer->flight));
+    bool much = left > XC_WRITER_MUCH && !writer->closed;
+    if (much) {
+        job->next = writer->awaiting;
+        writer->awaiting = job;
+    }
+    xc_unlock(&writer->mu);
+    return much;
 }
 
 void

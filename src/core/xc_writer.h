@@ -35,6 +35,7 @@ typedef struct {
     bool ending;             /* mu: nothing more is taken; the fd is closed when all is out */
     bool closed;             /* mu: the fd is closed */
     xc_err broken;           /* mu: first fatal error, never cleared */
+    xc_job *awaiting;        /* mu: borrowed, to be posted when nothing is left to write */
     xc_watch watch;          /* mu */
 } xc_writer;
 
@@ -85,6 +86,12 @@ bool xc_writer_drop(xc_writer *writer, xc_long_sending *sending);
 
 /* Takes a copy of whole frames, to be written soon. Never blocks. XC_OK, XC_NOMEM, or what broke the connection. */
 xc_status xc_writer_post(xc_writer *writer, const void *frames, size_t n);
+
+enum { XC_WRITER_MUCH = 256 * 1024 }; /* bytes */
+
+/* True when more than XC_WRITER_MUCH waits to be written: `job` is posted when all of it is out, or never will be. For
+ * who could go on for ever, and would fill the memory while the connection is slow. Never blocks. */
+bool xc_writer_await_room(xc_writer *writer, xc_job *job);
 
 /* Nothing more is taken; the fd is closed as soon as all that was taken is written. Idempotent, never blocks. */
 void xc_writer_end(xc_writer *writer);

@@ -103,9 +103,8 @@ Gateway_dealloc(GatewayObject *self)
 
 /* --- starting ------------------------------------------------------------------------------------------------- */
 
-/* A NULL-terminated argv that borrows from `holders`, a new list of bytes objects. */
-static char **
-make_argv(PyObject *args, PyObject **holders)
+char **
+xcpy_make_argv(PyObject *args, PyObject **holders)
 {
     PyObject *seq = PySequence_Fast(args, "argv must be a sequence of str or bytes");
     char **argv = NULL;
@@ -133,8 +132,8 @@ make_argv(PyObject *args, PyObject **holders)
     return argv;
 }
 
-static xc_link_opts
-link_opts(bool worker, const char *execmodel)
+xc_link_opts
+xcpy_link_opts(bool worker, const char *execmodel)
 {
     return (xc_link_opts){
         .worker = worker,
@@ -163,9 +162,9 @@ Gateway_start(GatewayObject *self, PyObject *args)
         PyErr_SetString(PyExc_OSError, "the gateway was started before");
         return NULL;
     }
-    char **argv = make_argv(py_argv, &holders);
+    char **argv = xcpy_make_argv(py_argv, &holders);
     if (argv != NULL) {
-        xc_link_opts opts = link_opts(false, "thread");
+        xc_link_opts opts = xcpy_link_opts(false, "thread");
         xc_status rc;
         opts.marked = true;
         Py_BEGIN_ALLOW_THREADS
@@ -196,7 +195,7 @@ Gateway_serve(GatewayObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "ii:_serve", &in, &out)) {
         return NULL;
     }
-    xc_link_opts opts = link_opts(true, "thread");
+    xc_link_opts opts = xcpy_link_opts(true, "thread");
     self->link = xc_link_new(&opts, in, out, &err);
     if (self->link == NULL) {
         return xcpy_raise(self->state, &err);
@@ -599,6 +598,18 @@ static PyType_Spec Gateway_spec = {
     .slots = Gateway_slots,
 };
 
+static int
+add_method(PyObject *type, PyMethodDef *def)
+{
+    PyObject *method = PyDescr_NewMethod((PyTypeObject *)type, def);
+    if (method == NULL) {
+        return -1;
+    }
+    int set = PyObject_SetAttrString(type, def->ml_name, method);
+    Py_DECREF(method);
+    return set;
+}
+
 int
 xcpy_gateway_setup(PyObject *module, xcpy_state *state)
 {
@@ -606,11 +617,9 @@ xcpy_gateway_setup(PyObject *module, xcpy_state *state)
     if (state->GatewayType == NULL || PyModule_AddObjectRef(module, "Gateway", state->GatewayType) < 0) {
         return -1;
     }
-    PyObject *method = PyDescr_NewMethod((PyTypeObject *)state->GatewayType, &xcpy_run_callbacks_method);
-    if (method == NULL) {
-        return -1;
+    int added = add_method(state->GatewayType, &xcpy_run_callbacks_method);
+    for (PyMethodDef *def = xcpy_relay_methods; added == 0 && def->ml_name != NULL; def++) {
+        added = add_method(state->GatewayType, def);
     }
-    int set = PyObject_SetAttrString(state->GatewayType, xcpy_run_callbacks_method.ml_name, method);
-    Py_DECREF(method);
-    return set;
+    return added;
 }

@@ -41,6 +41,10 @@ int xcpy_check_usable(GatewayObject *gateway);
  * Returns NULL. */
 PyObject *xcpy_raise_ended(GatewayObject *gateway, bool sending);
 
+/* A NULL-terminated argv that borrows from `holders`, a new list of bytes objects; free with PyMem_Free. NULL. */
+char **xcpy_make_argv(PyObject *args, PyObject **holders);
+xc_link_opts xcpy_link_opts(bool worker, const char *execmodel);
+
 /* --- channel.c -------------------------------------------------------------------------------------------------- */
 
 /* The Python object of that channel, made if there is none. A count of chan is taken. New reference or NULL. */
@@ -61,5 +65,9 @@ int xcpy_set_callback(ChannelObject *channel, PyObject *callback, PyObject *endm
 void xcpy_end_callback(GatewayObject *gateway, xc_chan *chan);
 
 extern PyMethodDef xcpy_run_callbacks_method;
+
+/* --- relay.c ---------------------------------------------------------------------------------------------------- */
+
+extern PyMethodDef xcpy_relay_methods[];
 
 #endif

@@ -474,6 +474,79 @@ without_memory(void)
     rig_close();
 }
 
+/* --- order and room ------------------------------------------------------------------------------------------- */
+
+static void *
+read_late(void *arg)
+{
+    (void)arg;
+    check_pause_ms(50);
+    expect_parcel(1, 0, BIG);
+    expect_parcel(2, 0, SMALL);
+    expect_parcel(3, 0, SMALL);
+    return NULL;
+}
+
+/* A frame does not overtake what was posted while the rest of another one was still to be written. */
+static void
+what_was_posted_goes_first(void)
+{
+    struct parcel first, last;
+    pthread_t reader;
+    xc_err err;
+    rig_open();
+    pack(&first, 1, 0, BIG);
+    pack(&last, 3, 0, SMALL);
+    CHECK_RC(xc_writer_try(&writer, &first.sending, &err), XC_AGAIN);
+    xc_writer_spill(&writer, &first.sending);
+    post(2, 0, SMALL, XC_OK);
+    CHECK_INT(pthread_create(&reader, NULL, read_late, NULL), 0);
+    CHECK_RC(xc_writer_send_nogil(&writer, &last.sending, XC_FOREVER, &err), XC_OK);
+    pthread_join(reader, NULL);
+    unpack(&first);
+    unpack(&last);
+    rig_close();
+}
+
+static void
+note_room(xc_job *job)
+{
+    atomic_fetch_add((atomic_int *)job->owner, 1);
+}
+
+/* Whoever waits for room is told when all is written, and when nothing ever will be. */
+static void
+room_is_told(void)
+{
+    enum { FRAMES = XC_WRITER_MUCH / 1000 + 200 };
+    for (int broken = 0; broken < 2; broken++) {
+        atomic_int told = 0;
+        xc_job jobs[2] = {{.run = note_room, .owner = &told}, {.run = note_room, .owner = &told}};
+        xc_err why = {.code = XC_EOF, .step = "test"};
+        rig_open();
+        CHECK(!xc_writer_await_room(&writer, &jobs[0]));
+        for (unsigned i = 0; i < FRAMES; i++) {
+            post(1, i, 1000, XC_OK);
+        }
+        CHECK(xc_writer_await_room(&writer, &jobs[0]));
+        CHECK(xc_writer_await_room(&writer, &jobs[1]));
+        for (unsigned i = 0; i < 100; i++) {
+            expect_parcel(1, i, 1000);
+        }
+        check_pause_ms(20);
+        CHECK_INT(atomic_load(&told), 0);
+        if (broken) {
+            xc_writer_break(&writer, &why);
+        }
+        for (unsigned i = 100; !broken && i < FRAMES; i++) {
+            expect_parcel(1, i, 1000);
+        }
+        AWAIT(atomic_load(&told) == 2);
+        CHECK(!xc_writer_await_room(&writer, &jobs[0]));
+        rig_close();
+    }
+}
+
 int
 main(void)
 {
@@ -493,5 +566,7 @@ main(void)
     RUN_IO(the_reader_goes_away);
     RUN_IO(the_pump_meets_the_end);
     RUN_IO(without_memory);
+    RUN_IO(what_was_posted_goes_first);
+    RUN_IO(room_is_told);
     return check_end();
 }

@@ -1,0 +1,143 @@
+"""Gateways through other gateways (via=): the process is started by the gateway in between, and its standard streams
+are relayed over one channel of that, by the I/O threads of both ends (see src/core/xc_relay.h).
+
+A second channel carries what is to be known of the process. On it go the signals for it, as ints, one way, and, once it
+has ended, its status and the end of its stderr the other way. The process itself is started by a short task, `_TASK`;
+when that is over, the gateway in between is as free for other tasks as before.
+"""
+
+import os
+import time
+from _thread import allocate_lock
+
+from . import gateway as near
+from .cores import module as _core
+from .deaths import LinkLost, host_of, shown
+
+_LONG = 1e6  # seconds: locks know a longest time
+
+# Runs on the gateway in between. The plain-Python core there may be one that was sent without what this needs.
+_TASK = '''\
+def start(channel, stream, control, argv):
+    import sys
+    from importlib import import_module
+    gateway = channel.gateway
+    argv = [argv[0] or sys.executable] + argv[1:]
+    relay = getattr(gateway, "_relay", None)
+    package = type(gateway).__module__.rpartition(".")[0]
+    for name in ("pylaunch", "pyrelay") if relay is None else ():
+        full = package + "." + name
+        try:
+            module = import_module(full)
+        except ImportError:
+            channel.send(name)
+            module = type(sys)(full)
+            module.__package__ = package
+            exec(compile(channel.receive(), "<execnet_c %s>" % name, "exec"), module.__dict__)
+            setattr(sys.modules[package], name, module)
+            sys.modules[full] = module
+        if name == "pyrelay":
+            relay = lambda *args: module.relay(gateway, *args)
+    try:
+        pid = relay(stream, control, argv)
+    except OSError as exc:
+        channel.send((exc.errno, exc.strerror))
+    else:
+        channel.send({"pid": pid, "executable": argv[0]})
+'''
+
+
+class NoSuchGateway(KeyError, ValueError):
+    """via= names a gateway that is not in the group. A KeyError, as execnet's, whose text is for people."""
+
+    def __str__(self):
+        return self.args[0]
+
+
+class Gateway(near.Gateway):
+    """A gateway whose far end was started by another gateway, `_outer`."""
+
+    _pid = 0
+    _lost = None  # how the gateway in between ended, before it could say how this one did
+
+    def _start_via(self, argv):
+        """Have the gateway in between start `argv`, whose first word may be None: its own interpreter. Does not wait.
+        Raises GatewayDied when that gateway has."""
+        outer = self._outer
+        self._last_word = []  # (status, stderr) of the process
+        self._listening = allocate_lock()
+        self._command = [argv[0] or f"<the interpreter of gateway {outer.id!r}>", *argv[1:]]
+        self._control, self._started, stream = outer.newchannel(), outer.newchannel(), outer.newchannel()
+        words = [word and os.fsencode(word) for word in argv]
+        task = {"stream": stream, "control": self._control, "argv": words}
+        self._start_over(stream)  # before anything can come
+        outer._post(_core.EXEC, self._started.id, (_TASK, "<execnet_c via>", "start", task))
+
+    def _await_start(self, timeout):
+        """Wait until the process runs over there, for `timeout` seconds at each step. Raises OSError when it cannot be
+        started or the gateway in between does not answer, GatewayDied when that has ended."""
+        try:
+            while isinstance(answer := self._started.receive(timeout), str):
+                self._started.send(_source(answer))
+            self._started.waitclose(timeout)  # the next task finds its main thread idle
+        except _core.TimeoutError:
+            raise OSError(
+                f"gateway {self.id!r}: gateway {self._outer.id!r} did not start it within {timeout} seconds; it was to "
+                f"run {shown(self._command)}"
+            ) from None
+        except EOFError:
+            raise self._death(False) from None
+        if isinstance(answer, tuple):
+            number, text = answer
+            raise OSError(number, f"gateway {self.id!r}, by gateway {self._outer.id!r}: {text}")
+        self._pid = answer["pid"]
+        self._command[0] = os.fsdecode(answer["executable"])
+
+    # --- what the base class asks of the process ---
+
+    def _wait_gone(self, timeout):
+        """As for a process of this machine. Also true when nothing can be learnt of it any more."""
+        until = None if timeout is None else time.monotonic() + timeout
+        if not self._listening.acquire(timeout=-1 if until is None else min(max(timeout, 0), _LONG)):
+            return False
+        try:
+            if not self._last_word and self._lost is None:
+                left = None if until is None else max(until - time.monotonic(), 0.0)
+                # In one step for a signal handler: received and kept.
+                self._last_word.extend(map(self._control.receive, (left,)))
+        except _core.TimeoutError:
+            return False
+        except (EOFError, OSError) as exc:  # the gateway in between has ended; or it could not start the process
+            self._lost = str(exc)
+        finally:
+            self._listening.release()
+        return True
+
+    def _signal(self, number):
+        if not self._last_word and self._lost is None:
+            self._outer._post(_core.DATA, self._control.id, int(number))
+
+    def _state(self):
+        state = super()._state()
+        self._wait_gone(0)
+        state["pid"] = self._pid
+        state["ended"] = bool(self._last_word)
+        if self._last_word:
+            state["status"], state["stderr"] = self._last_word[0]
+        return state
+
+    def _death(self, sending):
+        if self._died is None and not super()._state()["said_goodbye"]:
+            self._wait_gone(near.REAP_TIMEOUT)
+            if not self._last_word and not self._outer.hasreceiver():
+                how = "the gateway that it went through has ended: "
+                how += self._lost or f"gateway {self._outer.id!r} was exited"
+                fields = {"cause": how, "host": host_of(self.spec), "command": self._command}
+                fields.update(status=None, signal=None, stderr="")
+                self._died = LinkLost, f"gateway {self.id!r}: {how}", fields
+        return super()._death(sending)
+
+
+def _source(name):
+    """Of a module of this package that a far end asks for."""
+    return __loader__.get_data(os.path.join(os.path.dirname(__file__), os.path.basename(f"{name}.py"))).decode()

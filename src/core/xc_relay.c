@@ -1,0 +1,522 @@
+/*
+ * Invariant: the fds, and the messages that are being written, are touched by the I/O thread only. A sink, which any
+ * thread may call with the link's mutex held, just queues what came and posts the job.
+ *
+ * A relay frees itself, at the end of a turn on the I/O thread, when both directions are over, its process (if any) is
+ * reaped, and no job of its own is under way.
+ */
+#include "xc_relay.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "xc_bytes.h"
+#include "xc_forkfd.h"
+#include "xc_opcodes.h"
+#include "xc_trace.h"
+
+enum {
+    HEAD = XC_HEADER_SIZE + 5, /* of a frame, and of the bytes object in it */
+    PIECES = 8,                /* read at one go: other links have their turn */
+    PARTS = 16,                /* messages in one write */
+};
+
+typedef struct {
+    xc_sink stream_sink;
+    xc_sink control_sink;
+    xc_link *link;     /* counted */
+    xc_chan *stream;   /* counted by its sink */
+    xc_chan *control;  /* the same; NULL without a process */
+    xc_launch *launch; /* counted; NULL without a process */
+
+    xc_mutex mu;      /* leaf lock but for the pump's */
+    xc_queue arrived; /* mu: not seen by the I/O thread yet */
+    bool ended;       /* mu: nothing more will arrive */
+    bool unheard;     /* mu: nobody listens at the other side */
+    bool posted;      /* mu: the job is under way */
+    xc_job job;
+
+    /* The I/O thread's: */
+    xc_stream fds; /* owned; -1 where that direction is over */
+    xc_watch in_watch, out_watch;
+    xc_queue going; /* to be written next */
+    size_t put;     /* bytes of the first one's piece that are written */
+    xc_job room;    /* nothing waits to be written to the link any more */
+    bool awaiting;  /* that job is under way */
+    bool lives;     /* the process is not known to have ended */
+    bool over;      /* all of it; the sinks are unset */
+    unsigned char frame[HEAD + XC_RELAY_PIECE + 1];
+} xc_relay;
+
+/* --- the sinks: any thread, the link's mutex held --------------------------------------------------------------- */
+
+static void
+post_locked(xc_relay *relay)
+{
+    if (!relay->posted) {
+        relay->posted = true;
+        xc_pump_post(&relay->job);
+    }
+}
+
+static xc_relay *
+relay_of_stream(xc_sink *sink)
+{
+    return (xc_relay *)((char *)sink - offsetof(xc_relay, stream_sink));
+}
+
+static void
+stream_item(xc_sink *sink, xc_msg *msg)
+{
+    xc_relay *relay = relay_of_stream(sink);
+    xc_lock(&relay->mu);
+    xc_queue_push(&relay->arrived, msg);
+    post_locked(relay);
+    xc_unlock(&relay->mu);
+}
+
+static void
+stream_end(xc_sink *sink, bool half)
+{
+    xc_relay *relay = relay_of_stream(sink);
+    xc_lock(&relay->mu);
+    relay->ended = true;
+    relay->unheard = relay->unheard || !half;
+    post_locked(relay);
+    xc_unlock(&relay->mu);
+}
+
+static void
+control_item(xc_sink *sink, xc_msg *msg)
+{
+    xc_relay *relay = (xc_relay *)((char *)sink - offsetof(xc_relay, control_sink));
+    if (msg->size == 6 && msg->data[0] == XC_OP_INT && msg->data[5] == XC_OP_STOP) {
+        xc_launch_signal(relay->launch, (int)xc_get_u32(msg->data + 1));
+    }
+    xc_msg_free(msg);
+}
+
+/* Who asked for the process has gone: its stream has ended, too, and the process will. */
+static void
+control_end(xc_sink *sink, bool half)
+{
+    (void)sink;
+    (void)half;
+}
+
+/* --- from the link to the fd: the I/O thread -------------------------------------------------------------------- */
+
+static void
+drop_all(xc_queue *queue)
+{
+    for (xc_msg *msg; (msg = xc_queue_pop(queue)) != NULL;) {
+        xc_msg_free(msg);
+    }
+}
+
+static void
+close_out(xc_relay *relay)
+{
+    if (relay->fds.out >= 0) {
+        xc_pump_forget(&relay->out_watch, NULL);
+        xc_forkfd_remove(relay->fds.out);
+        xc_stream_close_write(&relay->fds);
+    }
+    drop_all(&relay->going);
+    relay->put = 0;
+}
+
+static void
+close_in(xc_relay *relay)
+{
+    if (relay->fds.in >= 0) {
+        xc_pump_forget(&relay->in_watch, NULL);
+        xc_forkfd_remove(relay->fds.in);
+        close(relay->fds.in);
+        relay->fds.in = -1;
+    }
+}
+
+static bool
+is_piece(const xc_msg *msg)
+{
+    return msg->size >= 6 && msg->data[0] == XC_OP_BYTES && xc_get_u32(msg->data + 1) == msg->size - 6 &&
+           msg->data[msg->size - 1] == XC_OP_STOP;
+}
+
+/* So many bytes of what is going were written. */
+static void
+advance(xc_relay *relay, size_t n)
+{
+    relay->put += n;
+    while (relay->going.head != NULL && relay->put >= relay->going.head->size - 6) {
+        xc_msg *msg = xc_queue_pop(&relay->going);
+        relay->put -= msg->size - 6;
+        xc_msg_free(msg);
+    }
+}
+
+/* Writes what goes without waiting. XC_AGAIN: some is left. */
+static xc_status
+write_going(xc_relay *relay)
+{
+    xc_status rc = XC_OK;
+    xc_err err;
+    while (rc == XC_OK && relay->going.head != NULL) {
+        struct iovec parts[PARTS];
+        size_t skip = relay->put, put = 0;
+        int n = 0;
+        for (xc_msg *msg = relay->going.head; msg != NULL && n < PARTS; msg = msg->next, n++) {
+            parts[n] = (struct iovec){msg->data + 5 + skip, msg->size - 6 - skip};
+            skip = 0;
+        }
+        rc = xc_stream_write(&relay->fds, parts, n, &put, &err);
+        advance(relay, put);
+    }
+    return rc;
+}
+
+static void
+write_side(xc_relay *relay)
+{
+    xc_queue arrived;
+    xc_lock(&relay->mu);
+    arrived = relay->arrived;
+    relay->arrived = (xc_queue){.head = NULL};
+    bool ended = relay->ended, unheard = relay->unheard;
+    xc_unlock(&relay->mu);
+    for (xc_msg *msg; (msg = xc_queue_pop(&arrived)) != NULL;) {
+        if (relay->fds.out >= 0 && is_piece(msg)) {
+            xc_queue_push(&relay->going, msg);
+            continue;
+        }
+        if (relay->fds.out >= 0) { /* whoever sends that is no relay */
+            (void)xc_link_post(relay->link, XC_CLOSE, relay->stream->id, NULL, 0);
+            close_out(relay);
+            unheard = true;
+        }
+        xc_msg_free(msg);
+    }
+    if (relay->fds.out >= 0) {
+        xc_status rc = write_going(relay);
+        if (rc == XC_AGAIN) {
+            rc = xc_pump_arm(&relay->out_watch, POLLOUT);
+        }
+        else if (rc == XC_OK && ended) {
+            rc = XC_EOF;
+        }
+        else if (rc == XC_OK) {
+            (void)xc_pump_arm(&relay->out_watch, 0);
+        }
+        if (rc != XC_OK) {
+            close_out(relay);
+        }
+    }
+    if (unheard) {
+        close_in(relay);
+    }
+}
+
+/* --- from the fd to the link: the I/O thread -------------------------------------------------------------------- */
+
+static xc_status
+send_piece(xc_relay *relay, size_t n)
+{
+    xc_writer *writer = xc_link_writer(relay->link);
+    unsigned char *frame = relay->frame;
+    xc_frame_pack(frame, XC_DATA, relay->stream->id, (uint32_t)n + 6);
+    frame[XC_HEADER_SIZE] = XC_OP_BYTES;
+    xc_put_u32(frame + XC_HEADER_SIZE + 1, (uint32_t)n);
+    frame[HEAD + n] = XC_OP_STOP;
+    struct iovec part = {frame, HEAD + n + 1};
+    xc_sending sending = {.parts = &part, .n = 1};
+    xc_status rc = xc_writer_try(writer, &sending, NULL);
+    if (rc == XC_AGAIN && sending.mine) {
+        xc_writer_spill(writer, &sending);
+        rc = XC_OK;
+    }
+    else if (rc == XC_AGAIN) {
+        rc = xc_writer_post(writer, frame, HEAD + n + 1);
+    }
+    if (rc == XC_OK && xc_tracing()) {
+        xc_trace_frame("sent", XC_DATA, relay->stream->id, n + 6);
+    }
+    return rc;
+}
+
+/* XC_OK: it goes on when the fd or the link is ready. XC_EOF: nothing more comes, or can be sent. */
+static xc_status
+read_some(xc_relay *relay)
+{
+    xc_err err;
+    for (int i = 0; i < PIECES; i++) {
+        size_t got = 0;
+        if (xc_writer_await_room(xc_link_writer(relay->link), &relay->room)) {
+            relay->awaiting = true;
+            (void)xc_pump_arm(&relay->in_watch, 0);
+            return XC_OK;
+        }
+        bool ended = relay->launch != NULL && !relay->lives; /* then what it wrote is in the pipe */
+        xc_status rc = xc_stream_read(&relay->fds, relay->frame + HEAD, XC_RELAY_PIECE, &got, &err);
+        if (rc == XC_OK) {
+            rc = send_piece(relay, got);
+        }
+        else if (rc == XC_AGAIN && !ended) {
+            break;
+        }
+        if (rc != XC_OK) {
+            return XC_EOF;
+        }
+    }
+    return xc_pump_arm(&relay->in_watch, POLLIN) == XC_OK ? XC_OK : XC_EOF;
+}
+
+static void
+read_side(xc_relay *relay)
+{
+    if (relay->fds.in >= 0 && !relay->awaiting && read_some(relay) != XC_OK) {
+        close_in(relay);
+        (void)xc_link_post(relay->link, XC_LAST_MESSAGE, relay->stream->id, NULL, 0);
+    }
+}
+
+/* --- the process: the I/O thread -------------------------------------------------------------------------------- */
+
+/* (status or None, end of its stderr) */
+static void
+tell_end(xc_relay *relay)
+{
+    unsigned char frame[XC_HEADER_SIZE + 5 + 5 + XC_STDERR_TAIL + 6];
+    unsigned char *p = frame + XC_HEADER_SIZE;
+    xc_launch_state state;
+    xc_launch_look(relay->launch, &state);
+    if (state.known) {
+        *p++ = XC_OP_INT;
+        xc_put_u32(p, (uint32_t)state.status);
+        p += 4;
+    }
+    else {
+        *p++ = XC_OP_NONE;
+    }
+    *p++ = XC_OP_BYTES;
+    xc_put_u32(p, (uint32_t)state.n_tail);
+    memcpy(p + 4, state.tail, state.n_tail);
+    p += 4 + state.n_tail;
+    *p++ = XC_OP_TUPLE;
+    xc_put_u32(p, 2);
+    p[4] = XC_OP_STOP;
+    p += 5;
+    xc_frame_pack(frame, XC_DATA, relay->control->id, (uint32_t)(p - frame) - XC_HEADER_SIZE);
+    (void)xc_writer_post(xc_link_writer(relay->link), frame, (size_t)(p - frame));
+    (void)xc_link_post(relay->link, XC_CLOSE, relay->control->id, NULL, 0);
+}
+
+/* --- turns ------------------------------------------------------------------------------------------------------ */
+
+static void
+free_relay(xc_relay *relay)
+{
+    drop_all(&relay->arrived);
+    close_out(relay);
+    close_in(relay);
+    xc_launch_release(relay->launch);
+    xc_link_release(relay->link);
+    xc_mutex_fini(&relay->mu);
+    xc_free(relay);
+}
+
+static void
+turn(xc_relay *relay)
+{
+    if (!relay->over) {
+        write_side(relay);
+        read_side(relay);
+        if (relay->launch != NULL && !relay->lives && relay->fds.in < 0) {
+            close_out(relay); /* nobody reads that any more */
+        }
+        if (relay->fds.in >= 0 || relay->fds.out >= 0 || relay->awaiting || relay->lives) {
+            return;
+        }
+        relay->over = true;
+        xc_link_unset_sink(relay->link, relay->stream);
+        if (relay->control != NULL) {
+            xc_link_unset_sink(relay->link, relay->control);
+        }
+    }
+    xc_lock(&relay->mu);
+    bool posted = relay->posted; /* for the last time: no sink is left to do it */
+    xc_unlock(&relay->mu);
+    if (!posted) {
+        free_relay(relay);
+        xc_pump_leave();
+    }
+}
+
+static void
+run_job(xc_job *job)
+{
+    xc_relay *relay = job->owner;
+    xc_lock(&relay->mu);
+    relay->posted = false;
+    xc_unlock(&relay->mu);
+    turn(relay);
+}
+
+static void
+run_room(xc_job *job)
+{
+    xc_relay *relay = job->owner;
+    relay->awaiting = false;
+    turn(relay);
+}
+
+static void
+ready(xc_watch *watch, short revents)
+{
+    (void)revents;
+    turn(watch->owner);
+}
+
+static void
+process_over(void *arg)
+{
+    xc_relay *relay = arg;
+    relay->lives = false;
+    tell_end(relay);
+    turn(relay);
+}
+
+/* --- the start -------------------------------------------------------------------------------------------------- */
+
+/* Not begun yet; the fds are taken. */
+static xc_status
+new_relay(xc_link *link, xc_chan *stream, int in, int out, xc_relay **result, xc_err *err)
+{
+    xc_stream fds;
+    xc_status rc = xc_stream_open(&fds, in, out, err);
+    if (rc != XC_OK) {
+        return rc;
+    }
+    rc = xc_pump_join(err);
+    if (rc != XC_OK) {
+        xc_stream_close(&fds);
+        return rc;
+    }
+    xc_relay *relay = xc_alloc(sizeof *relay);
+    if (relay == NULL || xc_forkfd_add(fds.in) != XC_OK || xc_forkfd_add(fds.out) != XC_OK) {
+        xc_forkfd_remove(fds.in);
+        xc_free(relay);
+        xc_stream_close(&fds);
+        xc_pump_leave();
+        return xc_fail(err, XC_NOMEM, 0, "make a relay");
+    }
+    memset(relay, 0, sizeof *relay);
+    xc_mutex_init(&relay->mu);
+    xc_link_hold(link);
+    relay->link = link;
+    relay->stream = stream;
+    relay->fds = fds;
+    relay->stream_sink = (xc_sink){.item = stream_item, .end = stream_end};
+    relay->control_sink = (xc_sink){.item = control_item, .end = control_end};
+    relay->in_watch = (xc_watch){.fd = fds.in, .ready = ready, .owner = relay};
+    relay->out_watch = (xc_watch){.fd = fds.out, .ready = ready, .owner = relay};
+    relay->job = (xc_job){.run = run_job, .owner = relay};
+    relay->room = (xc_job){.run = run_room, .owner = relay};
+    *result = relay;
+    return XC_OK;
+}
+
+static void
+begin(xc_relay *relay)
+{
+    xc_lock(&relay->mu);
+    relay->posted = true; /* the first turn is the last thing here that touches it */
+    xc_unlock(&relay->mu);
+    xc_link_set_sink(relay->link, relay->stream, &relay->stream_sink);
+    xc_pump_post(&relay->job);
+}
+
+xc_status
+xc_relay_fds(xc_link *link, xc_chan *stream, int in, int out, xc_err *err)
+{
+    xc_relay *relay;
+    xc_status rc = new_relay(link, stream, in, out, &relay, err);
+    if (rc == XC_OK) {
+        begin(relay);
+    }
+    return rc;
+}
+
+/* As pipe(2), close-on-exec, and none of the standard streams'. */
+static xc_status
+make_pipe(int fds[2], xc_err *err)
+{
+    if (pipe2(fds, O_CLOEXEC) < 0) {
+        return xc_fail(err, XC_SYS, errno, "make a pipe");
+    }
+    fds[0] = xc_fd_lift(fds[0]);
+    fds[1] = xc_fd_lift(fds[1]);
+    if (fds[0] >= 0 && fds[1] >= 0) {
+        return XC_OK;
+    }
+    (void)xc_fail(err, XC_SYS, errno, "make a pipe");
+    close(fds[0]);
+    close(fds[1]);
+    return XC_SYS;
+}
+
+xc_status
+xc_relay_link(xc_link *outer, xc_chan *stream, const xc_link_opts *opts, xc_link **link, xc_err *err)
+{
+    int down[2], up[2];
+    xc_status rc = make_pipe(down, err);
+    if (rc != XC_OK) {
+        return rc;
+    }
+    rc = make_pipe(up, err);
+    if (rc != XC_OK) {
+        close(down[0]);
+        close(down[1]);
+        return rc;
+    }
+    *link = xc_link_new(opts, up[0], down[1], err);
+    if (*link == NULL) {
+        close(down[0]);
+        close(up[1]);
+        return err->code;
+    }
+    rc = xc_relay_fds(outer, stream, down[0], up[1], err);
+    if (rc != XC_OK) {
+        xc_link_release(*link);
+        *link = NULL;
+    }
+    return rc;
+}
+
+xc_status
+xc_relay_process(xc_link *link, xc_chan *stream, xc_chan *control, char *const argv[], pid_t *pid, xc_err *err)
+{
+    xc_relay *relay;
+    xc_launch *launch;
+    int in, out;
+    xc_status rc = xc_launch_spawn(argv, &launch, pid, &in, &out, err);
+    if (rc != XC_OK) {
+        return rc;
+    }
+    rc = new_relay(link, stream, in, out, &relay, err);
+    if (rc != XC_OK) {
+        xc_launch_abandon(launch);
+        return rc;
+    }
+    relay->launch = launch;
+    relay->control = control;
+    relay->lives = true;
+    xc_link_set_sink(link, control, &relay->control_sink);
+    begin(relay);
+    xc_launch_watch(launch, process_over, relay); /* last: what follows its end may free the relay */
+    return XC_OK;
+}

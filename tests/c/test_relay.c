@@ -1,0 +1,722 @@
+/*
+ * Streams of bytes through channels: both directions and their ends, what is no piece of a stream, who is held back by
+ * a slow link, and the process at the far end. The far end of the link is the test.
+ */
+#include <poll.h>
+#include <sys/resource.h>
+
+#include "link_rig.h"
+#include "xc_bytes.h"
+#include "xc_relay.h"
+
+typedef struct {
+    rig outer;
+    xc_chan *chan;
+    int feed; /* what is written here is sent; -1: closed */
+    int sunk; /* what arrives comes out here */
+} stream;
+
+static stream
+stream_open(void)
+{
+    int feed[2], sunk[2];
+    xc_err err;
+    stream it = {.outer = rig_open(false)};
+    it.chan = new_chan(&it.outer);
+    CHECK(pipe2(feed, O_CLOEXEC) == 0 && pipe2(sunk, O_CLOEXEC) == 0);
+    it.feed = feed[1];
+    it.sunk = sunk[0];
+    CHECK_RC(xc_relay_fds(it.outer.link, it.chan, feed[0], sunk[1], &err), XC_OK);
+    return it;
+}
+
+static void
+stream_close(stream *it)
+{
+    xc_link_drop_chan(it->outer.link, it->chan);
+    rig_close(&it->outer);
+    if (it->feed >= 0) {
+        close(it->feed);
+    }
+    close(it->sunk);
+}
+
+/* A piece with that pattern. Returns the size of the payload; `at` has n + 6 bytes. */
+static size_t
+put_piece(unsigned char *at, size_t n, unsigned seq)
+{
+    at[0] = 'A';
+    put32(at + 1, (uint32_t)n);
+    fill_pattern(at + 5, n, 1, seq);
+    at[n + 5] = 'Q';
+    return n + 6;
+}
+
+static void
+send_piece(rig *it, uint32_t chan, size_t n, unsigned seq)
+{
+    unsigned char *payload = malloc(n + 6);
+    CHECK(payload != NULL);
+    rig_send(it, XC_DATA, chan, payload, put_piece(payload, n, seq));
+    free(payload);
+}
+
+static void
+expect_piece_of(int fd, size_t n, unsigned seq)
+{
+    unsigned char *got = malloc(n + 1);
+    CHECK(got != NULL && (n == 0 || read_all(fd, got, n)));
+    CHECK(has_pattern(got, n, 1, seq));
+    free(got);
+}
+
+static void
+await_broken(int fd)
+{
+    ssize_t n;
+    while ((n = write(fd, "x", 1)) == 1) {
+        check_pause_ms(1);
+    }
+    CHECK(n == -1 && errno == EPIPE);
+}
+
+/* --- the two directions --------------------------------------------------------------------------------------- */
+
+static void
+each_direction_ends_for_itself(void)
+{
+    unsigned char payload[100];
+    stream it = stream_open();
+    uint32_t id = it.chan->id;
+    fill_pattern(payload, 50, 1, 0);
+    write_all(it.feed, payload, 50);
+    expect_frame(it.outer.from, XC_DATA, id, payload, put_piece(payload, 50, 0));
+    send_piece(&it.outer, id, 60, 1);
+    expect_piece_of(it.sunk, 60, 1);
+    send_piece(&it.outer, id, 0, 2); /* harmless */
+    send_piece(&it.outer, id, 3, 3);
+    expect_piece_of(it.sunk, 3, 3);
+
+    close(it.feed);
+    it.feed = -1;
+    expect_frame(it.outer.from, XC_LAST_MESSAGE, id, NULL, 0);
+    send_piece(&it.outer, id, 61, 4);
+    rig_send(&it.outer, XC_LAST_MESSAGE, id, NULL, 0);
+    expect_piece_of(it.sunk, 61, 4);
+    expect_end(it.sunk);
+    stream_close(&it);
+
+    it = stream_open();
+    send_piece(&it.outer, id, 5, 5);
+    rig_send(&it.outer, XC_LAST_MESSAGE, id, NULL, 0);
+    expect_piece_of(it.sunk, 5, 5);
+    expect_end(it.sunk);
+    fill_pattern(payload, 50, 1, 0);
+    write_all(it.feed, payload, 50);
+    expect_frame(it.outer.from, XC_DATA, id, payload, put_piece(payload, 50, 0));
+    close(it.feed);
+    it.feed = -1;
+    expect_frame(it.outer.from, XC_LAST_MESSAGE, id, NULL, 0);
+    stream_close(&it);
+}
+
+static void
+a_close_ends_both(void)
+{
+    for (int error = 0; error < 2; error++) {
+        stream it = stream_open();
+        send_piece(&it.outer, it.chan->id, 5, 0);
+        rig_send(&it.outer, error ? XC_CLOSE_ERROR : XC_CLOSE, it.chan->id, error ? "N\0\0\0\1xQ" : NULL,
+                 error ? 7 : 0);
+        expect_piece_of(it.sunk, 5, 0);
+        expect_end(it.sunk);
+        await_broken(it.feed);
+        CHECK_INT(atomic_load(&rig_orphans), 0);
+        stream_close(&it);
+    }
+}
+
+static void
+the_end_of_the_link_ends_both(void)
+{
+    stream it = stream_open();
+    send_piece(&it.outer, it.chan->id, 5, 0);
+    rig_hang_up(&it.outer);
+    expect_piece_of(it.sunk, 5, 0);
+    expect_end(it.sunk);
+    await_broken(it.feed);
+    CHECK_RC(wait_for(&it.outer, XC_WAIT_FIN, NULL, XC_FOREVER), XC_OK);
+    stream_close(&it);
+
+    /* One direction had ended before. */
+    it = stream_open();
+    rig_send(&it.outer, XC_LAST_MESSAGE, it.chan->id, NULL, 0);
+    expect_end(it.sunk);
+    rig_hang_up(&it.outer);
+    await_broken(it.feed);
+    stream_close(&it);
+
+    /* A link that has ended already. */
+    int feed[2], sunk[2];
+    xc_err err;
+    rig dead = rig_open(false);
+    xc_chan *chan = new_chan(&dead);
+    rig_hang_up(&dead);
+    await_fin(&dead);
+    CHECK(pipe2(feed, O_CLOEXEC) == 0 && pipe2(sunk, O_CLOEXEC) == 0);
+    CHECK_RC(xc_relay_fds(dead.link, chan, feed[0], sunk[1], &err), XC_OK);
+    expect_end(sunk[0]);
+    await_broken(feed[1]);
+    close(feed[1]);
+    close(sunk[0]);
+    xc_link_drop_chan(dead.link, chan);
+    rig_close(&dead);
+}
+
+static void
+what_came_before_comes_first(void)
+{
+    int feed[2], sunk[2];
+    xc_err err;
+    rig outer = rig_open(false);
+    xc_chan *chan = new_chan(&outer);
+    for (unsigned i = 0; i < 50; i++) {
+        send_piece(&outer, chan->id, 100, i);
+    }
+    CHECK_RC(wait_for(&outer, XC_WAIT_ITEM, chan, XC_FOREVER), XC_OK);
+    CHECK(pipe2(feed, O_CLOEXEC) == 0 && pipe2(sunk, O_CLOEXEC) == 0);
+    CHECK_RC(xc_relay_fds(outer.link, chan, feed[0], sunk[1], &err), XC_OK);
+    send_piece(&outer, chan->id, 100, 50);
+    for (unsigned i = 0; i <= 50; i++) {
+        expect_piece_of(sunk[0], 100, i);
+    }
+    close(feed[1]);
+    close(sunk[0]);
+    xc_link_drop_chan(outer.link, chan);
+    rig_close(&outer);
+}
+
+static void
+a_callback_does_not_hold_it_up(void)
+{
+    stream it = stream_open();
+    xc_chan *other = new_chan(&it.outer);
+    CHECK_RC(xc_link_dispatch_enter(it.outer.link), XC_OK);
+    send_int(&it.outer, other->id, 1);
+    send_piece(&it.outer, it.chan->id, 10, 0);
+    expect_piece_of(it.sunk, 10, 0);
+    CHECK(!is_ready(&it.outer, XC_WAIT_ITEM, other)); /* it waits for its turn */
+    rig_hang_up(&it.outer);
+    expect_end(it.sunk);
+    xc_link_dispatch_leave(it.outer.link);
+    expect_int(&it.outer, other, 1);
+    xc_link_drop_chan(it.outer.link, other);
+    stream_close(&it);
+}
+
+/* --- what is no piece of a stream ----------------------------------------------------------------------------- */
+
+static void
+check_refused(const void *payload, size_t size)
+{
+    stream it = stream_open();
+    send_piece(&it.outer, it.chan->id, 5, 0);
+    expect_piece_of(it.sunk, 5, 0);
+    rig_send(&it.outer, XC_DATA, it.chan->id, payload, size);
+    send_piece(&it.outer, it.chan->id, 5, 1);
+    expect_frame(it.outer.from, XC_CLOSE, it.chan->id, NULL, 0);
+    expect_end(it.sunk);
+    await_broken(it.feed);
+    stream_close(&it);
+}
+
+static void
+anything_else_closes_the_stream(void)
+{
+    check_refused("", 0);
+    check_refused("A", 1);
+    check_refused("F\0\0\0\1Q", 6);
+    check_refused("A\0\0\0\1xx", 7);
+    check_refused("A\0\0\0\2xQ", 7);
+    check_refused("A\xff\xff\xff\xffQ", 6);
+    check_refused("B\0\0\0\7Q", 6); /* a channel */
+}
+
+struct half {
+    rig *it;
+    const wire *frame;
+};
+
+/* The I/O thread would not ask for memory: the waiter has to read it. */
+static void *
+write_some_when_read(void *arg)
+{
+    struct half *half = arg;
+    await_reader(half->it);
+    write_all(half->it->to, half->frame->data, 100);
+    return NULL;
+}
+
+/* A waiter for items of that channel, which nobody should be, has lent memory for one. */
+static void
+lent_memory_is_given_back(void)
+{
+    stream it = stream_open();
+    size_t space = 0;
+    xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = it.chan, .until = XC_FOREVER, .can_give = true};
+    unsigned char *payload = malloc(XC_BIG + 6);
+    CHECK(payload != NULL);
+    put_piece(payload, XC_BIG, 0);
+    wire frame = {NULL, 0, 0};
+    wire_add(&frame, XC_DATA, it.chan->id, payload, XC_BIG + 6);
+    struct half half = {&it.outer, &frame};
+    pthread_t thread;
+    CHECK_INT(pthread_create(&thread, NULL, write_some_when_read, &half), 0);
+    xc_status rc;
+    while ((rc = xc_link_wait_nogil(it.outer.link, &wait, &space)) == XC_INTR) {
+    }
+    CHECK_RC(rc, XC_SPACE);
+    pthread_join(thread, NULL);
+    unsigned char *lent = malloc(space);
+    bool taken = xc_link_give_space(it.outer.link, lent, lent, space);
+    CHECK(taken);
+    write_all(it.outer.to, frame.data + 100, frame.n - 100);
+    expect_frame(it.outer.from, XC_CLOSE, it.chan->id, NULL, 0);
+    expect_end(it.sunk);
+    CHECK_INT(atomic_load(&rig_dropped), 1);
+    wire_free(&frame);
+    free(payload);
+    stream_close(&it);
+}
+
+/* --- much of it ----------------------------------------------------------------------------------------------- */
+
+/* Writes the pattern, as one piece of TOTAL bytes, as far as it goes within a time in which nothing has gone. */
+enum { TOTAL = 16 << 20 };
+
+static void
+a_slow_link_holds_back_who_writes(void)
+{
+    stream it = stream_open();
+    unsigned char *bytes = malloc(TOTAL), *got;
+    CHECK(bytes != NULL);
+    fill_pattern(bytes, TOTAL, 1, 0);
+    CHECK(fcntl(it.feed, F_SETFL, O_NONBLOCK) == 0);
+    size_t put = 0, have = 0;
+    for (int idle = 0; idle < 200;) {
+        ssize_t n = put < TOTAL ? write(it.feed, bytes + put, TOTAL - put) : -1;
+        put += n > 0 ? (size_t)n : 0;
+        idle = n > 0 ? 0 : idle + 1;
+        check_pause_ms(1);
+    }
+    CHECK(put < 4 << 20); /* two pipes' worth, and XC_WRITER_MUCH */
+    for (unsigned pieces = 0; have < put; pieces++) {
+        xc_frame frame;
+        CHECK(read_frame(it.outer.from, &frame, &got));
+        CHECK_INT(frame.code, XC_DATA);
+        CHECK(frame.size > 6 && frame.size - 6 <= XC_RELAY_PIECE);
+        CHECK(got[0] == 'A' && xc_get_u32(got + 1) == frame.size - 6 && got[frame.size - 1] == 'Q');
+        CHECK(memcmp(got + 5, bytes + have, frame.size - 6) == 0);
+        have += frame.size - 6;
+        free(got);
+    }
+    CHECK_INT(have, put);
+    free(bytes);
+    stream_close(&it);
+}
+
+static void
+what_arrives_faster_is_kept(void)
+{
+    enum { PIECES = 300, SIZE = 40000 };
+    stream it = stream_open();
+    for (unsigned i = 0; i < PIECES; i++) {
+        send_piece(&it.outer, it.chan->id, SIZE, i);
+    }
+    rig_send(&it.outer, XC_LAST_MESSAGE, it.chan->id, NULL, 0);
+    for (unsigned i = 0; i < PIECES; i++) {
+        expect_piece_of(it.sunk, SIZE, i);
+    }
+    expect_end(it.sunk);
+    stream_close(&it);
+}
+
+/* The writing end breaks while much waits for it. */
+static void
+nobody_reads_what_arrives(void)
+{
+    stream it = stream_open();
+    for (unsigned i = 0; i < 100; i++) {
+        send_piece(&it.outer, it.chan->id, 40000, i);
+    }
+    expect_piece_of(it.sunk, 40000, 0);
+    close(it.sunk);
+    it.sunk = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    for (unsigned i = 0; i < 100; i++) {
+        send_piece(&it.outer, it.chan->id, 40000, i);
+    }
+    write_all(it.feed, "still", 5); /* the other direction is as it was */
+    expect_frame(it.outer.from, XC_DATA, it.chan->id, "A\0\0\0\5stillQ", 11);
+    stream_close(&it);
+}
+
+/* --- a link over a stream ------------------------------------------------------------------------------------- */
+
+static void
+a_link_over_a_stream(void)
+{
+    static const char int_of_7[] = "A\0\0\0\x0f\4\0\0\0\1\0\0\0\6F\0\0\0\7Q"
+                                   "Q";
+    static const char goodbye[] = "A\0\0\0\x09\2\0\0\0\0\0\0\0\0Q";
+    rig outer = rig_open(false), inner = {.to = -1};
+    xc_chan *chan = new_chan(&outer);
+    xc_link_opts opts = rig_opts(false);
+    xc_err err;
+    CHECK_RC(xc_relay_link(outer.link, chan, &opts, &inner.link, &err), XC_OK);
+    xc_chan *item = new_chan(&inner);
+    CHECK_RC(xc_link_post(inner.link, XC_DATA, item->id, "F\0\0\0\7Q", 6), XC_OK);
+    expect_frame(outer.from, XC_DATA, chan->id, int_of_7, sizeof int_of_7 - 1);
+    rig_send(&outer, XC_DATA, chan->id, int_of_7, sizeof int_of_7 - 1);
+    expect_int(&inner, item, 7);
+    xc_link_goodbye(inner.link);
+    expect_frame(outer.from, XC_DATA, chan->id, goodbye, sizeof goodbye - 1);
+    expect_frame(outer.from, XC_LAST_MESSAGE, chan->id, NULL, 0);
+    rig_send(&outer, XC_DATA, chan->id, int_of_7, sizeof int_of_7 - 1); /* it may still be told something */
+    expect_int(&inner, item, 7);
+    rig_send(&outer, XC_LAST_MESSAGE, chan->id, NULL, 0);
+    CHECK_RC(wait_for(&inner, XC_WAIT_FIN, NULL, XC_FOREVER), XC_OK);
+    CHECK_RC(state_of(&inner).ended_by.code, XC_EOF);
+    xc_link_drop_chan(inner.link, item);
+    xc_link_release(inner.link);
+    xc_link_drop_chan(outer.link, chan);
+    rig_close(&outer);
+}
+
+/* Without fds or memory nothing is left behind, and nothing is said. */
+static void
+a_link_that_cannot_be_made(void)
+{
+    struct rlimit old, few;
+    rig outer = rig_open(false);
+    xc_chan *chan = new_chan(&outer);
+    xc_link_opts opts = rig_opts(false);
+    xc_link *link = NULL;
+    xc_err err;
+    xc_status rc = XC_SYS;
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &old), 0);
+    int fds = check_fds();
+    for (int n = 0; n < 4; n++) {
+        few = old;
+        few.rlim_cur = (rlim_t)(fds + n + 3);
+        CHECK_INT(setrlimit(RLIMIT_NOFILE, &few), 0);
+        rc = xc_relay_link(outer.link, chan, &opts, &link, &err);
+        CHECK_INT(setrlimit(RLIMIT_NOFILE, &old), 0);
+        if (rc == XC_OK) {
+            break;
+        }
+        CHECK_RC(rc, XC_SYS);
+        CHECK_INT(err.sys_errno, EMFILE);
+        CHECK_INT(check_fds(), fds);
+    }
+    if (rc == XC_OK) {
+        xc_link_release(link);
+        expect_frame(outer.from, XC_LAST_MESSAGE, chan->id, NULL, 0);
+    }
+    xc_link_drop_chan(outer.link, chan);
+    rig_close(&outer);
+
+    outer = rig_open(false);
+    chan = new_chan(&outer);
+    int n = 0;
+    do {
+        atomic_store(&check_allowed, n++);
+        xc_set_alloc_hook(check_allow_some);
+        rc = xc_relay_link(outer.link, chan, &opts, &link, &err);
+        xc_set_alloc_hook(NULL);
+        CHECK(rc == XC_OK || rc == XC_NOMEM);
+    } while (rc != XC_OK);
+    CHECK(n > 4);
+    xc_link_release(link);
+    expect_frame(outer.from, XC_LAST_MESSAGE, chan->id, NULL, 0);
+    xc_link_drop_chan(outer.link, chan);
+    rig_close(&outer);
+}
+
+/* --- the process ---------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    rig outer;
+    uint32_t stream, control;
+    pid_t pid;
+} process;
+
+static xc_status
+try_process(process *it, const char *script, xc_err *err)
+{
+    char *argv[] = {"sh", "-c", (char *)script, NULL};
+    xc_chan *stream = chan_of(&it->outer, it->stream), *control = chan_of(&it->outer, it->control);
+    xc_status rc = xc_relay_process(it->outer.link, stream, control, argv, &it->pid, err);
+    xc_link_drop_chan(it->outer.link, stream); /* as when its Python object goes */
+    xc_link_drop_chan(it->outer.link, control);
+    return rc;
+}
+
+static process
+process_open(const char *script)
+{
+    xc_err err;
+    process it = {.outer = rig_open(false), .stream = 11, .control = 13};
+    CHECK_RC(try_process(&it, script, &err), XC_OK);
+    CHECK(it.pid > 0);
+    return it;
+}
+
+/* Reads frames until the control channel has been closed: what came out of the process, and its end. */
+static size_t
+read_process(process *it, char *said, size_t max, unsigned char *end, size_t *n_end)
+{
+    size_t n = 0;
+    bool over = false;
+    *n_end = 0;
+    while (!over) {
+        xc_frame frame;
+        unsigned char *payload;
+        CHECK(read_frame(it->outer.from, &frame, &payload));
+        if (frame.code == XC_DATA && frame.chan == it->stream) {
+            CHECK(frame.size - 6 + n <= max);
+            memcpy(said + n, payload + 5, frame.size - 6);
+            n += frame.size - 6;
+        }
+        else if (frame.code == XC_DATA) {
+            CHECK_INT(frame.chan, it->control);
+            CHECK_INT(*n_end, 0);
+            memcpy(end, payload, frame.size);
+            *n_end = frame.size;
+        }
+        else {
+            CHECK(frame.code == (frame.chan == it->stream ? XC_LAST_MESSAGE : XC_CLOSE));
+            over = frame.chan == it->control;
+        }
+        free(payload);
+    }
+    return n;
+}
+
+static void
+process_ends(process *it, const char *words, int status, const char *last_words)
+{
+    char said[1000];
+    unsigned char end[5000], want[5000] = {'F'};
+    size_t n_end, n_words = strlen(words), n_last = strlen(last_words);
+    CHECK_INT(read_process(it, said, sizeof said, end, &n_end), n_words);
+    CHECK(memcmp(said, words, n_words) == 0);
+    put32(want + 1, (uint32_t)status);
+    want[5] = 'A';
+    put32(want + 6, (uint32_t)n_last);
+    memcpy(want + 10, last_words, n_last);
+    memcpy(want + 10 + n_last, "@\0\0\0\2Q", 6);
+    CHECK_INT(n_end, n_last + 16);
+    CHECK(memcmp(end, want, n_end) == 0);
+    rig_close(&it->outer);
+}
+
+static void
+a_process_and_its_end(void)
+{
+    process it = process_open("cat; exit 7");
+    rig_send(&it.outer, XC_DATA, it.stream, "A\0\0\0\5wordsQ", 11);
+    expect_frame(it.outer.from, XC_DATA, it.stream, "A\0\0\0\5wordsQ", 11);
+    rig_send(&it.outer, XC_LAST_MESSAGE, it.stream, NULL, 0);
+    process_ends(&it, "", 7, "");
+
+    it = process_open("printf out; exit 0");
+    process_ends(&it, "out", 0, "");
+    it = process_open("exec 2>&1; kill -KILL $$");
+    process_ends(&it, "", -SIGKILL, "");
+    it = process_open("printf before; sleep 3 2>/dev/null & exit 3"); /* a grandchild holds the pipe */
+    process_ends(&it, "before", 3, "");
+    it = process_open("exec >&-; read line; exit 4"); /* one direction first */
+    expect_frame(it.outer.from, XC_LAST_MESSAGE, it.stream, NULL, 0);
+    rig_send(&it.outer, XC_DATA, it.stream, "A\0\0\0\1\nQ", 7);
+    process_ends(&it, "", 4, "");
+}
+
+static void
+its_stderr_is_told(void)
+{
+    int real = fcntl(2, F_DUPFD_CLOEXEC, 3), null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    CHECK(real >= 0 && null >= 0 && dup2(null, 2) == 2);
+    process it = process_open("echo last words >&2; exit 1");
+    char said[10];
+    unsigned char end[100];
+    size_t n_end;
+    size_t n = read_process(&it, said, sizeof said, end, &n_end);
+    dup2(real, 2);
+    close(real);
+    close(null);
+    CHECK_INT(n, 0);
+    CHECK_INT(n_end, 11 + 16);
+    CHECK(memcmp(end, "F\0\0\0\1A\0\0\0\x0blast words\n@\0\0\0\2Q", n_end) == 0);
+    rig_close(&it.outer);
+}
+
+static void
+signals_reach_it(void)
+{
+    process it = process_open("trap 'exit 9' USR1; echo ready; while :; do sleep 0.01; done");
+    expect_frame(it.outer.from, XC_DATA, it.stream, "A\0\0\0\6ready\nQ", 12);
+    rig_send(&it.outer, XC_DATA, it.control, "N\0\0\0\1xQ", 7); /* no signal */
+    send_int(&it.outer, it.control, 100000);                    /* none either */
+    send_int(&it.outer, it.control, SIGUSR1);
+    process_ends(&it, "", 9, "");
+
+    /* One that came before the process was there. */
+    it = (process){.outer = rig_open(false), .stream = 11, .control = 13};
+    xc_err err;
+    xc_chan *control = chan_of(&it.outer, it.control);
+    send_int(&it.outer, it.control, SIGKILL);
+    CHECK_RC(wait_for(&it.outer, XC_WAIT_ITEM, control, XC_FOREVER), XC_OK);
+    CHECK_RC(try_process(&it, "exec sleep 1000", &err), XC_OK);
+    xc_link_drop_chan(it.outer.link, control);
+    process_ends(&it, "", -SIGKILL, "");
+}
+
+static void
+a_hang_up_ends_its_input(void)
+{
+    for (int closed = 0; closed < 2; closed++) {
+        process it = process_open("cat >/dev/null");
+        if (closed) {
+            rig_send(&it.outer, XC_CLOSE, it.control, NULL, 0);
+            rig_send(&it.outer, XC_CLOSE, it.stream, NULL, 0);
+        }
+        else {
+            rig_hang_up(&it.outer);
+        }
+        AWAIT(kill(it.pid, 0) < 0 && errno == ESRCH); /* ended by itself, and reaped */
+        rig_close(&it.outer);
+    }
+}
+
+static void
+a_process_that_cannot_be_started(void)
+{
+    process it = {.outer = rig_open(false), .stream = 11, .control = 13};
+    char *argv[] = {"/nonexistent/program", NULL};
+    xc_err err;
+    xc_chan *stream = chan_of(&it.outer, it.stream), *control = chan_of(&it.outer, it.control);
+    int fds = check_fds();
+    CHECK_RC(xc_relay_process(it.outer.link, stream, control, argv, &it.pid, &err), XC_SYS);
+    CHECK_INT(err.sys_errno, ENOENT);
+    CHECK(strstr(err.detail, argv[0]) != NULL);
+    CHECK_INT(check_fds(), fds);
+    xc_link_drop_chan(it.outer.link, stream);
+    expect_frame(it.outer.from, XC_CLOSE, it.stream, NULL, 0);
+    xc_link_drop_chan(it.outer.link, control);
+    expect_frame(it.outer.from, XC_CLOSE, it.control, NULL, 0);
+
+    xc_status rc;
+    int n = 0;
+    do {
+        stream = chan_of(&it.outer, it.stream);
+        control = chan_of(&it.outer, it.control);
+        atomic_store(&check_allowed, n++);
+        xc_set_alloc_hook(check_allow_some);
+        argv[0] = "true";
+        rc = xc_relay_process(it.outer.link, stream, control, argv, &it.pid, &err);
+        xc_set_alloc_hook(NULL);
+        CHECK(rc == XC_OK || rc == XC_NOMEM);
+        xc_link_drop_chan(it.outer.link, stream);
+        xc_link_drop_chan(it.outer.link, control);
+        if (rc != XC_OK) {
+            expect_frame(it.outer.from, XC_CLOSE, it.stream, NULL, 0);
+            expect_frame(it.outer.from, XC_CLOSE, it.control, NULL, 0);
+        }
+    } while (rc != XC_OK);
+    CHECK(n > 3);
+    process_ends(&it, "", 0, "");
+}
+
+/* --- many at once --------------------------------------------------------------------------------------------- */
+
+enum { STREAMS = 12, ROUNDS = 200, WORDS = 3000 };
+
+struct talker {
+    pthread_t thread;
+    int feed, sunk;
+    unsigned who;
+};
+
+/* What it writes comes back to it. */
+static void *
+talk(void *arg)
+{
+    struct talker *it = arg;
+    unsigned char out[WORDS], in[WORDS];
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        fill_pattern(out, sizeof out, it->who, i);
+        write_all(it->feed, out, sizeof out);
+        CHECK(read_all(it->sunk, in, sizeof in));
+        CHECK(memcmp(in, out, sizeof in) == 0);
+    }
+    close(it->feed);
+    CHECK(!read_all(it->sunk, in, 1));
+    close(it->sunk);
+    return NULL;
+}
+
+/* The link's two ends are one and the same pipe. */
+static void
+many_streams_over_one_link(void)
+{
+    int loop[2];
+    struct talker talkers[STREAMS];
+    xc_chan *chans[STREAMS];
+    xc_link_opts opts = rig_opts(false);
+    xc_err err;
+    CHECK_INT(pipe2(loop, O_CLOEXEC), 0);
+    rig it = {.link = xc_link_new(&opts, loop[0], loop[1], &err)};
+    CHECK(it.link != NULL);
+    for (unsigned i = 0; i < STREAMS; i++) {
+        int feed[2], sunk[2];
+        chans[i] = new_chan(&it);
+        CHECK(pipe2(feed, O_CLOEXEC) == 0 && pipe2(sunk, O_CLOEXEC) == 0);
+        CHECK_RC(xc_relay_fds(it.link, chans[i], feed[0], sunk[1], &err), XC_OK);
+        talkers[i] = (struct talker){.feed = feed[1], .sunk = sunk[0], .who = i};
+    }
+    for (unsigned i = 0; i < STREAMS; i++) {
+        CHECK_INT(pthread_create(&talkers[i].thread, NULL, talk, &talkers[i]), 0);
+    }
+    (void)wait_for(&it, XC_WAIT_CLOSE, chans[0], XC_FOREVER); /* reads beside the I/O thread */
+    for (unsigned i = 0; i < STREAMS; i++) {
+        pthread_join(talkers[i].thread, NULL);
+        xc_link_drop_chan(it.link, chans[i]);
+    }
+    xc_link_release(it.link);
+}
+
+int
+main(void)
+{
+    check_io_begin("relay", 100);
+    signal(SIGPIPE, SIG_IGN);
+    RUN_IO(each_direction_ends_for_itself);
+    RUN_IO(a_close_ends_both);
+    RUN_IO(the_end_of_the_link_ends_both);
+    RUN_IO(what_came_before_comes_first);
+    RUN_IO(a_callback_does_not_hold_it_up);
+    RUN_IO(anything_else_closes_the_stream);
+    RUN_IO(lent_memory_is_given_back);
+    RUN_IO(a_slow_link_holds_back_who_writes);
+    RUN_IO(what_arrives_faster_is_kept);
+    RUN_IO(nobody_reads_what_arrives);
+    RUN_IO(a_link_over_a_stream);
+    RUN_IO(a_link_that_cannot_be_made);
+    RUN_IO(a_process_and_its_end);
+    RUN_IO(its_stderr_is_told);
+    RUN_IO(signals_reach_it);
+    RUN_IO(a_hang_up_ends_its_input);
+    RUN_IO(a_process_that_cannot_be_started);
+    RUN_IO(many_streams_over_one_link);
+    return check_end();
+}
