@@ -81,6 +81,7 @@ class Gateway:
 
     _writer = None
     _process = None  # near end: the far end's process, see pylaunch.py
+    _alive = None  # near end: whether the far end is, see pyalive.py
     _to_reap = None  # far end: a child of the watcher's making
     _watcher = None  # far end: the fd that tells the watcher process, see pywatch.py
     _is_worker = False
@@ -243,6 +244,8 @@ class Gateway:
             return
         self._ended_by = (reason, detail, errno)
         self._eof = True
+        if self._alive:
+            self._alive.stop()
         self._buffer.clear()
         self._large = None
         fd = self._in.fileno()
@@ -630,6 +633,21 @@ class Gateway:
         """Wait for the end of the far end's process. False: `timeout` seconds have passed."""
         self._check_usable()
         return self._wait(lambda: self._process is None or self._process.gone, until_of(timeout))
+
+    def _keepalive(self, seconds):
+        """End the connection when the far end gives no sign of life for so long, and kill its process. 0: never."""
+        from .pyalive import Alive
+
+        self._check_usable()
+        wanted = seconds > 0
+
+        def job():
+            if self._alive:
+                self._alive.stop()
+            if not self._eof:
+                self._alive = Alive(self, seconds) if wanted else None
+
+        pypump.pump.post(job)
 
     def _signal(self, number):
         self._check_usable()

@@ -24,7 +24,7 @@ ORDER = [
 ]
 
 # Files that belong to another room than the one of their name.
-ROOM_OF = {"link_impl": "link", "inbox": "link", "answer": "link"}
+ROOM_OF = {"link_impl": "link", "inbox": "link", "answer": "link", "alive": "link"}
 
 MAX_LINES = 800
 

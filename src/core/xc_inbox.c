@@ -348,7 +348,10 @@ needs_python_locked(xc_link *link, const xc_msg *msg)
 void
 xc_arrive_locked(xc_link *link, xc_msg *msg)
 {
-    if (link->dispatching || link->backlog.head != NULL || needs_python_locked(link, msg)) {
+    if (msg->code == XC_STATUS && msg->chan == 0) {
+        apply_locked(link, msg); /* a sign of life: no callback, however long it takes, may hold it up */
+    }
+    else if (link->dispatching || link->backlog.head != NULL || needs_python_locked(link, msg)) {
         xc_queue_push(&link->backlog, msg);
     }
     else {

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -266,7 +267,7 @@ xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, x
     if (*link == NULL) {
         /* Its stdin is closed, so it would end by itself; but nobody would reap it then. */
         close(pipes.err);
-        xc_child_signal(&launch->child, 9);
+        xc_child_signal(&launch->child, SIGKILL);
         while (xc_child_reap(&launch->child) == XC_AGAIN) {
             (void)poll(NULL, 0, 1);
         }
@@ -319,4 +320,10 @@ xc_launch_signal(xc_launch *launch, int sig)
         xc_child_signal(&launch->child, sig);
     }
     xc_unlock(&launch->mu);
+}
+
+void
+xc_launch_kill(void *launch)
+{
+    xc_launch_signal(launch, SIGKILL);
 }

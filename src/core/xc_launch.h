@@ -33,4 +33,7 @@ void xc_launch_look(xc_launch *launch, xc_launch_state *out);
 /* Unless it has ended. */
 void xc_launch_signal(xc_launch *launch, int sig);
 
+/* SIGKILL to an xc_launch: for xc_link_keepalive. */
+void xc_launch_kill(void *launch);
+
 #endif

@@ -113,6 +113,7 @@ xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err
     } while (r < 0 && errno == EINTR);
     if (r > 0) {
         *got = (size_t)r;
+        atomic_store_explicit(&stream->heard, true, memory_order_relaxed);
         return XC_OK;
     }
     if (r < 0 && would_wait(errno)) {
@@ -134,6 +135,8 @@ xc_stream_write(xc_stream *stream, const struct iovec *parts, int n, size_t *put
     } while (w < 0 && errno == EINTR);
     if (w >= 0) {
         *put = (size_t)w;
+        size_t before = atomic_load_explicit(&stream->wrote, memory_order_relaxed); /* one thread at a time writes */
+        atomic_store_explicit(&stream->wrote, before + (size_t)w, memory_order_relaxed);
         return XC_OK;
     }
     if (would_wait(errno)) {

@@ -474,6 +474,23 @@ Gateway_wait_gone(GatewayObject *self, PyObject *timeout)
     return wait_for(self, XC_WAIT_GONE, timeout);
 }
 
+PyDoc_STRVAR(keepalive_doc,
+             "_keepalive($self, seconds, /)\n--\n\n"
+             "End the connection when the far end gives no sign of life for so long, and kill its process. 0: never.\n"
+             "Only for a far end that answers whatever its tasks do.");
+
+static PyObject *
+Gateway_keepalive(GatewayObject *self, PyObject *arg)
+{
+    double seconds = PyFloat_AsDouble(arg);
+    if ((seconds == -1.0 && PyErr_Occurred()) || xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    int64_t silence = !(seconds > 0) ? 0 : seconds > 1e9 ? INT64_C(1000000000) * XC_S : (int64_t)(seconds * 1e9);
+    xc_link_keepalive(self->link, silence, self->launch != NULL ? xc_launch_kill : NULL, self->launch);
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 Gateway_signal(GatewayObject *self, PyObject *arg)
 {
@@ -574,6 +591,7 @@ static PyMethodDef Gateway_methods[] = {
     {"join", (PyCFunction)(void (*)(void))Gateway_join, METH_VARARGS | METH_KEYWORDS, join_doc},
     {"_goodbye", (PyCFunction)Gateway_goodbye, METH_NOARGS, NULL},
     {"_wait_gone", (PyCFunction)Gateway_wait_gone, METH_O, wait_gone_doc},
+    {"_keepalive", (PyCFunction)Gateway_keepalive, METH_O, keepalive_doc},
     {"_signal", (PyCFunction)Gateway_signal, METH_O, NULL},
     {"_state", (PyCFunction)Gateway_state, METH_NOARGS, state_doc},
     {"_death", (PyCFunction)Gateway_death, METH_O, NULL},
