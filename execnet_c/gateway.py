@@ -15,6 +15,7 @@ class Gateway(_core.Gateway):
     _died = None
     _command = None
     _facts = None
+    _reporter = None  # of its worker's stderr, see stderr.py
     _serves = None  # an interpreter that is sent its worker: whether that has answered
     _worker_pid = None  # over there, once it has answered
     _ticket = None  # over ssh: its place among those that connect to the host, see ssh.py

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The rooms of the core, left to right: each includes only what stands to its left, and itself.
 ORDER = [
     {"base", "bytes", "opcodes", "pages"},
-    {"sync", "buf", "frame", "scan", "stream"},
+    {"sync", "buf", "frame", "scan", "stream", "stderr"},
     {"queue", "spin", "child", "forkfd", "pump", "noise", "trace"},
     {"chan", "fate", "writer"},
     {"link"},

@@ -92,7 +92,7 @@ void xc_alive_tick(xc_timer *timer);
 xc_status xc_alive_verdict(const xc_link *link, xc_err *err); /* XC_OK as long as there is none */
 
 /* xc_link.c */
-void xc_look_again(xc_link *link); /* the stream is looked at soon, whoever reads it; any thread */
+void xc_look_again(xc_link *link);  /* the stream is looked at soon, whoever reads it; any thread */
 void xc_wake_locked(xc_link *link); /* rings every waiter whose condition holds */
 
 /* xc_answer.c: posts what the far end gets for a request */
