@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # where type checkers find the names
         WorkerKilled,
     )
     from .gateway import Gateway
-    from .multi import Group, MultiChannel, default_group, makegateway
+    from .multi import Group, MultiChannel, default_group, makegateway, set_stderr_handler
     from .xspec import XSpec
 
 # name -> the module of this package that has it; what `_core` has its twin has, too
@@ -70,6 +70,7 @@ _HOMES = {
     "load": "_core",
     "loads": "_core",
     "makegateway": "multi",
+    "set_stderr_handler": "multi",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -45,7 +45,8 @@ def finish(gateway, spec):
     Raises RemoteError with the far end's traceback when settings failed, GatewayDied (see deaths.py) when the far end
     ended, OSError when it does not answer within HELLO_TIMEOUT seconds, or cannot serve.
     """
-    if not (_is_foreign(spec) or spec.chdir or spec.nice or spec.env):
+    keepalive = keepalive_of(spec)
+    if not (_is_foreign(spec) or spec.chdir or spec.nice or spec.env or keepalive):
         return
     if gateway._outer is not None:
         gateway._await_start(HELLO_TIMEOUT)
@@ -67,6 +68,8 @@ def finish(gateway, spec):
         raise _stranger(gateway)
     gateway._serves = True
     gateway._worker_pid = answer["pid"]
+    if keepalive and answer["core"] == "C":  # the twin cannot answer while a task keeps the GIL: no sign of its death
+        gateway._keepalive(keepalive)
 
 
 def _is_foreign(spec):

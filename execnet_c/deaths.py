@@ -102,7 +102,7 @@ def died(gateway):
     if state["reason"] in ("XC_BAD", "XC_LIMIT", "XC_NOMEM"):  # what came of that was our doing
         kind, how = LinkLost, f"its worker was cut off: {state['detail'] or state['reason']} (then {how})"
     elif state["reason"] == "XC_SILENT":
-        kind, how = HostSilent, f"the far end was silent: {state['detail']}"
+        kind, how = HostSilent, state["detail"]
     text = f"gateway {gateway.id!r}: {how}"
     if not served:
         if kind in (GatewayDied, LinkLost, WorkerExited, WorkerKilled):

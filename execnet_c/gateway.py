@@ -18,6 +18,7 @@ class Gateway(_core.Gateway):
     _outer = None  # the gateway that it goes through (via=), see via.py
     _depth = 0  # how many gateways that are
     _awaited = None  # what stands for it in the group once it is live: itself, mostly
+    _reporter = None  # of its worker's stderr, see stderr.py
     _serves = None  # an interpreter that is sent its worker: whether that has answered
     _worker_pid = None  # over there, once it has answered
     _ticket = None  # over ssh: its place among those that connect to the host, see ssh.py

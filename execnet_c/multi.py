@@ -15,6 +15,8 @@ from .xspec import XSpec
 _TERM_GRACE = 1.0
 _KILL_WAIT = 5.0
 _TRIES = 8  # to connect to an sshd that has too many connections just now
+# Seconds that terminate() gives a handler of stderr for what the ended processes had said.
+_LAST_LINES = 1.0
 
 
 class Group:
@@ -24,6 +26,7 @@ class Group:
     """
 
     defaultspec = "popen"
+    _stderr_handler = None
 
     def __init__(self, xspecs=()):
         self._pid = os.getpid()
@@ -121,18 +124,29 @@ class Group:
 
             gateway = ViaGateway(spec)
             gateway._outer, gateway._depth = outer, outer._depth + 1
+        handler = self._stderr_handler if outer is None else None  # the others' comes through `outer`
+        if handler is not None:
+            gateway._listen()
         with self._lock:
             if spec.id in self:
                 raise ValueError(f"already have gateway with id {spec.id!r}")
             self._gateways.insert(len(self._gateways) if place is None else place, gateway)
         gateway._group = self
+
+        def start():
+            bootstrap.start(gateway, spec)
+            if handler is not None:
+                from .stderr import Reporter
+
+                gateway._reporter = Reporter(gateway, handler)
+
         try:
             if spec.ssh:
                 from .ssh import Ticket
 
-                gateway._ticket = Ticket(spec.ssh, lambda: bootstrap.start(gateway, spec))
+                gateway._ticket = Ticket(spec.ssh, start)
             else:
-                bootstrap.start(gateway, spec)
+                start()
         except BaseException:
             self._give_up(gateway)
             raise
@@ -185,6 +199,18 @@ class Group:
             with self._lock:
                 self._to_join.remove(gateway)
 
+    def set_stderr_handler(self, handler):
+        """Have `handler(gateway, text)` called for each line that the workers of gateways made from now on write to
+        their stderr, instead of passing it through to ours. None: pass it through again.
+
+        text: a str without the newline, undecodable bytes replaced. Each gateway calls it on a thread of its own; what
+        it raises goes to sys.excepthook. Of what a slow handler has not taken yet 1 MiB a gateway is kept; what went
+        before that is gone, and a line in its place says how many bytes.
+        """
+        if handler is not None and not callable(handler):
+            raise TypeError(f"handler must be callable or None, not {type(handler).__name__}")
+        self._stderr_handler = handler
+
     # --- ending -----------------------------------------------------------------------------------------------------
 
     def _unregister(self, gateway):
@@ -224,6 +250,10 @@ class Group:
             left = _wait_for(left, patience)
         with self._lock:
             self._to_join = [gateway for gateway in self._to_join if gateway not in gateways]
+        until = time.monotonic() + _LAST_LINES
+        for gateway in gateways:
+            if gateway._reporter is not None:
+                gateway._reporter.wait(max(until - time.monotonic(), 0.0))
 
     # --- many at once -----------------------------------------------------------------------------------------------
 
@@ -321,6 +351,7 @@ class MultiChannel:
 
 default_group = Group()
 makegateway = default_group.makegateway
+set_stderr_handler = default_group.set_stderr_handler
 
 if os.environ.get("EXECNET_DEBUG"):
     from . import trace

@@ -87,6 +87,8 @@ class Gateway:
 
     _writer = None
     _process = None  # near end: the far end's process, see pylaunch.py
+    _alive = None  # near end: whether the far end is, see pyalive.py
+    _said = None  # near end: the far end's stderr, where somebody listens
     _to_reap = None  # far end: a child of the watcher's making
     _watcher = None  # far end: the fd that tells the watcher process, see pywatch.py
     _is_worker = False
@@ -317,6 +319,8 @@ class Gateway:
             return
         self._ended_by = (reason, detail, errno)
         self._eof = True
+        if self._alive:
+            self._alive.stop()
         self._buffer.clear()
         self._large = None
         self._longs.clear()
@@ -708,6 +712,36 @@ class Gateway:
         """Wait for the end of the far end's process. False: `timeout` seconds have passed."""
         self._check_usable()
         return self._wait(lambda: self._process is None or self._process.gone, until_of(timeout))
+
+    def _keepalive(self, seconds):
+        """End the connection when the far end gives no sign of life for so long, and kill its process. 0: never."""
+        from .pyalive import Alive
+
+        self._check_usable()
+        wanted = seconds > 0
+
+        def job():
+            if self._alive:
+                self._alive.stop()
+            if not self._eof:
+                self._alive = Alive(self, seconds) if wanted else None
+
+        pypump.pump.post(job)
+
+    def _listen(self):
+        """Before _start(): the far end's stderr is for _stderr()."""
+        from .pylaunch import Said
+
+        self._said = Said()
+
+    def _stderr(self, knows_end):
+        """Wait for more of the far end's stderr, for the end of its process unless that is known, for the end of it.
+        Return (data, bytes lost in front of it, the last of what the process had said, nothing more will come)."""
+        self._check_usable()
+        if self._said is None:
+            raise OSError("nobody listens to the far end's stderr")
+        self._wait(lambda: self._said.has_news(knows_end))
+        return self._said.take()
 
     def _signal(self, number):
         self._check_usable()

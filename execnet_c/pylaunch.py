@@ -1,20 +1,25 @@
 """The processes of the plain-Python core's near end: started on pipes, watched and reaped by the I/O thread.
 
-A worker's stderr passes through to ours; the end of it is kept for the message that says how it died. Our own stderr
-may be a pipe that nobody empties: it gets only what poll(2) says there is room for (a pipe that is ready takes a page),
-and the rest a little later.
+A worker's stderr passes through to ours, or is kept for somebody who listens; the end of it is kept for the message
+that says how it died. Our own stderr may be a pipe that nobody empties, or a terminal that was halted: it gets what it
+takes without waiting, and the rest a little later. See src/core/xc_launch.c and xc_stderr.c, which say more.
 """
 
+import errno
 import fcntl
 import os
 import select
 import signal
+import socket
+import stat
 import subprocess
 from _thread import allocate_lock
 
 from . import pypump, pywire
 
-TAIL = 4096  # bytes of stderr that are kept
+TAIL = 4096  # bytes of stderr that are kept for the message
+UNHEARD = 1 << 20  # bytes that are kept for who listens: the oldest go first
+AT_ONCE = 64 * 1024  # bytes that who listens gets
 PAGE = 4096
 RETRY = 0.02  # seconds until a full stderr of ours, or a process without a pidfd, is looked at again
 
@@ -67,6 +72,35 @@ def pipe():
     return lifted
 
 
+class Said:
+    """What a far end has said on its stderr, for who listens: `take` is called by one thread, the rest by the I/O
+    thread."""
+
+    def __init__(self):
+        self._lock = allocate_lock()  # held for some steps only
+        self._bytes = bytearray()
+        self._lost = 0
+        self.ended = self.closed = False
+
+    def add(self, data):
+        with self._lock:
+            self._bytes += data
+            over = max(len(self._bytes) - UNHEARD, 0)
+            del self._bytes[:over]
+            self._lost += over
+
+    def has_news(self, knows_end):
+        return self._bytes or self._lost or (self.ended and (self.closed or not knows_end))
+
+    def take(self):
+        with self._lock:
+            data = bytes(memoryview(self._bytes)[:AT_ONCE])
+            del self._bytes[: len(data)]
+            lost, self._lost = self._lost, 0
+            ended = self.ended and not self._bytes
+            return data, lost, ended, ended and self.closed
+
+
 class Process:
     gone = False
     status = None  # exit status, -signal, None: unknown
@@ -90,6 +124,7 @@ class Process:
         for fd in (fds[0], fds[3], fds[5]):
             os.close(fd)
         self._gateway = gateway
+        self._said = gateway._said
         self._err = fds[4]
         self._pending = b""  # read from its stderr, not passed on yet
         os.set_blocking(self._err, False)
@@ -138,6 +173,8 @@ class Process:
             pypump.close(fd)
         pywire.trace(f"process {self.pid} ended: {self.status}")
         self.gone = True
+        if self._said:
+            self._said.ended = True
         self._gateway._peer_gone()
 
     def _read_stderr(self, all=False):
@@ -156,10 +193,16 @@ class Process:
                 pypump.pump.forget(self._err)
                 fd, self._err = self._err, -1
                 pypump.close(fd)
+                if self._said:
+                    self._said.closed = True
                 break
             self.tail = (self.tail + data)[-TAIL:]
-            if passed:
+            if self._said:
+                self._said.add(data)
+            elif passed:
                 self._pending = data
+        if self._said:
+            self._gateway._wake()
         if not self._pass_on():
             if self._err >= 0:
                 pypump.pump.forget(self._err)
@@ -172,21 +215,38 @@ class Process:
 
     def _pass_on(self):
         """False: our stderr takes nothing now."""
-        poll = select.poll()
-        poll.register(2, select.POLLOUT)
         while self._pending:
-            events = poll.poll(0)
-            if not events:
-                return False
             try:
-                if not events[0][1] & select.POLLOUT:
-                    raise OSError
-                self._pending = self._pending[os.write(2, self._pending) :]
+                self._pending = self._pending[_write_stderr(self._pending) :]
             except BlockingIOError:
                 return False
             except OSError:
                 self._pending = b""  # closed or broken: there is nobody to tell
         return True
+
+
+def _write_stderr(data):
+    """As os.write(), without waiting, though others share what is behind fd 2 and it stays as it is."""
+    mode = os.fstat(2).st_mode
+    if stat.S_ISSOCK(mode):
+        with socket.socket(fileno=os.dup(2)) as peer:
+            return peer.send(data, socket.MSG_DONTWAIT)
+    if stat.S_ISFIFO(mode) or os.isatty(2):
+        try:
+            fd = os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as exc:
+            if exc.errno == errno.ENXIO:
+                raise
+        else:
+            try:
+                return os.write(fd, data)
+            finally:
+                os.close(fd)
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    if not poll.poll(0):
+        raise BlockingIOError
+    return os.write(2, data)
 
 
 def _spawn(argv, stdin, stdout, stderr):

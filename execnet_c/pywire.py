@@ -94,6 +94,7 @@ class Writer:
 
     def __init__(self, fd):
         self.fd = fd
+        self.wrote = 0  # bytes
         self.broken = False
         self.ending = False  # nothing more is taken; the fd is closed when all is out
         self.turn = RLock()  # a signal handler that interrupts a send may send: it goes on with the frame in flight
@@ -192,6 +193,7 @@ class Writer:
             try:
                 # In one step for a signal handler: written and noted.
                 batch.written.extend(map(os.write, (self.fd,), (view,)))
+                self.wrote += batch.written[-1]
             except BlockingIOError:
                 if not wait:
                     return False

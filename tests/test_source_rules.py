@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The rooms of the core, left to right: each includes only what stands to its left, and itself.
 ORDER = [
     {"base", "bytes", "opcodes", "pages"},
-    {"sync", "buf", "frame", "scan", "stream"},
+    {"sync", "buf", "frame", "scan", "stream", "stderr"},
     {"queue", "cut", "spin", "child", "forkfd", "pump", "noise", "trace"},
     {"chan", "fate", "writer"},
     {"link"},
@@ -25,7 +25,7 @@ ORDER = [
 ]
 
 # Files that belong to another room than the one of their name.
-ROOM_OF = {"link_impl": "link", "reader": "link", "inbox": "link", "answer": "link", "sink": "link"}
+ROOM_OF = {name: "link" for name in ("link_impl", "reader", "inbox", "answer", "sink", "alive")}
 
 MAX_LINES = 800
 

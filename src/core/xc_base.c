@@ -50,9 +50,10 @@ const char *
 xc_status_name(xc_status code)
 {
     static const char *const names[] = {
-        [XC_OK] = "XC_OK",       [XC_AGAIN] = "XC_AGAIN",   [XC_TIMEOUT] = "XC_TIMEOUT", [XC_INTR] = "XC_INTR",
-        [XC_SPACE] = "XC_SPACE", [XC_CLOSED] = "XC_CLOSED", [XC_EOF] = "XC_EOF",         [XC_BAD] = "XC_BAD",
-        [XC_LIMIT] = "XC_LIMIT", [XC_FORKED] = "XC_FORKED", [XC_NOMEM] = "XC_NOMEM",     [XC_SYS] = "XC_SYS",
+        [XC_OK] = "XC_OK",         [XC_AGAIN] = "XC_AGAIN",   [XC_TIMEOUT] = "XC_TIMEOUT", [XC_INTR] = "XC_INTR",
+        [XC_SPACE] = "XC_SPACE",   [XC_CLOSED] = "XC_CLOSED", [XC_EOF] = "XC_EOF",         [XC_BAD] = "XC_BAD",
+        [XC_SILENT] = "XC_SILENT", [XC_LIMIT] = "XC_LIMIT",   [XC_FORKED] = "XC_FORKED",   [XC_NOMEM] = "XC_NOMEM",
+        [XC_SYS] = "XC_SYS",
     };
     size_t at = (size_t)code;
     if (at >= sizeof(names) / sizeof(names[0])) {

@@ -19,6 +19,7 @@ typedef enum {
     XC_SPACE,   /* a large payload has begun: give memory for it with xc_link_give_space, then call again */
     XC_CLOSED,  /* this channel or link ended in an orderly way */
     XC_EOF,     /* the other side is gone without a goodbye */
+    XC_SILENT,  /* the other side has given no sign of life for too long */
     XC_BAD,     /* what arrived is not well formed */
     XC_LIMIT,   /* over a limit of the wire format */
     XC_FORKED,  /* this object belongs to the parent process */

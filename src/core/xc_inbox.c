@@ -349,7 +349,10 @@ xc_arrive_locked(xc_link *link, xc_msg *msg)
     if (link->n_sinks > 0 && xc_sink_takes_locked(link, msg)) {
         return;
     }
-    if (link->dispatching || link->backlog.head != NULL || needs_python_locked(link, msg)) {
+    if (msg->code == XC_STATUS && msg->chan == 0) {
+        apply_locked(link, msg); /* a sign of life: no callback, however long it takes, may hold it up */
+    }
+    else if (link->dispatching || link->backlog.head != NULL || needs_python_locked(link, msg)) {
         xc_queue_push(&link->backlog, msg);
     }
     else {

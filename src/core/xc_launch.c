@@ -2,18 +2,21 @@
  * Invariant: the pump holds a count until the process is reaped and its stderr is closed or of no more use, so a
  * worker never stays a zombie, whoever forgets it.
  *
- * Our own stderr may be a pipe that nobody empties; the pump must not block on it. It writes only what poll(2) says
- * there is room for (a pipe that is ready takes a page), and else looks again a little later.
+ * Our own stderr may be a pipe that nobody empties; the pump must not block on it. What does not go in now it tries
+ * again a little later, and reads no more from the worker meanwhile, which waits as if it had our stderr itself. Who
+ * listens must hold up neither the worker nor the pump: for him the newest bytes are kept, and the others counted.
  */
 #include "xc_launch.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "xc_forkfd.h"
+#include "xc_stderr.h"
 #include "xc_trace.h"
 
 enum {
@@ -32,6 +35,11 @@ struct xc_launch {
     xc_child child;               /* mu */
     bool ended;                   /* mu */
     xc_buf tail;                  /* mu */
+    bool listens;                 /* const */
+    bool closed;                  /* mu: err_fd is */
+    xc_buf said;                  /* mu: for who listens */
+    size_t lost;                  /* mu: bytes that stood before them */
+    xc_bell *listener;            /* mu: borrowed from the thread that waits for them; NULL: none does */
     int err_fd;                   /* the pump's thread; -1 when closed */
     unsigned char pending[CHUNK]; /* the pump's thread: read from err_fd, not passed on yet */
     size_t n_pending;             /* the pump's thread */
@@ -49,6 +57,7 @@ let_go(xc_launch *launch)
     }
     if (launch->forks == xc_fork_count()) {
         xc_buf_fini(&launch->tail);
+        xc_buf_fini(&launch->said);
         xc_mutex_fini(&launch->mu);
         xc_free(launch);
     }
@@ -65,11 +74,36 @@ xc_launch_release(xc_launch *launch)
 /* --- stderr --------------------------------------------------------------------------------------------------- */
 
 static void
-keep_tail(xc_launch *launch, const unsigned char *bytes, size_t n)
+ring_listener_locked(xc_launch *launch)
+{
+    if (launch->listener != NULL) {
+        xc_bell_ring(launch->listener);
+    }
+}
+
+static void
+keep_said_locked(xc_launch *launch, const unsigned char *bytes, size_t n)
+{
+    size_t over = xc_buf_size(&launch->said) + n;
+    over = over > XC_STDERR_UNHEARD ? over - XC_STDERR_UNHEARD : 0;
+    xc_buf_take(&launch->said, over);
+    launch->lost += over;
+    if (xc_buf_add(&launch->said, bytes, n) != XC_OK) {
+        launch->lost += xc_buf_size(&launch->said) + n;
+        xc_buf_take(&launch->said, xc_buf_size(&launch->said));
+    }
+    ring_listener_locked(launch);
+}
+
+static void
+keep(xc_launch *launch, const unsigned char *bytes, size_t n)
 {
     xc_lock(&launch->mu);
     if (xc_buf_add(&launch->tail, bytes, n) == XC_OK && xc_buf_size(&launch->tail) > XC_STDERR_TAIL) {
         xc_buf_take(&launch->tail, xc_buf_size(&launch->tail) - XC_STDERR_TAIL);
+    }
+    if (launch->listens) {
+        keep_said_locked(launch, bytes, n);
     }
     xc_unlock(&launch->mu);
 }
@@ -79,20 +113,16 @@ static bool
 pass_on(xc_launch *launch)
 {
     while (launch->n_pending > 0) {
-        struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
-        if (poll(&fd, 1, 0) == 0) {
+        size_t put;
+        xc_status rc = xc_stderr_write(launch->pending, launch->n_pending, &put);
+        if (rc == XC_AGAIN) {
             return false;
         }
-        ssize_t n = fd.revents & POLLOUT ? write(STDERR_FILENO, launch->pending, launch->n_pending) : -1;
-        if (n < 0) {
-            if (fd.revents & POLLOUT && (errno == EINTR || errno == EAGAIN)) {
-                return false;
-            }
-            launch->n_pending = 0; /* closed or broken: there is nobody to tell */
-            return true;
+        if (rc != XC_OK) {
+            put = launch->n_pending;
         }
-        launch->n_pending -= (size_t)n;
-        memmove(launch->pending, launch->pending + n, launch->n_pending);
+        launch->n_pending -= put;
+        memmove(launch->pending, launch->pending + put, launch->n_pending);
     }
     return true;
 }
@@ -105,6 +135,10 @@ close_stderr(xc_launch *launch)
         xc_forkfd_remove(launch->err_fd);
         close(launch->err_fd);
         launch->err_fd = -1;
+        xc_lock(&launch->mu);
+        launch->closed = true;
+        ring_listener_locked(launch);
+        xc_unlock(&launch->mu);
     }
 }
 
@@ -132,8 +166,8 @@ read_stderr(xc_launch *launch, bool all)
             close_stderr(launch);
             break;
         }
-        keep_tail(launch, chunk, (size_t)n);
-        if (passed) {
+        keep(launch, chunk, (size_t)n);
+        if (passed && !launch->listens) {
             memcpy(launch->pending, chunk, (size_t)n);
             launch->n_pending = (size_t)n;
         }
@@ -198,6 +232,7 @@ look_for_end(xc_launch *launch)
     xc_forkfd_remove(launch->child.pidfd);
     xc_child_fini(&launch->child);
     launch->ended = true;
+    ring_listener_locked(launch);
     xc_unlock(&launch->mu);
     void (*over)(void *arg) = launch->over;
     launch->over = NULL;
@@ -286,7 +321,7 @@ xc_launch_abandon(xc_launch *launch)
 {
     /* Its stdin gets closed, so it would end by itself; but nobody would reap it then. */
     close(launch->err_fd);
-    xc_child_signal(&launch->child, 9);
+    xc_child_signal(&launch->child, SIGKILL);
     while (xc_child_reap(&launch->child) == XC_AGAIN) {
         (void)poll(NULL, 0, 1);
     }
@@ -319,7 +354,8 @@ tell_link(void *arg)
 }
 
 xc_status
-xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, xc_link **link, xc_err *err)
+xc_launch_start(char *const argv[], const xc_link_opts *opts, bool listens, xc_launch **out, xc_link **link,
+                xc_err *err)
 {
     int in, to;
     pid_t pid;
@@ -335,6 +371,7 @@ xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, x
         xc_launch_abandon(launch);
         return err->code;
     }
+    launch->listens = listens;
     xc_link_hold(*link);
     xc_link_owns_peer(*link);
     xc_launch_watch(launch, tell_link, *link);
@@ -357,6 +394,40 @@ xc_launch_look(xc_launch *launch, xc_launch_state *out)
     xc_unlock(&launch->mu);
 }
 
+static bool
+has_news_locked(xc_launch *launch, bool knows_end)
+{
+    return xc_buf_size(&launch->said) > 0 || launch->lost > 0 || (launch->ended && (launch->closed || !knows_end));
+}
+
+xc_status
+xc_launch_listen_nogil(xc_launch *launch, bool knows_end, int64_t until, void *into, size_t size, xc_said *out)
+{
+    XC_ASSERT_NOGIL();
+    xc_status rc = XC_OK;
+    xc_bell *bell = xc_bell_mine();
+    xc_lock(&launch->mu);
+    while (rc == XC_OK && !has_news_locked(launch, knows_end)) {
+        launch->listener = bell;
+        xc_unlock(&launch->mu);
+        rc = xc_bell_sleep_nogil(bell, -1, 0, until);
+        xc_lock(&launch->mu);
+        launch->listener = NULL;
+    }
+    size_t there = xc_buf_size(&launch->said), n = there < size ? there : size;
+    *out = (xc_said){.lost = launch->lost,
+                     .n = n,
+                     .ended = launch->ended && n == there,
+                     .closed = launch->ended && launch->closed && n == there};
+    launch->lost = 0;
+    if (n > 0) {
+        memcpy(into, xc_buf_head(&launch->said), n);
+        xc_buf_take(&launch->said, n);
+    }
+    xc_unlock(&launch->mu);
+    return rc;
+}
+
 void
 xc_launch_signal(xc_launch *launch, int sig)
 {
@@ -365,4 +436,10 @@ xc_launch_signal(xc_launch *launch, int sig)
         xc_child_signal(&launch->child, sig);
     }
     xc_unlock(&launch->mu);
+}
+
+void
+xc_launch_kill(void *launch)
+{
+    xc_launch_signal(launch, SIGKILL);
 }

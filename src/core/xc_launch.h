@@ -1,6 +1,7 @@
 /*
  * A worker process of ours: started on pipes that become a link, watched by the I/O thread, reaped at once. Its stderr
- * passes through to ours; the end of it is kept for the message that says how it died.
+ * passes through to ours, or is kept for somebody who listens; the end of it is kept for the message that says how it
+ * died.
  */
 #ifndef XC_LAUNCH_H
 #define XC_LAUNCH_H
@@ -10,11 +11,15 @@
 
 typedef struct xc_launch xc_launch;
 
-enum { XC_STDERR_TAIL = 4096 }; /* bytes of stderr that are kept */
+enum {
+    XC_STDERR_TAIL = 4096,      /* bytes of stderr that are kept for the message */
+    XC_STDERR_UNHEARD = 1 << 20 /* bytes that are kept for who listens: the oldest go first */
+};
 
 /* Starts argv, with SIGINT blocked (a worker lets it in when it can take it), and makes the link to it: two counts for
- * the caller, one each. On failure nothing is left behind. */
-xc_status xc_launch_start(char *const argv[], const xc_link_opts *opts, xc_launch **out, xc_link **link, xc_err *err);
+ * the caller, one each. On failure nothing is left behind. `listens`: its stderr is for xc_launch_listen_nogil. */
+xc_status xc_launch_start(char *const argv[], const xc_link_opts *opts, bool listens, xc_launch **out, xc_link **link,
+                          xc_err *err);
 
 /*
  * The same in steps, for who makes something else than a link of the process's pipes: *fd_in is what it writes, *fd_out
@@ -40,7 +45,25 @@ typedef struct {
 
 void xc_launch_look(xc_launch *launch, xc_launch_state *out);
 
+typedef struct {
+    size_t lost; /* bytes in front of these that nobody listened to in time */
+    size_t n;
+    bool ended;  /* the process has, and this is the last of what it had said by then */
+    bool closed; /* nothing more will come; until then others, to whom it gave its stderr, may go on */
+} xc_said;
+
+/*
+ * What it has said since the last call, `size` bytes at most; waits until there is something, or
+ * `closed` holds, or `ended` unless `knows_end`. XC_OK, XC_TIMEOUT, XC_INTR. One thread at a time; sleeps without a
+ * mutex.
+ */
+xc_status xc_launch_listen_nogil(xc_launch *launch, bool knows_end, int64_t until, void *into, size_t size,
+                                 xc_said *out);
+
 /* Unless it has ended. */
 void xc_launch_signal(xc_launch *launch, int sig);
+
+/* SIGKILL to an xc_launch: for xc_link_keepalive. */
+void xc_launch_kill(void *launch);
 
 #endif

@@ -103,6 +103,7 @@ retire(xc_job *job)
     xc_unlock(&link->writer.mu);
     xc_lock(&link->mu);
     xc_pump_forget(&link->watch, &link->rearm);
+    xc_pump_forget(NULL, &link->alive.timer);
     link->retired = true;
     xc_unlock(&link->mu);
     xc_link_release(link);
@@ -319,7 +320,7 @@ static void
 rearm(xc_timer *timer)
 {
     xc_link *link = timer->owner;
-    bool gone = atomic_load(&link->peer_gone);
+    bool gone = atomic_load(&link->peer_gone) || xc_alive_verdict(link, NULL) != XC_OK;
     xc_lock(&link->mu);
     link->rearm_set = false;
     if (link->eof || link->reading) {
@@ -348,9 +349,8 @@ rearm(xc_timer *timer)
 }
 
 void
-xc_link_peer_gone(xc_link *link)
+xc_look_again(xc_link *link)
 {
-    atomic_store(&link->peer_gone, true);
     xc_lock(&link->mu);
     ring_all_locked(link); /* the reader must look again: no event may come */
     if (!link->eof) {
@@ -358,6 +358,13 @@ xc_link_peer_gone(xc_link *link)
         xc_pump_set(&link->rearm, xc_now());
     }
     xc_unlock(&link->mu);
+}
+
+void
+xc_link_peer_gone(xc_link *link)
+{
+    atomic_store(&link->peer_gone, true);
+    xc_look_again(link);
 }
 
 void
@@ -397,6 +404,7 @@ bury_alive(xc_job *job)
     xc_link *link = job->owner;
     xc_pump_forget(&link->watch, &link->rearm);
     xc_pump_forget(&link->writer.watch, &link->fate.timer);
+    xc_pump_forget(NULL, &link->alive.timer);
     bury(link);
     xc_pump_leave();
 }
@@ -451,6 +459,7 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
     link->watch = (xc_watch){.fd = stream.in, .ready = readable, .owner = link};
     link->rearm = (xc_timer){.fire = rearm, .owner = link};
     link->fate = (xc_fate){.busy = worker_busy, .arg = link};
+    link->alive.timer = (xc_timer){.fire = xc_alive_tick, .owner = link};
     link->burial = (xc_job){.run = bury_alive, .owner = link};
     link->retirement = (xc_job){.run = retire, .owner = link};
     xc_lock(&link->mu);

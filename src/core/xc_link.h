@@ -185,6 +185,14 @@ xc_status xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_er
 /* The far end's next hello, owned; NULL if there is none now. */
 xc_msg *xc_link_take_hello(xc_link *link);
 
+/*
+ * The link ends with XC_SILENT, and give_up(arg) is called on the pump's thread (NULL: nothing is), when nothing has
+ * arrived from the far end for `silence` (ns; 0: never, which is how a link is born) though it was asked in time for a
+ * sign of life: see xc_alive.h. Only for a far end that answers whatever its tasks do. Any thread, never blocks.
+ * `arg` is borrowed until the link has ended or xc_link_peer_gone was called on the pump's thread.
+ */
+void xc_link_keepalive(xc_link *link, int64_t silence, void (*give_up)(void *arg), void *arg);
+
 /* The far end's process has ended: what it wrote before is still read, then the link ends, whoever else may hold
  * the pipe open. Any thread, never blocks. */
 /* The link is to a process whose end will be told so: XC_WAIT_GONE waits for it. */

@@ -1,13 +1,15 @@
 /*
  * The inside of a link, shared by the rooms that make it up and by nobody else: xc_link.c (lives, waiting),
  * xc_reader.c (the stream is cut into messages), xc_inbox.c (what a frame that arrived does to channels, tasks and the
- * backlog), xc_answer.c (what is answered without anybody's help), xc_sink.c (channels whose frames go somewhere else).
+ * backlog), xc_answer.c (what is answered without anybody's help), xc_sink.c (channels whose frames go somewhere else),
+ * xc_alive.c (that it ends when the far end gives no sign of life).
  */
 #ifndef XC_LINK_IMPL_H
 #define XC_LINK_IMPL_H
 
 #include <stdatomic.h>
 
+#include "xc_alive.h"
 #include "xc_fate.h"
 #include "xc_link.h"
 #include "xc_spin.h"
@@ -96,9 +98,15 @@ struct xc_link {
     xc_buf noise;       /* mu: what came before the marker */
     xc_buf facts;       /* mu: a serialized dict without its STOP; empty: none were set */
     xc_fate fate;
+    xc_alive alive;
 };
 
+/* xc_alive.c */
+void xc_alive_tick(xc_timer *timer);
+xc_status xc_alive_verdict(const xc_link *link, xc_err *err); /* XC_OK as long as there is none */
+
 /* xc_link.c */
+void xc_look_again(xc_link *link);  /* the stream is looked at soon, whoever reads it; any thread */
 void xc_wake_locked(xc_link *link); /* rings every waiter whose condition holds */
 
 /*

@@ -382,7 +382,10 @@ xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
 {
     size_t got = 0;
     bool gone = atomic_load(&link->peer_gone); /* before the read: what the process wrote is in the pipe by then */
-    xc_status rc;
+    xc_status rc = xc_alive_verdict(link, err);
+    if (rc != XC_OK) {
+        return rc;
+    }
     if (link->unparsed) {
         rc = parse(link, can_give, space, err);
         if (rc != XC_OK) {

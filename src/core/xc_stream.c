@@ -101,10 +101,11 @@ would_wait(int error)
 }
 
 static xc_status
-read_result(ssize_t r, size_t *got, xc_err *err)
+read_result(xc_stream *stream, ssize_t r, size_t *got, xc_err *err)
 {
     *got = r > 0 ? (size_t)r : 0;
     if (r > 0) {
+        atomic_store_explicit(&stream->heard, true, memory_order_relaxed);
         return XC_OK;
     }
     if (r < 0 && would_wait(errno)) {
@@ -126,7 +127,7 @@ xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err
     do {
         r = read(stream->in, into, n);
     } while (r < 0 && errno == EINTR);
-    return read_result(r, got, err);
+    return read_result(stream, r, got, err);
 }
 
 xc_status
@@ -139,7 +140,7 @@ xc_stream_read_two(xc_stream *stream, const struct iovec parts[2], size_t *got, 
     do {
         r = readv(stream->in, parts, 2);
     } while (r < 0 && errno == EINTR);
-    return read_result(r, got, err);
+    return read_result(stream, r, got, err);
 }
 
 xc_status
@@ -152,6 +153,8 @@ xc_stream_write(xc_stream *stream, const struct iovec *parts, int n, size_t *put
     } while (w < 0 && errno == EINTR);
     if (w >= 0) {
         *put = (size_t)w;
+        size_t before = atomic_load_explicit(&stream->wrote, memory_order_relaxed); /* one thread at a time writes */
+        atomic_store_explicit(&stream->wrote, before + (size_t)w, memory_order_relaxed);
         return XC_OK;
     }
     if (would_wait(errno)) {

@@ -5,13 +5,16 @@
 #ifndef XC_STREAM_H
 #define XC_STREAM_H
 
+#include <stdatomic.h>
 #include <sys/uio.h>
 
 #include "xc_base.h"
 
 typedef struct {
-    int in;  /* owned; -1 when closed */
-    int out; /* owned; -1 when closed; may equal `in` */
+    int in;              /* owned; -1 when closed */
+    int out;             /* owned; -1 when closed; may equal `in` */
+    atomic_bool heard;   /* set by each read that brought something; whoever wants to know takes it back */
+    atomic_size_t wrote; /* bytes so far; wraps around */
 } xc_stream;
 
 /* Takes both fds: makes them non-blocking and close-on-exec and, where they are pipes, as large as the system allows

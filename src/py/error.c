@@ -233,6 +233,7 @@ xcpy_raise(xcpy_state *state, const xc_err *err)
         type = state->DataFormatError;
         break;
     case XC_EOF:
+    case XC_SILENT:
     case XC_CLOSED:
         type = PyExc_EOFError;
         break;

@@ -11,7 +11,7 @@
 int xcpy_error_setup(PyObject *module, xcpy_state *state);
 
 /* Raises what *err says and returns NULL. XC_SYS: OSError with errno; XC_NOMEM: MemoryError; XC_BAD, XC_LIMIT:
- * DataFormatError; XC_FORKED: OSError; XC_EOF, XC_CLOSED: EOFError. */
+ * DataFormatError; XC_FORKED: OSError; XC_EOF, XC_SILENT, XC_CLOSED: EOFError. */
 PyObject *xcpy_raise(xcpy_state *state, const xc_err *err);
 
 /* Takes the exception that is set now away; new reference to it, to be the cause of a clearer one. */

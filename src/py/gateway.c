@@ -8,6 +8,8 @@
 #include "io.h"
 #include "warn.h"
 
+enum { STDERR_CHUNK = 64 * 1024 };
+
 int
 xcpy_check_usable(GatewayObject *gateway)
 {
@@ -168,7 +170,7 @@ Gateway_start(GatewayObject *self, PyObject *args)
         xc_status rc;
         opts.marked = true;
         Py_BEGIN_ALLOW_THREADS
-            rc = xc_launch_start(argv, &opts, &self->launch, &self->link, &err);
+            rc = xc_launch_start(argv, &opts, self->listens, &self->launch, &self->link, &err);
         Py_END_ALLOW_THREADS
         if (rc != XC_OK) {
             (void)xcpy_raise(self->state, &err);
@@ -473,6 +475,72 @@ Gateway_wait_gone(GatewayObject *self, PyObject *timeout)
     return wait_for(self, XC_WAIT_GONE, timeout);
 }
 
+PyDoc_STRVAR(keepalive_doc,
+             "_keepalive($self, seconds, /)\n--\n\n"
+             "End the connection when the far end gives no sign of life for so long, and kill its process. 0: never.\n"
+             "Only for a far end that answers whatever its tasks do.");
+
+static PyObject *
+Gateway_keepalive(GatewayObject *self, PyObject *arg)
+{
+    double seconds = PyFloat_AsDouble(arg);
+    if ((seconds == -1.0 && PyErr_Occurred()) || xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    int64_t silence = !(seconds > 0) ? 0 : seconds > 1e9 ? INT64_C(1000000000) * XC_S : (int64_t)(seconds * 1e9);
+    xc_link_keepalive(self->link, silence, self->launch != NULL ? xc_launch_kill : NULL, self->launch);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(listen_doc, "_listen($self, /)\n--\n\n"
+                         "To be called before _start(): the far end's stderr is for _stderr(), and does not pass\n"
+                         "through to ours.");
+
+static PyObject *
+Gateway_listen(GatewayObject *self, PyObject *unused)
+{
+    (void)unused;
+    self->listens = true;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(stderr_doc,
+             "_stderr($self, knows_end, /)\n--\n\n"
+             "Wait for more of the far end's stderr, or that its process ends (unless that is known), or that nothing\n"
+             "more will come. Returns (data, lost, ended, closed): `lost` bytes stood before `data` and are gone,\n"
+             "because 1 MiB is kept; with `ended` this was the last of what the process had said.");
+
+static PyObject *
+Gateway_stderr(GatewayObject *self, PyObject *knows_end)
+{
+    unsigned char *chunk;
+    xc_said said;
+    xc_status rc;
+    if (xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    if (self->launch == NULL || !self->listens) {
+        PyErr_SetString(PyExc_OSError, "nobody listens to the far end's stderr");
+        return NULL;
+    }
+    chunk = PyMem_Malloc(STDERR_CHUNK);
+    if (chunk == NULL) {
+        return PyErr_NoMemory();
+    }
+    do {
+        Py_BEGIN_ALLOW_THREADS
+            rc = xc_launch_listen_nogil(self->launch, knows_end == Py_True, XC_FOREVER, chunk, STDERR_CHUNK, &said);
+        Py_END_ALLOW_THREADS
+    } while (rc != XC_OK && PyErr_CheckSignals() == 0);
+    PyObject *result = NULL;
+    if (rc == XC_OK) {
+        result = Py_BuildValue("y#nOO", chunk, (Py_ssize_t)said.n, (Py_ssize_t)said.lost,
+                               said.ended ? Py_True : Py_False, said.closed ? Py_True : Py_False);
+    }
+    PyMem_Free(chunk);
+    return result;
+}
+
 static PyObject *
 Gateway_signal(GatewayObject *self, PyObject *arg)
 {
@@ -573,6 +641,9 @@ static PyMethodDef Gateway_methods[] = {
     {"join", (PyCFunction)(void (*)(void))Gateway_join, METH_VARARGS | METH_KEYWORDS, join_doc},
     {"_goodbye", (PyCFunction)Gateway_goodbye, METH_NOARGS, NULL},
     {"_wait_gone", (PyCFunction)Gateway_wait_gone, METH_O, wait_gone_doc},
+    {"_keepalive", (PyCFunction)Gateway_keepalive, METH_O, keepalive_doc},
+    {"_listen", (PyCFunction)Gateway_listen, METH_NOARGS, listen_doc},
+    {"_stderr", (PyCFunction)Gateway_stderr, METH_O, stderr_doc},
     {"_signal", (PyCFunction)Gateway_signal, METH_O, NULL},
     {"_state", (PyCFunction)Gateway_state, METH_NOARGS, state_doc},
     {"_death", (PyCFunction)Gateway_death, METH_O, NULL},

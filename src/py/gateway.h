@@ -17,6 +17,7 @@ typedef struct {
     xc_launch *launch;   /* owned; NULL at a worker */
     PyObject *callbacks; /* owned dict: channel id -> (callback, endmarker) */
     bool dispatcher;     /* the callback thread was started */
+    bool listens;        /* the worker's stderr is for _stderr() */
 } GatewayObject;
 
 typedef struct {

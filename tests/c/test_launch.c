@@ -11,6 +11,7 @@
 struct worker {
     xc_launch *launch;
     xc_link *link;
+    bool listens;
 };
 
 static xc_status
@@ -18,13 +19,22 @@ try_start(struct worker *worker, const char *script, xc_err *err)
 {
     char *argv[] = {"sh", "-c", (char *)script, NULL};
     xc_link_opts opts = rig_opts(false);
-    return xc_launch_start(argv, &opts, &worker->launch, &worker->link, err);
+    return xc_launch_start(argv, &opts, worker->listens, &worker->launch, &worker->link, err);
 }
 
 static struct worker
 start(const char *script)
 {
-    struct worker worker;
+    struct worker worker = {.listens = false};
+    xc_err err;
+    CHECK_RC(try_start(&worker, script, &err), XC_OK);
+    return worker;
+}
+
+static struct worker
+start_listening(const char *script)
+{
+    struct worker worker = {.listens = true};
     xc_err err;
     CHECK_RC(try_start(&worker, script, &err), XC_OK);
     return worker;
@@ -299,6 +309,79 @@ our_stderr_may_be_closed(void)
     CHECK_INT(check_in_child(without_stderr), 0);
 }
 
+/* --- listening ------------------------------------------------------------------------------------------------- */
+
+static xc_said
+listen_for(struct worker *worker, bool knows_end, void *into, size_t size)
+{
+    xc_said said;
+    while (xc_launch_listen_nogil(worker->launch, knows_end, XC_FOREVER, into, size, &said) != XC_OK) {
+    }
+    return said;
+}
+
+static void
+who_listens_hears_it_all(void)
+{
+    static char want[20000], got[20000];
+    size_t n = make_lines(want), have = 0;
+    xc_said said = {.n = 0};
+    take_stderr();
+    struct worker worker = start_listening(lines);
+    while (!said.ended) {
+        said = listen_for(&worker, false, got + have, 1000);
+        have += said.n;
+        CHECK(said.n <= 1000 && said.lost == 0);
+    }
+    said = listen_for(&worker, true, got, 0);
+    xc_launch_state state = await_end(&worker);
+    release(&worker);
+    close(2);
+    bool passed = read_all(fake_stderr, got + have, 1);
+    restore_stderr();
+    close(fake_stderr);
+    CHECK(!passed && have == n && memcmp(got, want, n) == 0);
+    CHECK(said.closed && said.n == 0);
+    CHECK_INT(state.n_tail, XC_STDERR_TAIL);
+    CHECK(memcmp(state.tail, want + n - XC_STDERR_TAIL, XC_STDERR_TAIL) == 0);
+}
+
+static void
+who_listens_late_hears_the_end(void)
+{
+    static char got[XC_STDERR_UNHEARD + 10];
+    struct worker worker = start_listening("head -c 3000000 /dev/zero >&2; echo end >&2");
+    CHECK_INT(await_end(&worker).status, 0); /* it did not have to wait */
+    xc_said said = listen_for(&worker, false, got, sizeof got);
+    CHECK(said.ended);
+    CHECK_INT(said.n, XC_STDERR_UNHEARD);
+    CHECK_INT(said.lost, 3000004 - XC_STDERR_UNHEARD);
+    CHECK(memcmp(got + said.n - 5, "\0end\n", 5) == 0);
+    release(&worker);
+}
+
+/* The end of the process is told, and what somebody says to whom it gave its stderr, and only then that it is closed.
+ */
+static void
+others_may_go_on(void)
+{
+    char got[100];
+    struct worker worker =
+        start_listening("exec 3>&2; (exec >&-; read line; sleep 0.2; echo late >&3) <&0 2>&- & exit 0");
+    xc_said said = listen_for(&worker, false, got, sizeof got);
+    CHECK(said.ended && !said.closed && said.n == 0);
+    said = listen_for(&worker, true, got, sizeof got);
+    CHECK(said.n == 5 && memcmp(got, "late\n", 5) == 0);
+    CHECK(listen_for(&worker, true, got, sizeof got).closed);
+    release(&worker);
+    worker = start_listening("exec sleep 1000");
+    CHECK_RC(xc_launch_listen_nogil(worker.launch, false, xc_after(XC_MS), got, sizeof got, &said), XC_TIMEOUT);
+    xc_launch_kill(worker.launch);
+    CHECK(listen_for(&worker, false, got, sizeof got).ended);
+    CHECK_INT(await_end(&worker).status, -SIGKILL);
+    release(&worker);
+}
+
 /* --- failures ------------------------------------------------------------------------------------------------- */
 
 static void
@@ -308,7 +391,7 @@ no_such_program(void)
     xc_link_opts opts = rig_opts(false);
     struct worker worker;
     xc_err err;
-    CHECK_RC(xc_launch_start(argv, &opts, &worker.launch, &worker.link, &err), XC_SYS);
+    CHECK_RC(xc_launch_start(argv, &opts, false, &worker.launch, &worker.link, &err), XC_SYS);
     CHECK_INT(err.sys_errno, ENOENT);
 }
 
@@ -317,7 +400,7 @@ static void
 started_without_fds(void)
 {
     struct rlimit old;
-    struct worker worker;
+    struct worker worker = {.listens = false};
     xc_err err;
     int fds = check_fds(), refused = 0;
     CHECK_INT(getrlimit(RLIMIT_NOFILE, &old), 0);
@@ -350,7 +433,7 @@ started_without_memory(void)
 {
     int fds = check_fds();
     for (int allowed = 0;; allowed++) {
-        struct worker worker;
+        struct worker worker = {.listens = allowed % 2 == 1};
         xc_err err;
         atomic_store(&check_allowed, allowed);
         xc_set_alloc_hook(check_allow_some);
@@ -450,6 +533,9 @@ main(void)
     RUN_IO(stderr_is_kept_and_passed_on);
     RUN_IO(a_full_stderr_holds_up_nobody);
     RUN_IO(our_stderr_may_be_closed);
+    RUN_IO(who_listens_hears_it_all);
+    RUN_IO(who_listens_late_hears_the_end);
+    RUN_IO(others_may_go_on);
     RUN_IO(no_such_program);
     RUN_IO(started_without_fds);
     RUN_IO(started_without_memory);
