@@ -47,6 +47,7 @@ class Relay:
     """For a Process it is what the Gateway is at a near end."""
 
     _process = None
+    _said = None  # nobody listens to its stderr here
     _in = _out = -1
     _ended = False  # nothing more arrives
 
