@@ -467,14 +467,14 @@ def test_forked_children_hold_nothing():
         if child == 0:
             assert "parent process" in str(raises(OSError, inner.newchannel))
             group.terminate(timeout=1)
-            print("forked\n", end="", flush=True)
+            print("forked\\n", end="", flush=True)
             time.sleep(1000)
         pid = worker_of(inner)
-        print("told\n", end="", flush=True)
+        print("told\\n", end="", flush=True)
         outer._signal(signal.SIGKILL)
         assert wait_until(lambda: is_gone(pid) and not inner.hasreceiver(), 30)
         raises(execnet_c.LinkLost, inner.newchannel)
-        print("gone\n", end="", flush=True)
+        print("gone\\n", end="", flush=True)
     """
     with Program(textwrap.dedent(PROGRAM) + textwrap.dedent(code)) as program:
         assert sorted(program.line() for _ in range(3))[1:] == ["gone", "told"]
