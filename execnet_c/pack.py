@@ -107,8 +107,7 @@ _HOT = {
     "pywatch": "start reap",
     "pypump": "Pump.__init__ Pump.watch Pump.post Pump._start Pump._run _guarded",
     "pyserializer": "load_plain dump_item _dump_plain",
-    "pywire": "head frame Batch.__init__ Batch.rest Writer.__init__ Writer.send Writer.send_batch Writer.send_message "
-    "Writer.write",
+    "pywire": "frame Batch.__init__ Batch.rest Writer.__init__ Writer.send Writer.send_message Writer.write",
 }
 # Code is larger than source: the last of these travel as source where the text would be too large. They stand in the
 # order of milliseconds saved for a byte more.

@@ -51,13 +51,11 @@ from .pywire import (
     EXEC,
     HELLO,
     LAST_MESSAGE,
-    LONG,
-    LONG_COUNT,
-    LONG_MAX,
     MARKER,
     RECONFIGURE,
     STATUS,
     TERMINATE,
+    Batch,
     Large,
     Writer,
     frame,
@@ -72,8 +70,6 @@ dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "loa
 
 FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
 MAX_NOISE = 64 * 1024  # bytes
-
-_readv = getattr(os, "readv", None)  # PyPy has none
 
 
 def _bad_head(head):
@@ -114,7 +110,6 @@ class Gateway:
         self._running = deque()  # as long as the number of tasks that run or wait to
         self._noise = b""
         self._space = bytearray(CHUNK)
-        self._head = bytearray(9)
         self._buffer = bytearray()
         self._large = None  # it is being read in place
         self._longs = {}  # number -> Large, of messages that come in pieces
@@ -183,11 +178,7 @@ class Gateway:
             if large is None:
                 self._feed(memoryview(self._space)[:n])
             else:
-                mine = min(n, large.left)
-                if large.add(mine):
-                    self._large = None
-                    if self._filled(large) and n > mine:
-                        self._feed(self._head[: n - mine])
+                self._fill(large, n)
         except Exception as exc:
             self._end_by(exc)
         self._wake()
@@ -195,10 +186,11 @@ class Gateway:
     def _read_large(self, large):
         """What its frame lacks, and the header behind that, so that the next piece need not be copied."""
         rooms = large.rooms(self._space)
-        if large.body is None or _readv is None:
+        if large.body is None or not hasattr(os, "readv"):  # PyPy has none
             return self._in.readinto(rooms[0])
+        self._head = bytearray(9)
         try:
-            return _readv(self._in.fileno(), [*rooms, self._head])
+            return os.readv(self._in.fileno(), [*rooms, self._head])
         except BlockingIOError:
             return None
 
@@ -224,20 +216,13 @@ class Gateway:
             size = int.from_bytes(buffer[at + 5 : at + 9], "big", signed=True)
             if code > DROP or size < 0:
                 raise _bad_head(bytes(buffer[at : at + 9]))
-            at += 9
+            begin, at = at, at + 9
             if code > HELLO or len(buffer) - at < size > CHUNK:
-                have = buffer[at : at + size]
-                taken = self._take(code, id, size, have)
-                if taken is None:
-                    at -= 9
-                    break
-                at += len(have)
-                if not taken:
-                    at = len(buffer)
-                    break
-                continue
-            if len(buffer) - at < size:
-                at -= 9
+                at = self._take(code, id, size, at)
+                if at:
+                    continue
+            if not at or len(buffer) - at < size:
+                at = begin
                 break
             payload = bytes(memoryview(buffer)[at : at + size])
             at += size
@@ -246,41 +231,43 @@ class Gateway:
                 break
         del buffer[:at]
 
-    def _take(self, code, id, size, have):
-        """A frame that is larger than the buffer, or belongs to a long message; `have` of it is here. None: more
-        must come first. False: nothing behind it counts."""
-        large = self._longs.get(id) if code > HELLO else None
+    def _take(self, code, id, size, at):
+        """A frame that is larger than the buffer, or belongs to a long message; its payload begins at `at`. Where the
+        next frame begins; 0: more of this one must come first."""
+        longs = self._longs
+        have = self._buffer[at : at + size]
+        large = longs.get(id) if code > HELLO else Large(code, id, size)
         if (large is None or large.skip is None) and len(have) < min(size, 13):
-            return None
-        if code <= HELLO:
-            large = Large(code, id, size)
+            return 0
+        at += len(have)
+        if code == pywire.LONG:
+            total = int.from_bytes(have[5:], "big")
+            fits = large is None and size == 13 and have[0] <= HELLO and 0 < total <= 1 << 46 and len(longs) < 64
         else:
-            if (large is None) != (code == LONG):
-                raise DataFormatError(f"long message {id}: {'none was' if large is None else 'it is'} announced")
-            if code == LONG:
-                total = int.from_bytes(have[5:], "big")
-                if size != 13 or have[0] > HELLO or not 0 < total <= LONG_MAX or len(self._longs) == LONG_COUNT:
-                    raise DataFormatError(f"long message {id}: cannot be")
-                large = self._longs[id] = Large(have[0], int.from_bytes(have[1:5], "big", signed=True), total)
-                large.number = id
-                return True
-            if code == DROP or size > large.size - large.got:
-                if size:
-                    raise DataFormatError(f"long message {id}: {size} bytes too many")
-                del self._longs[id]
-                return True
-        large.take(size, have)
-        if large.left:
+            fits = large is not None and size <= (0 if code == DROP else large.size - large.got)
+        if not fits:
+            raise DataFormatError(f"{pywire.NAMES[code]} of {size} bytes for long message {id} cannot be")
+        if code == pywire.LONG:
+            large = longs[id] = Large(have[0], int.from_bytes(have[1:5], "big", signed=True), total)
+            large.number = id
+        elif code == DROP:
+            del longs[id]
+        else:
+            large.take(size, have)
             self._large = large
-            return True
-        return self._filled(large)
+            self._fill(large, 0)
+        return at
 
-    def _filled(self, large):
-        """A frame's payload was read in place."""
-        if large.got < large.size:
-            return True
-        self._longs.pop(large.number, None)
-        return self._file(large.code, large.id, large)
+    def _fill(self, large, n):
+        """So many bytes were read to where _read_large() said."""
+        more = n - large.left
+        if large.add(min(n, large.left)):
+            self._large = None
+            if large.got == large.size:
+                self._longs.pop(large.number, None)
+                self._file(large.code, large.id, large)
+            if more > 0 and not self._eof:
+                self._feed(self._head[:more])
 
     def _find_marker(self):
         buffer = self._buffer
@@ -558,7 +545,7 @@ class Gateway:
     def _write(self, data):
         """Send raw bytes between the frames."""
         self._check_usable()
-        if not self._writer.send([memoryview(data).cast("B")]):
+        if not self._writer.send(Batch([memoryview(data).cast("B")])):
             raise self._death(True)
 
     def _set_coerce(self, bits):

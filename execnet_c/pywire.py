@@ -11,14 +11,12 @@ from . import pypump
 from .pyserializer import LoadError
 
 STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO, LONG, PIECE, DROP = range(12)
-NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE HELLO".split()
+NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE HELLO LONG PIECE DROP".split()
 MARKER = b"\0execnet_c\0"  # a far end that was started writes it before its first frame
 CHUNK = 128 * 1024  # bytes at one go
 # A payload of LONG_MIN bytes or more travels in pieces: LONG announces it (code, channel, size), PIECEs bring it, DROP
-# gives it up. These three have, instead of a channel, the sender's number for the message.
+# gives it up. These three have, instead of a channel, the sender's number for the message, one of 64.
 LONG_MIN = 1024 * 1024
-LONG_MAX = 1 << 46
-LONG_COUNT = 64  # on their way at a time
 PIECE_SIZE = 512 * 1024
 
 trace_fd = -1
@@ -45,16 +43,12 @@ def trace_frame(verb, code, id, size):
     trace(f"{verb} {NAMES[code]} channel {id} {size} bytes")
 
 
-def head(code, id, size):
-    return bytes((code,)) + (id & 0xFFFFFFFF).to_bytes(4, "big") + size.to_bytes(4, "big")
-
-
 def frame(code, id, parts=()):
     size = sum(map(len, parts))
-    if trace_fd >= 0:
+    if trace_fd >= 0 and code < LONG:
         trace_frame("sent", code, id, size)
-    first = head(code, id, size)
-    return [first + parts[0], *parts[1:]] if parts else [first]
+    head = bytes((code,)) + (id & 0xFFFFFFFF).to_bytes(4, "big") + size.to_bytes(4, "big")
+    return [head + parts[0], *parts[1:]] if parts else [head]
 
 
 def cut(parts, size):
@@ -101,63 +95,55 @@ class Writer:
         self.line = deque()  # of locks: each is held by a thread that waits for the turn, or has it
         self.out = deque()
         self.watched = False
-        self.numbers = deque(range(LONG_COUNT))
+        self.numbers = deque(range(64))  # for long messages
 
-    def send(self, parts):
+    def send(self, batch):
         """False when the connection takes nothing more."""
-        return self.send_batch(Batch(parts))
-
-    def send_batch(self, batch):
         place = RLock()
-        try:
-            with place:
-                self.line.append(place)
+        with place:
+            self.line.append(place)
+            try:
                 with self.turn:
                     if self.broken or self.ending:
                         return False
                     try:
                         self.out.append(batch)
                         self.write(True)
-                    except BaseException:
+                    finally:
                         if batch in self.out and not batch.written:
                             self.out.remove(batch)  # nothing of it has been sent, and nothing will be
-                        raise
                     return not self.broken
-        except BaseException:
-            pypump.pump.post(self.flush)  # the rest of a frame that was begun
-            raise
-        finally:
-            if place in self.line:
+            finally:
                 self.line.remove(place)
+                if self.out:
+                    pypump.pump.post(self.flush)  # the rest of a frame that was begun
 
     def send_message(self, code, id, parts):
         size = sum(map(len, parts))
-        if size < LONG_MIN:
-            return self.send(frame(code, id, parts))
-        sent = self.send_long(code, id, parts, size)
-        if trace_fd >= 0 and sent:
-            trace_frame("sent", code, id, size)
-        return sent
+        if size >= LONG_MIN:
+            return self.send_long(code, id, parts, size)
+        return self.send(Batch(frame(code, id, parts)))
 
-    def send_long(self, code, id, parts, size):
+    def send_long(self, code, id, parts, left):
         """In pieces: between two of them, whoever waits for the turn has it. What an exception out of a signal handler
         ends does not arrive."""
-        numbers, left, batches = [], size, []
+        numbers, batches = [], []
+        if trace_fd >= 0:
+            trace_frame("sent", code, id, left)
         try:
             while not numbers:
                 try:
                     numbers.extend(map(deque.popleft, (self.numbers,)))  # in one step for a signal handler
                 except IndexError:
                     sleep(0.005)
-            (number,) = numbers
-            front = [head(LONG, number, 13) + head(code, id, 0)[:5] + size.to_bytes(8, "big")]
-            for piece in cut(parts, size):
-                n = sum(map(len, piece))
-                batch = Batch([*front, head(PIECE, number, n), *piece])
-                batches[1:] = [batch]
-                front = ()
-                left -= n
-                if not self.send_batch(batch):
+            number = numbers[0]
+            head = bytes((code,)) + (id & 0xFFFFFFFF).to_bytes(4, "big") + left.to_bytes(8, "big")
+            front = frame(LONG, number, [head])
+            for piece in cut(parts, left):
+                batches[1:] = [Batch(front + frame(PIECE, number, [b"", *piece]))]
+                front = []
+                left -= sum(map(len, piece))
+                if not self.send(batches[-1]):
                     return False
                 if not self.turn._is_owned():  # or they would wait for us: this is a signal handler inside a send
                     for place in [*self.line]:
@@ -167,7 +153,7 @@ class Writer:
         except BaseException:
             begun = [batch.written or batch in self.out for batch in batches]
             if begun and begun[0] and (left or not begun[-1]):
-                self.post([head(DROP, number, 0)])
+                self.post(frame(DROP, number))
             raise
         finally:
             self.numbers.extend(numbers)
