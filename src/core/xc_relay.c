@@ -451,11 +451,16 @@ xc_relay_fds(xc_link *link, xc_chan *stream, int in, int out, xc_err *err)
     return rc;
 }
 
-/* As pipe(2), close-on-exec, and none of the standard streams'. */
+/* As pipe(2), none of the standard streams' fds. */
 static xc_status
 make_pipe(int fds[2], xc_err *err)
 {
-    if (pipe2(fds, O_CLOEXEC) < 0) {
+#if defined(__linux__)
+    int rc = pipe2(fds, O_CLOEXEC);
+#else
+    int rc = pipe(fds); /* xc_stream_open does the rest */
+#endif
+    if (rc < 0) {
         return xc_fail(err, XC_SYS, errno, "make a pipe");
     }
     fds[0] = xc_fd_lift(fds[0]);

@@ -291,7 +291,6 @@ lent_memory_is_given_back(void)
 
 /* --- much of it ----------------------------------------------------------------------------------------------- */
 
-/* Writes the pattern, as one piece of TOTAL bytes, as far as it goes within a time in which nothing has gone. */
 enum { TOTAL = 16 << 20 };
 
 static void
