@@ -109,9 +109,9 @@ _HOT = {
     "pyserializer": "load_plain dump_item _dump_plain",
     "pywire": "frame Batch.__init__ Batch.rest Writer.__init__ Writer.send Writer.send_message Writer.write",
 }
-# Code is larger than source: the last of these travel as source where the text would be too large. They stand in the
-# order of milliseconds saved for a byte more.
-_CODED = ("pywatch", "pychannel", "pypump", "pycore", "worker", "pywire", "pyserializer")
+# Code is larger than source: those that no longer fit into the text travel as source. They stand in the order of
+# milliseconds saved for a byte more.
+_CODED = ("pywatch", "pychannel", "pypump", "pycore", "pywire", "pyserializer", "worker")
 
 
 def write(directory):
@@ -128,22 +128,26 @@ def pack(as_code):
         source, cold = _split(name, _without_words(_source(name)))
         sources.append(source)
         colds.append("\0".join(cold))
-    coded = [*_CODED] if as_code else []
-    while True:
+    loader = _LOADER.format(version=__version__)
+
+    def text(coded):
         modules = [
             (name, _code(name, source) if name in coded else source) for name, source in zip(_MODULES, sources)
         ]
-        loader = _LOADER.format(version=__version__)
         if as_code:
             data = marshal_dumps([_code("loader", loader), modules, colds])
         else:
             data = marshal_dumps([loader, modules, colds], 2)  # what every Python 3 reads
         packed = compress(data, 9)
-        if HEAD_SIZE + len(packed) <= MAX_SIZE or not coded:
-            head = _HEAD % len(packed)
-            assert len(head) <= HEAD_SIZE
-            return head.ljust(HEAD_SIZE).encode() + packed
-        coded.pop()
+        head = _HEAD % len(packed)
+        assert len(head) <= HEAD_SIZE
+        return head.ljust(HEAD_SIZE).encode() + packed
+
+    coded = []
+    for name in _CODED if as_code else ():
+        if len(text([*coded, name])) <= MAX_SIZE:
+            coded.append(name)
+    return text(coded)
 
 
 def _source(name):
