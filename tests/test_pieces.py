@@ -240,6 +240,7 @@ def test_more_interrupts_than_numbers():
         signal.signal(signal.SIGALRM, handler)
         for i in range(150):
             os.kill(pid, signal.SIGSTOP)
+            assert wait_until(lambda: stat_of(pid)[0] in "tT")
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.01)
                 channel.send(item)
