@@ -179,8 +179,8 @@ class Group:
                 first._awaited = gateway._awaited = gateway
                 return gateway
             except BaseException as exc:
-                with self._lock:
-                    place = self._gateways.index(gateway)
+                with self._lock:  # another thread's terminate() may have come first
+                    place = self._gateways.index(gateway) if gateway in self._gateways else None
                 self._give_up(gateway)
                 if gateway._ticket is None or not tries_left or not _worth_another_try(exc):
                     raise
@@ -197,7 +197,7 @@ class Group:
             self._reap([gateway], 0)
         except OSError:  # there is no process
             with self._lock:
-                self._to_join.remove(gateway)
+                self._to_join = [other for other in self._to_join if other is not gateway]
 
     def set_stderr_handler(self, handler):
         """Have `handler(gateway, text)` called for each line that the workers of gateways made from now on write to
@@ -235,7 +235,10 @@ class Group:
         for depth in sorted({0, *(gateway._depth for gateway in gateways)}, reverse=True):
             for gateway in gateways:
                 if gateway._depth == depth:
-                    gateway.exit()
+                    try:
+                        gateway.exit()
+                    except OSError:
+                        pass  # another thread is only just starting it
             with self._lock:
                 leaving = list(self._to_join)  # stay there until they are gone: this may be interrupted
             self._reap(leaving, timeout)
