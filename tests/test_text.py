@@ -1,7 +1,9 @@
 """The text that a foreign Python is sent: its size, that every Python here can compile it, what is compiled at once."""
 
+import marshal
 import subprocess
 import sys
+import zlib
 
 import pairing
 import pytest
@@ -46,6 +48,10 @@ VARIANTS = {
     "code objects": announcement(),
     "source": announcement((3, 8, 0), "cpython-38"),
 }
+
+
+def unpacked(kind):
+    return marshal.loads(zlib.decompress(kind[text.HEAD_SIZE :]))
 
 
 @pytest.fixture
@@ -107,12 +113,15 @@ def test_an_installed_package_has_the_text_ready(monkeypatch):
         raise AssertionError("a program that makes a gateway would have to wait for this")
 
     ready = [text.text_for(variant) for variant in VARIANTS.values()]
-    assert ready == [pack.pack(True), pack.pack(False)]
+    # Not byte for byte: what marshal writes depends on what else holds an object. No comparison for people to read, either.
+    same = [unpacked(kind) for kind in ready] == [unpacked(pack.pack(True)), unpacked(pack.pack(False))]
+    assert same
     if "site-packages" not in pack.__file__:
         pytest.skip("the package was not installed")
     monkeypatch.setattr(text, "_texts", {})
     monkeypatch.setattr(pack, "pack", pack_now)
-    assert ready == [text.text_for(variant) for variant in VARIANTS.values()]
+    same = ready == [text.text_for(variant) for variant in VARIANTS.values()]
+    assert same
 
 
 @pytest.mark.parametrize("version", [(2, 7, 18), (3, 7, 17), (3, 0, 0)])
