@@ -640,7 +640,7 @@ for (name, kind), channel in list(channels.items()):
         del channels[name, kind]
 for channel in channels.values():
     channel.send("go")
-time.sleep(0.2)
+time.sleep(1.0)  # on a busy machine too, all are in the middle of what they do
 for gateway in gateways.values():
     gateway.exit()
 print("left", flush=True)
