@@ -89,6 +89,7 @@ class Gateway(near.Gateway):
             raise self._death(False) from None
         if isinstance(answer, tuple):
             number, text = answer
+            self._control.close()  # over there the error's traceback may keep it for long
             raise OSError(number, f"gateway {self.id!r}, by gateway {self._outer.id!r}: {text}")
         self._pid = answer["pid"]
         self._command[0] = os.fsdecode(answer["executable"])
