@@ -1,5 +1,5 @@
 /*
- * Result codes, the allocation hook, the GIL probe.
+ * Result codes, the allocation hook, fds that are none of the standard streams', the GIL probe.
  *
  * Nothing in here keeps state but two function pointers, both set by tests or once at start, both atomic.
  */
@@ -105,6 +105,32 @@ xc_fd_lift(int fd)
     close(fd);
     errno = why;
     return lifted;
+}
+
+bool
+xc_make_pipe(int ends[2])
+{
+#if defined(__linux__) && !defined(XC_PORTABLE)
+    bool made = pipe2(ends, O_CLOEXEC) == 0;
+#else
+    bool made = pipe(ends) == 0;
+    for (int i = 0; i < 2 && made; i++) {
+        (void)fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+    }
+#endif
+    for (int i = 0; i < 2 && made; i++) {
+        ends[i] = xc_fd_lift(ends[i]);
+        if (ends[i] < 0) {
+            int why = errno;
+            close(ends[1 - i]);
+            errno = why;
+            made = false;
+        }
+    }
+    if (!made) {
+        ends[0] = ends[1] = -1;
+    }
+    return made;
 }
 
 void

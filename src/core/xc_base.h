@@ -63,6 +63,8 @@ void xc_set_alloc_hook(bool (*allow)(void));
  * -1 (and errno) when there is no fd left, closed as well; -1 in, -1 out.
  */
 int xc_fd_lift(int fd);
+/* A pipe, both ends at 3 or above and close-on-exec. False: both are -1, errno says why. */
+bool xc_make_pipe(int ends[2]);
 
 /* True when the calling thread holds the GIL; set once by the Python side, in debug builds. */
 void xc_set_gil_probe(bool (*held)(void));

@@ -139,45 +139,15 @@ close_fd(int *fd)
     }
 }
 
-/* Both ends at 3 or above, close-on-exec. On failure none is left, errno says why. */
-static bool
-make_pipe(int ends[2])
-{
-#if ON_LINUX
-    if (pipe2(ends, O_CLOEXEC) != 0) {
-        ends[0] = ends[1] = -1;
-        return false;
-    }
-#else
-    if (pipe(ends) != 0) {
-        ends[0] = ends[1] = -1;
-        return false;
-    }
-    (void)fcntl(ends[0], F_SETFD, FD_CLOEXEC);
-    (void)fcntl(ends[1], F_SETFD, FD_CLOEXEC);
-#endif
-    ends[0] = xc_fd_lift(ends[0]);
-    int why = errno;
-    ends[1] = xc_fd_lift(ends[1]);
-    if (ends[0] >= 0 && ends[1] >= 0) {
-        return true;
-    }
-    why = ends[0] < 0 ? why : errno;
-    close_fd(&ends[0]);
-    close_fd(&ends[1]);
-    errno = why;
-    return false;
-}
-
 static bool
 make_pipes(start_plan *plan)
 {
     for (int i = 0; i < 3; i++) {
-        if (!make_pipe(plan->ends[i])) {
+        if (!xc_make_pipe(plan->ends[i])) {
             return false;
         }
     }
-    return CHILD_SHARES_MEMORY || make_pipe(plan->report);
+    return CHILD_SHARES_MEMORY || xc_make_pipe(plan->report);
 }
 
 static void

@@ -451,42 +451,18 @@ xc_relay_fds(xc_link *link, xc_chan *stream, int in, int out, xc_err *err)
     return rc;
 }
 
-/* As pipe(2), none of the standard streams' fds. */
-static xc_status
-make_pipe(int fds[2], xc_err *err)
-{
-#if defined(__linux__)
-    int rc = pipe2(fds, O_CLOEXEC);
-#else
-    int rc = pipe(fds); /* xc_stream_open does the rest */
-#endif
-    if (rc < 0) {
-        return xc_fail(err, XC_SYS, errno, "make a pipe");
-    }
-    fds[0] = xc_fd_lift(fds[0]);
-    fds[1] = xc_fd_lift(fds[1]);
-    if (fds[0] >= 0 && fds[1] >= 0) {
-        return XC_OK;
-    }
-    (void)xc_fail(err, XC_SYS, errno, "make a pipe");
-    close(fds[0]);
-    close(fds[1]);
-    return XC_SYS;
-}
-
 xc_status
 xc_relay_link(xc_link *outer, xc_chan *stream, const xc_link_opts *opts, xc_link **link, xc_err *err)
 {
     int down[2], up[2];
-    xc_status rc = make_pipe(down, err);
-    if (rc != XC_OK) {
-        return rc;
+    if (!xc_make_pipe(down)) {
+        return xc_fail(err, XC_SYS, errno, "make a pipe");
     }
-    rc = make_pipe(up, err);
-    if (rc != XC_OK) {
+    if (!xc_make_pipe(up)) {
+        (void)xc_fail(err, XC_SYS, errno, "make a pipe");
         close(down[0]);
         close(down[1]);
-        return rc;
+        return XC_SYS;
     }
     *link = xc_link_new(opts, up[0], down[1], err);
     if (*link == NULL) {
@@ -494,7 +470,7 @@ xc_relay_link(xc_link *outer, xc_chan *stream, const xc_link_opts *opts, xc_link
         close(up[1]);
         return err->code;
     }
-    rc = xc_relay_fds(outer, stream, down[0], up[1], err);
+    xc_status rc = xc_relay_fds(outer, stream, down[0], up[1], err);
     if (rc != XC_OK) {
         xc_link_release(*link);
         *link = NULL;

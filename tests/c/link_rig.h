@@ -16,6 +16,15 @@ typedef struct {
     int from; /* what the link sends */
 } rig;
 
+/* For xc_set_alloc_hook: only that allocation fails. */
+static atomic_int until_failure;
+
+__attribute__((unused)) static bool
+fail_one(void)
+{
+    return atomic_fetch_sub(&until_failure, 1) != 1;
+}
+
 /* Texts of channels that nobody holds, and lent memory that was not used. */
 static atomic_int rig_orphans, rig_dropped;
 

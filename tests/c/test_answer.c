@@ -164,14 +164,6 @@ any_directory(void)
     rig_close(&it);
 }
 
-static atomic_int until_failure;
-
-static bool
-fail_one(void)
-{
-    return atomic_fetch_sub(&until_failure, 1) != 1;
-}
-
 /* The channel closes whatever fails, or the connection takes nothing more; facts are set or the earlier ones stay. */
 static void
 without_memory(void)

@@ -480,14 +480,6 @@ dispatching_beside_receiving(void)
 
 /* --- want of memory ------------------------------------------------------------------------------------------- */
 
-static atomic_int until_failure;
-
-static bool
-fail_one(void)
-{
-    return atomic_fetch_sub(&until_failure, 1) != 1;
-}
-
 /*
  * Fails allocation number k while all kinds of frames arrive. Each time the link ends in order, the items that are
  * not marked as lost are whole, and nothing leaks.

@@ -356,14 +356,6 @@ forgotten(void)
     }
 }
 
-static atomic_int until_failure;
-
-static bool
-fail_one(void)
-{
-    return atomic_fetch_sub(&until_failure, 1) != 1;
-}
-
 /* The second allocation is the payload's: without it the item is lost, and only that. Without the first one, the note
  * that it exists, the link ends. */
 static void

@@ -272,14 +272,6 @@ lent_memory_is_given_back(void)
 
 /* --- no memory ------------------------------------------------------------------------------------------------ */
 
-static atomic_int until_failure;
-
-static bool
-fail_one(void)
-{
-    return atomic_fetch_sub(&until_failure, 1) != 1;
-}
-
 /* The first allocation that reading makes is the message of the first frame. */
 static void
 a_lost_payload(void)
