@@ -5,9 +5,10 @@ A hang-up without a goodbye: SIGINT to the task at once, SIGKILL 1.5 seconds lat
 5 seconds, SIGINT, 10 seconds, SIGKILL.
 
 The watcher is forked before there is any thread, and twice, so that it is no child of the task, whose os.waitpid(-1)
-would see it. It polls the connection for a hang-up, and holds no other end of it. What the worker knows it tells over a
-pipe: `g` goodbye, `h` hang-up (of which the connection need not know), `i` no task runs any more. The end of that pipe,
-or of the process, ends the watcher.
+would see it. It polls the connection, which a goodbye ends in one direction, and a hang-up in both. To see that it holds
+the worker's writing end, too, and ends when the worker does, or nobody would see that one's end. What the worker knows
+it tells over a pipe: `g` goodbye, `h` hang-up (of which the connection need not know), `i` no task runs any more. The
+end of that pipe, or of the process, ends the watcher.
 """
 
 import os
@@ -20,7 +21,6 @@ from . import pypump
 
 PATIENCE, LAST_CHANCE, HANGUP_GRACE = 5.0, 10.0, 1.5  # seconds
 WORD_GRACE = 0.25  # seconds that the worker has to say what a hang-up means
-GOODBYE = b"\2\0\0\0\0\0\0\0\0"  # the frame
 
 
 def start(fd_in, fd_out):
@@ -43,8 +43,8 @@ def start(fd_in, fd_out):
         try:
             if os.fork() == 0:
                 os.setsid()
-                _leave(fd_out, mouth)
-                _watch(worker, fd_in, ear)
+                _leave(mouth)
+                _watch(worker, fd_in, fd_out, ear)
         finally:
             os._exit(0)
     os.close(ear)
@@ -68,8 +68,8 @@ def _start_under_init(fd_in, fd_out, ear, mouth):
         return mouth
     status = 1
     try:
-        _leave(fd_out, mouth)
-        _watch(child, fd_in, ear)
+        _leave(mouth)
+        _watch(child, fd_in, fd_out, ear)
         while True:
             pid, ended = os.wait()
             if pid == child:
@@ -79,21 +79,21 @@ def _start_under_init(fd_in, fd_out, ear, mouth):
         os._exit(status)
 
 
-def _leave(fd_out, mouth):
+def _leave(mouth):
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    for fd in (fd_out, mouth, null):
+    for fd in (mouth, null):
         os.close(fd)
     # What stands in PYTHONPATH or the current directory must not keep us from ending the worker.
     library = os.path.dirname(os.__file__)
     sys.path.sort(key=lambda entry: not (entry.startswith(library) or "lib-dynload" in entry))
 
 
-def _watch(worker, fd, ear):
-    hang_up = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
+def _watch(worker, fd_in, fd_out, ear):
     poll = select.poll()
-    poll.register(fd, hang_up)
+    poll.register(fd_in, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
+    poll.register(fd_out, 0)  # nobody reads a pipe, or both directions of a socket are closed: that is told unasked
     poll.register(ear, select.POLLIN)
     end = -1
     if hasattr(os, "pidfd_open"):  # without it a fork of the task may hold the pipe's other end
@@ -102,18 +102,26 @@ def _watch(worker, fd, ear):
             poll.register(end, select.POLLIN)
         except OSError:
             pass
-    words, plan, asked = b"", [], None
+    words, plan, asked, read = b"", [], None, True
     while True:
         pause = None
         if plan or asked:
             pause = max(0, ((plan[0][0] if plan else asked) - monotonic()) * 1000)
         for ready, _ in poll.poll(pause):
-            if ready == fd:
-                poll.unregister(fd)
+            if ready == fd_in:
+                poll.unregister(fd_in)
                 asked = monotonic() + WORD_GRACE
             elif ready == end:
                 return
+            elif ready == fd_out:
+                poll.unregister(fd_out)
+                read = False
             else:
+                if fd_out >= 0:  # the worker knows: its own end is the only one from now on
+                    if read:
+                        poll.unregister(fd_out)
+                    os.close(fd_out)
+                    fd_out = -1
                 word = os.read(ear, 16)
                 words += word
                 if not word or (b"g" in words and b"i" in words):
@@ -127,7 +135,7 @@ def _watch(worker, fd, ear):
         if asked and not plan and now >= asked:
             # It cannot speak: a task keeps the GIL.
             asked = None
-            plan = _plan(PATIENCE, LAST_CHANCE) if _heard_goodbye(fd) else _plan(0, HANGUP_GRACE, now - WORD_GRACE)
+            plan = _plan(PATIENCE, LAST_CHANCE) if read else _plan(0, HANGUP_GRACE, now - WORD_GRACE)
         if plan and now >= plan[0][0]:
             try:
                 os.kill(worker, plan.pop(0)[1])
@@ -140,34 +148,6 @@ def _watch(worker, fd, ear):
 def _plan(first, second, now=None):
     now = now or monotonic()
     return [(now + first, SIGINT), (now + first + second, SIGKILL)]
-
-
-def _heard_goodbye(fd):
-    """Whether what has arrived and was not read yet ends with a goodbye. Nothing is taken away."""
-    try:
-        import fcntl
-        import stat
-
-        if stat.S_ISSOCK(os.fstat(fd).st_mode):
-            import socket
-
-            with socket.socket(fileno=os.dup(fd)) as peer:
-                return peer.recv(1 << 22, socket.MSG_PEEK | socket.MSG_DONTWAIT).endswith(GOODBYE)
-        unread = int.from_bytes(fcntl.ioctl(fd, 0x541B, bytes(4)), sys.byteorder)  # FIONREAD
-        if unread <= len(GOODBYE):
-            return unread == len(GOODBYE)
-        import ctypes
-
-        copy, into = os.pipe()
-        try:
-            fcntl.fcntl(into, 1031, fcntl.fcntl(fd, 1032))  # F_SETPIPE_SZ, F_GETPIPE_SZ
-        except OSError:
-            pass  # a user's pages are used up
-        if ctypes.CDLL(None).tee(fd, into, ctypes.c_size_t(1 << 30), 2) == unread:  # SPLICE_F_NONBLOCK
-            return os.read(copy, unread).endswith(GOODBYE)
-    except BaseException:
-        pass
-    return False
 
 
 def tell(mouth, word, busy):
