@@ -12,7 +12,7 @@ import sys
 import time
 
 import execnet_c
-from execnet_c import text
+from execnet_c.pack import pack
 
 ROUNDS = 15
 FIRST_WORD = "import sys; channel.send(type(channel).__module__)"
@@ -44,7 +44,7 @@ def measure(name, spec, command):
 
 
 def main():
-    sizes = {kind: len(text._pack(kind == "with code objects")) for kind in ("with code objects", "as source")}
+    sizes = {kind: len(pack(kind == "with code objects")) for kind in ("with code objects", "as source")}
     print("the text:", ", ".join(f"{size} bytes {kind}" for kind, size in sizes.items()))
     print(f"near end: the {execnet_c.core} core")
     print(f"{'far end':50} {'core':7} {'first word':>10} {'-c pass':>10}")

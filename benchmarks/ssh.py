@@ -1,4 +1,4 @@
-"""Gateways over ssh, beside ssh itself and beside execnet: `python ssh.py [--host HOST --ssh-config FILE] [--rounds N]`.
+"""Gateways over ssh, beside ssh itself and beside execnet: `python ssh.py [--host HOST --ssh-config FILE]`.
 
 Without a host it starts a private sshd on loopback, for which OpenSSH's server has to be installed. In each round all
 take turns, and the same ssh carries them:
@@ -25,7 +25,7 @@ import time
 import execnet_c
 
 MIB = 1024 * 1024
-SIZE = 64 * MIB
+SIZE = 64  # MiB
 TRIPS = 300
 ROUNDS = 7
 
@@ -137,9 +137,10 @@ class Bare:
         return (time.perf_counter() - start) * 1e3
 
 
-def lines(peers, data):
+def lines(peers, mib):
     """(title, unit, whether more is better, {peer: a function that measures once}); ours comes first."""
-    yield "64 MiB there and back", "MB/s", True, {name: lambda p=p: p.throughput(data) for name, p in peers.items()}
+    data = os.urandom(mib * MIB)
+    yield f"{mib} MiB there and back", "MB/s", True, {name: lambda p=p: p.throughput(data) for name, p in peers.items()}
     yield "round trip", "us", False, {name: peer.round_trip for name, peer in peers.items()}
     yield "start to the first word", "ms", False, {name: peer.start for name, peer in peers.items()}
 
@@ -155,14 +156,14 @@ def show(title, unit, more_is_better, values):
         title = ""
 
 
-def measure(host, ssh_config, python, rounds):
+def measure(host, ssh_config, python, rounds, mib):
     keys = [f"ssh={host}"] + ([f"ssh_config={ssh_config}"] if ssh_config else []) + [f"python={python}"]
     peers = {"execnet_c": Library(execnet_c, "//".join(keys))}
     peers["ssh"] = Bare(["ssh", *(["-F", ssh_config] if ssh_config else []), host])
     if execnet:
         peers["execnet"] = Library(execnet, "//".join(keys))
     print(f"{rounds} rounds, load {os.getloadavg()[0]:.1f}, near end: the {execnet_c.core} core, far end: {python}")
-    for title, unit, more_is_better, works in lines(peers, os.urandom(SIZE)):
+    for title, unit, more_is_better, works in lines(peers, mib):
         values = {name: [] for name in works}
         for work in works.values():
             work()  # the first time is another matter: files are read, memory is got
@@ -191,10 +192,11 @@ def main():
     parser.add_argument("--ssh-config", metavar="FILE")
     parser.add_argument("--python", default="python3", help="the command over there (python3)")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--mib", type=int, default=SIZE, help=f"size of the item there and back ({SIZE} MiB)")
     options = parser.parse_args()
     given = contextlib.nullcontext((options.host, options.ssh_config))
     with given if options.host else own_host() as (host, ssh_config):
-        measure(host, ssh_config, options.python, options.rounds)
+        measure(host, ssh_config, options.python, options.rounds, options.mib)
 
 
 if __name__ == "__main__":
