@@ -4,6 +4,7 @@ A local worker's end is known from its process. Over ssh the process here is the
 failure, told apart by what it says on stderr; any other is the worker's, which a shell over there reports (see ssh.py).
 """
 
+import random
 import re
 import signal
 
@@ -109,24 +110,26 @@ def died(gateway):
             text += " before it could serve"
         text += f"; it was started as {shown(gateway._command)}"
     text += heard(state, served)
-    fields = {
-        "cause": how,
-        "host": host,
+    return kind, text, fields_of(gateway, how, status, stderr)
+
+
+def fields_of(gateway, cause, status=None, stderr=""):
+    """What such an exception has beside its text. status: as subprocess gives it, below 0 for a signal."""
+    return {
+        "cause": cause,
+        "host": host_of(gateway.spec),
         "command": gateway._command,
         "status": status if status is not None and status >= 0 else None,
         "signal": -status if status is not None and status < 0 else None,
         "stderr": stderr,
     }
-    return kind, text, fields
 
 
 def refused(gateway, kind, what):
     """The exception for a far end that lives, and is given up: it does not serve."""
     state = gateway._state()
     error = kind(f"gateway {gateway.id!r}: {what}; it was started as {shown(gateway._command)}{heard(state, False)}")
-    error.cause, error.host, error.command = what, host_of(gateway.spec), gateway._command
-    error.status = error.signal = None
-    error.stderr = state["stderr"].decode("utf-8", "replace")
+    vars(error).update(fields_of(gateway, what, stderr=state["stderr"].decode("utf-8", "replace")))
     return error
 
 
@@ -159,9 +162,11 @@ def _of_ssh(host, stderr, served):
     return HostNotFound, f"no connection to host {host!r}: ssh gave up"
 
 
-def worth_another_try(error):
-    """Whether the host may only have had too many connections at once."""
-    return isinstance(error, HostNotFound) and re.search(_DROPPED, error.stderr) is not None
+def pause_before_retry(error):
+    """Seconds until another try where the host may only have had too many connections at once, not the same for all
+    that it has sent away; None where none is worth it."""
+    dropped = isinstance(error, HostNotFound) and re.search(_DROPPED, error.stderr)
+    return random.uniform(0.1, 1.0) if dropped else None
 
 
 def shown(argv):

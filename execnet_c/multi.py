@@ -182,9 +182,12 @@ class Group:
                 with self._lock:  # another thread's terminate() may have come first
                     place = self._gateways.index(gateway) if gateway in self._gateways else None
                 self._give_up(gateway)
-                if gateway._ticket is None or not tries_left or not _worth_another_try(exc):
+                from .deaths import pause_before_retry
+
+                pause = pause_before_retry(exc) if gateway._ticket is not None and tries_left else None
+                if pause is None:
                     raise
-            time.sleep(_pause())
+            time.sleep(pause)
             gateway = self._launch(gateway.spec, place)
 
     def _give_up(self, gateway):
@@ -263,19 +266,6 @@ class Group:
     def remote_exec(self, source, **kwargs):
         """Run `source` on all gateways of the group; return a MultiChannel to them. As Gateway.remote_exec."""
         return MultiChannel([gateway.remote_exec(source, **kwargs) for gateway in self])
-
-
-def _worth_another_try(error):
-    from .deaths import worth_another_try
-
-    return worth_another_try(error)
-
-
-def _pause():
-    """Seconds until the next try: not those of the others that were sent away."""
-    from random import uniform
-
-    return uniform(0.1, 1.0)
 
 
 def _wait_for(gateways, timeout):

@@ -19,7 +19,7 @@ from types import CodeType
 from zlib import compress
 
 from ._version import __version__
-from .text import HEAD_SIZE, file_name
+from .text import HEAD_SIZE, file_name, module_source
 
 MAX_SIZE = 24 * 1024  # bytes, of the whole text
 
@@ -93,8 +93,9 @@ _MADE_UP = {
 # What only near ends need stays here.
 _NEAR = {
     "pyserializer": "dump dumps load loads _load_versioned",
-    "pycore": "Gateway._start Gateway._start_over Gateway._peer_gone Gateway._wait_gone Gateway._signal Gateway._goodbye "
-    "Gateway._write Gateway._set_coerce Gateway._find_marker Gateway._keepalive Gateway._listen Gateway._stderr",
+    "pycore": "Gateway._start Gateway._start_over Gateway._peer_gone Gateway._wait_gone Gateway._signal "
+    "Gateway._goodbye Gateway._write Gateway._set_coerce Gateway._find_marker Gateway._keepalive Gateway._listen "
+    "Gateway._stderr",
     "pywire": "Writer.end",
 }
 # What is called until a task's first word is out; a test compares.
@@ -125,7 +126,7 @@ def pack(as_code):
     """The text: its first HEAD_SIZE bytes are run, and read the rest."""
     sources, colds = [], []
     for name in _MODULES:
-        source, cold = _split(name, _without_words(_source(name)))
+        source, cold = _split(name, _without_words(_MADE_UP.get(name) or module_source(name)))
         sources.append(source)
         colds.append("\0".join(cold))
     loader = _LOADER.format(version=__version__)
@@ -148,12 +149,6 @@ def pack(as_code):
         if len(text([*coded, name])) <= MAX_SIZE:
             coded.append(name)
     return text(coded)
-
-
-def _source(name):
-    if name in _MADE_UP:
-        return _MADE_UP[name]
-    return __loader__.get_data(os.path.join(os.path.dirname(__file__), f"{name}.py")).decode()
 
 
 def _code(name, source):

@@ -1,9 +1,8 @@
-"""That a far end of the plain-Python core's near end has gone silent; the I/O thread finds out. See src/core/xc_alive.h,
-which says how and why: this does the same.
+"""Whether a far end has gone silent, for the plain-Python core; its I/O thread finds out. This does the same as
+src/core/xc_alive.h, which says how and why.
 """
 
 import fcntl
-import select
 import sys
 from _signal import SIGKILL
 
@@ -49,7 +48,7 @@ class Alive:
         if gateway._process is not None and gateway._process.gone:
             return
         shrank = self._backlog_shrank()
-        if self._heard or _readable(gateway._in.fileno()):
+        if self._heard or pypump.is_ready(gateway._in.fileno(), pypump.POLLIN):
             self._heard = self._asked = False
         elif not self._asked:
             # After our goodbye nothing can be asked: what is asked no more is not judged.
@@ -68,12 +67,6 @@ class Alive:
                     gateway._process.signal(SIGKILL)
                 return
         pypump.pump.after(self._seconds / QUARTERS, self._tick)
-
-
-def _readable(fd):
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _unread_behind(fd):

@@ -8,7 +8,6 @@ takes without waiting, and the rest a little later. See src/core/xc_launch.c and
 import errno
 import fcntl
 import os
-import select
 import signal
 import socket
 import stat
@@ -242,9 +241,7 @@ def _write_stderr(data):
                 return os.write(fd, data)
             finally:
                 os.close(fd)
-    poll = select.poll()
-    poll.register(2, select.POLLOUT)
-    if not poll.poll(0):
+    if not pypump.is_ready(2, pypump.POLLOUT):
         raise BlockingIOError
     return os.write(2, data)
 

@@ -156,6 +156,13 @@ def _after_fork():
     pump = Pump()
 
 
+def is_ready(fd, events):
+    """Without waiting: whether a read (POLLIN) or a write (POLLOUT) would not wait, or the other end is gone."""
+    poll = select.poll()
+    poll.register(fd, events)
+    return bool(poll.poll(0))
+
+
 def close(fd):
     own_fds.discard(fd)
     os.close(fd)

@@ -5,10 +5,10 @@ A hang-up without a goodbye: SIGINT to the task at once, SIGKILL 1.5 seconds lat
 5 seconds, SIGINT, 10 seconds, SIGKILL.
 
 The watcher is forked before there is any thread, and twice, so that it is no child of the task, whose os.waitpid(-1)
-would see it. It polls the connection, which a goodbye ends in one direction, and a hang-up in both. To see that it holds
-the worker's writing end, too, and ends when the worker does, or nobody would see that one's end. What the worker knows
-it tells over a pipe: `g` goodbye, `h` hang-up (of which the connection need not know), `i` no task runs any more. The
-end of that pipe, or of the process, ends the watcher.
+would see it. It polls the connection, which a goodbye ends in one direction, and a hang-up in both. To see that, it
+holds the worker's writing end, too, and ends when the worker does, or nobody would see that one's end. What the worker
+knows it tells over a pipe: `g` goodbye, `h` hang-up (of which the connection need not know), `i` no task runs any more.
+The end of that pipe, or of the process, ends the watcher.
 """
 
 import os

@@ -31,9 +31,7 @@ def trace(text):
     if trace_fd < 0:
         return
     try:
-        poll = select.poll()
-        poll.register(trace_fd, select.POLLOUT)
-        if poll.poll(0):  # lines are lost rather than waited for
+        if pypump.is_ready(trace_fd, pypump.POLLOUT):  # lines are lost rather than waited for
             os.write(trace_fd, f"[{os.getpid()}] {text}\n".encode("utf-8", "replace"))
     except OSError:
         pass

@@ -1,8 +1,8 @@
 """Over ssh: the command line, and how many connections to one host are on their way at once.
 
-What runs over there is a line for /bin/sh, whatever the user's login shell is; so it is quoted for all of them, and has no
-newline, which csh takes within no quotes. A shell stays behind the worker: a worker that was killed, and
-ssh's own failures, would both look like status 255.
+What runs over there is a line for /bin/sh, whatever the user's login shell is; so it is quoted for all of them, and has
+no newline, which csh takes within no quotes. A shell stays behind the worker: a worker that was killed, and ssh's own
+failures, would both look like status 255.
 """
 
 import shlex
@@ -50,7 +50,7 @@ def argv_of(spec, keepalive):
 
 
 def _quoted(text):
-    """One word of it, whatever login shell reads it: csh looks for ! and fish for backslashes within single quotes, too."""
+    """One word, whatever login shell reads it: csh looks for ! and fish for backslashes within single quotes, too."""
     return shlex.quote(text).replace("\\", r"'\\'").replace("!", r"'\!'")
 
 

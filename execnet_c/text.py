@@ -29,6 +29,11 @@ def file_name(as_code):
     return "far_end." + (sys.implementation.cache_tag if as_code else "source")
 
 
+def module_source(name):
+    """Of a module of this package, which a far end may have named."""
+    return __loader__.get_data(os.path.join(os.path.dirname(__file__), os.path.basename(f"{name}.py"))).decode()
+
+
 def text_for(announcement):
     """The bytes that make a worker of a far end that announced itself so. Raises ValueError for a Python too old."""
     try:

@@ -12,7 +12,8 @@ from _thread import allocate_lock
 
 from . import gateway as near
 from .cores import module as _core
-from .deaths import LinkLost, host_of, shown
+from .deaths import LinkLost, fields_of, shown
+from .text import module_source
 
 _LONG = 1e6  # seconds: locks know a longest time
 
@@ -78,7 +79,7 @@ class Gateway(near.Gateway):
         started or the gateway in between does not answer, GatewayDied when that has ended."""
         try:
             while isinstance(answer := self._started.receive(timeout), str):
-                self._started.send(_source(answer))
+                self._started.send(module_source(answer))
             self._started.waitclose(timeout)  # the next task finds its main thread idle
         except _core.TimeoutError:
             raise OSError(
@@ -133,12 +134,5 @@ class Gateway(near.Gateway):
             if not self._last_word and not self._outer.hasreceiver():
                 how = "the gateway that it went through has ended: "
                 how += self._lost or f"gateway {self._outer.id!r} was exited"
-                fields = {"cause": how, "host": host_of(self.spec), "command": self._command}
-                fields.update(status=None, signal=None, stderr="")
-                self._died = LinkLost, f"gateway {self.id!r}: {how}", fields
+                self._died = LinkLost, f"gateway {self.id!r}: {how}", fields_of(self, how)
         return super()._death(sending)
-
-
-def _source(name):
-    """Of a module of this package that a far end asks for."""
-    return __loader__.get_data(os.path.join(os.path.dirname(__file__), os.path.basename(f"{name}.py"))).decode()
