@@ -31,7 +31,8 @@ SMALL = 64 * 1024  # a file up to this size is sent with others
 TREE = 64 * 1024  # bytes of the tree in one item
 WINDOW = 4 * 1024 * 1024
 KEPT = 16  # pieces that other targets are likely to want next
-PATIENCE = 2.0  # seconds for targets to let go of when send() was interrupted
+PATIENCE = 2.0  # seconds for a target to say why it does not listen any more
+LET_GO = 0.1  # seconds that targets get to hear that send() was interrupted
 
 
 class RSyncError(_core.RemoteError, OSError, EOFError):
@@ -75,7 +76,7 @@ class RSync:
         """Called for each file that `gateway` is sent. To be overridden."""
         if self._verbose:
             text = f"{gateway} <= {modified_rel_path}".encode("utf-8", "backslashreplace").decode()
-            (self._bar.write if self._bar else print)(text)
+            (print if self._bar is None else self._bar.write)(text)
 
     def add_target(self, gateway, destdir, finishedcallback=None, **options):
         """Have send() also send to `destdir` on `gateway`: a path over there, made if it is not there.
@@ -116,7 +117,7 @@ class RSync:
             self._channels.clear()
             raise
         finally:
-            if self._bar:
+            if self._bar is not None:  # an empty one is false
                 self._bar.close()
                 self._bar = None
         failures += [(None, path, exc) for path, exc in source.problems.items()]
@@ -149,13 +150,13 @@ class RSync:
     def _acknowledged(self, target, sizes, written):
         for size in sizes:
             self._tell("ack", size, target)
-        if self._bar:
+        if self._bar is not None:
             target.completed += sum(sizes)
             self._bar.update(target.completed + written - target.shown)
             target.shown = target.completed + written
 
     def _tell(self, what, size, target):
-        if self._bar and what == "list":
+        if self._bar is not None and what == "list":
             self._bar.total += size
             self._bar.refresh()
         if self._callback:
@@ -175,7 +176,7 @@ def _let_go(targets):
     closers = [Thread(target=target.let_go, daemon=True) for target in targets]
     for thread in closers:
         thread.start()
-    until = monotonic() + PATIENCE
+    until = monotonic() + LET_GO
     for thread in [*closers, *[target.thread for target in targets if target.thread]]:
         thread.join(max(until - monotonic(), 0))
 

@@ -31,8 +31,10 @@ def lstat(path):
 def checksum_of(path):
     """None where there is none to be had: the file is sent then."""
     try:
-        from hashlib import md5
-
+        try:
+            from _md5 import md5  # without OpenSSL, which takes longer to load, and refuses md5 in some places
+        except ImportError:
+            from hashlib import md5
         found = md5()
         with open(path, "rb", 0) as file:
             while True:
@@ -45,17 +47,34 @@ def checksum_of(path):
 
 
 def destroy(path):
-    """Remove whatever is there."""
+    """Remove whatever is there. Not with shutil, whose import costs more than most that is to do here."""
     try:
         os.unlink(path)
+        return
     except FileNotFoundError:
-        pass
+        return
     except OSError:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise
-        from shutil import rmtree
+    at = path
+    try:
+        for below, directories, files, fd in os.fwalk(path, False, fail):
+            for name in files:
+                at = os.path.join(below, name)
+                os.unlink(name, dir_fd=fd)
+            for name in directories:  # and links to such
+                at = os.path.join(below, name)
+                is_link = stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+                (os.unlink if is_link else os.rmdir)(name, dir_fd=fd)
+        at = path
+        os.rmdir(path)
+    except OSError as exc:
+        exc.filename = at
+        raise
 
-        rmtree(path)
+
+def fail(exc):
+    raise exc
 
 
 def put(temporary, path):
@@ -181,7 +200,9 @@ class Receiver:
                 if name not in names:
                     try:
                         destroy(os.path.join(path, name))
-                    except OSError as exc:
+                    except (OSError, RecursionError) as exc:
+                        if isinstance(exc, OSError) and isinstance(exc.filename, bytes):
+                            exc.filename = os.fsdecode(exc.filename)
                         self.problems.append("%s: %s" % (type(exc).__name__, exc))
 
     def compare(self, path, mode, mtime, seconds, size, new):
