@@ -6,11 +6,12 @@ ahead of what the target says that it has taken: memory at neither end grows wit
 (callbacks, `_report_send_file`) is called by the thread that is in send().
 
 The conversation, all names as bytes. From here: the tree, as bytes items of entries joined by NUL (see `_walk`); then,
-for each request in turn, the records of a file. A record is a piece of it (bytes), or its end: True, it is complete; None,
-the one over there is right, but for mode and time; False, it is not to be had. A bytes item is a piece, other records
-come in lists. From there: ("send", requests), each a path and the checksum of what is there or None; ("list",) when all
-were asked for; ("ack", cost, files, written): what was taken since the last ack, the files that were completed, and
-the bytes of the one begun; ("done", problems).
+for each request in turn, the records of a file. A record is a piece of it (bytes), or its end: True, it is complete;
+None, the one over there is right, but for mode and time; False, it is not to be had. A bytes item is a piece, other
+records come in lists. From there: ("send", requests), each the number of a file in the tree, so that nothing else can
+be asked for, and the checksum of what is there or None; ("list",) when all were asked for; ("ack", cost, files,
+written): what was taken since the last ack, the files that were completed, and the bytes of the one begun;
+("done", problems).
 """
 
 import os
@@ -97,9 +98,9 @@ class RSync:
     def send(self, raises=True):
         """Send to all targets added, at once, and return when they have everything. They are no targets any more then.
 
-        raises: whether it is an error (OSError) to have no target. Raises OSError or ValueError, with nothing sent, for a
-        source that is not there, cannot be read or holds what is neither file, directory nor link; RSyncError at the
-        end if a target failed or a file could not be read: everything else has arrived then.
+        raises: whether it is an error (OSError) to have no target. Raises OSError or ValueError, with nothing sent, for
+        a source that is not there, cannot be read or holds what is neither file, directory nor link; RSyncError at
+        the end if a target failed or a file could not be read: everything else has arrived then.
         """
         if not self._channels:
             if raises:
@@ -167,7 +168,8 @@ def _bar_maker():
     try:
         from tqdm import tqdm
     except ImportError as exc:
-        raise ImportError("RSync(progress=True) shows its bar with tqdm, which is not installed: pip install tqdm") from exc
+        text = "RSync(progress=True) shows its bar with tqdm, which is not installed: pip install tqdm"
+        raise ImportError(text) from exc
     return lambda name: tqdm(desc=name, total=0, unit="B", unit_scale=True)
 
 
@@ -188,7 +190,8 @@ def _error(sourcedir, failures, count):
             why = exc.formatted.strip().rpartition("\n")[2]
         else:
             why = f"{type(exc).__name__}: {exc}"
-        lines.append(f"  {path!r} here: {why}" if gateway is None else f"  {gateway.id} ({gateway.spec}), {path!r}: {why}")
+        where = f"{path!r} here" if gateway is None else f"{gateway.id} ({gateway.spec}), {path!r}"
+        lines.append(f"  {where}: {why}")
     failed = sum(gateway is not None for gateway, _, _ in failures)
     text = f"rsync of {sourcedir!r} failed" + (f" for {failed} of {count} targets" if failed else " for some files")
     error = RSyncError("\n".join([text + ":", *lines]))
@@ -201,11 +204,12 @@ def _error(sourcedir, failures, count):
 
 
 class _Source:
-    """What is sent: the tree as it was found, and the files' content, which targets that are at the same place share."""
+    """What is sent: the tree as it was found, and what is in its files; targets that are at the same place share it."""
 
     def __init__(self, root, keep, targets):
         self.root = os.fsencode(root)
-        self.tree = list(_items(_walk(root, keep)))
+        self.files = []  # their paths below the root, in the order of the tree
+        self.tree = list(_items(_walk(root, keep, self.files)))
         self.problems = {}  # path -> why it could not be read
         self._shared = targets > 1
         self._lock = allocate_lock()
@@ -214,7 +218,8 @@ class _Source:
     def open(self, rel):
         """(fd, its stat). Raises OSError."""
         path = os.path.join(self.root, rel) if rel else self.root
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # it might have become a FIFO
+        # By now it may be a FIFO, or a link to elsewhere.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (os.O_NOFOLLOW if rel else 0))
         try:
             st = os.fstat(fd)
             if not stat.S_ISREG(st.st_mode):
@@ -230,8 +235,8 @@ class _Source:
             self.problems.setdefault(os.fsdecode(rel) or os.fsdecode(self.root), exc)
 
     def pieces(self, rel):
-        """What a file holds, up to the size that it has now: one that grows meanwhile is sent as it was. Raises OSError,
-        also where it becomes shorter."""
+        """What a file holds, up to the size that it has now: one that grows meanwhile is sent as it was. Raises
+        OSError, also where it becomes shorter."""
         fd, st = self.open(rel)
         try:
             for at in range(0, st.st_size, PIECE):
@@ -284,14 +289,15 @@ def _checksum(fd, size):
     return found.digest()
 
 
-def _walk(root, keep):
-    """The entries of the tree, in the order of the files: D (mode, name), F (mode, time in ns and in seconds, size, name),
-    L or B (name; the next entry is where it leads, for B below the destination), U (end of a directory), . (of all)."""
-    around = [iter([("", root)])]
+def _walk(root, keep, files):
+    """The entries of the tree: D (mode, name), F (mode, time in ns and in seconds, size, name), L or B (name; the next
+    entry is where it leads, for B below the destination), U (end of a directory), . (end of all). Adds to `files`."""
+    around, above = [iter([("", root)])], [b""]
     while around:
         name, path = next(around[-1], (None, None))
         if name is None:
             around.pop()
+            above.pop()
             yield b"U" if around else b"."
             continue
         try:
@@ -307,7 +313,9 @@ def _walk(root, keep):
             yield b"D%d %s" % (st.st_mode, name)
             paths = [(name, os.path.join(path, name)) for name in names]
             around.append(iter([one for one in paths if keep(one[1])]))
+            above.append(above[-1] + name + b"/" if name else b"")
         elif stat.S_ISREG(st.st_mode):
+            files.append(above[-1] + name)
             yield b"F%d %d %a %d %s" % (st.st_mode, st.st_mtime_ns, st.st_mtime, st.st_size, name)
         elif stat.S_ISLNK(st.st_mode):
             kind, target = _link(target, root)
@@ -405,7 +413,10 @@ class _Target:
     def _hear(self):
         what, *more = self.channel.receive()
         if what == "send":
-            for rel, checksum in more[0]:
+            for number, checksum in more[0]:
+                if number < 0:
+                    raise IndexError(f"there is no file {number}")
+                rel = self._source.files[number]
                 size, end = self._source.look(rel, checksum)
                 self._todo.append((rel, end))
                 self._sizes.append(size)

@@ -104,11 +104,13 @@ class Receiver:
         self.root = os.path.abspath(destdir)  # links into it must work from wherever they are
         self.delete = delete
         self.temporary = b".execnet_c-%d-%s" % (os.getpid(), os.urandom(6).hex().encode())
-        self.requests = []  # (path below the root, checksum of the file that is here) not sent yet
+        self.files_seen = 0
+        self.requests = []  # (number of the file, checksum of the one that is here) not sent yet
         self.files = []  # (path, mode, time) of all requested ones, in that order
         self.links = []
         self.problems = []  # what could not be removed: no reason to leave the rest undone
-        self.cost = self.files_done = self.written = 0  # since the last word to the sender, but for `written`: of this file
+        self.cost = self.files_done = 0  # since the last word to the sender
+        self.written = 0  # bytes of the file that is received
 
     def run(self):
         self.receive_tree()
@@ -207,7 +209,8 @@ class Receiver:
 
     def compare(self, path, mode, mtime, seconds, size, new):
         """Ask for a file unless the one that is here has its size and its time."""
-        checksum = None
+        number, checksum = self.files_seen, None
+        self.files_seen += 1
         st = None if new else lstat(path)
         if st is not None and stat.S_ISREG(st.st_mode) and st.st_size == size:
             if mtime == st.st_mtime_ns or seconds == st.st_mtime:
@@ -216,7 +219,7 @@ class Receiver:
                 return
             checksum = checksum_of(path)
         self.files.append((path, mode, mtime))
-        self.requests.append((path[len(self.root) + 1 :], checksum))
+        self.requests.append((number, checksum))
         if len(self.requests) >= ASK_AFTER:
             self.ask()
 

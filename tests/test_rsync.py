@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from types import ModuleType
 
 import pairing
 import pytest
@@ -22,7 +23,7 @@ from far_ends import FAR_ENDS
 from masters import Program, is_gone, run, wait_until, worker_of
 
 MIB = 1024 * 1024
-ODD_NAMES = [b"two\nlines", b"\xff\xfe not UTF-8", "ä€\U0001f40d".encode(), b" ", b"'\"\\ $(x)\t*", b"-rf", b"U", b"x" * 255]
+ODD_NAMES = [b"two\nlines", b"\xff\xfe", "ä€\U0001f40d".encode(), b" ", b"'\"\\ $(x)\t*", b"-rf", b"U", b"x" * 255]
 
 
 @pytest.fixture
@@ -437,6 +438,24 @@ def test_a_file_that_vanishes_is_none_to_send(group, source, tmp_path, monkeypat
     assert [sorted(found(tmp_path / gw.id)) for gw in gateways] == [[b"c", b"sub"]] * 2
 
 
+@pytest.mark.parametrize("how", ["link", "fifo", "directory"])
+def test_a_file_that_has_become_something_else(gw, source, tmp_path, monkeypatch, how):
+    (tmp_path / "secret").write_bytes(b"secret")
+    look = room._Source.look
+
+    def change_then_look(self, rel, checksum):
+        if rel == b"a":
+            (source / "a").unlink()
+            make = {"link": lambda: (source / "a").symlink_to(tmp_path / "secret"), "directory": (source / "a").mkdir}
+            make.get(how, lambda: os.mkfifo(source / "a"))()
+        return look(self, rel, checksum)
+
+    monkeypatch.setattr(room._Source, "look", change_then_look)
+    with pytest.raises(execnet_c.RSyncError, match="'a' here: OSError: "):
+        send(source, (gw, tmp_path / "there"))
+    assert sorted(found(tmp_path / "there")) == [b"sub", b"sub/b"]
+
+
 def at_first_read(monkeypatch, path, change):
     """Have `change` called when the first piece of that file has been read."""
     pread, changed = os.pread, []
@@ -637,7 +656,8 @@ def test_a_full_disk(group, source, tmp_path):
     full.remote_exec(limit).waitclose(TIMEOUT)
     finished = []
     there = tmp_path / "full"
-    error = failing(source, [(full, there), (good, tmp_path / "good")], finished, "gw0 (popen", "File too large", f"{there}/z")
+    targets = [(full, there), (good, tmp_path / "good")]
+    error = failing(source, targets, finished, "gw0 (popen", "File too large", f"{there}/z")
     assert isinstance(error.__cause__, execnet_c.RemoteError)
     assert finished == ["gw1"] and found(tmp_path / "good") == found(source)
     assert are_complete(there, source) and b"z" not in found(there)
@@ -683,7 +703,8 @@ def open_path(tmp_path):
 def test_without_permission(humble, source, open_path):
     os.mkdir(f"{open_path}/theirs", 0o555)
     os.mkdir(f"{open_path}/theirs/below", 0o555)
-    failing(source, [(humble, f"{open_path}/theirs/new")], [], f"PermissionError: [Errno 13] Permission denied: '{open_path}")
+    why = f"PermissionError: [Errno 13] Permission denied: '{open_path}/theirs/new'"
+    failing(source, [(humble, f"{open_path}/theirs/new")], [], why)
     send(source, (humble, f"{open_path}/ours"))
     assert found(f"{open_path}/ours") == found(source)
 
@@ -717,6 +738,20 @@ def test_a_destination_below_a_file_and_one_that_leads_nowhere(gw, source, tmp_p
     failing(source, [(gw, tmp_path / "file" / "there")], [], "NotADirectoryError", f"'{tmp_path}/file/there'")
     send(source, (gw, tmp_path / "dangling"))
     assert found(tmp_path / "dangling") == found(source)
+
+
+def test_a_far_end_gets_no_file_that_is_none_of_the_tree(gw, source, tmp_path, monkeypatch):
+    """Whatever it asks for."""
+    asking = ModuleType("asking")
+    asking.__file__ = str(tmp_path / "asking.py")
+    monkeypatch.setattr(room, "rsync_remote", asking)
+    for asked in ("2", "-1", "10**30", "b'../secret'", "None"):
+        with open(asking.__file__, "w") as file:
+            file.write("channel.receive()\nwhile not channel.receive().endswith(b'.'):\n    pass\n")
+            file.write(f"channel.send(('send', [(0, None), ({asked}, None)]))\nchannel.receive()")
+        with pytest.raises(execnet_c.RSyncError, match="(Index|Type)Error: "):
+            send(source, (gw, tmp_path / "there"))
+        assert_free(gw)
 
 
 # --- far ends in other Pythons ----------------------------------------------------------------------------------------
