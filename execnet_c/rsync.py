@@ -353,6 +353,7 @@ class _Target:
     """One target, and the thread that talks with it."""
 
     thread = None
+    _is_over = False
     completed = shown = 0  # bytes, for the bar
 
     def __init__(self, channel, destdir, finishedcallback):
@@ -373,6 +374,7 @@ class _Target:
         self.thread = thread
 
     def let_go(self):
+        self._is_over = True  # at once, while closing may have to wait for the one who does not listen
         try:
             self.channel.close()
         except OSError:
@@ -438,6 +440,8 @@ class _Target:
         cost = cost_of(item)
         while self._ahead and self._ahead + cost > WINDOW:
             self._hear()
+        if self._is_over:
+            raise EOFError("send() has ended")
         self.channel.send(item)
         self._ahead += cost
 

@@ -563,6 +563,7 @@ def test_ctrl_c_ends_it_also_while_a_target_does_not_listen(source, tmp_path):
     )
     assert found(tmp_path / "1") == found(source)
     assert are_complete(tmp_path / "0", source)
+    assert len(found(tmp_path / "0")) < len(found(source)), "it was sent everything nevertheless"
 
 
 # --- what goes wrong over there ---------------------------------------------------------------------------------------
@@ -622,6 +623,28 @@ def test_dead_before_it_is_sent_to(group, source, tmp_path):
     with pytest.raises(execnet_c.RSyncError, match="gw0 .*killed by SIGKILL"):
         rsync.send()
     assert finished == ["gw1"] and found(tmp_path / "gw1") == found(source)
+
+
+def test_the_cause_is_told_also_where_sending_fails(gw, source, tmp_path, monkeypatch):
+    failed = ModuleType("failed")
+    failed.__file__ = str(tmp_path / "failed.py")
+    (tmp_path / "failed.py").write_text("raise ValueError('over there')")
+    monkeypatch.setattr(room, "rsync_remote", failed)
+    channel, remote_exec = [], gw.remote_exec
+
+    class Waiting:
+        """A gateway whose target has failed when send() begins."""
+
+        def remote_exec(self, source):
+            channel.append(remote_exec(source))
+            return channel[0]
+
+    rsync = Quiet(source)
+    rsync.add_target(Waiting(), tmp_path / "there")
+    assert wait_until(channel[0].isclosed, TIMEOUT)
+    with pytest.raises(execnet_c.RSyncError, match="gw0 .*ValueError: over there") as error:
+        rsync.send()
+    assert isinstance(error.value.__cause__, execnet_c.RemoteError)
 
 
 def test_the_sender_dies(source, tmp_path):
