@@ -22,20 +22,10 @@ from execnet_c import rsync as room
 from far_ends import FAR_ENDS
 from masters import Program, is_gone, run, wait_until, worker_of
 
+pytestmark = pytest.mark.ours
+
 MIB = 1024 * 1024
 ODD_NAMES = [b"two\nlines", b"\xff\xfe", "ä€\U0001f40d".encode(), b" ", b"'\"\\ $(x)\t*", b"-rf", b"U", b"x" * 255]
-
-
-@pytest.fixture
-def group():
-    group = execnet_c.Group()
-    yield group
-    group.terminate(timeout=5.0)
-
-
-@pytest.fixture
-def gw(group):
-    return group.makegateway("popen")
 
 
 @pytest.fixture
