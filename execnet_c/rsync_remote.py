@@ -108,11 +108,18 @@ class Receiver:
         self.requests = []  # (number of the file, checksum of the one that is here) not sent yet
         self.files = []  # (path, mode, time) of all requested ones, in that order
         self.links = []
+        self.partial = None  # the path of what is not in its place yet, if there is something
         self.problems = []  # what could not be removed: no reason to leave the rest undone
         self.cost = self.files_done = 0  # since the last word to the sender
         self.written = 0  # bytes of the file that is received
 
     def run(self):
+        try:
+            self.receive()
+        finally:
+            self.drop()  # again: when the connection ends an interrupt comes, too, perhaps in the midst of that
+
+    def receive(self):
         self.receive_tree()
         self.ask()
         self.channel.send(("list",))
@@ -231,25 +238,26 @@ class Receiver:
     # --- files and links --------------------------------------------------------------------------------------------
 
     def receive_file(self, path, mode, mtime, records):
-        temporary = os.path.join(os.path.dirname(path), self.temporary)
+        self.partial = os.path.join(os.path.dirname(path), self.temporary)
         fd, record = -1, False
         try:
             for record in records:
                 if record is not True and not isinstance(record, bytes):
                     break
                 if fd < 0:
-                    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                    fd = os.open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 if record is True:
                     break
                 self.write(fd, record)
             if record is None:
+                self.partial = None
                 settle(path, mode, mtime)
             elif record is True:
                 done, fd = fd, -1
                 os.close(done)  # which may say that the disk is full
-                settle(temporary, mode, mtime)
-                put(temporary, path)
-                temporary = None
+                settle(self.partial, mode, mtime)
+                put(self.partial, path)
+                self.partial = None
         except OSError as exc:
             if exc.errno is not None:  # else the connection's
                 exc.filename, exc.filename2 = path, None
@@ -257,8 +265,7 @@ class Receiver:
         finally:
             if fd >= 0:
                 os.close(fd)
-            if temporary is not None and record is not None:
-                self.drop(temporary)
+            self.drop()
 
     def write(self, fd, data):
         self.written += len(data)
@@ -266,11 +273,13 @@ class Receiver:
         while data:
             data = data[os.write(fd, data) :]
 
-    def drop(self, temporary):
-        try:
-            os.unlink(temporary)
-        except OSError:
-            pass  # there is none
+    def drop(self):
+        if self.partial is not None:
+            try:
+                os.unlink(self.partial)
+            except OSError:
+                pass  # there is none
+            self.partial = None
 
     def make_link(self, path, target):
         try:
@@ -278,13 +287,13 @@ class Receiver:
                 return
         except OSError:
             pass  # it is no link, or not there
-        temporary = os.path.join(os.path.dirname(path), self.temporary)
-        os.symlink(target, temporary)
+        self.partial = os.path.join(os.path.dirname(path), self.temporary)
         try:
-            put(temporary, path)
-        except OSError:
-            self.drop(temporary)
-            raise
+            os.symlink(target, self.partial)
+            put(self.partial, path)
+            self.partial = None
+        finally:
+            self.drop()
 
 
 def serve(channel):

@@ -3,7 +3,6 @@
 What it has in common with execnet's is compared by scripts/rsync.py, run with both; here is what is execnet_c's own.
 """
 
-import hashlib
 import os
 import shutil
 import signal
@@ -21,10 +20,10 @@ from conftest import TIMEOUT
 from execnet_c import rsync as room
 from far_ends import FAR_ENDS
 from masters import Program, is_gone, run, wait_until, worker_of
+from trees import MIB, Quiet, are_complete, fill, found, send
 
 pytestmark = pytest.mark.ours
 
-MIB = 1024 * 1024
 ODD_NAMES = [b"two\nlines", b"\xff\xfe", "ä€\U0001f40d".encode(), b" ", b"'\"\\ $(x)\t*", b"-rf", b"U", b"x" * 255]
 
 
@@ -35,57 +34,6 @@ def source(tmp_path):
     (path / "a").write_bytes(b"content of a")
     (path / "sub" / "b").write_bytes(b"b" * 1000)
     return path
-
-
-def found(top):
-    """{path: what is there}, without times of directories."""
-    top, facts = os.fsencode(top), {}
-    for path, directories, files in os.walk(top):
-        for name in [*directories, *files]:
-            at = os.path.join(path, name)
-            st = os.lstat(at)
-            if stat.S_ISLNK(st.st_mode):
-                facts[at[len(top) + 1 :]] = os.readlink(at)
-            elif stat.S_ISDIR(st.st_mode):
-                facts[at[len(top) + 1 :]] = stat.S_IMODE(st.st_mode)
-            else:
-                with open(at, "rb") as file:
-                    content = hashlib.sha1(file.read()).digest()
-                facts[at[len(top) + 1 :]] = (stat.S_IMODE(st.st_mode), st.st_mtime_ns, st.st_size, content)
-    return facts
-
-
-class Quiet(execnet_c.RSync):
-    """Keeps what it would print."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.sent = []
-
-    def _report_send_file(self, gateway, path):
-        self.sent.append((gateway.id, path))
-
-
-def send(source, *targets, **options):
-    """Send to (gateway, directory) targets; returns the files that were sent, as (gateway's id, path)."""
-    rsync = Quiet(source)
-    for gateway, directory in targets:
-        rsync.add_target(gateway, directory, **options)
-    rsync.send()
-    return rsync.sent
-
-
-def fill(directory, count, size):
-    """So many files, no two the same."""
-    directory.mkdir(exist_ok=True)
-    for i in range(count):
-        (directory / f"file {i}").write_bytes(i.to_bytes(4, "big") * (size // 4))
-
-
-def are_complete(directory, source):
-    """Every file that is there is what it is in the source."""
-    theirs, ours = found(directory), found(source)
-    return all(ours.get(name) == fact for name, fact in theirs.items())
 
 
 # --- what arrives -----------------------------------------------------------------------------------------------------
@@ -658,6 +606,23 @@ def test_the_sender_dies(source, tmp_path):
         assert wait_until(lambda: not program.family(), TIMEOUT)
     assert 0 < len(found(tmp_path / "there"))
     assert are_complete(tmp_path / "there", source)
+
+
+def test_an_interrupt_while_it_removes_what_it_has(gw, source, tmp_path):
+    (source / "a").write_bytes(os.urandom(3 * MIB))
+    gw.remote_exec(
+        """
+        import os, resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, -1))
+        unlink = os.unlink
+        def interrupted(*args, **kwargs):
+            os.unlink = unlink
+            raise KeyboardInterrupt
+        os.unlink = interrupted
+        """
+    ).waitclose(TIMEOUT)
+    failing(source, [(gw, tmp_path / "there")], [], "keyboard-interrupted")
+    assert sorted(found(tmp_path / "there")) in ([b"sub"], [b"sub", b"sub/b"])
 
 
 def test_a_full_disk(group, source, tmp_path):
