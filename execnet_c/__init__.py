@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # where type checkers find the names
     )
     from .gateway import Gateway
     from .multi import Group, MultiChannel, default_group, makegateway, set_stderr_handler
+    from .rsync import RSync, RSyncError
     from .xspec import XSpec
 
 # name -> the module of this package that has it; what `_core` has its twin has, too
@@ -57,6 +58,8 @@ _HOMES = {
     "LoginDenied": "deaths",
     "MultiChannel": "multi",
     "PythonMissing": "deaths",
+    "RSync": "rsync",
+    "RSyncError": "rsync",
     "RemoteError": "_core",
     "TimeoutError": "_core",
     "TruncatedError": "_core",

@@ -1,0 +1,474 @@
+"""Sending a directory to many far ends at once: RSync. The receiving end is rsync_remote.py.
+
+The source is looked through once, before anything is sent: what is wrong with it is known while the targets are as they
+were. A thread for each target then talks with it, so that a slow one holds up no other. It never sends more than WINDOW
+ahead of what the target says that it has taken: memory at neither end grows with the files. What a program has us call
+(callbacks, `_report_send_file`) is called by the thread that is in send().
+
+The conversation, all names as bytes. From here: the tree, as bytes items of entries joined by NUL (see `_walk`); then,
+for each request in turn, the records of a file. A record is a piece of it (bytes), or its end: True, it is complete;
+None, the one over there is right, but for mode and time; False, it is not to be had. A bytes item is a piece, other
+records come in lists. From there: ("send", requests), each the number of a file in the tree, so that nothing else can
+be asked for, and the checksum of what is there or None; ("list",) when all were asked for; ("ack", cost, files,
+written): what was taken since the last ack, the files that were completed, and the bytes of the one begun;
+("done", problems).
+"""
+
+import os
+import stat
+from _collections import deque
+from _thread import allocate_lock
+from hashlib import md5
+from queue import SimpleQueue
+from threading import Thread
+from time import monotonic
+
+from . import rsync_remote
+from .cores import module as _core
+from .rsync_remote import RECORD, cost_of
+
+PIECE = 256 * 1024  # bytes of a file, or of small files, that are sent in one item
+SMALL = 64 * 1024  # a file up to this size is sent with others
+TREE = 64 * 1024  # bytes of the tree in one item
+WINDOW = 4 * 1024 * 1024
+KEPT = 16  # pieces that other targets are likely to want next
+PATIENCE = 2.0  # seconds for a target to say why it does not listen any more
+LET_GO = 0.1  # seconds that targets get to hear that send() was interrupted
+
+
+class RSyncError(_core.RemoteError, OSError, EOFError):
+    """Not everything arrived. The text says what failed where; the targets and files it does not name are done.
+
+    failures: a list of (gateway, path, exception); for a file that could not be read here, the gateway is None.
+    It is all that execnet's RSync raises for a target, so old `except` clauses take it.
+    """
+
+    __module__ = __package__
+    failures = ()
+
+
+class RSync:
+    """Sends a directory (or one file) to any number of far ends, which then have what is here.
+
+    sourcedir: a path; a symbolic link there is followed. Within, links stay links; an absolute one into the source
+    becomes one into the destination. Over there a file is sent if its size is another one, or if its time and
+    its content are. A file appears under its name when it is complete. Modes and times are those from here.
+
+    callback: called as callback("list", bytes to send, channel) when a target has said what it wants, and
+    callback("ack", bytes of the file, channel) for each file that it has.
+    verbose: print each file that is sent. progress: show a bar (needs tqdm).
+    """
+
+    def __init__(self, sourcedir, callback=None, verbose=True, *, progress=False):
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be callable, not {type(callback).__name__}")
+        self._sourcedir = os.fsdecode(sourcedir) if isinstance(sourcedir, bytes) else str(sourcedir)
+        self._callback = callback
+        self._verbose = verbose
+        self._new_bar = _bar_maker() if progress else None
+        self._bar = None
+        self._channels = {}  # channel -> _Target, of those that are not done
+
+    def filter(self, path):
+        """Whether `path`, a str below the source directory, is to be sent. To be overridden."""
+        return True
+
+    def _report_send_file(self, gateway, modified_rel_path):
+        """Called for each file that `gateway` is sent. To be overridden."""
+        if self._verbose:
+            text = f"{gateway} <= {modified_rel_path}".encode("utf-8", "backslashreplace").decode()
+            (print if self._bar is None else self._bar.write)(text)
+
+    def add_target(self, gateway, destdir, finishedcallback=None, **options):
+        """Have send() also send to `destdir` on `gateway`: a path over there, made if it is not there.
+
+        finishedcallback: called without arguments when this target has all. delete=True: what is not in the source
+        is removed over there.
+        """
+        for name in options:
+            if name != "delete":
+                raise TypeError(f"add_target() got an unexpected option {name!r}; there is delete")
+        path = os.fsencode(destdir if isinstance(destdir, bytes) else str(destdir))
+        if not path:
+            raise ValueError("destdir is empty")
+        channel = gateway.remote_exec(rsync_remote)
+        channel.send((path, {"delete": bool(options.get("delete"))}))
+        self._channels[channel] = _Target(channel, os.fsdecode(path), finishedcallback)
+
+    def send(self, raises=True):
+        """Send to all targets added, at once, and return when they have everything. They are no targets any more then.
+
+        raises: whether it is an error (OSError) to have no target. Raises OSError or ValueError, with nothing sent, for
+        a source that is not there, cannot be read or holds what is neither file, directory nor link; RSyncError at
+        the end if a target failed or a file could not be read: everything else has arrived then.
+        """
+        if not self._channels:
+            if raises:
+                raise OSError("no targets available, maybe you are trying call send() twice?")
+            return
+        targets = list(self._channels.values())
+        self._sourcedir = os.path.dirname(os.path.join(self._sourcedir, "x"))  # without a slash at its end
+        try:
+            source = _Source(self._sourcedir, self.filter, len(targets))
+            if self._new_bar:
+                self._bar = self._new_bar(os.path.basename(self._sourcedir))
+            failures = self._serve(targets, source)
+        except BaseException:
+            _let_go(targets)
+            self._channels.clear()
+            raise
+        finally:
+            if self._bar is not None:  # an empty one is false
+                self._bar.close()
+                self._bar = None
+        failures += [(None, path, exc) for path, exc in source.problems.items()]
+        if failures:
+            raise _error(self._sourcedir, failures, len(targets))
+
+    def _serve(self, targets, source):
+        """Run the targets' threads; do what they tell. Returns the failures of targets."""
+        events, failures = SimpleQueue(), []
+        for target in targets:
+            target.start(source, events)
+        while self._channels:
+            what, target, value = events.get()
+            if what == "report":
+                self._report_send_file(target.channel.gateway, value)
+            elif what == "list":
+                self._tell("list", value, target)
+            elif what == "ack":
+                self._acknowledged(target, *value)
+            else:
+                del self._channels[target.channel]
+                if value is not None:
+                    failures.append((target.channel.gateway, target.destdir, value))
+                if what == "done" and target.finishedcallback:
+                    target.finishedcallback()
+        for target in targets:
+            target.thread.join()
+        return failures
+
+    def _acknowledged(self, target, sizes, written):
+        for size in sizes:
+            self._tell("ack", size, target)
+        if self._bar is not None:
+            target.completed += sum(sizes)
+            self._bar.update(target.completed + written - target.shown)
+            target.shown = target.completed + written
+
+    def _tell(self, what, size, target):
+        if self._bar is not None and what == "list":
+            self._bar.total += size
+            self._bar.refresh()
+        if self._callback:
+            self._callback(what, size, target.channel)
+
+
+def _bar_maker():
+    try:
+        from tqdm import tqdm
+    except ImportError as exc:
+        text = "RSync(progress=True) shows its bar with tqdm, which is not installed: pip install tqdm"
+        raise ImportError(text) from exc
+    return lambda name: tqdm(desc=name, total=0, unit="B", unit_scale=True)
+
+
+def _let_go(targets):
+    """Have the targets end what they are at. Waits a little: for one that does not listen, not even that is heard."""
+    closers = [Thread(target=target.let_go, daemon=True) for target in targets]
+    for thread in closers:
+        thread.start()
+    until = monotonic() + LET_GO
+    for thread in [*closers, *[target.thread for target in targets if target.thread]]:
+        thread.join(max(until - monotonic(), 0))
+
+
+def _error(sourcedir, failures, count):
+    lines = []
+    for gateway, path, exc in failures:
+        if isinstance(exc, _core.RemoteError):
+            why = exc.formatted.strip().rpartition("\n")[2]
+        else:
+            why = f"{type(exc).__name__}: {exc}"
+        where = f"{path!r} here" if gateway is None else f"{gateway.id} ({gateway.spec}), {path!r}"
+        lines.append(f"  {where}: {why}")
+    failed = sum(gateway is not None for gateway, _, _ in failures)
+    text = f"rsync of {sourcedir!r} failed" + (f" for {failed} of {count} targets" if failed else " for some files")
+    error = RSyncError("\n".join([text + ":", *lines]))
+    error.failures = failures
+    error.__cause__ = failures[0][2]
+    return error
+
+
+# --- the source -------------------------------------------------------------------------------------------------------
+
+
+class _Source:
+    """What is sent: the tree as it was found, and what is in its files; targets that are at the same place share it."""
+
+    def __init__(self, root, keep, targets):
+        self.root = os.fsencode(root)
+        self.files = []  # their paths below the root, in the order of the tree
+        self.tree = list(_items(_walk(root, keep, self.files)))
+        self.problems = {}  # path -> why it could not be read
+        self._shared = targets > 1
+        self._lock = allocate_lock()
+        self._pieces = {}  # the last ones read, oldest first; _lock
+
+    def open(self, rel):
+        """(fd, its stat). Raises OSError."""
+        path = os.path.join(self.root, rel) if rel else self.root
+        # By now it may be a FIFO, or a link to elsewhere.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (os.O_NOFOLLOW if rel else 0))
+        try:
+            st = os.fstat(fd)
+            if not stat.S_ISREG(st.st_mode):
+                raise OSError(f"it is no regular file any more: {os.fsdecode(path)!r}")
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd, st
+
+    def failed(self, rel, exc):
+        """A file could not be read. One that has vanished is none any more: that is no failure."""
+        if not isinstance(exc, FileNotFoundError):
+            self.problems.setdefault(os.fsdecode(rel) or os.fsdecode(self.root), exc)
+
+    def pieces(self, rel):
+        """What a file holds, up to the size that it has now: one that grows meanwhile is sent as it was. Raises
+        OSError, also where it becomes shorter."""
+        fd, st = self.open(rel)
+        try:
+            for at in range(0, st.st_size, PIECE):
+                yield self._piece(fd, st, at)
+        finally:
+            os.close(fd)
+
+    def _piece(self, fd, st, at):
+        size = min(PIECE, st.st_size - at)
+        if not self._shared or st.st_size <= SMALL:
+            return _read(fd, size, at)
+        key = (st.st_dev, st.st_ino, st.st_mtime_ns, st.st_size, at)
+        data = self._pieces.get(key)
+        if data is None:
+            data = _read(fd, size, at)
+            with self._lock:
+                self._pieces[key] = data
+                if len(self._pieces) > KEPT:
+                    del self._pieces[next(iter(self._pieces))]
+        return data
+
+    def look(self, rel, checksum):
+        """(size, how the file's records end) for a request: see the file's head."""
+        try:
+            fd, st = self.open(rel)
+            try:
+                same = checksum is not None and _checksum(fd, st.st_size) == checksum
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            self.failed(rel, exc)
+            return 0, False
+        return st.st_size, None if same else True
+
+
+def _read(fd, size, at):
+    data = os.pread(fd, size, at)
+    while len(data) < size:
+        more = os.pread(fd, size - len(data), at + len(data))
+        if not more:
+            raise OSError(f"it became shorter while it was sent: {at + len(data)} bytes of {at + size} or more")
+        data += more
+    return data
+
+
+def _checksum(fd, size):
+    found = md5(usedforsecurity=False)
+    for at in range(0, size, PIECE):
+        found.update(_read(fd, min(PIECE, size - at), at))
+    return found.digest()
+
+
+def _walk(root, keep, files):
+    """The entries of the tree: D (mode, name), F (mode, time in ns and in seconds, size, name), L or B (name; the next
+    entry is where it leads, for B below the destination), U (end of a directory), . (end of all). Adds to `files`."""
+    around, above = [iter([("", root)])], [b""]
+    while around:
+        name, path = next(around[-1], (None, None))
+        if name is None:
+            around.pop()
+            above.pop()
+            yield b"U" if around else b"."
+            continue
+        try:
+            st = os.lstat(path) if name else os.stat(path)
+            names = os.listdir(path) if stat.S_ISDIR(st.st_mode) else ()
+            target = os.readlink(path) if stat.S_ISLNK(st.st_mode) else ""
+        except FileNotFoundError:
+            if name:
+                continue  # it has vanished since its directory was read
+            raise
+        name = os.fsencode(name)
+        if stat.S_ISDIR(st.st_mode):
+            yield b"D%d %s" % (st.st_mode, name)
+            paths = [(name, os.path.join(path, name)) for name in names]
+            around.append(iter([one for one in paths if keep(one[1])]))
+            above.append(above[-1] + name + b"/" if name else b"")
+        elif stat.S_ISREG(st.st_mode):
+            files.append(above[-1] + name)
+            yield b"F%d %d %a %d %s" % (st.st_mode, st.st_mtime_ns, st.st_mtime, st.st_size, name)
+        elif stat.S_ISLNK(st.st_mode):
+            kind, target = _link(target, root)
+            yield kind + name
+            yield target
+        else:
+            raise ValueError(f"cannot sync {path!r}: it is neither a file nor a directory nor a link")
+
+
+def _link(target, root):
+    """Only an absolute link says the same from wherever it is: others are sent as they are."""
+    if os.path.isabs(target):
+        below = os.path.relpath(target, root)
+        if below not in (os.curdir, os.pardir) and not below.startswith(os.pardir + os.sep):
+            return b"B", os.fsencode(below)
+    return b"L", os.fsencode(target)
+
+
+def _items(entries):
+    """The entries as items to send. A link's two may come apart."""
+    item, size = [], 0
+    for entry in entries:
+        item.append(entry)
+        size += len(entry) + 1
+        if size >= TREE:
+            yield b"\0".join(item)
+            item, size = [], 0
+    yield b"\0".join(item)
+
+
+# --- a target ---------------------------------------------------------------------------------------------------------
+
+
+class _Target:
+    """One target, and the thread that talks with it."""
+
+    thread = None
+    _is_over = False
+    completed = shown = 0  # bytes, for the bar
+
+    def __init__(self, channel, destdir, finishedcallback):
+        self.channel = channel
+        self.destdir = destdir
+        self.finishedcallback = finishedcallback
+        self._todo = deque()  # (path, how its records end) of the files requested
+        self._sizes = deque()  # of the files requested and not acknowledged
+        self._ahead = 0  # cost of what was sent and is not acknowledged
+        self._total = 0
+        self._problems = None  # what the target says when it is done
+        self._records, self._cost = [], 0  # that are about to be sent
+
+    def start(self, source, events):
+        self._source, self._events = source, events
+        thread = Thread(target=self._run, name=f"rsync to {self.channel.gateway.id}", daemon=True)
+        thread.start()
+        self.thread = thread
+
+    def let_go(self):
+        self._is_over = True  # at once, while closing may have to wait for the one who does not listen
+        try:
+            self.channel.close()
+        except OSError:
+            pass
+
+    def _run(self):
+        try:
+            self._talk()
+            self.channel.waitclose()
+            problem = OSError("not removed: " + "; ".join(self._problems)) if self._problems else None
+            self._events.put(("done", self, problem))
+        except BaseException as exc:
+            self._events.put(("failed", self, self._cause(exc)))
+
+    def _cause(self, exc):
+        """Why the far end closed the channel, if that is what a failed send stands for."""
+        if isinstance(exc, OSError) and not isinstance(exc, EOFError):
+            try:
+                self.channel.waitclose(PATIENCE)
+            except (_core.RemoteError, EOFError) as cause:
+                return cause
+            except OSError:
+                pass
+        self.let_go()
+        return exc
+
+    def _talk(self):
+        for item in self._source.tree:
+            self._send(item)
+        while self._problems is None:
+            if self._todo:
+                self._send_file(*self._todo.popleft())
+            elif self._records:
+                self._flush()
+            else:
+                self._hear()
+
+    def _hear(self):
+        what, *more = self.channel.receive()
+        if what == "send":
+            for number, checksum in more[0]:
+                if number < 0:
+                    raise IndexError(f"there is no file {number}")
+                rel = self._source.files[number]
+                size, end = self._source.look(rel, checksum)
+                self._todo.append((rel, end))
+                self._sizes.append(size)
+                self._total += size
+                if end:
+                    self._events.put(("report", self, os.fsdecode(rel)))
+        elif what == "list":
+            self._events.put(("list", self, self._total))
+        elif what == "ack":
+            cost, files, written = more
+            self._ahead -= cost
+            self._events.put(("ack", self, ([self._sizes.popleft() for _ in range(files)], written)))
+        else:
+            (self._problems,) = more
+
+    # --- to the target ----------------------------------------------------------------------------------------------
+
+    def _send(self, item):
+        cost = cost_of(item)
+        while self._ahead and self._ahead + cost > WINDOW:
+            self._hear()
+        if self._is_over:
+            raise EOFError("send() has ended")
+        self.channel.send(item)
+        self._ahead += cost
+
+    def _add(self, record):
+        self._records.append(record)
+        self._cost += RECORD + (len(record) if isinstance(record, bytes) else 0)
+        if self._cost >= PIECE:
+            self._flush()
+
+    def _flush(self):
+        if self._records:
+            records, self._records, self._cost = self._records, [], 0
+            self._send(records)
+
+    def _send_file(self, rel, end):
+        pieces = self._source.pieces(rel) if end else iter(())
+        while True:
+            try:
+                data = next(pieces, None)
+            except OSError as exc:
+                self._source.failed(rel, exc)
+                data, end = None, False
+            if data is None:
+                break
+            if len(data) <= SMALL:
+                self._add(data)
+            else:
+                self._flush()
+                self._send(data)
+        self._add(end)
