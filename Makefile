@@ -28,7 +28,7 @@ SOURCES := $(wildcard src/*/*.c src/*/*.h execnet_c/*.py execnet_c/*.pyi execnet
 C_FILES := $(wildcard src/*/*.c src/*/*.h tests/c/*.c tests/c/*.h)
 STRICT := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 
-.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python hosts lint lint-layout lint-warnings format bench bench-quick clean
+.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python test-needs hosts lint lint-layout lint-core lint-warnings format bench bench-quick clean
 
 # The recipe on two gateways, then a whole text; a few of its lines. Not from here: here lies the source of the
 # package, and what runs is to be the built one.
@@ -69,8 +69,10 @@ endef
 # One run of pytest each; with `make -j2 -O` two at a time.
 test-python: $(PAIRINGS:%=test-pairing-%)
 
-test-pairing-%: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) | hosts
+test-pairing-%: test-needs
 	cd tests && EXECNET_C_TEST_PAIRING=$* $(BIN)/pytest $(PYTEST_ARGS)
+
+test-needs: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) | hosts
 
 # What the tests of ssh start: sshd, other login shells, network namespaces. Installed where that is ours to do, which is
 # for root in a Debian container: with an init running, the package would start an sshd for the whole world. Elsewhere the
@@ -88,16 +90,19 @@ hosts:
 			>/dev/null || echo "could not be installed:$$missing"; \
 	fi
 
-lint: lint-layout lint-warnings
+lint: lint-layout lint-core lint-warnings
 
 lint-layout:
 	clang-format --dry-run -Werror $(C_FILES)
 
-# No warning from either compiler for this PYTHON; the core without Python.h in reach and with its locks as annotated.
-lint-warnings: INCLUDE = -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
-lint-warnings:
+# No warning from either compiler: the core without Python.h in reach and with its locks as annotated...
+lint-core:
 	printf '%s\n' src/core/*.c | xargs -P 2 -I FILE gcc $(STRICT) -c FILE -o /dev/null
 	printf '%s\n' src/core/*.c | xargs -P 2 -I FILE clang $(STRICT) -Wthread-safety -c FILE -o /dev/null
+
+# ... and what is for this PYTHON.
+lint-warnings: INCLUDE = -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+lint-warnings:
 	printf '%s\n' src/py/*.c | xargs -P 2 -I FILE gcc $(STRICT) $(INCLUDE) -c FILE -o /dev/null
 	printf '%s\n' src/py/*.c | xargs -P 2 -I FILE clang $(STRICT) $(INCLUDE) -c FILE -o /dev/null
 

@@ -1,8 +1,8 @@
-"""How long RSync takes, beside execnet's: `python rsync.py [ROUNDS]`.
+"""How long RSync takes, beside execnet's: `python rsync.py [ROUNDS [FILES MIB]]`.
 
-Five thousand small files, again with nothing changed, and one of 200 MiB, each to one far end and to three, all on this
-machine. The two libraries take turns, each in a process of its own; medians, and of the rounds' ratios. Also what the
-processes, the sender and the largest of the far ends, held of memory at most.
+Five thousand small files, again with nothing changed, and one of 200 MiB (or as many and as large as said), each to one
+far end and to three, all on this machine. The two libraries take turns, each in a process of its own; medians, and of
+the rounds' ratios. Also what the processes, the sender and the largest of the far ends, held of memory at most.
 """
 
 import importlib
@@ -21,15 +21,15 @@ TARGETS = (1, 3)
 PEAK = "open('/proc/self/status').read().split('VmHWM:')[1].split()[0]"
 
 
-def make_sources(top):
-    for i in range(FILES):
+def make_sources(top, files, mib):
+    for i in range(files):
         directory = f"{top}/small/{i // 100}"
         os.makedirs(directory, exist_ok=True)
         with open(f"{directory}/{i}", "wb") as file:
             file.write(os.urandom(SIZE))
     os.makedirs(f"{top}/large")
     with open(f"{top}/large/file", "wb") as file:
-        for _ in range(LARGE):
+        for _ in range(mib):
             file.write(os.urandom(MIB))
 
 
@@ -58,11 +58,11 @@ def measure(library, targets, top):
     return found
 
 
-def main(rounds):
-    print(f"{FILES} files of {SIZE} bytes, one of {LARGE} MiB; load {os.getloadavg()[0]:.1f}, {rounds} rounds")
+def main(rounds=5, files=FILES, mib=LARGE):
+    print(f"{files} files of {SIZE} bytes, one of {mib} MiB; load {os.getloadavg()[0]:.1f}, {rounds} rounds")
     print(f"{'':32} {'execnet_c':>10} {'execnet':>10} {'x':>6}")
     with tempfile.TemporaryDirectory() as top:
-        make_sources(top)
+        make_sources(top, files, mib)
         for targets in TARGETS:
             found = {"execnet_c": [], "execnet": []}
             for _ in range(rounds):
@@ -80,4 +80,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
         print(json.dumps(measure(sys.argv[2], int(sys.argv[3]), sys.argv[4])))
     else:
-        main(int(sys.argv[1]) if sys.argv[1:] else 5)
+        main(*map(int, sys.argv[1:]))

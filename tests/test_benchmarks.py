@@ -17,6 +17,7 @@ COMMANDS = {
     "far_ends": "far_ends.py",
     "run": "run.py --quick --rounds 1 --only round-trips",
     "serializer": "serializer.py --rounds 1",
+    "rsync": "rsync.py 1 20 1",
     "ssh": "ssh.py --rounds 1 --mib 1",
 }
 
