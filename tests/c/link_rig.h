@@ -5,6 +5,7 @@
 #define LINK_RIG_H
 
 #include <fcntl.h>
+#include <signal.h>
 
 #include "check_io.h"
 #include "wire.h"
@@ -61,6 +62,9 @@ rig_open_with(xc_link_opts opts)
     atomic_store(&rig_orphans, 0);
     atomic_store(&rig_dropped, 0);
     CHECK(pipe2(to, O_CLOEXEC) == 0 && pipe2(from, O_CLOEXEC) == 0);
+    if (opts.worker) {
+        signal(SIGINT, SIG_IGN); /* one that ends without a goodbye interrupts its process: see xc_fate.h */
+    }
     rig it = {.to = to[1], .from = from[0]};
     it.link = xc_link_new(&opts, to[0], from[1], &err);
     CHECK(it.link != NULL);
@@ -73,7 +77,7 @@ rig_open(bool worker)
     return rig_open_with(rig_opts(worker));
 }
 
-/* The link first: a worker's must not see its master vanish, or it would end this process. */
+/* The link first: a worker's must not see its master vanish, or it might end this process. */
 __attribute__((unused)) static void
 rig_close(rig *it)
 {

@@ -556,7 +556,6 @@ main(void)
 {
     check_io_begin("inbox", 60);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGINT, SIG_IGN); /* a worker's link that ends without a goodbye interrupts its process: see xc_fate.h */
     RUN_IO(answers_need_nobody);
     RUN_IO(reconfigure);
     RUN_IO(hello);
