@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # where type checkers find the names
         WorkerKilled,
     )
     from .gateway import Gateway
-    from .multi import Group, MultiChannel, default_group, makegateway, set_stderr_handler
+    from .multi import Group, MultiChannel, default_group, makegateway, set_execmodel, set_stderr_handler
     from .rsync import RSync, RSyncError
     from .xspec import XSpec
 
@@ -73,6 +73,7 @@ _HOMES = {
     "load": "_core",
     "loads": "_core",
     "makegateway": "multi",
+    "set_execmodel": "multi",
     "set_stderr_handler": "multi",
 }
 

@@ -34,7 +34,7 @@ class Gateway(_core.Gateway):
             channels = self._state()["channels"]
         except OSError:
             channels = "no"
-        return f"<{type(self).__name__} id={self.id!r} {live}, {self.spec.execmodel} model, {channels} active channels>"
+        return f"<{type(self).__name__} id={self.id!r} {live}, {self.execmodel.backend} model, {channels} active channels>"
 
     @property
     def remoteaddress(self):

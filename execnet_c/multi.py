@@ -8,6 +8,7 @@ from _thread import allocate_lock
 
 from . import bootstrap
 from .cores import module as _core
+from .execmodel import get_execmodel
 from .gateway import Gateway
 from .xspec import XSpec
 
@@ -22,18 +23,19 @@ _LAST_LINES = 1.0
 class Group:
     """A set of gateways. Group(["popen", ...]) starts them side by side.
 
-    At the end of the program its gateways are ended.
+    execmodel: as for set_execmodel(). At the end of the program its gateways are ended.
     """
 
     defaultspec = "popen"
     _stderr_handler = None
 
-    def __init__(self, xspecs=()):
+    def __init__(self, xspecs=(), execmodel="thread"):
         self._pid = os.getpid()
         self._lock = allocate_lock()
         self._gateways = []  # _lock for changes
         self._to_join = []  # exited, their process not yet waited for; _lock for changes
         self._ids = 0  # _lock
+        self.set_execmodel(execmodel)
         atexit.register(self._cleanup_atexit)
         try:
             for gateway in [self._launch(spec) for spec in xspecs]:
@@ -45,6 +47,31 @@ class Group:
 
     def __repr__(self):
         return f"<Group {[gateway.id for gateway in self]!r}>"
+
+    @property
+    def execmodel(self):
+        """The ExecModel of this end; its gateways have it, too."""
+        return self._execmodel
+
+    @property
+    def remote_execmodel(self):
+        """The ExecModel of far ends whose spec names none."""
+        return self._remote_execmodel
+
+    def set_execmodel(self, execmodel, remote_execmodel=None):
+        """Set the execution models of this end and of the far ends, as long as the group has no gateway.
+
+        "thread": a far end runs its first task, and each later one that finds it free, in the main thread, others in
+        threads of their own. "main_thread_only": in the main thread and nowhere else; a task that has to wait for it
+        for a second is refused. At this end they mean the same. `remote_execmodel`: as `execmodel`, if not given.
+
+        Raises ValueError for other names, and where there are gateways.
+        """
+        if self._gateways:
+            raise ValueError("can not set execution models if gateways have been created already")
+        local = get_execmodel(execmodel)
+        self._remote_execmodel = local if remote_execmodel is None else get_execmodel(remote_execmodel)
+        self._execmodel = local
 
     def __getitem__(self, key):
         if isinstance(key, int):
@@ -78,7 +105,7 @@ class Group:
         - `ssh=[OPTIONS] [USER@]HOST`: over there, with `python=SHELL TEXT`, else `python` if it is new enough, else
           `python3`; `ssh_config=PATH` names the client's configuration.
         - `via=ID` with either: it is started by that gateway of this group, and goes through it.
-        - Also `id=NAME` (else gw0, gw1, ...), `chdir=PATH` (made if it is not there), `nice=INCREMENT`,
+        - Also `id=NAME` (else gw0, gw1, ...), `execmodel=MODEL` (see set_execmodel), `chdir=PATH` (made if it is not there), `nice=INCREMENT`,
           `env:NAME=VALUE`, `dont_write_bytecode`, `keepalive=SECONDS` that the far end may be silent (ssh: 30; 0: for
           ever).
 
@@ -113,9 +140,11 @@ class Group:
             spec = XSpec(spec)
         self.allocate_id(spec)
         if spec.execmodel is None:
-            spec.execmodel = "thread"
-        if spec.execmodel != "thread":
-            raise ValueError(f"spec {str(spec)!r}: unknown execmodel {spec.execmodel!r}; 'thread' is supported")
+            spec.execmodel = self._remote_execmodel.backend
+        try:
+            get_execmodel(spec.execmodel)
+        except ValueError as exc:
+            raise ValueError(f"spec {str(spec)!r}: {exc}") from None
         outer = self._outer_of(spec)
         if outer is None:
             gateway = Gateway(spec)
@@ -124,6 +153,7 @@ class Group:
 
             gateway = ViaGateway(spec)
             gateway._outer, gateway._depth = outer, outer._depth + 1
+        gateway.execmodel = self._execmodel
         handler = self._stderr_handler if outer is None else None  # the others' comes through `outer`
         if handler is not None:
             gateway._listen()
@@ -344,6 +374,7 @@ class MultiChannel:
 
 default_group = Group()
 makegateway = default_group.makegateway
+set_execmodel = default_group.set_execmodel
 set_stderr_handler = default_group.set_stderr_handler
 
 if os.environ.get("EXECNET_DEBUG"):

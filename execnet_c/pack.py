@@ -16,7 +16,7 @@ import sys
 import tokenize
 from marshal import dumps as marshal_dumps
 from types import CodeType
-from zlib import compress
+from zlib import DEFLATED, compressobj
 
 from ._version import __version__
 from .text import HEAD_SIZE, file_name, module_source
@@ -85,7 +85,7 @@ def later(name, scope, owner, f, source):
 
 # In the order in which they need each other.
 _MODULES = ("_version", "channelfile", "trace", "pypump", "pyserializer", "pywire", "pychannel", "pywatch", "pycore")
-_MODULES += ("cores", "worker")
+_MODULES += ("cores", "execmodel", "worker")
 _MADE_UP = {
     "_version": f"__version__ = {__version__!r}",
     "cores": "from . import pycore as module\ncore = 'Python'",
@@ -97,6 +97,7 @@ _NEAR = {
     "Gateway._goodbye Gateway._write Gateway._set_coerce Gateway._find_marker Gateway._keepalive Gateway._listen "
     "Gateway._stderr",
     "pywire": "Writer.end",
+    "execmodel": "get_execmodel",
 }
 # What is called until a task's first word is out; a test compares.
 _HOT = {
@@ -139,7 +140,7 @@ def pack(as_code):
             data = marshal_dumps([_code("loader", loader), modules, colds])
         else:
             data = marshal_dumps([loader, modules, colds], 2)  # what every Python 3 reads
-        packed = compress(data, 9)
+        packed = min((_compress(data, memory) for memory in (6, 7, 8)), key=len)
         head = _HEAD % len(packed)
         assert len(head) <= HEAD_SIZE
         return head.ljust(HEAD_SIZE).encode() + packed
@@ -149,6 +150,12 @@ def pack(as_code):
         if len(text([*coded, name])) <= MAX_SIZE:
             coded.append(name)
     return text(coded)
+
+
+def _compress(data, memory):
+    """`memory` decides how long the blocks are; which length is best differs by a percent or two."""
+    deflate = compressobj(9, DEFLATED, 15, memory)
+    return deflate.compress(data) + deflate.flush()
 
 
 def _code(name, source):

@@ -96,6 +96,8 @@ class Gateway:
     _dispatcher = None  # the thread that has the dispatcher's turn
     _has_thread = False  # the callback thread runs
     _primary_waits = False
+    _model = "thread"  # far end: the name of its execution model
+    _waiting = None  # far end: the first of the tasks for the main thread, see _begin_patience()
 
     def __new__(cls, *args, **kwargs):
         self = super().__new__(cls)
@@ -444,6 +446,8 @@ class Gateway:
             return self._post(CLOSE_ERROR, id, "execution disallowed")
         self._running.append(None)
         self._tasks.append((channel, item))
+        if self._model != "thread" and len(self._tasks) == 1:
+            self._begin_patience()
 
     def _answer_status(self, id, payload):
         if payload and self._facts is not None:
@@ -453,7 +457,7 @@ class Gateway:
                 cwd = None
             answer = {**self._facts, "cwd": cwd}
         else:
-            answer = {"numchannels": len(self._chans), "numexecuting": len(self._running), "execmodel": "thread"}
+            answer = {"numchannels": len(self._chans), "numexecuting": len(self._running), "execmodel": self._model}
         self._post(DATA, id, answer)
         self._post(CLOSE, id)
 
@@ -577,6 +581,8 @@ class Gateway:
                     slot.extend(chain.from_iterable(map(deque.popleft, (tasks,))))
                     if primary:
                         self._primary_waits = False
+                        if tasks and self._model != "thread":
+                            pypump.pump.post(self._begin_patience)
                     break
                 if self._fin and not tasks:
                     return False
@@ -588,6 +594,31 @@ class Gateway:
             self._primary_waits = self._primary_waits or primary  # now, so that the next task is the main thread's
             self._running.pop()
             self._wake()
+
+    def _begin_patience(self):
+        """On the I/O thread: a task has become the first in the line for the main thread. execnet's patience: it is
+        refused a second later, unless the main thread has become free until then."""
+        self._waiting = self._tasks[0] if self._tasks else None
+        pypump.pump.after(1.0, self._lose_patience)
+
+    def _lose_patience(self):
+        task, tasks = self._waiting, self._tasks
+        if self._eof or not tasks:
+            return
+        if not self._task_lock.acquire(False):  # a signal handler may keep it for long
+            return pypump.pump.after(0.02, self._lose_patience)
+        try:
+            if tasks and tasks[0] is task and len(self._running) > len(tasks):
+                tasks.popleft()
+                self._running.pop()
+                chan = task[0]._chan
+                if not chan.recv_closed:
+                    text = "concurrent remote_exec would cause deadlock for main_thread_only execmodel"
+                    self._post(CLOSE_ERROR, chan.id, text)
+                self._close(chan)
+        finally:
+            self._task_lock.release()
+        self._begin_patience()
 
     def _wait_idle(self, timeout):
         """Wait until no task runs. At the end of a worker: what comes behind that is no business of the watcher's."""

@@ -2,7 +2,8 @@
 
 The first task gets the main thread; a task that comes while the main thread is busy gets a thread of its own. One
 spare thread waits for such a task at all times once the first task has come: the I/O thread, which learns of it,
-cannot start Python threads.
+cannot start Python threads. With the execution model main_thread_only there is none: the core keeps tasks for the main
+thread, and refuses them when that takes too long.
 
 Few imports: every one of them is paid for at each start.
 """
@@ -26,6 +27,12 @@ class WorkerGateway(_core.Gateway):
 
     def __repr__(self):
         return f"<WorkerGateway id={self.id!r}>"
+
+    @property
+    def execmodel(self):
+        from .execmodel import ExecModel
+
+        return ExecModel(self._model)
 
     def _death(self, sending):
         if self._state()["heard_goodbye"]:
@@ -52,6 +59,7 @@ def main(marks=True):
     if settings is None:
         return
     gateway.id = f"{settings['id']}-worker"
+    gateway._model = settings["execmodel"]
     if settings["version"] != __version__ or settings["chdir"] or settings["nice"] or settings["env"]:
         _apply(gateway, settings)
     gateway._set_facts(
@@ -159,7 +167,8 @@ class _Tasks:
                     self._spares -= 1
             if not more:
                 return False
-            self._ensure_spare()
+            if self._gateway._model == "thread":
+                self._ensure_spare()
             error = _run(*task)
         except KeyboardInterrupt:
             if not task:

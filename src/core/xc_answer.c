@@ -78,7 +78,8 @@ answer_plainly_locked(xc_link *link, uint32_t id)
             p += 4;
         }
         else {
-            p = put_text(p, link->opts.execmodel, strlen(link->opts.execmodel));
+            const char *model = link->only_main ? "main_thread_only" : link->opts.execmodel;
+            p = put_text(p, model, strlen(model));
         }
         *p++ = XC_OP_SETITEM;
     }
@@ -167,11 +168,10 @@ xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err)
 /* --- tasks ------------------------------------------------------------------------------------------------------ */
 
 void
-xc_refuse_task_locked(xc_link *link, uint32_t id)
+xc_refuse_task_locked(xc_link *link, uint32_t id, const char *text)
 {
-    static const char text[] = "execution disallowed";
-    unsigned char payload[5 + sizeof text];
-    unsigned char *p = put_text(payload, text, sizeof text - 1);
-    *p = XC_OP_STOP;
-    (void)xc_link_post(link, XC_CLOSE_ERROR, id, payload, sizeof payload);
+    unsigned char payload[128];
+    unsigned char *p = put_text(payload, text, strlen(text));
+    *p++ = XC_OP_STOP;
+    (void)xc_link_post(link, XC_CLOSE_ERROR, id, payload, (size_t)(p - payload));
 }

@@ -249,7 +249,7 @@ queue_task_locked(xc_link *link, xc_msg *msg)
         if (chan != NULL) {
             xc_unhold_locked(link, chan);
         }
-        xc_refuse_task_locked(link, msg->chan);
+        xc_refuse_task_locked(link, msg->chan, XC_NO_TASKS);
         xc_bury_msg_locked(link, msg);
         return;
     }
@@ -258,6 +258,9 @@ queue_task_locked(xc_link *link, xc_msg *msg)
     msg->n_ids = 1;
     link->executing++;
     xc_queue_push(&link->tasks, msg);
+    if (link->tasks.count == 1) {
+        xc_patience_begin_locked(link);
+    }
 }
 
 static void
@@ -306,7 +309,7 @@ apply_locked(xc_link *link, xc_msg *msg)
             queue_task_locked(link, msg);
             return;
         }
-        xc_refuse_task_locked(link, msg->chan);
+        xc_refuse_task_locked(link, msg->chan, XC_NO_TASKS);
         break;
     case XC_STATUS:
         xc_answer_status_locked(link, msg->chan, msg->size > 0);
@@ -665,6 +668,7 @@ xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan)
         *chan = (*out)->carried[0];
         (*chan)->refs++;
         link->primary_waits = link->primary_waits && !primary;
+        xc_patience_begin_locked(link);
         xc_wake_locked(link);
         rc = XC_OK;
     }

@@ -104,6 +104,7 @@ retire(xc_job *job)
     xc_lock(&link->mu);
     xc_pump_forget(&link->watch, &link->rearm);
     xc_pump_forget(NULL, &link->alive.timer);
+    xc_pump_forget(NULL, &link->patience);
     link->retired = true;
     xc_unlock(&link->mu);
     xc_link_release(link);
@@ -405,6 +406,7 @@ bury_alive(xc_job *job)
     xc_pump_forget(&link->watch, &link->rearm);
     xc_pump_forget(&link->writer.watch, &link->fate.timer);
     xc_pump_forget(NULL, &link->alive.timer);
+    xc_pump_forget(NULL, &link->patience);
     bury(link);
     xc_pump_leave();
 }
@@ -460,6 +462,7 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
     link->rearm = (xc_timer){.fire = rearm, .owner = link};
     link->fate = (xc_fate){.busy = worker_busy, .arg = link};
     link->alive.timer = (xc_timer){.fire = xc_alive_tick, .owner = link};
+    link->patience = (xc_timer){.fire = xc_patience_over, .owner = link};
     link->burial = (xc_job){.run = bury_alive, .owner = link};
     link->retirement = (xc_job){.run = retire, .owner = link};
     xc_lock(&link->mu);

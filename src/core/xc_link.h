@@ -164,6 +164,10 @@ void xc_link_goodbye(xc_link *link);
 xc_status xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan);
 /* `primary`: it was the main thread's, which from now on is there for the next one. */
 void xc_link_task_done(xc_link *link, bool primary);
+/* To be said before the first task is taken: there is only the main thread to take them. A status answer says so, and a
+ * task that waits in vain for that thread is refused: see xc_patience.c. Never blocks. */
+void xc_link_set_only_main(xc_link *link, bool only);
+bool xc_link_is_only_main(xc_link *link);
 
 /* --- how it stands -------------------------------------------------------------------------------------------- */
 

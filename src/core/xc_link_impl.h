@@ -2,7 +2,8 @@
  * The inside of a link, shared by the rooms that make it up and by nobody else: xc_link.c (lives, waiting),
  * xc_reader.c (the stream is cut into messages), xc_inbox.c (what a frame that arrived does to channels, tasks and the
  * backlog), xc_answer.c (what is answered without anybody's help), xc_sink.c (channels whose frames go somewhere else),
- * xc_alive.c (that it ends when the far end gives no sign of life).
+ * xc_alive.c (that it ends when the far end gives no sign of life), xc_patience.c (tasks that wait for the main
+ * thread).
  */
 #ifndef XC_LINK_IMPL_H
 #define XC_LINK_IMPL_H
@@ -93,6 +94,9 @@ struct xc_link {
     xc_queue tasks;     /* mu: each carries its channel in `carried` */
     uint32_t executing; /* mu */
     bool primary_waits; /* mu: the worker's main thread is idle */
+    bool only_main;     /* mu: nobody else takes tasks; see xc_patience.c for the next two */
+    int64_t since;      /* mu: when the first of `tasks` became that */
+    xc_timer patience;
     xc_queue graveyard; /* mu: messages being freed, see xc_inbox.c */
     bool digging;       /* mu */
     xc_buf noise;       /* mu: what came before the marker */
@@ -118,7 +122,12 @@ void xc_forget_arrivals_locked(xc_link *link); /* what is not complete will neve
 
 /* xc_answer.c: posts what the far end gets for a request */
 void xc_answer_status_locked(xc_link *link, uint32_t id, bool facts);
-void xc_refuse_task_locked(xc_link *link, uint32_t id);
+#define XC_NO_TASKS "execution disallowed"
+void xc_refuse_task_locked(xc_link *link, uint32_t id, const char *text); /* short */
+
+/* xc_patience.c */
+void xc_patience_begin_locked(xc_link *link); /* another task is the first of those that wait, if any does */
+void xc_patience_over(xc_timer *timer);
 
 /* xc_sink.c */
 bool xc_sink_takes_locked(xc_link *link, xc_msg *msg); /* true: it was for a sink, and is taken */

@@ -612,10 +612,47 @@ Gateway_death(GatewayObject *self, PyObject *sending)
     return PyObject_CallFunction(sending == Py_True ? PyExc_OSError : PyExc_EOFError, "s", "the connection has ended");
 }
 
+/* --- the execution model (at a worker) ------------------------------------------------------------------------ */
+
+static const char *const MODELS[] = {"thread", "main_thread_only"};
+
+static PyObject *
+Gateway_get_model(GatewayObject *self, void *unused)
+{
+    (void)unused;
+    return PyUnicode_FromString(MODELS[self->link != NULL && xc_link_is_only_main(self->link)]);
+}
+
+static int
+Gateway_set_model(GatewayObject *self, PyObject *name, void *unused)
+{
+    (void)unused;
+    if (name == NULL || !PyUnicode_Check(name)) {
+        PyErr_SetString(PyExc_TypeError, "an execution model is named by a str");
+        return -1;
+    }
+    if (xcpy_check_usable(self) < 0) {
+        return -1;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (PyUnicode_CompareWithASCIIString(name, MODELS[i]) == 0) {
+            xc_link_set_only_main(self->link, i == 1);
+            return 0;
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "unknown execmodel %R", name);
+    return -1;
+}
+
 /* --- the type ------------------------------------------------------------------------------------------------- */
 
 static PyGetSetDef Gateway_getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {"_model", (getter)Gateway_get_model, (setter)Gateway_set_model,
+     "The execution model: \"thread\", or \"main_thread_only\" where tasks are for the main thread alone and are "
+     "refused\n"
+     "when they wait too long for it. To be set before the first _next_task().",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

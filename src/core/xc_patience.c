@@ -1,0 +1,69 @@
+/*
+ * Tasks of a worker whose main thread alone runs them: one that it does not come to is refused.
+ *
+ * As in execnet, the task that is first in the line is refused when the main thread has not become free for a second:
+ * what runs may be waiting for the very task that waits for it. With execnet that second holds up everything else that
+ * arrives, here nothing: what the running task waits for still comes through. The next in the line has a second of its
+ * own from then on. A main thread that is free, however slow it is to take its task, is waited for.
+ */
+#include "xc_link_impl.h"
+
+static const char TOO_LONG[] = "concurrent remote_exec would cause deadlock for main_thread_only execmodel";
+
+void
+xc_link_set_only_main(xc_link *link, bool only)
+{
+    xc_lock(&link->mu);
+    link->only_main = only;
+    xc_unlock(&link->mu);
+}
+
+bool
+xc_link_is_only_main(xc_link *link)
+{
+    xc_lock(&link->mu);
+    bool only = link->only_main;
+    xc_unlock(&link->mu);
+    return only;
+}
+
+/* Nothing is set for a free main thread: it begins when that takes the task in front. */
+void
+xc_patience_begin_locked(xc_link *link)
+{
+    if (link->only_main && link->tasks.head != NULL && link->executing > link->tasks.count && !link->eof) {
+        link->since = xc_now();
+        xc_pump_set(&link->patience, link->since + XC_S);
+    }
+}
+
+static void
+refuse_first_locked(xc_link *link)
+{
+    xc_msg *msg = xc_queue_pop(&link->tasks);
+    xc_chan *chan = msg->carried[0];
+    if (!chan->recv_closed) {
+        xc_refuse_task_locked(link, chan->id, TOO_LONG);
+    }
+    xc_close_locked(link, chan, false);
+    link->executing--;
+    xc_bury_msg_locked(link, msg);
+}
+
+void
+xc_patience_over(xc_timer *timer)
+{
+    xc_link *link = timer->owner;
+    xc_lock(&link->mu);
+    if (link->tasks.head != NULL && link->executing > link->tasks.count && !link->eof) {
+        if (xc_now() < link->since + XC_S) { /* it was set for a task that has been taken since */
+            xc_pump_set(timer, link->since + XC_S);
+        }
+        else {
+            refuse_first_locked(link);
+            xc_patience_begin_locked(link);
+            xc_wake_locked(link);
+        }
+    }
+    xc_unlock(&link->mu);
+}
