@@ -67,17 +67,22 @@ class Gateway(_core.Gateway):
         It answers whatever its tasks do. Raises EOFError (GatewayDied) when it is gone, OSError when the connection is
         closed.
         """
+        self._await_greeting()
         return RemoteStatus(self._ask())
 
     def _rinfo(self, update=False):
         """Facts about the far end: `executable`, `version_info`, `platform`, `cwd`, `pid` as attributes. They are asked
         for once, and again with `update`."""
         if update or self._facts is None:
-            with self._greeting:
-                if not self._state()["greeted"]:  # it has its facts ready when it greets
-                    self._hello(None)
+            self._await_greeting()
             self._facts = RInfo(self._ask("facts"))
         return self._facts
+
+    def _await_greeting(self):
+        """When it greets, the far end has its facts and its settings."""
+        with self._greeting:
+            if not self._state()["greeted"]:
+                self._hello(None)
 
     def _ask(self, *what):
         """What the far end answers beside its tasks, whatever they do: how it stands, or facts."""
@@ -86,6 +91,12 @@ class Gateway(_core.Gateway):
         answer = channel.receive()
         channel.waitclose()
         return answer
+
+    def remote_init_threads(self, num=None):
+        """Does nothing, as in execnet: far ends start threads when tasks need them."""
+        import warnings
+
+        warnings.warn("remote_init_threads() does nothing", DeprecationWarning, stacklevel=2)
 
     def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):
         """Set the string coercion of this gateway and its future channels, at both ends: what a Python 2 str arrives as

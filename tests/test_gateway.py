@@ -50,11 +50,11 @@ def test_a_spec_is_kept_and_only_what_is_unset_is_filled_in(lib, group):
     assert gw.spec is spec
     assert (spec.id, spec.execmodel) == ("gw0", "thread")
     assert str(spec) == "popen"
-    given = lib.XSpec("popen//id=mine//execmodel=thread")
+    given = lib.XSpec("popen//id=mine//execmodel=main_thread_only")
     gw = group.makegateway(given)
     assert gw.spec is given
-    assert (gw.id, given.id, given.execmodel) == ("mine", "mine", "thread")
-    assert str(given) == "popen//id=mine//execmodel=thread"
+    assert (gw.id, given.id, given.execmodel) == ("mine", "mine", "main_thread_only")
+    assert str(given) == "popen//id=mine//execmodel=main_thread_only"
     assert group.makegateway("popen").spec == lib.XSpec("popen")
 
 

@@ -125,9 +125,6 @@ def test_members_may_leave_during_iteration(pair):
     assert len(pair) == 0
 
 
-# ---- execution models
-
-
 # ---- ending
 
 
