@@ -330,8 +330,8 @@ class MultiChannel:
     def __getitem__(self, key):
         return self._channels[key]
 
-    def __contains__(self, channel):
-        return channel in self._channels
+    def __contains__(self, chan):
+        return chan in self._channels
 
     def send_each(self, item):
         """Send `item` to each of them."""

@@ -3,8 +3,10 @@
 import threading
 import time
 
+import execnet_c
 import pytest
 from conftest import TIMEOUT, wait_until
+from far_ends import PLAIN
 
 MAIN = "import threading\nmain = threading.current_thread() is threading.main_thread()\n"
 REFUSED = "concurrent remote_exec would cause deadlock for main_thread_only execmodel"
@@ -285,3 +287,23 @@ def test_the_object_over_there(group, name):
     answer = gw.remote_exec(OVER_THERE).receive(TIMEOUT)
     assert answer == (name, f"<ExecModel {name!r}>", True, 4)
     assert gw.newchannel().gateway.execmodel is gw.execmodel
+
+
+# ---- where nothing is installed
+
+
+@pytest.mark.parametrize("end", PLAIN, ids=lambda end: end.name)
+def test_other_pythons(end):
+    group = execnet_c.Group()
+    try:
+        lone = group.makegateway(f"{end.spec()}//execmodel=main_thread_only")
+        assert lone.remote_status().execmodel == "main_thread_only"
+        answer = lone.remote_exec(OVER_THERE).receive(TIMEOUT)
+        assert answer == ("main_thread_only", "<ExecModel 'main_thread_only'>", True, 4)
+        running = occupy(lone)
+        assert error_of(execnet_c, lone.remote_exec("channel.send('ran')")) == REFUSED
+        running.send(None)
+        running.waitclose(TIMEOUT)
+        assert lone.remote_exec(MAIN + "channel.send(main)").receive(TIMEOUT) is True
+    finally:
+        group.terminate(timeout=5.0)

@@ -215,7 +215,7 @@ Channel_repr(ChannelObject *self)
 /* --- sending and closing -------------------------------------------------------------------------------------- */
 
 PyDoc_STRVAR(send_doc,
-             "send($self, item, /)\n--\n\n"
+             "send($self, /, item)\n--\n\n"
              "Send `item` to the other side, by value.\n\n"
              "None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset and channels, nested as\n"
              "you like. Returns when it is handed to the system; the far end need not have received it.\n"
@@ -225,8 +225,13 @@ PyDoc_STRVAR(send_doc,
              "or the connection is closed (GatewayDied says how the far end ended).");
 
 static PyObject *
-Channel_send(ChannelObject *self, PyObject *item)
+Channel_send(ChannelObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const char *const names[] = {"item"};
+    PyObject *item;
+    if (xcpy_args("send", names, 1, 1, args, nargs, kwnames, &item) < 0) {
+        return NULL;
+    }
     if (xcpy_check_usable(self->gateway) < 0) {
         return NULL;
     }
@@ -469,7 +474,7 @@ Channel_next_method(ChannelObject *self, PyObject *unused)
 
 PyDoc_STRVAR(
     setcallback_doc,
-    "setcallback($self, /, callback, endmarker=NO_ENDMARKER_WANTED)\n--\n\n"
+    "setcallback($self, /, callback, endmarker=...)\n--\n\n"
     "Have `callback(item)` called for each item instead of receiving it: at once, in this thread, for items that\n"
     "are here already; then in a thread of the gateway's, in the order of arrival. Nothing that arrived after an\n"
     "item is handed out by any channel of the gateway before the callback has returned. With `endmarker`,\n"
@@ -575,7 +580,7 @@ static PyMemberDef Channel_members[] = {
 };
 
 static PyMethodDef Channel_methods[] = {
-    {"send", (PyCFunction)Channel_send, METH_O, send_doc},
+    {"send", (PyCFunction)(void (*)(void))Channel_send, METH_FASTCALL | METH_KEYWORDS, send_doc},
     {"receive", (PyCFunction)(void (*)(void))Channel_receive, METH_FASTCALL | METH_KEYWORDS, receive_doc},
     {"close", (PyCFunction)(void (*)(void))Channel_close, METH_VARARGS | METH_KEYWORDS, close_doc},
     {"waitclose", (PyCFunction)(void (*)(void))Channel_waitclose, METH_VARARGS | METH_KEYWORDS, waitclose_doc},
@@ -586,7 +591,7 @@ static PyMethodDef Channel_methods[] = {
      "isclosed($self, /)\n--\n\nTrue if the channel is closed. It may still hold items to receive."},
     {"next", (PyCFunction)Channel_next_method, METH_NOARGS,
      "next($self, /)\n--\n\nAs the built-in next() on the channel."},
-    {"_getremoteerror", (PyCFunction)Channel_getremoteerror, METH_NOARGS, NULL},
+    {"_getremoteerror", (PyCFunction)Channel_getremoteerror, METH_NOARGS, "_getremoteerror($self, /)\n--\n\n"},
     {NULL, NULL, 0, NULL},
 };
 

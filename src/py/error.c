@@ -100,7 +100,8 @@ done:
 }
 
 static PyMethodDef remote_error_methods[] = {
-    {"__init__", (PyCFunction)(void (*)(void))RemoteError_init, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"__init__", (PyCFunction)(void (*)(void))RemoteError_init, METH_VARARGS | METH_KEYWORDS,
+     "__init__($self, /, formatted)\n--\n\n"},
     {"__str__", RemoteError_str, METH_NOARGS, NULL},
     {"__repr__", RemoteError_repr, METH_NOARGS, NULL},
     {"warn", RemoteError_warn, METH_NOARGS, remote_error_warn_doc},
