@@ -122,6 +122,21 @@ def test_a_channel_that_was_closed_meanwhile_hears_nothing(lone, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.ours
+def test_the_channels_among_a_refused_task_s_arguments_are_closed(lone):
+    def task(channel, other):
+        channel.send("ran")
+
+    running, other = occupy(lone), lone.newchannel()
+    refused = lone.remote_exec(task, other=other)
+    with pytest.raises(refused.RemoteError):
+        refused.receive(TIMEOUT)
+    other.waitclose(TIMEOUT)
+    assert other.isclosed()
+    running.send(None)
+    running.waitclose(TIMEOUT)
+
+
 def test_goodbye_while_a_task_waits(group, lone):
     running = occupy(lone)
     waiting = lone.remote_exec("channel.send('ran')")

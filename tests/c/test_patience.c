@@ -126,6 +126,24 @@ who_is_about_to_be_taken_is_not_refused(void)
 }
 
 static void
+the_channels_among_its_arguments_are_closed(void)
+{
+    unsigned char payload[32];
+    rig it = open_lone();
+    send_task(&it, 1);
+    begin_task(&it, 1);
+    xc_chan *known = chan_of(&it, 7);
+    rig_send(&it, XC_EXEC, 3, payload, put_chans(payload, 5, 2, 3));
+    expect_refusal(&it, 3);
+    expect_frame(it.from, XC_CLOSE, 5, NULL, 0);
+    expect_frame(it.from, XC_CLOSE, 9, NULL, 0); /* 7 is somebody else's, too */
+    xc_link_drop_chan(it.link, known);
+    expect_frame(it.from, XC_CLOSE, 7, NULL, 0);
+    xc_link_task_done(it.link, true);
+    close_lone(&it);
+}
+
+static void
 whose_channel_is_closed_is_told_nothing(void)
 {
     rig it = open_lone();
@@ -186,6 +204,7 @@ main(void)
     RUN_IO(who_waits_too_long_is_refused);
     RUN_IO(the_next_in_the_line_has_a_second_of_its_own);
     RUN_IO(who_is_about_to_be_taken_is_not_refused);
+    RUN_IO(the_channels_among_its_arguments_are_closed);
     RUN_IO(whose_channel_is_closed_is_told_nothing);
     RUN_IO(others_wait_for_ever);
     RUN_IO(the_end_comes_while_one_waits);
