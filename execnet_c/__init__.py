@@ -8,6 +8,7 @@ from ._version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # where type checkers find the names
+    from . import gateway, gateway_base, gateway_bootstrap, gateway_io, multi, rsync, xspec
     from ._core import (
         Channel,
         DataFormatError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # where type checkers find the names
         load,
         loads,
     )
+    from .alias import install_as_execnet
     from .cores import core
     from .deaths import (
         HostKeyMismatch,
@@ -70,6 +72,7 @@ _HOMES = {
     "default_group": "multi",
     "dump": "_core",
     "dumps": "_core",
+    "install_as_execnet": "alias",
     "load": "_core",
     "loads": "_core",
     "makegateway": "multi",
@@ -77,24 +80,27 @@ _HOMES = {
     "set_stderr_handler": "multi",
 }
 
+# The modules of execnet's that it imports with itself.
+_MODULES = ("gateway", "gateway_base", "gateway_bootstrap", "gateway_io", "multi", "rsync", "xspec")
+
 __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name):
-    home = _HOMES.get(name)
+    home = name if name in _MODULES else _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    if home == "xspec":
-        module = import_module(".xspec", __name__)
+    if home in ("alias", "xspec"):  # no core is chosen yet
+        module = import_module("." + home, __name__)
     else:
         cores = import_module(".cores", __name__)
         cores.say_once()
         module = cores.module if home == "_core" else import_module("." + home, __name__)
-    value = globals()[name] = getattr(module, name)
+    value = globals()[name] = module if name in _MODULES else getattr(module, name)
     return value
 
 
 def __dir__():
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -1,12 +1,17 @@
-"""python -m execnet_c check SPEC...: what to run first when a host does not answer."""
+"""python -m execnet_c check SPEC...: what to run first when a host does not answer.
+
+python -m execnet_c run SCRIPT [ARG...]: a program that says `import execnet`, on this package.
+"""
 
 import argparse
 import sys
 
-from .check import check
-
 
 def main():
+    if sys.argv[1:2] == ["run"]:  # what follows is the program's: argparse would look into it
+        from .run import run
+
+        return run(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m execnet_c")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     one = commands.add_parser(
@@ -16,7 +21,10 @@ def main():
         "all of them came up.",
     )
     one.add_argument("specs", nargs="+", metavar="SPEC", help="as for makegateway: popen, ssh=user@host, ...")
+    commands.add_parser("run", help="run a program that says `import execnet` on this package")
     options = parser.parse_args()
+    from .check import check
+
     try:
         return 0 if check(options.specs) else 1
     except KeyboardInterrupt:

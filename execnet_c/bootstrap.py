@@ -3,7 +3,8 @@
 Every far end of ours, however it is started, writes a marker, because a login or a site may print before it runs, and
 speaks frames behind that (see src/core/xc_frame.h). The first frame each way is a hello (code 8), known to nobody else:
 
-- this side sends its settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`;
+- this side sends its settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`, `start` (a text to run,
+  see alias.py);
 - the far end applies them and answers with a dict: `version`, `core` ("C", or "Python" for the twin), `pid`; or, with
   what went wrong in `error`.
 
@@ -15,9 +16,10 @@ This very interpreter imports `execnet_c.worker` as the far end. Another one say
 which Python it is, and is sent the text that makes it a worker (see text.py); the same frames follow behind it.
 """
 
+from . import alias
 from ._version import __version__
 from .cores import module as _core
-from .transport import argv_of, keepalive_of
+from .transport import argv_of, keepalive_of, program_s_own
 
 # Seconds that a far end with settings may take to answer: an interpreter with a slow site, on a busy machine.
 HELLO_TIMEOUT = 60.0
@@ -29,13 +31,23 @@ def start(gateway, spec):
 
     Raises ValueError for settings that make no sense, OSError when the process cannot be started.
     """
-    settings = _settings(spec)
+    settings = _settings(gateway, spec)
     keepalive_of(spec)
-    argv = argv_of(spec)
+    argv = program_s_own(spec)
+    gateway._reads_line = argv is not None
+    if argv is None:
+        argv = argv_of(spec)
     if gateway._outer is not None:
         return gateway._start_via(argv)
     gateway._command = argv
-    gateway._start(argv, None if _is_foreign(spec) else settings)
+    gateway._start(argv, None if _is_foreign(gateway, spec) else settings)
+    if gateway._reads_line:
+        from .text import LINE
+
+        try:
+            gateway._write(repr(LINE).encode() + b"\n")
+        except OSError:
+            pass  # it has ended already: finish() says how
 
 
 def finish(gateway, spec):
@@ -46,11 +58,11 @@ def finish(gateway, spec):
     ended, OSError when it does not answer within HELLO_TIMEOUT seconds, or cannot serve.
     """
     keepalive = keepalive_of(spec)
-    if not (_is_foreign(spec) or spec.chdir or spec.nice or spec.env or keepalive):
+    if not (_is_foreign(gateway, spec) or spec.chdir or spec.nice or spec.env or keepalive):
         return
     if gateway._outer is not None:
         gateway._await_start(HELLO_TIMEOUT)
-    if _is_foreign(spec):
+    if _is_foreign(gateway, spec):
         from .text import text_for
 
         gateway._serves = False
@@ -60,7 +72,7 @@ def finish(gateway, spec):
         except ValueError as exc:
             raise _no_worker(gateway, "PythonMissing", str(exc)) from None
         gateway._write(text)
-        gateway._send(_core.HELLO, 0, _settings(spec))
+        gateway._send(_core.HELLO, 0, _settings(gateway, spec))
     answer = _answer(gateway, dict)
     if "error" in answer:
         raise _core.RemoteError(answer["error"])
@@ -72,9 +84,9 @@ def finish(gateway, spec):
         gateway._keepalive(keepalive)
 
 
-def _is_foreign(spec):
+def _is_foreign(gateway, spec):
     """Not this very interpreter: it has to say first which it is."""
-    return bool(spec.python or spec.ssh or spec.via)
+    return bool(gateway._reads_line or spec.python or spec.ssh or spec.via)
 
 
 def _answer(gateway, kind):
@@ -102,7 +114,7 @@ def _no_worker(gateway, kind, what):
     return deaths.refused(gateway, getattr(deaths, kind), what)
 
 
-def _settings(spec):
+def _settings(gateway, spec):
     for key in ("chdir", "nice"):
         if getattr(spec, key) is True:
             raise ValueError(f"spec {str(spec)!r}: {key} needs a value, as in {key}=...")
@@ -120,4 +132,5 @@ def _settings(spec):
         "chdir": spec.chdir,
         "nice": nice,
         "env": dict(spec.env),
+        **alias.settings_for(_is_foreign(gateway, spec)),
     }

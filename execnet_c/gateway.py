@@ -3,7 +3,7 @@
 from _thread import allocate_lock
 
 from .cores import module as _core
-from .source import source_of
+from .source import globals_of, source_of
 
 # Seconds to learn how the process ended once its connection has: it has closed its pipes and is about to be reaped.
 REAP_TIMEOUT = 0.5
@@ -19,6 +19,7 @@ class Gateway(_core.Gateway):
     _depth = 0  # how many gateways that are
     _awaited = None  # what stands for it in the group once it is live: itself, mostly
     _reporter = None  # of its worker's stderr, see stderr.py
+    _reads_line = False  # the program's own command line started it, see gateway_io.py
     _serves = None  # an interpreter that is sent its worker: whether that has answered
     _worker_pid = None  # over there, once it has answered
     _ticket = None  # over ssh: its place among those that connect to the host, see ssh.py
@@ -141,3 +142,25 @@ class RInfo:
 
 
 RemoteStatus = RInfo
+
+
+# --- what programs reach for in execnet's module of this name ---
+
+
+def rinfo_source(channel):
+    """A task: sends facts about the far end. Gateway._rinfo() asks for them without one."""
+    import os
+    import sys
+
+    facts = {"executable": sys.executable, "version_info": sys.version_info[:5], "platform": sys.platform}
+    channel.send({**facts, "cwd": os.getcwd(), "pid": os.getpid()})
+
+
+def _source_of_function(function):
+    """The text that remote_exec() sends for a function. Raises what that would."""
+    return source_of(function)[0]
+
+
+def _find_non_builtin_globals(source, codeobj):
+    """Names that a function's source text looks up and that no task has."""
+    return globals_of(source)

@@ -202,6 +202,13 @@ def _defines(tree, code, ast) -> bool:
     return task.name == code.co_name and tuple(found) == code.co_varnames[:count] and first_line == 1
 
 
+def globals_of(text: str) -> list[str]:
+    """Names that the text looks up as globals and that no task has, sorted."""
+    import ast
+
+    return _free_globals(text, ast)
+
+
 def _free_globals(text: str, ast) -> list[str]:
     """Names that the text looks up as globals and that it neither binds itself nor finds at the far end."""
     import builtins

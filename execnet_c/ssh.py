@@ -56,7 +56,10 @@ def _quoted(text):
 
 def host_of(spec):
     """The host of an ssh gateway as the spec names it, None for a local one."""
-    return _words(spec)[1] if spec.ssh else None
+    try:
+        return _words(spec)[1] if spec.ssh else None
+    except ValueError:  # a program's own command line may know what to do with it
+        return spec.ssh
 
 
 def _words(spec):

@@ -4,7 +4,7 @@ import os
 import sys
 
 # The directory that this package was imported from.
-_IMPORT_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+IMPORT_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # The worker imports this very package, whatever its current directory holds: the directory goes in front for that one
 # import, and stays only where it would not be found otherwise. sys.argv is ["-c"] over there, as with execnet.
@@ -42,11 +42,17 @@ def argv_of(spec):
 
         argv, program = _command(spec) if spec.python else [None], LINE
     else:
-        argv, program = [sys.executable], _IMPORT_LINE.format(importdir=_IMPORT_DIR)
+        argv, program = [sys.executable], _IMPORT_LINE.format(importdir=IMPORT_DIR)
     argv.append("-u")
     if spec.dont_write_bytecode:
         argv.append("-B")
     return [*argv, "-c", program]
+
+
+def program_s_own(spec):
+    """The command line that the program has put in the place of ours (see gateway_io.py); None if it has not."""
+    room = sys.modules.get(__package__ + ".gateway_io")
+    return None if room is None or spec.via else room.program_s_own(spec)
 
 
 def keepalive_of(spec):

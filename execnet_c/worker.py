@@ -60,7 +60,7 @@ def main(marks=True):
         return
     gateway.id = f"{settings['id']}-worker"
     gateway._model = settings["execmodel"]
-    if settings["version"] != __version__ or settings["chdir"] or settings["nice"] or settings["env"]:
+    if settings["version"] != __version__ or any(map(settings.get, ("chdir", "nice", "env", "start"))):
         _apply(gateway, settings)
     gateway._set_facts(
         {"executable": sys.executable, "version_info": sys.version_info[:5], "platform": sys.platform, "pid": pid}
@@ -98,6 +98,8 @@ def _apply(gateway, settings):
     except Exception as exc:
         gateway._send(_core.HELLO, 0, {"error": _format(exc)})
         sys.exit(3)
+    if settings["start"]:
+        exec(settings["start"], {"package": __package__, "settings": settings})
 
 
 def _format(exc):
