@@ -57,6 +57,8 @@ def install_as_execnet():
     package = sys.modules[_PACKAGE]
     there = sys.modules.get("execnet")
     if there is not None and there is not package:
+        if there.__name__ == "_execnet_c":
+            return  # in a worker that was sent a core, beside an installed copy of another version
         raise RuntimeError(
             f"execnet itself has been imported already, from {getattr(there, '__file__', None)}: "
             f"install_as_execnet() has to be called before anything imports execnet"
@@ -81,7 +83,7 @@ else:
     alias.take(settings["sent"])
 alias.install_as_execnet()
 """
-_SENT = ("alias", "gateway_base", "xspec")
+_SENT = ("alias", "gateway_base", "pytest_plugin", "xspec")
 _REST = {"pyserializer": "dump dumps load loads _load_versioned", "execmodel": "get_execmodel"}  # what pack.py leaves out
 _sent = {}
 
@@ -162,8 +164,7 @@ def take(sources):
     package.__all__ = ["__version__", "install_as_execnet", *_NAMES]
     package.__getattr__ = _find_name
     package.install_as_execnet = install_as_execnet
-    # An execnet_c that is importable here, of whatever version, keeps its own name.
-    sys.meta_path += _SentFinder(sources), Finder("execnet_c")
+    sys.meta_path[:0] = Finder("execnet_c"), _SentFinder(sources)
 
 
 def _find_name(name):

@@ -4,6 +4,7 @@ The program finds sys.argv, sys.path[0] and `__main__` as without us, its exit s
 traceback of what it does not catch begins with its own first line.
 """
 
+import builtins
 import os
 import sys
 
@@ -18,7 +19,7 @@ Runs a program in which `import execnet` means execnet_c, here and in the worker
 
 
 class NoProgram(Exception):
-    """There is nothing to run. The text says why."""
+    """There is nothing to run. Its arguments: why, and Python's exit status in such a case."""
 
 
 def run(arguments):
@@ -35,8 +36,9 @@ def run(arguments):
     try:
         code, scope = (_module if is_module else _script)(words[0])
     except NoProgram as exc:
-        print(f"python -m execnet_c run: {exc}", file=sys.stderr)
-        return 2
+        why, status = exc.args
+        print(f"python -m execnet_c run: {why}", file=sys.stderr)
+        return status
     except BaseException:  # it cannot be compiled, or the package that it is in cannot be imported
         _hide_us(None)
         raise
@@ -44,7 +46,9 @@ def run(arguments):
         words[0] = scope["__file__"]
     sys.argv[:] = words
     main = sys.modules["__main__"] = type(sys)("__main__")
-    main.__dict__.update(scope, __builtins__=__builtins__)
+    main.__dict__.update(scope, __builtins__=builtins)
+    if sys.version_info < (3, 14):
+        main.__annotations__ = {}
     try:
         exec(code, main.__dict__)
     except SystemExit:
@@ -56,18 +60,25 @@ def run(arguments):
 
 
 def _script(path):
-    """(code, what its module has) of a file."""
+    """(code, what its module has) of a file; or of a directory or an archive, of `__main__` in it."""
     import io
-    from importlib.machinery import SourceFileLoader
+    from importlib.machinery import PathFinder, SourceFileLoader
 
+    file_name = os.path.abspath(path)
+    takes_path = not (sys.flags.isolated or getattr(sys.flags, "safe_path", False))
+    spec = PathFinder.find_spec("__main__", [file_name])
+    if spec is not None:
+        sys.path[:takes_path] = [file_name]
+        return _code_and_scope(spec)
+    if os.path.isdir(path):
+        raise NoProgram(f"there is no __main__.py in {path!r}", 1)
     try:
-        with io.open_code(os.path.abspath(path)) as file:
+        with io.open_code(file_name) as file:
             source = file.read()
     except OSError as exc:
-        raise NoProgram(f"can't open {path!r}: {exc.strerror}") from None
-    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        raise NoProgram(f"can't open {path!r}: {exc.strerror}", 2) from None
+    if takes_path:
         sys.path[0] = os.path.dirname(os.path.realpath(path))
-    file_name = os.path.abspath(path)
     scope = {"__file__": file_name, "__loader__": SourceFileLoader("__main__", file_name), "__package__": None}
     return compile(source, file_name, "exec", 0, True), {**scope, "__spec__": None, "__cached__": None}
 
@@ -86,10 +97,14 @@ def _module(name):
             raise  # it is there, and imports something that is not
         spec = None
     if spec is None:
-        raise NoProgram(f"no module named {name!r}")
+        raise NoProgram(f"no module named {name!r}", 1)
+    return _code_and_scope(spec)
+
+
+def _code_and_scope(spec):
     code = spec.loader.get_code(spec.name) if hasattr(spec.loader, "get_code") else None
     if code is None:
-        raise NoProgram(f"module {name!r} has no Python code")
+        raise NoProgram(f"module {spec.name!r} has no Python code", 1)
     scope = {"__file__": spec.origin, "__loader__": spec.loader, "__package__": spec.parent, "__spec__": spec}
     return code, {**scope, "__cached__": spec.cached}
 
