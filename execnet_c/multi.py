@@ -376,6 +376,7 @@ default_group = Group()
 makegateway = default_group.makegateway
 set_execmodel = default_group.set_execmodel
 set_stderr_handler = default_group.set_stderr_handler
+NO_ENDMARKER_WANTED = _core.NO_ENDMARKER_WANTED
 
 if os.environ.get("EXECNET_DEBUG"):
     from . import trace
