@@ -85,7 +85,7 @@ def outcome(folder, *words, options=()):
         encoding="utf-8",
         timeout=TIMEOUT,
     )
-    errors = re.sub(r'  File "<frozen .*\n(    .*\n)*', "", done.stderr)  # where Python itself runs a module
+    errors = re.sub(r'  File "(<frozen |.*/runpy\.py").*\n(    .*\n)*', "", done.stderr)  # where Python itself runs a module
     return done.returncode, re.sub("0x[0-9a-f]+", "0x", done.stdout), errors
 
 

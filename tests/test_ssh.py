@@ -1,5 +1,6 @@
 """Gateways over ssh: the recipe, what a spec can say, many at once, and how they end."""
 
+import importlib
 import os
 import shutil
 import signal
@@ -437,3 +438,22 @@ def test_where_nobody_has_ssh(server, group, monkeypatch):
     with pytest.raises(OSError, match="ssh"):
         group.makegateway(server.spec("h1"))
     assert list(group) == []
+
+
+# ---- a program's own command line
+
+
+def test_a_program_s_own_command_line(lib, server, group, monkeypatch):
+    """As deployment tools set it: ssh, the host, and one word with the line that they take from the library."""
+    room = importlib.import_module(lib.__name__ + ".gateway_io")
+
+    def own(spec):
+        line = '%s -c "%s"' % (spec.python or "python", room.popen_bootstrapline)
+        return ["ssh", "-C", "-F", spec.ssh_config, spec.ssh, line]
+
+    monkeypatch.setattr(room, "ssh_args", own)
+    gateway = group.makegateway(server.spec("h1", "python=python", "type=own"))
+    assert evaluate(gateway, "sys.argv") == ["-c"]
+    channel = gateway.remote_exec("channel.send(channel.receive())")
+    channel.send(b"x" * 1_000_000)
+    assert channel.receive(PATIENCE) == b"x" * 1_000_000
