@@ -19,6 +19,7 @@ COMMANDS = {
     "serializer": "serializer.py --rounds 1",
     "rsync": "rsync.py 1 20 1",
     "ssh": "ssh.py --rounds 1 --mib 1",
+    "xdist": "xdist.py 1 20",
 }
 
 
