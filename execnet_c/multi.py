@@ -105,9 +105,9 @@ class Group:
         - `ssh=[OPTIONS] [USER@]HOST`: over there, with `python=SHELL TEXT`, else `python` if it is new enough, else
           `python3`; `ssh_config=PATH` names the client's configuration.
         - `via=ID` with either: it is started by that gateway of this group, and goes through it.
-        - Also `id=NAME` (else gw0, gw1, ...), `execmodel=MODEL` (see set_execmodel), `chdir=PATH` (made if it is not there), `nice=INCREMENT`,
-          `env:NAME=VALUE`, `dont_write_bytecode`, `keepalive=SECONDS` that the far end may be silent (ssh: 30; 0: for
-          ever).
+        - Also `id=NAME` (else gw0, gw1, ...), `execmodel=MODEL` (see set_execmodel), `chdir=PATH` (made if it is not
+          there), `nice=INCREMENT`, `env:NAME=VALUE`, `dont_write_bytecode`, `keepalive=SECONDS` that the far end may be
+          silent (ssh: 30; 0: for ever).
 
         Returns a live gateway, or raises: ValueError (a spec that says nothing that can be started, an id that is
         taken), OSError (the process could not be started), RemoteError (a setting failed over there), GatewayDied (the
