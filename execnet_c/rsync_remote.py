@@ -5,6 +5,7 @@ the two say to each other stands at the head of rsync.py. A file is written unde
 it is complete; whatever ends this task, no part of a file stays behind under any name.
 """
 
+import errno
 import os
 import stat
 
@@ -178,7 +179,9 @@ class Receiver:
             else:
                 name = entry
             path, new = self.root, False
-            if inside:
+            if not inside:
+                self.look_at_root(kind == b"D")
+            else:
                 path, names, new = inside[-1]
                 path += b"/" + name
                 names.add(name)
@@ -189,6 +192,18 @@ class Receiver:
             else:
                 target = next(entries)
                 self.links.append((path, os.path.join(self.root, target) if kind == b"B" else target))
+
+    def look_at_root(self, directory):
+        """What is there already gives way to nothing of another kind: that was hardly meant. A link does."""
+        st = lstat(self.root)
+        if st is None or stat.S_ISLNK(st.st_mode):
+            return
+        if directory and not stat.S_ISDIR(st.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "what is there is no directory, and one is to be sent", self.root)
+        if not directory and stat.S_ISDIR(st.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "a directory is there, and a file is to be sent", self.root)
+        if not directory and not stat.S_ISREG(st.st_mode):
+            raise FileExistsError(errno.EEXIST, "what is there is no file, and one is to be sent", self.root)
 
     def enter(self, path, mode, new):
         """Make a directory, or have it as it is; true if it is new."""

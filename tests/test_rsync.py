@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from types import ModuleType
 
 import pairing
@@ -708,6 +709,33 @@ def test_what_cannot_be_removed_is_told_when_all_is_done(humble, source, open_pa
         rsync.send()
     assert os.path.exists(f"{there}/theirs") and not os.path.exists(f"{there}/gone")
     assert found(source).items() <= found(there).items()
+
+
+@pytest.mark.parametrize(
+    "what, make, error",
+    [
+        ("source", Path.touch, NotADirectoryError),
+        ("source", os.mkfifo, NotADirectoryError),
+        ("source/a", Path.mkdir, IsADirectoryError),
+        ("source/a", os.mkfifo, FileExistsError),
+    ],
+)
+def test_what_is_of_another_kind_stays_and_the_others_are_served(group, tmp_path, what, make, error):
+    os.mkdir(tmp_path / "source")
+    (tmp_path / "source" / "a").write_text("text")
+    gateways = [group.makegateway("popen") for _ in range(2)]
+    there = [tmp_path / "taken", tmp_path / "free"]
+    make(there[0])
+    before = os.stat(there[0])
+    rsync = execnet_c.RSync(tmp_path / what, verbose=False)
+    for gateway, destination in zip(gateways, there):
+        rsync.add_target(gateway, destination)
+    with pytest.raises(execnet_c.RSyncError, match=error.__name__) as failed:
+        rsync.send()
+    [(gateway, path, _)] = failed.value.failures
+    assert (gateway, path) == (gateways[0], str(there[0])) and gateways[0].id in str(failed.value)
+    assert os.path.samestat(os.stat(there[0]), before)
+    assert (there[1] / "a" if what == "source" else there[1]).read_text() == "text"
 
 
 def test_a_destination_below_a_file_and_one_that_leads_nowhere(gw, source, tmp_path):

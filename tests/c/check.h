@@ -169,6 +169,19 @@ check_nothing(void *arg)
     return arg;
 }
 
+static void
+check_hung(int sig)
+{
+    const char *words[] = {check_name, ": hangs in ", check_case, "\n"};
+    for (int i = 0; i < 4; i++) {
+        if (write(STDERR_FILENO, words[i], strlen(words[i])) < 0) {
+            break;
+        }
+    }
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
 /* A thread sanitizer starts a thread of its own beside the first one of the program: have it before counting. */
 __attribute__((unused)) static void
 check_begin(const char *name, unsigned seconds)
@@ -179,6 +192,7 @@ check_begin(const char *name, unsigned seconds)
     }
     check_name = name;
     check_seconds = seconds;
+    signal(SIGALRM, check_hung);
     alarm(seconds);
 }
 
