@@ -166,7 +166,7 @@ def test_a_login_banner_before_a_worker():
     banner = "print('You have mail.', flush=True)\n"
     code = f"import sys; sys.path.insert(0, {place!r}); {banner}from execnet_c.worker import main; main()"
     gateway = _core.Gateway()
-    settings = {"version": execnet_c.__version__, "id": "gw", "chdir": None, "nice": 0, "env": {}}
+    settings = {"version": execnet_c.__version__, "id": "gw", "execmodel": "thread", "chdir": None, "nice": 0, "env": {}}
     gateway._start([sys.executable, "-c", code], settings)
     answer = gateway._hello(TIMEOUT)
     assert answer["version"] == execnet_c.__version__
