@@ -12,6 +12,7 @@ import pairing  # isort: skip (before anything takes a core)
 import gc
 import importlib
 import os
+import signal
 import threading
 import time
 
@@ -28,6 +29,8 @@ SETTLE = 10.0
 
 
 def pytest_configure(config):
+    # Where a shell has started this in its background, programs ignore SIGINT; those of the tests are to be interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for marker in (
         "ours: execnet_c does better than execnet here, on purpose",
         "any_core: the same whatever the cores are; run over the default pairing only",

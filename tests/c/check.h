@@ -192,6 +192,7 @@ check_begin(const char *name, unsigned seconds)
     }
     check_name = name;
     check_seconds = seconds;
+    signal(SIGINT, SIG_DFL); /* ignored where a shell has started this in its background */
     signal(SIGALRM, check_hung);
     alarm(seconds);
 }
