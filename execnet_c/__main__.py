@@ -1,6 +1,8 @@
 """python -m execnet_c check SPEC...: what to run first when a host does not answer.
 
 python -m execnet_c run SCRIPT [ARG...]: a program that says `import execnet`, on this package.
+
+python -m execnet_c socketserver [HOST:PORT]: serves gateways over sockets.
 """
 
 import argparse
@@ -12,6 +14,10 @@ def main():
         from .run import run
 
         return run(sys.argv[2:])
+    if sys.argv[1:2] == ["socketserver"]:
+        from .socketserver import main as serve
+
+        return serve(sys.argv[2:], "python -m execnet_c socketserver")
     parser = argparse.ArgumentParser(prog="python -m execnet_c")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     one = commands.add_parser(
@@ -22,6 +28,7 @@ def main():
     )
     one.add_argument("specs", nargs="+", metavar="SPEC", help="as for makegateway: popen, ssh=user@host, ...")
     commands.add_parser("run", help="run a program that says `import execnet` on this package")
+    commands.add_parser("socketserver", help="serve gateways over sockets (socket=HOST:PORT)")
     options = parser.parse_args()
     from .check import check
 

@@ -32,7 +32,9 @@ def start(gateway, spec):
     Raises ValueError for settings that make no sense, OSError when the process cannot be started.
     """
     settings = _settings(gateway, spec)
-    keepalive_of(spec)
+    keepalive = keepalive_of(spec)
+    if hasattr(gateway, "_start_socket"):
+        return gateway._start_socket(keepalive)
     argv = program_s_own(spec)
     gateway._reads_line = argv is not None
     if argv is None:
@@ -86,7 +88,7 @@ def finish(gateway, spec):
 
 def _is_foreign(gateway, spec):
     """Not this very interpreter: it has to say first which it is."""
-    return bool(gateway._reads_line or spec.python or spec.ssh or spec.via)
+    return bool(gateway._reads_line or spec.python or spec.ssh or spec.vagrant_ssh or spec.via or gateway._address)
 
 
 def _answer(gateway, kind):

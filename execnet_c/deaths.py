@@ -117,7 +117,7 @@ def fields_of(gateway, cause, status=None, stderr=""):
     """What such an exception has beside its text. status: as subprocess gives it, below 0 for a signal."""
     return {
         "cause": cause,
-        "host": host_of(gateway.spec),
+        "host": gateway._address or host_of(gateway.spec),
         "command": gateway._command,
         "status": status if status is not None and status >= 0 else None,
         "signal": -status if status is not None and status < 0 else None,
@@ -128,7 +128,8 @@ def fields_of(gateway, cause, status=None, stderr=""):
 def refused(gateway, kind, what):
     """The exception for a far end that lives, and is given up: it does not serve."""
     state = gateway._state()
-    error = kind(f"gateway {gateway.id!r}: {what}; it was started as {shown(gateway._command)}{heard(state, False)}")
+    origin = f"reached at {gateway._address}" if gateway._address else f"started as {shown(gateway._command)}"
+    error = kind(f"gateway {gateway.id!r}: {what}; it was {origin}{heard(state, False)}")
     vars(error).update(fields_of(gateway, what, stderr=state["stderr"].decode("utf-8", "replace")))
     return error
 

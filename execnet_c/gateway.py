@@ -16,6 +16,7 @@ class Gateway(_core.Gateway):
     _command = None
     _facts = None
     _outer = None  # the gateway that it goes through (via=), see via.py
+    _address = None  # over a socket: the server's, see sockets.py
     _depth = 0  # how many gateways that are
     _awaited = None  # what stands for it in the group once it is live: itself, mostly
     _reporter = None  # of its worker's stderr, see stderr.py
@@ -39,9 +40,11 @@ class Gateway(_core.Gateway):
 
     @property
     def remoteaddress(self):
-        """What a gateway over ssh was made with: `ssh=` of its spec. Raises AttributeError for a local one."""
-        if self.spec.ssh:
-            return self.spec.ssh
+        """What a gateway over ssh was made with, `ssh=` or `vagrant_ssh=` of its spec; the address, HOST:PORT, of one
+        over a socket. Raises AttributeError for a local one."""
+        address = self.spec.ssh or self.spec.vagrant_ssh or self._address
+        if address:
+            return address
         raise AttributeError(f"{self!r} is a local gateway: it has no remote address")
 
     def remote_exec(self, source, **kwargs):

@@ -104,7 +104,10 @@ class Group:
         - `popen`: this very interpreter on this machine; with `python=COMMAND LINE` another one.
         - `ssh=[OPTIONS] [USER@]HOST`: over there, with `python=SHELL TEXT`, else `python` if it is new enough, else
           `python3`; `ssh_config=PATH` names the client's configuration.
-        - `via=ID` with either: it is started by that gateway of this group, and goes through it.
+        - `vagrant_ssh=MACHINE`: the same by the command `vagrant ssh`.
+        - `socket=HOST:PORT`: by the server that listens there (`python -m execnet_c socketserver`). `installvia=ID` with
+          `socket`: the gateway of that id starts one for it.
+        - `via=ID` with popen or ssh: it is started by that gateway of this group, and goes through it.
         - Also `id=NAME` (else gw0, gw1, ...), `execmodel=MODEL` (see set_execmodel), `chdir=PATH` (made if it is not
           there), `nice=INCREMENT`, `env:NAME=VALUE`, `dont_write_bytecode`, `keepalive=SECONDS` that the far end may be
           silent (ssh: 30; 0: for ever).
@@ -146,7 +149,13 @@ class Group:
         except ValueError as exc:
             raise ValueError(f"spec {str(spec)!r}: {exc}") from None
         outer = self._outer_of(spec)
-        if outer is None:
+        socket = spec.socket and not (spec.popen or spec.ssh or spec.vagrant_ssh)
+        if socket:
+            from .sockets import Gateway as SocketGateway
+
+            gateway = SocketGateway(spec)
+            gateway._installer = self._outer_of(spec, "installvia")
+        elif outer is None:
             gateway = Gateway(spec)
         else:
             from .via import Gateway as ViaGateway
@@ -154,7 +163,8 @@ class Group:
             gateway = ViaGateway(spec)
             gateway._outer, gateway._depth = outer, outer._depth + 1
         gateway.execmodel = self._execmodel
-        handler = self._stderr_handler if outer is None else None  # the others' comes through `outer`
+        # The others' comes through `outer`, or is the server's.
+        handler = self._stderr_handler if outer is None and not socket else None
         if handler is not None:
             gateway._listen()
         with self._lock:
@@ -171,10 +181,10 @@ class Group:
                 gateway._reporter = Reporter(gateway, handler)
 
         try:
-            if spec.ssh:
+            if spec.ssh or spec.vagrant_ssh:
                 from .ssh import Ticket
 
-                gateway._ticket = Ticket(spec.ssh, start)
+                gateway._ticket = Ticket(spec.ssh or ("vagrant", spec.vagrant_ssh), start)
             else:
                 start()
         except BaseException:
@@ -182,17 +192,17 @@ class Group:
             raise
         return gateway
 
-    def _outer_of(self, spec):
-        """The gateway that `spec` is to go through, ready for tasks; None without via=."""
-        if not spec.via:
+    def _outer_of(self, spec, key="via"):
+        """The gateway that `spec` is to go through, ready for tasks; None without via=. `key`: names it instead."""
+        if not getattr(spec, key):
             return None
         for gateway in self:
-            if gateway.id == spec.via:
+            if gateway.id == getattr(spec, key):
                 return self._await(gateway)
         from .via import NoSuchGateway
 
         known = ", ".join(repr(gateway.id) for gateway in self) or "none"
-        raise NoSuchGateway(f"spec {str(spec)!r}: via names no gateway of this group; there are: {known}")
+        raise NoSuchGateway(f"spec {str(spec)!r}: {key} names no gateway of this group; there are: {known}")
 
     def _await(self, gateway):
         """The gateway, live; in its place another one where ssh had to try more than once."""

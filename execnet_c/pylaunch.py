@@ -31,6 +31,60 @@ def launch(gateway, argv):
     by_pump(lambda: Process(gateway, argv), gateway)
 
 
+def connect(gateway, fd):
+    """Connect `gateway` by the socket `fd`, which is taken. Raises OSError."""
+    if gateway._writer is not None:
+        raise OSError("the gateway was started before")
+
+    def job():
+        try:
+            out = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        except BaseException:
+            os.close(fd)
+            raise
+        gateway._process = Absent(gateway)
+        gateway._connect(fd, out, True)
+        writer, close = gateway._writer, gateway._writer.close
+
+        def close_direction():  # closing one copy of a socket tells nobody
+            if writer.fd >= 0:
+                _shut(writer.fd, socket.SHUT_WR)
+            close()
+
+        writer.close = close_direction
+
+    by_pump(job, gateway)
+
+
+def _shut(fd, how):
+    with socket.socket(fileno=os.dup(fd)) as peer:
+        try:
+            peer.shutdown(how)
+        except OSError:
+            pass  # it has ended
+
+
+class Absent:
+    """In place of a Process where the connection is all that we have of the far end."""
+
+    gone = False
+    pid, status, tail = 0, None, b""
+
+    def __init__(self, gateway):
+        self._gateway = gateway
+
+    def signal(self, number):
+        """No signal gets there. The connection ends."""
+
+        def job():
+            self.gone = True
+            if not self._gateway._eof:
+                _shut(self._gateway._in.fileno(), socket.SHUT_RDWR)
+            self._gateway._peer_gone()
+
+        pypump.pump.post(job)
+
+
 def by_pump(start, gateway):
     """Have start() called by the I/O thread. After an interrupt, what it has made says goodbye."""
     done, results = allocate_lock(), []

@@ -31,12 +31,17 @@ _REPORT = f"[ $s = 255 ]&&>&2 echo {EXITED_255};exit $s"
 
 
 def argv_of(spec, keepalive):
-    """The command line (a list of str) for an XSpec with ssh=. keepalive: seconds of silence that are borne, 0 for any.
+    """The command line (a list of str) for an XSpec with ssh= or vagrant_ssh=. keepalive: seconds of silence that are borne, 0 for any.
 
     Raises ValueError for a spec that names no host, or whose text no shell could split.
     """
-    options, host = _words(spec)
-    argv = ["ssh"]
+    if spec.ssh:
+        options, host = _words(spec)
+        argv, hosts = ["ssh"], [host]
+    elif spec.vagrant_ssh is True or spec.vagrant_ssh[:1] == "-":
+        raise ValueError(f"spec {str(spec)!r}: vagrant_ssh needs a machine, as in vagrant_ssh=default")
+    else:  # what follows the -- stands behind its own options and the host's name
+        argv, options, hosts = ["vagrant", "ssh", spec.vagrant_ssh, "--"], [], []
     if spec.ssh_config:
         argv += ["-F", spec.ssh_config]
     argv += options
@@ -46,7 +51,7 @@ def argv_of(spec, keepalive):
         argv += ["-o", f"ServerAliveInterval={interval}", "-o", f"ServerAliveCountMax={count}"]
         if spec.keepalive is not None:  # who asks to be told is told: at a lower level ssh keeps silent about silence
             argv += ["-o", "LogLevel=INFO"]
-    return [*argv, host, "exec /bin/sh -c " + _quoted(_script(spec))]
+    return [*argv, *hosts, "exec /bin/sh -c " + _quoted(_script(spec))]
 
 
 def _quoted(text):
@@ -56,6 +61,8 @@ def _quoted(text):
 
 def host_of(spec):
     """The host of an ssh gateway as the spec names it, None for a local one."""
+    if spec.vagrant_ssh and not spec.ssh:
+        return spec.vagrant_ssh
     try:
         return _words(spec)[1] if spec.ssh else None
     except ValueError:  # a program's own command line may know what to do with it

@@ -25,13 +25,7 @@ def argv_of(spec):
 
     Raises ValueError for a spec that is neither, naming what it has instead.
     """
-    for key in ("vagrant_ssh", "socket"):
-        if getattr(spec, key):
-            raise ValueError(
-                f"spec {str(spec)!r}: {key}= is not supported; this version starts local gateways (popen), with this "
-                f"very interpreter or another one (python=), and gateways over ssh (ssh=)"
-            )
-    if spec.ssh:
+    if spec.ssh or spec.vagrant_ssh:
         from .ssh import argv_of
 
         return argv_of(spec, keepalive_of(spec))
@@ -60,7 +54,7 @@ def keepalive_of(spec):
     if spec.keepalive is None:
         from .ssh import KEEPALIVE
 
-        return KEEPALIVE if spec.ssh else 0.0
+        return KEEPALIVE if spec.ssh or spec.vagrant_ssh or spec.socket else 0.0
     try:
         seconds = float(spec.keepalive)
         if not 0 <= seconds < float("inf") or spec.keepalive is True:

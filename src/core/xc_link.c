@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "xc_forkfd.h"
@@ -366,6 +367,18 @@ xc_link_peer_gone(xc_link *link)
 {
     atomic_store(&link->peer_gone, true);
     xc_look_again(link);
+}
+
+/* The shutdown first: from then on nothing arrives, or who sends without end would keep the link alive. */
+void
+xc_link_hang_up(xc_link *link)
+{
+    xc_lock(&link->mu);
+    if (link->stream.in >= 0) {
+        (void)shutdown(link->stream.in, SHUT_RDWR);
+    }
+    xc_unlock(&link->mu);
+    xc_link_peer_gone(link);
 }
 
 void

@@ -202,5 +202,7 @@ void xc_link_keepalive(xc_link *link, int64_t silence, void (*give_up)(void *arg
 /* The link is to a process whose end will be told so: XC_WAIT_GONE waits for it. */
 void xc_link_owns_peer(xc_link *link);
 void xc_link_peer_gone(xc_link *link);
+/* Over a socket: the connection ends from here. What has arrived is still read. Any thread, never blocks. */
+void xc_link_hang_up(xc_link *link);
 
 #endif

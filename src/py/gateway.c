@@ -729,5 +729,8 @@ xcpy_gateway_setup(PyObject *module, xcpy_state *state)
     for (PyMethodDef *def = xcpy_relay_methods; added == 0 && def->ml_name != NULL; def++) {
         added = add_method(state->GatewayType, def);
     }
+    for (PyMethodDef *def = xcpy_connected_methods; added == 0 && def->ml_name != NULL; def++) {
+        added = add_method(state->GatewayType, def);
+    }
     return added;
 }

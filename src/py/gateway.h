@@ -71,4 +71,8 @@ extern PyMethodDef xcpy_run_callbacks_method;
 
 extern PyMethodDef xcpy_relay_methods[];
 
+/* --- connected.c ------------------------------------------------------------------------------------------------ */
+
+extern PyMethodDef xcpy_connected_methods[];
+
 #endif

@@ -1,0 +1,51 @@
+/*
+ * Gateways over a connection that somebody else has made, a socket: there is no process of ours behind it, and none
+ * to wait for. Policy is execnet_c/sockets.py's.
+ */
+#include "error.h"
+#include "gateway.h"
+
+PyDoc_STRVAR(start_on_doc,
+             "_start_on($self, fd, /)\n--\n\n"
+             "Be connected by this socket, which is taken. The far end is to write MARKER before its first frame.");
+
+static PyObject *
+Gateway_start_on(GatewayObject *self, PyObject *args)
+{
+    int fd;
+    xc_err err;
+    if (!PyArg_ParseTuple(args, "i:_start_on", &fd)) {
+        return NULL;
+    }
+    if (self->link != NULL) {
+        PyErr_SetString(PyExc_OSError, "the gateway was started before");
+        return NULL;
+    }
+    xc_link_opts opts = xcpy_link_opts(false, "thread");
+    opts.marked = true;
+    self->link = xc_link_new(&opts, fd, fd, &err);
+    if (self->link == NULL) {
+        return xcpy_raise(self->state, &err);
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(hang_up_doc, "_hang_up($self, /)\n--\n\n"
+                          "End the connection from here: what has arrived is still read, and nothing after it.");
+
+static PyObject *
+Gateway_hang_up(GatewayObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    xc_link_hang_up(self->link);
+    Py_RETURN_NONE;
+}
+
+PyMethodDef xcpy_connected_methods[] = {
+    {"_start_on", (PyCFunction)Gateway_start_on, METH_VARARGS, start_on_doc},
+    {"_hang_up", (PyCFunction)Gateway_hang_up, METH_NOARGS, hang_up_doc},
+    {NULL, NULL, 0, NULL},
+};
