@@ -98,6 +98,8 @@ def died(gateway):
         tried = gateway.spec.python if isinstance(gateway.spec.python, str) else TRIED
         kind = PythonMissing
         how = f"host {host!r} has no such Python; tried: {tried}; name one of 3.8 or newer with python="
+    elif host and host == gateway.spec.vagrant_ssh and not state["greeted"] and status is not None and status > 0:
+        kind, how = HostNotFound, f"no connection to machine {host!r}: vagrant ended with exit status {status}"
     else:
         kind, how = _of_process(state, status, host, gateway._worker_pid)
     if state["reason"] in ("XC_BAD", "XC_LIMIT", "XC_NOMEM"):  # what came of that was our doing

@@ -165,8 +165,8 @@ class Gateway(near.Gateway):
             raise self._refused(GatewayDied, f"{self._address} ended the connection: {exc.strerror}") from None
         if answer[: len(DENIED)] == DENIED or answer[: len(WELCOME)] == WELCOME:
             raise self._refused(LoginDenied, f"{self._address} has another secret than this side")
-        said = answer or asked
-        raise self._refused(GatewayDied, _no_server(self._address, said))
+        asked_rightly = asked[: len(CHALLENGE)] == CHALLENGE
+        raise self._refused(GatewayDied, _no_server(self._address, answer if asked_rightly else asked))
 
     def _refused(self, kind, what):
         error = kind(f"gateway {self.id!r}: {what}")
@@ -257,6 +257,6 @@ def _line(sock):
 
 def _no_server(where, said):
     if not said:
-        return f"{where} ended the connection without a word: it is no socketserver that wants a secret"
+        return f"{where} ended the connection without a word: it is no socketserver of ours, or wants no secret"
     text = said[:QUOTED].decode("utf-8", "replace").splitlines()[0]
     return f"what answers at {where} is no socketserver; it says {text!r}"

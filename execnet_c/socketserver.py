@@ -346,9 +346,9 @@ def main(argv=None, prog=None):
             f"code here. Set EXECNET_C_SECRET_FILE or EXECNET_C_SECRET, or say --secret-file or --no-secret"
         )
     os.environ.pop("EXECNET_C_SECRET", None)  # workers have no use for it
-    print(f"listening on {shown(sockaddr)}{', with a secret' if secret else ''}", flush=True)
-    server = Server(listener, secret, lambda line: print(line, flush=True))
     try:
+        server = Server(listener, secret, lambda line: print(line, flush=True))
+        print(f"listening on {shown(sockaddr)}{', with a secret' if secret else ''}", flush=True)
         if options.once:
             server.serve_once(None)
         else:
