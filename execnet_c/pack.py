@@ -94,7 +94,7 @@ _MADE_UP = {
 _NEAR = {
     "pyserializer": "dump dumps load loads _load_versioned",
     "pycore": "Gateway._start Gateway._start_over Gateway._start_on Gateway._peer_gone Gateway._wait_gone "
-    "Gateway._hang_up Gateway._signal Gateway._goodbye Gateway._write Gateway._set_coerce Gateway._find_marker "
+    "Gateway._signal Gateway._goodbye Gateway._write Gateway._set_coerce Gateway._find_marker "
     "Gateway._keepalive Gateway._listen Gateway._stderr",
     "pywire": "Writer.end",
     "execmodel": "get_execmodel",

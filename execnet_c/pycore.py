@@ -141,11 +141,6 @@ class Gateway:
 
         connect(self, fd)
 
-    def _hang_up(self):
-        """End the connection from here: what has arrived is still read, and nothing after it."""
-        self._check_usable()
-        self._process.signal(None)
-
     def _connect(self, fd_in, fd_out, marked):
         """On the I/O thread: be connected by these fds, which are taken."""
         for fd in (fd_in, fd_out):

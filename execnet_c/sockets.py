@@ -180,10 +180,6 @@ class Gateway(near.Gateway):
         self.join(timeout)
         return not self.hasreceiver()
 
-    def _signal(self, number):
-        """No signal gets there: the connection ends, and the far end with it."""
-        self._hang_up()
-
     def _death(self, sending):
         if self._died is None and not self._state()["said_goodbye"]:
             kind, how = self._how_lost()

@@ -5,9 +5,11 @@
 #include "error.h"
 #include "gateway.h"
 
-PyDoc_STRVAR(start_on_doc,
-             "_start_on($self, fd, /)\n--\n\n"
-             "Be connected by this socket, which is taken. The far end is to write MARKER before its first frame.");
+PyDoc_STRVAR(
+    start_on_doc,
+    "_start_on($self, fd, /)\n--\n\n"
+    "Be connected by this socket, which is taken. The far end is to write MARKER before its first frame. Where\n"
+    "_signal() would signal its process, the connection ends: what has arrived is still read.");
 
 static PyObject *
 Gateway_start_on(GatewayObject *self, PyObject *args)
@@ -30,22 +32,7 @@ Gateway_start_on(GatewayObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(hang_up_doc, "_hang_up($self, /)\n--\n\n"
-                          "End the connection from here: what has arrived is still read, and nothing after it.");
-
-static PyObject *
-Gateway_hang_up(GatewayObject *self, PyObject *unused)
-{
-    (void)unused;
-    if (xcpy_check_usable(self) < 0) {
-        return NULL;
-    }
-    xc_link_hang_up(self->link);
-    Py_RETURN_NONE;
-}
-
 PyMethodDef xcpy_connected_methods[] = {
     {"_start_on", (PyCFunction)Gateway_start_on, METH_VARARGS, start_on_doc},
-    {"_hang_up", (PyCFunction)Gateway_hang_up, METH_NOARGS, hang_up_doc},
     {NULL, NULL, 0, NULL},
 };

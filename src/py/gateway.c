@@ -551,6 +551,9 @@ Gateway_signal(GatewayObject *self, PyObject *arg)
     if (self->launch != NULL) {
         xc_launch_signal(self->launch, (int)sig);
     }
+    else {
+        xc_link_hang_up(self->link);
+    }
     Py_RETURN_NONE;
 }
 

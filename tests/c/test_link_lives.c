@@ -34,9 +34,8 @@ released_at_any_moment(void)
     }
 }
 
-/* One socket both ways. */
-static void
-over_a_socket(void)
+static rig
+open_socket(void)
 {
     int ends[2];
     xc_err err;
@@ -45,6 +44,14 @@ over_a_socket(void)
     rig it = {.to = ends[1], .from = dup(ends[1])};
     it.link = xc_link_new(&opts, ends[0], ends[0], &err);
     CHECK(it.link != NULL);
+    return it;
+}
+
+/* One socket both ways. */
+static void
+over_a_socket(void)
+{
+    rig it = open_socket();
     xc_chan *chan = new_chan(&it);
     send_int(&it, chan->id, 1);
     AWAIT(is_ready(&it, XC_WAIT_ITEM, chan)); /* the I/O thread watches it for reading ... */
@@ -58,6 +65,42 @@ over_a_socket(void)
     expect_end(it.from);
     CHECK_INT(shutdown(it.to, SHUT_WR), 0);
     await_fin(&it);
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
+static void *
+flood(void *to)
+{
+    static const unsigned char item[XC_HEADER_SIZE] = {XC_DATA, 0, 0, 1, 1}; /* for a channel that is not there */
+    while (write(*(int *)to, item, sizeof item) > 0) {
+    }
+    return NULL;
+}
+
+/* A socket is hung up: what has arrived is still read, and who sends without end does not keep the link alive. */
+static void
+hung_up(void)
+{
+    pthread_t thread;
+    rig it = open_socket();
+    xc_chan *chan = new_chan(&it);
+    send_int(&it, chan->id, 1);
+    xc_link_hang_up(it.link);
+    expect_int(&it, chan, 1);
+    await_fin(&it);
+    expect_end(it.from);
+    xc_link_hang_up(it.link); /* once more does nothing */
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+
+    it = open_socket();
+    CHECK_INT(pthread_create(&thread, NULL, flood, &it.to), 0);
+    chan = new_chan(&it);
+    (void)wait_for(&it, XC_WAIT_CLOSE, chan, xc_after(20 * XC_MS));
+    xc_link_hang_up(it.link);
+    await_fin(&it);
+    CHECK_INT(pthread_join(thread, NULL), 0);
     xc_link_drop_chan(it.link, chan);
     rig_close(&it);
 }
@@ -132,6 +175,7 @@ main(void)
     signal(SIGPIPE, SIG_IGN);
     RUN_IO(released_at_any_moment);
     RUN_IO(over_a_socket);
+    RUN_IO(hung_up);
     RUN_IO(over_a_fork);
     RUN_IO(made_without_memory);
     return check_end();
