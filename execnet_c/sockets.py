@@ -49,7 +49,7 @@ else:
 _TASK = """\
 def install(channel, program, outside, address):
     import os, subprocess, sys
-    if outside and address is None:
+    if outside:
         address = os.environ.get("SSH_CONNECTION", "").split()[2:3]
         address = (address[0], 0) if address else None
     argv = [sys.executable, "-u", "-c", "import sys;exec(sys.stdin.read())"]
@@ -107,10 +107,12 @@ class Gateway(near.Gateway):
     def _install(self, address, secret):
         """Have the server started over there; the address to connect to."""
         outer = self._installer
-        outside, gateway = False, outer
-        while gateway is not None:
-            outside = outside or bool(gateway.spec.ssh or gateway.spec.vagrant_ssh or gateway.spec.socket)
-            gateway = gateway._outer or getattr(gateway, "_installer", None)
+        outside, there = False, outer
+        while there is not None and not outside and address is None:  # what leads to its machine leads to the server
+            outside = bool(there.spec.ssh or there.spec.vagrant_ssh)
+            if there._address:
+                address = address_of(there._address)[0], 0
+            there = there._outer
         call = f"\none_worker(<HOST>, <PORT>, {secret!r}, {INSTALL_TIMEOUT!r})\n"
         program = (module_source("socketserver") + call).encode()
         channel = outer.newchannel()

@@ -301,7 +301,7 @@ def secret_of_environment():
     """The shared secret (bytes) that EXECNET_C_SECRET_FILE or EXECNET_C_SECRET tells, empty without them. Raises
     OSError, and ValueError for an empty file."""
     path = os.environ.get("EXECNET_C_SECRET_FILE")
-    return secret_in(path) if path else os.environ.get("EXECNET_C_SECRET", "").strip().encode()
+    return secret_in(path) if path else os.fsencode(os.environ.get("EXECNET_C_SECRET", "")).strip()
 
 
 def secret_in(path):
@@ -347,7 +347,7 @@ def main(argv=None, prog=None):
         )
     os.environ.pop("EXECNET_C_SECRET", None)  # workers have no use for it
     try:
-        server = Server(listener, secret, lambda line: print(line, flush=True))
+        server = Server(listener, secret, _say)
         print(f"listening on {shown(sockaddr)}{', with a secret' if secret else ''}", flush=True)
         if options.once:
             server.serve_once(None)
@@ -356,6 +356,13 @@ def main(argv=None, prog=None):
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _say(line):
+    try:
+        print(line, flush=True)
+    except OSError:
+        pass  # nobody reads it any more
 
 
 def _secret(path):
