@@ -69,8 +69,8 @@ class Gateway(near.Gateway):
     _installer = None  # the gateway that starts that (installvia=)
 
     def _start_socket(self, keepalive):
-        """Connect, and have the far end started. Raises ValueError for what is no address, GatewayDied where there is no
-        server that lets us in, OSError."""
+        """Connect, and have the far end started. Raises ValueError for what is no address, GatewayDied where no server
+        lets us in, OSError."""
         spec = self.spec
         for key in ("via", "python"):
             if getattr(spec, key):
@@ -159,8 +159,8 @@ class Gateway(near.Gateway):
                     return
         except (socket.timeout, TimeoutError):
             if not asked:
-                what = f"{self._address} asks for no secret, and this side has one that it must know first (it is taken "
-                what += "from EXECNET_C_SECRET_FILE or EXECNET_C_SECRET: unset them for a server without one)"
+                what = f"{self._address} asks for no secret, and this side has one that it must know first (it is "
+                what += "taken from EXECNET_C_SECRET_FILE or EXECNET_C_SECRET: unset them for a server without one)"
                 raise self._refused(LoginDenied, what) from None
             raise self._refused(HostSilent, f"{self._address} does not answer") from None
         except OSError as exc:
@@ -199,7 +199,8 @@ class Gateway(near.Gateway):
             if state["reason"] in ("XC_BAD", "XC_LIMIT", "XC_NOMEM"):
                 return LinkLost, f"its worker at {where} was cut off: {state['detail'] or state['reason']}"
             process = f"process {self._worker_pid} there"
-            return LinkLost, f"the connection to {where} was lost{why}; what became of its worker ({process}) is unknown"
+            fate = f"what became of its worker ({process}) is unknown"
+            return LinkLost, f"the connection to {where} was lost{why}; {fate}"
         noise = state["noise"]
         if noise[: len(CHALLENGE)] == CHALLENGE:
             what = "wants a secret, and this side has none: set EXECNET_C_SECRET_FILE, or EXECNET_C_SECRET"

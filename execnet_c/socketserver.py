@@ -10,7 +10,7 @@ comes after it is not encrypted.
 
 Until a connection has said its line it costs no process: one loop reads them all, and none has longer than PATIENCE.
 
-This text also travels to far ends that have no package (installvia=): it runs on Python 3.8, and imports nothing of ours.
+This text also travels to far ends that have no package (installvia=): it runs on Python 3.8, and needs nothing of ours.
 """
 
 import ast

@@ -26,8 +26,7 @@ with open({log!r}, "a") as log:
 if words[:1] != ["ssh"] or words[2:3] != ["--"]:
     sys.exit("stand-in: not called as vagrant ssh MACHINE -- ...")
 if words[1] not in ("h1", "no-python"):
-    print("The machine with the name '%s' was not found configured for\\nthis Vagrant environment." % words[1], file=sys.stderr)
-    sys.exit(1)
+    sys.exit("The machine with the name '%s' was not found configured for\\nthis Vagrant environment." % words[1])
 config = [] if "-F" in words else ["-F", {config!r}]
 os.execvp("ssh", ["ssh", *config, words[1], "-o", "LogLevel=ERROR", *words[3:]])
 """
@@ -78,7 +77,8 @@ def test_through_another_gateway(vagrant, group):
 def test_installvia_listens_where_the_login_came_to(vagrant, group, ssh_server):
     """Behind ssh 127.0.0.1 would be the machine's own."""
     group.makegateway("vagrant_ssh=h1//id=box")
-    address = group["box"].remote_exec("import os; channel.send(os.environ['SSH_CONNECTION'])").receive(PATIENCE).split()[2]
+    channel = group["box"].remote_exec("import os; channel.send(os.environ['SSH_CONNECTION'])")
+    address = channel.receive(PATIENCE).split()[2]
     gateway = group.makegateway("socket//installvia=box")
     assert gateway.remoteaddress.rpartition(":")[0] == address
     pid = gateway.remote_exec("import os; channel.send(os.getpid())").receive(PATIENCE)
@@ -99,7 +99,8 @@ def test_the_worker_is_killed(vagrant, group):
 
 @ours
 def test_where_there_is_none(vagrant, group, monkeypatch):
-    with pytest.raises(execnet_c.HostNotFound, match="no connection to machine 'h9': vagrant ended with exit status 1") as error:
+    match = "no connection to machine 'h9': vagrant ended with exit status 1"
+    with pytest.raises(execnet_c.HostNotFound, match=match) as error:
         group.makegateway("vagrant_ssh=h9")
     assert "was not found configured" in str(error.value)
     with pytest.raises(execnet_c.PythonMissing, match="host 'no-python' has no such Python"):
