@@ -46,7 +46,12 @@ def both(name):
 def parameters(function):
     """Names, whether they can be left out, and plain defaults. A C method's `self` is never given by name."""
     found = []
-    for parameter in inspect.signature(function).parameters.values():
+    try:
+        signature = inspect.signature(function)
+    except TypeError:  # Python 3.13.0 cannot say it of a class whose __init__ is in C
+        signature = inspect.signature(function.__init__)
+        signature = signature.replace(parameters=list(signature.parameters.values())[1:])
+    for parameter in signature.parameters.values():
         default = parameter.default
         if default is not parameter.empty and not isinstance(default, (int, str, tuple, types.NoneType)):
             default = "some object"

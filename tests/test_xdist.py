@@ -35,7 +35,7 @@ def pytest_configure(config):
     expected = os.environ.get("EXPECTED_LIBRARY", "execnet_c")
     assert library == expected, f"{library} {getattr(config, 'workerinput', 'here')}"
     if library == "execnet_c":
-        end = "far" if hasattr(config, "workerinput") else "near"
+        end = "far" if sys.argv == ["-c"] else "near"
         cores = {"C": "execnet_c._core", "Python": "execnet_c.pycore", None: "execnet_c"}
         assert cores[os.environ.get("EXPECTED_" + end)] in sys.modules
 
@@ -383,7 +383,7 @@ def at_a_terminal(suite, *arguments):
         f"""
         os.chdir({str(suite.directory)!r})
         os.environ.update({environment!r})
-        sys.path[:0] = [""]
+        sys.path[:0], sys.argv = [""], ["pytest"]
         import pytest
         sys.exit(pytest.main({[*PLUGIN, *WITHOUT, *arguments]!r}))
         """
