@@ -5,11 +5,13 @@
 #   CC=clang            the compiler                        PYTEST_ARGS  more for pytest, as "-k serializer"
 #   SANITIZERS=required fail where the sanitizers cannot run, instead of saying so
 #   PAIRINGS="C-C"      the cores to run the Python tests over, near end and far end; all four of C and Python if not set
+#   PARTS="1.2 2.2"     the Python tests in two parts, each with half the files, for `make -j`
 
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 SANITIZERS ?=
+PARTS ?= 1.1
 PAIRINGS ?= C-C C-Python Python-C Python-Python
 
 BIN := $(abspath $(VENV))/bin
@@ -66,11 +68,13 @@ then rm -rf $$dir; $(MAKE) $(2); \
 else rm -rf $$dir; echo "$(2) left out: what $(CC) builds with -fsanitize=$(1) does not run here"; fi
 endef
 
-# One run of pytest each; with `make -j2 -O` two at a time.
-test-python: $(PAIRINGS:%=test-pairing-%)
+# A run of pytest for each pairing and part; with `make -j2 -O` two at a time.
+test-python: $(foreach part,$(PARTS),$(PAIRINGS:%=test-pairing-%.$(part)))
 
+test-pairing-%: words = $(subst ., ,$*)
 test-pairing-%: test-needs
-	cd tests && EXECNET_C_TEST_PAIRING=$* $(BIN)/pytest $(PYTEST_ARGS)
+	cd tests && EXECNET_C_TEST_PAIRING=$(word 1,$(words)) \
+		$(BIN)/pytest --part $(word 2,$(words))/$(word 3,$(words)) $(PYTEST_ARGS)
 
 test-needs: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) | hosts
 

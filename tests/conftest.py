@@ -28,6 +28,10 @@ TIMEOUT = float(os.environ.get("EXECNET_C_TEST_TIMEOUT", "30"))
 SETTLE = 10.0
 
 
+def pytest_addoption(parser):
+    parser.addoption("--part", metavar="N/OF", help="every OF-th file of tests, from the Nth on (1/2, 2/2)")
+
+
 def pytest_configure(config):
     # Where a shell has started this in its background, programs ignore SIGINT; those of the tests are to be interrupted.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,7 +50,12 @@ def pytest_report_header():
 
 def pytest_collection_modifyitems(config, items):
     kept, left_out = [], []
+    part, of = map(int, (config.getoption("part") or "1/1").split("/"))
+    ours = set(sorted({item.path for item in items})[part - 1 :: of])
     for item in items:
+        if item.path not in ours:
+            left_out.append(item)
+            continue
         any_core = item.get_closest_marker("any_core") or item.path.name.startswith(ANY_CORE)
         (left_out if any_core and pairing.name != pairing.DEFAULT else kept).append(item)
         marker = item.get_closest_marker("c_interface")
