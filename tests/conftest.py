@@ -104,6 +104,12 @@ def ssh_server():
         yield server
 
 
+def stderr_has(size):
+    """Wait until pytest's file for fd 2 holds so many bytes. Reading it again and again instead (capfd) loses what comes
+    between a look and the emptying."""
+    return wait_until(lambda: os.fstat(2).st_size >= size)
+
+
 def wait_until(condition, timeout=TIMEOUT):
     """Wait for what no message tells of; return whether it came true in time."""
     deadline = time.monotonic() + timeout

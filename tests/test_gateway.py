@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from conftest import TIMEOUT, children_of, wait_until
+from conftest import TIMEOUT, children_of, stderr_has, wait_until
 
 PID = "import os\nchannel.send(os.getpid())"
 
@@ -158,7 +158,8 @@ def test_stdin_is_empty_and_stdout_leads_nowhere(gw):
 def test_stderr_is_ours(capfd, group):
     channel = group.makegateway("popen").remote_exec("import sys\nsys.stderr.write('said over there')\nsys.stderr.flush()")
     channel.waitclose(TIMEOUT)
-    assert wait_until(lambda: "said over there" in capfd.readouterr().err)
+    assert stderr_has(len("said over there"))
+    assert "said over there" in capfd.readouterr().err
 
 
 def test_each_task_has_globals_of_its_own(gw):
