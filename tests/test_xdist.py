@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pairing
 import pytest
+
+if pairing.name in ("C-Python", "Python-C"):
+    pytest.skip("C-C and Python-Python have each core at both ends, and each run is a whole pytest", allow_module_level=True)
+
 import ssh_hosts
 import sshd
 from masters import MARK, is_gone, living, wait_until
