@@ -15,16 +15,14 @@ static PyObject *
 Gateway_start_on(GatewayObject *self, PyObject *args)
 {
     int fd;
+    xc_link_opts opts;
     xc_err err;
     if (!PyArg_ParseTuple(args, "i:_start_on", &fd)) {
         return NULL;
     }
-    if (self->link != NULL) {
-        PyErr_SetString(PyExc_OSError, "the gateway was started before");
+    if (!xcpy_may_start(self, &opts)) {
         return NULL;
     }
-    xc_link_opts opts = xcpy_link_opts(false, "thread");
-    opts.marked = true;
     self->link = xc_link_new(&opts, fd, fd, &err);
     if (self->link == NULL) {
         return xcpy_raise(self->state, &err);

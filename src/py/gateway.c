@@ -134,15 +134,27 @@ xcpy_make_argv(PyObject *args, PyObject **holders)
     return argv;
 }
 
-xc_link_opts
-xcpy_link_opts(bool worker, const char *execmodel)
+static xc_link_opts
+link_opts(bool worker)
 {
     return (xc_link_opts){
         .worker = worker,
-        .execmodel = execmodel,
+        .marked = !worker,
+        .execmodel = "thread",
         .orphan_error = xcpy_orphan_error,
         .drop_space = xcpy_drop_space_later,
     };
+}
+
+bool
+xcpy_may_start(GatewayObject *self, xc_link_opts *opts)
+{
+    if (self->link != NULL) {
+        PyErr_SetString(PyExc_OSError, "the gateway was started before");
+        return false;
+    }
+    *opts = link_opts(false);
+    return true;
 }
 
 PyDoc_STRVAR(
@@ -156,19 +168,17 @@ static PyObject *
 Gateway_start(GatewayObject *self, PyObject *args)
 {
     PyObject *py_argv, *hello, *holders = NULL, *result = NULL;
+    xc_link_opts opts;
     xc_err err;
     if (!PyArg_ParseTuple(args, "OO:_start", &py_argv, &hello)) {
         return NULL;
     }
-    if (self->link != NULL) {
-        PyErr_SetString(PyExc_OSError, "the gateway was started before");
+    if (!xcpy_may_start(self, &opts)) {
         return NULL;
     }
     char **argv = xcpy_make_argv(py_argv, &holders);
     if (argv != NULL) {
-        xc_link_opts opts = xcpy_link_opts(false, "thread");
         xc_status rc;
-        opts.marked = true;
         Py_BEGIN_ALLOW_THREADS
             rc = xc_launch_start(argv, &opts, self->listens, &self->launch, &self->link, &err);
         Py_END_ALLOW_THREADS
@@ -197,7 +207,7 @@ Gateway_serve(GatewayObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "ii:_serve", &in, &out)) {
         return NULL;
     }
-    xc_link_opts opts = xcpy_link_opts(true, "thread");
+    xc_link_opts opts = link_opts(true);
     self->link = xc_link_new(&opts, in, out, &err);
     if (self->link == NULL) {
         return xcpy_raise(self->state, &err);

@@ -44,7 +44,8 @@ PyObject *xcpy_raise_ended(GatewayObject *gateway, bool sending);
 
 /* A NULL-terminated argv that borrows from `holders`, a new list of bytes objects; free with PyMem_Free. NULL. */
 char **xcpy_make_argv(PyObject *args, PyObject **holders);
-xc_link_opts xcpy_link_opts(bool worker, const char *execmodel);
+/* For a link to a far end: its options. False, with OSError set, where the gateway was started before. */
+bool xcpy_may_start(GatewayObject *gateway, xc_link_opts *opts);
 
 /* --- channel.c -------------------------------------------------------------------------------------------------- */
 

@@ -19,17 +19,15 @@ Gateway_start_over(GatewayObject *self, PyObject *args)
 {
     ChannelObject *stream;
     xc_status rc;
+    xc_link_opts opts;
     xc_err err;
     if (!PyArg_ParseTuple(args, "O!:_start_over", self->state->ChannelType, &stream) ||
         xcpy_check_usable(stream->gateway) < 0) {
         return NULL;
     }
-    if (self->link != NULL) {
-        PyErr_SetString(PyExc_OSError, "the gateway was started before");
+    if (!xcpy_may_start(self, &opts)) {
         return NULL;
     }
-    xc_link_opts opts = xcpy_link_opts(false, "thread");
-    opts.marked = true;
     rc = xc_relay_link(stream->gateway->link, stream->chan, &opts, &self->link, &err);
     if (rc != XC_OK) {
         return xcpy_raise(self->state, &err);
