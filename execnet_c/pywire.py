@@ -110,7 +110,7 @@ class Writer:
                     finally:
                         if batch in self.out and not batch.written:
                             self.out.remove(batch)  # nothing of it has been sent, and nothing will be
-                    return not self.broken
+                    return batch.rest() is None  # even if the far end, who has it all, is gone already
             finally:
                 self.line.remove(place)
                 if self.out:

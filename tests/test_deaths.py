@@ -1,8 +1,11 @@
 """Deaths: of workers, and how the master learns of them; of masters, and how their workers end."""
 
+import fcntl
+import os
 import sys
 
 import pytest
+from execnet_c import pywire
 
 from masters import Program, is_gone, run, wait_until
 
@@ -197,6 +200,33 @@ def test_a_worker_that_dies_while_it_is_sent_a_large_item():
             raises(execnet_c.GatewayDied, channel.send, 1)
         """
     )
+
+
+@pytest.mark.any_core
+@pytest.mark.parametrize("size", [2, pywire.CHUNK + 1, pywire.LONG_MIN])
+def test_sent_is_what_has_gone_out_though_its_reader_dies_at_once(monkeypatch, size):
+    """The plain-Python core, whose I/O thread may see the end before the sender has come back from its write."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
+    os.set_blocking(writing, False)
+    writer = pywire.Writer(writing)
+    gone = []
+
+    def write(fd, data, write=os.write):
+        gone.append(write(fd, data))
+        if sum(gone) >= lives_for:
+            writer.break_off()
+        return gone[-1]
+
+    monkeypatch.setattr(os, "write", write)
+    lives_for = 9 + size if size < pywire.LONG_MIN else pywire.PIECE_SIZE
+    sent = writer.send_message(pywire.DATA, 1, [bytes(size)])
+    monkeypatch.undo()
+    assert sent == (size < pywire.LONG_MIN)
+    if sent:
+        assert not writer.send_message(pywire.DATA, 1, [b"NQ"])
+    os.close(reading)
+    os.close(writing)
 
 
 def test_each_wait_ends_with_the_worker():
