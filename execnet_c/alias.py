@@ -72,14 +72,8 @@ def install_as_execnet():
 # --- what workers are sent ------------------------------------------------------------------------------------------
 
 _START = """\
-import sys
-if package == "execnet_c":
-    from execnet_c import alias
-else:
-    name = package + ".alias"
-    alias = sys.modules[name] = sys.modules[package].alias = type(sys)(name)
-    alias.__package__ = package
-    exec(compile(settings["sent"]["alias"], "<execnet_c alias>", "exec"), alias.__dict__)
+alias = module("alias")
+if package != "execnet_c":
     alias.take(settings["sent"])
 alias.install_as_execnet()
 """
@@ -88,13 +82,13 @@ _REST = {"pyserializer": "dump dumps load loads _load_versioned", "execmodel": "
 _sent = {}
 
 
-def settings_for(foreign):
-    """What a hello has for it. foreign: the far end may have no execnet_c."""
+def to_run():
+    """(text, modules to be sent) for a hello's `start` and `sent`; empty where execnet is not this package."""
     if not _installed:
-        return {"start": None}
+        return "", {}
     if not _sent:
         _collect()
-    return {"start": _START, "sent": _sent if foreign else None}
+    return _START, _sent
 
 
 def _collect():

@@ -4,7 +4,7 @@ Every far end of ours, however it is started, writes a marker, because a login o
 speaks frames behind that (see src/core/xc_frame.h). The first frame each way is a hello (code 8), known to nobody else:
 
 - this side sends its settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`, `start` (a text to run,
-  see alias.py);
+  see _to_run()) and `sent` (sources of modules for that);
 - the far end applies them and answers with a dict: `version`, `core` ("C", or "Python" for the twin), `pid`; or, with
   what went wrong in `error`.
 
@@ -16,13 +16,16 @@ This very interpreter imports `execnet_c.worker` as the far end. Another one say
 which Python it is, and is sent the text that makes it a worker (see text.py); the same frames follow behind it.
 """
 
-from . import alias
+import sys
+
 from ._version import __version__
 from .cores import module as _core
 from .transport import argv_of, keepalive_of, program_s_own
 
 # Seconds that a far end with settings may take to answer: an interpreter with a slow site, on a busy machine.
 HELLO_TIMEOUT = 60.0
+# Execution models whose library the far end may lack.
+GREENLETS = ("gevent", "eventlet")
 
 
 def start(gateway, spec):
@@ -60,7 +63,8 @@ def finish(gateway, spec):
     ended, OSError when it does not answer within HELLO_TIMEOUT seconds, or cannot serve.
     """
     keepalive = keepalive_of(spec)
-    if not (_is_foreign(gateway, spec) or spec.chdir or spec.nice or spec.env or keepalive):
+    can_fail = spec.chdir or spec.nice or spec.env or spec.execmodel in GREENLETS
+    if not (_is_foreign(gateway, spec) or can_fail or keepalive):
         return
     if gateway._outer is not None:
         gateway._await_start(HELLO_TIMEOUT)
@@ -134,5 +138,37 @@ def _settings(gateway, spec):
         "chdir": spec.chdir,
         "nice": nice,
         "env": dict(spec.env),
-        **alias.settings_for(_is_foreign(gateway, spec)),
+        **_to_run(spec.execmodel, _is_foreign(gateway, spec)),
     }
+
+
+_MODULE = """\
+def module(name):
+    import sys
+
+    if package == "execnet_c":
+        return getattr(__import__("execnet_c." + name), name)
+    made = sys.modules[package + "." + name] = type(sys)(package + "." + name)
+    setattr(sys.modules[package], name, made)
+    made.__package__ = package
+    exec(compile(settings["sent"][name], f"<execnet_c {name}>", "exec"), made.__dict__)
+    return made
+
+"""
+_PARK = """\
+gateway._parking = module("greenlets").parking_for(gateway._model)
+"""
+
+
+def _to_run(model, foreign):
+    """What a worker is to run before it is ready, and the modules that it may lack for that."""
+    start, sent = "", {}
+    alias = sys.modules.get(__package__ + ".alias")
+    if alias is not None:
+        start, sent = alias.to_run()
+    if model in GREENLETS:
+        from .text import module_source
+
+        start += _PARK
+        sent = {**sent, "greenlets": module_source("greenlets")} if foreign else {}
+    return {"start": start and _MODULE + start, "sent": sent if foreign else None}

@@ -4,9 +4,10 @@
   threads of their own.
 - `main_thread_only`: tasks run in the main thread and nowhere else. One that comes while another runs is refused when
   the main thread has not become free within a second: whoever runs may be waiting for it.
+- `gevent`, `eventlet`: each task is a greenlet of the main thread; see greenlets.py.
 
-Programs reach the objects as `gateway.execmodel`, at both ends. They only hand out the standard library's own, so that
-a program need not know which model it runs under. This file travels to far ends that have nothing installed.
+Programs reach the objects as `gateway.execmodel`, at both ends. They only hand out the standard library's own, or the
+greenlet library's, so that a program need not know which model it runs under. This file travels to far ends that have nothing installed.
 """
 
 import time
@@ -23,6 +24,8 @@ class ExecModel:
     queue, subprocess, socket = map(_module, ("queue", "subprocess", "socket"))
     get_ident, sleep, Lock, RLock = map(staticmethod, (get_ident, time.sleep, RLock, RLock))
 
+    parking = None  # how greenlets wait
+
     def __init__(self, backend="thread"):
         self.backend = backend
 
@@ -32,6 +35,10 @@ class ExecModel:
     def start(self, func, args=()):
         """Call `func(*args)` in a thread of its own."""
         start_new_thread(func, args)
+
+    def aside(self, func, *args):
+        """func(*args), where it holds up nobody else: greenlets share a thread."""
+        return func(*args)
 
     def fdopen(self, fd, mode, bufsize=1, closefd=True):
         """A text file on `fd`, in UTF-8."""
@@ -50,5 +57,8 @@ def get_execmodel(backend):
         return backend
     if backend in ("thread", "main_thread_only"):
         return ExecModel(backend)
-    text = "execmodel %r is not there yet" if backend in ("eventlet", "gevent") else "unknown execmodel %r"
-    raise ValueError(f"{text % (backend,)}; there are 'thread' and 'main_thread_only'")
+    if backend in ("gevent", "eventlet"):
+        from .greenlets import MODELS
+
+        return MODELS[backend](backend)
+    raise ValueError(f"unknown execmodel {backend!r}; there are 'thread', 'main_thread_only', 'gevent' and 'eventlet'")

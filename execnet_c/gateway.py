@@ -71,15 +71,13 @@ class Gateway(_core.Gateway):
         It answers whatever its tasks do. Raises EOFError (GatewayDied) when it is gone, OSError when the connection is
         closed.
         """
-        self._await_greeting()
-        return RemoteStatus(self._ask())
+        return RemoteStatus(self.execmodel.aside(self._ask))
 
     def _rinfo(self, update=False):
         """Facts about the far end: `executable`, `version_info`, `platform`, `cwd`, `pid` as attributes. They are asked
         for once, and again with `update`."""
         if update or self._facts is None:
-            self._await_greeting()
-            self._facts = RInfo(self._ask("facts"))
+            self._facts = RInfo(self.execmodel.aside(self._ask, "facts"))
         return self._facts
 
     def _await_greeting(self):
@@ -90,6 +88,7 @@ class Gateway(_core.Gateway):
 
     def _ask(self, *what):
         """What the far end answers beside its tasks, whatever they do: how it stands, or facts."""
+        self._await_greeting()
         channel = self.newchannel()
         self._send(_core.STATUS, channel.id, *what)
         answer = channel.receive()

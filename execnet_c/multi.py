@@ -37,13 +37,7 @@ class Group:
         self._ids = 0  # _lock
         self.set_execmodel(execmodel)
         atexit.register(self._cleanup_atexit)
-        try:
-            for gateway in [self._launch(spec) for spec in xspecs]:
-                self._await(gateway)
-        except BaseException:
-            for gateway in self:
-                self._give_up(gateway)  # nothing runs on them yet
-            raise
+        self._execmodel.aside(self._make_all, xspecs)
 
     def __repr__(self):
         return f"<Group {[gateway.id for gateway in self]!r}>"
@@ -63,13 +57,19 @@ class Group:
 
         "thread": a far end runs its first task, and each later one that finds it free, in the main thread, others in
         threads of their own. "main_thread_only": in the main thread and nowhere else; a task that has to wait for it
-        for a second is refused. At this end they mean the same. `remote_execmodel`: as `execmodel`, if not given.
+        for a second is refused. At this end they mean the same. "gevent", "eventlet": over there each task is a greenlet;
+        here other greenlets run while one makes a gateway, sends, waits for items, for a close or for the end of a
+        group, and callbacks run in a greenlet of the thread that set the first one. `remote_execmodel`: as `execmodel`,
+        if not given.
 
-        Raises ValueError for other names, and where there are gateways.
+        Raises ValueError for other names, and where there are gateways; ImportError where the library for `execmodel`
+        cannot be imported here. Whether there is one for `remote_execmodel` shows over there: makegateway() raises
+        RemoteError.
         """
         if self._gateways:
             raise ValueError("can not set execution models if gateways have been created already")
         local = get_execmodel(execmodel)
+        local.parking  # imports its library
         self._remote_execmodel = local if remote_execmodel is None else get_execmodel(remote_execmodel)
         self._execmodel = local
 
@@ -117,7 +117,19 @@ class Group:
         far end ended, or was not reached; its subclasses name the cause). A plain popen is returned as soon as the
         process runs; should that fail to come up, the first use raises the cause.
         """
+        return self._execmodel.aside(self._make, spec)
+
+    def _make(self, spec):
         return self._await(self._launch(spec))
+
+    def _make_all(self, specs):
+        try:
+            for gateway in [self._launch(spec) for spec in specs]:
+                self._await(gateway)
+        except BaseException:
+            for gateway in self:
+                self._give_up(gateway)  # nothing runs on them yet
+            raise
 
     def allocate_id(self, spec):
         """Give `spec` the next free id of this group, unless it has one."""
@@ -163,6 +175,7 @@ class Group:
             gateway = ViaGateway(spec)
             gateway._outer, gateway._depth = outer, outer._depth + 1
         gateway.execmodel = self._execmodel
+        gateway._parking = self._execmodel.parking
         # The others' comes through `outer`, or is the server's.
         handler = self._stderr_handler if outer is None and not socket else None
         if handler is not None:
@@ -263,7 +276,7 @@ class Group:
                 self._to_join.append(gateway)
 
     def _cleanup_atexit(self):
-        self.terminate(timeout=1.0)
+        self._terminate(1.0)
         _core._print_orphans()
 
     def terminate(self, timeout=None):
@@ -273,6 +286,9 @@ class Group:
         another `timeout` seconds (1 at most); None: wait for ever, signal nobody. No process is left behind.
         Gateways that others go through (via=) come after those, and have as long again.
         """
+        self._execmodel.aside(self._terminate, timeout)
+
+    def _terminate(self, timeout):
         self._own()
         gateways = list(self)
         for depth in sorted({0, *(gateway._depth for gateway in gateways)}, reverse=True):
@@ -354,14 +370,13 @@ class MultiChannel:
         return items if withchannel else [item for _, item in items]
 
     def make_receive_queue(self, endmarker=_core.NO_ENDMARKER_WANTED):
-        """A queue.Queue that gets (channel, item) for whatever arrives on any of them from now on; with `endmarker`,
-        also (channel, endmarker) for each that ends."""
+        """A queue that gets (channel, item) for whatever arrives on any of them from now on; with `endmarker`, also
+        (channel, endmarker) for each that ends. It is of the Queue type of the execution model here."""
         try:
             return self._queue
         except AttributeError:
-            from queue import Queue
-
-        self._queue = Queue()
+            models = [channel.gateway.execmodel for channel in self._channels] or [get_execmodel("thread")]
+            self._queue = models[0].queue.Queue()
         for channel in self._channels:
 
             def put(item, channel=channel):

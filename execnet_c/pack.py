@@ -102,7 +102,7 @@ _NEAR = {
 # What is called until a task's first word is out; a test compares.
 _HOT = {
     "execmodel": "_module",
-    "worker": "main _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks._ensure_spare",
+    "worker": "main _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks.run _Tasks._ensure_spare",
     "pycore": "Gateway._serve Gateway._connect Gateway._hello Gateway._check_usable Gateway._wait Gateway._wake "
     "Gateway._read Gateway._feed Gateway._file Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
     "Gateway._load_plain Gateway._set_facts Gateway._next_task Gateway._queue_task Gateway._channel",

@@ -266,9 +266,12 @@ class Channel:
             raise TypeError(f"callback must be callable, not {type(callback).__name__}")
         gateway, chan = self.gateway, self._chan
         gateway._check_usable()
+        who = gateway._who()
         try:
+            if gateway._parking:  # greenlets share a thread, and that has the lock
+                gateway._wait(lambda: gateway._dispatcher in (None, who))
             with gateway._turn:
-                before, gateway._dispatcher = gateway._dispatcher, get_ident()
+                before, gateway._dispatcher = gateway._dispatcher, who
                 try:
                     if self._has_callback:
                         raise OSError(f"{self!r} has callback already registered")
@@ -293,7 +296,8 @@ class Channel:
                 return
             if not gateway._has_thread:
                 try:
-                    start_new_thread(gateway._run_callbacks, ())
+                    run = gateway._run_callbacks
+                    gateway._parking.spawn(run) if gateway._parking else start_new_thread(run, ())
                 except BaseException:
                     self._has_callback = False
                     raise
@@ -337,7 +341,7 @@ class Channel:
         return self.__next__()
 
     def _refuse_endless_wait(self, until, method):
-        if until is None and self.gateway._dispatcher == get_ident():
+        if until is None and self.gateway._dispatcher == self.gateway._who():
             raise OSError(
                 f"{method}() without a timeout inside a callback of the same gateway would wait for ever: nothing "
                 f"arrives until the callback has returned"

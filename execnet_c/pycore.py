@@ -68,6 +68,7 @@ from .pywire import trace_to as _trace_to
 # The stored format is of use to near ends only: elsewhere these are None.
 dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "load", "loads"))
 
+ONLY_MAIN = "main_thread_only"
 FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
 MAX_NOISE = 64 * 1024  # bytes
 
@@ -98,6 +99,7 @@ class Gateway:
     _primary_waits = False
     _model = "thread"  # far end: the name of its execution model
     _waiting = None  # far end: the first of the tasks for the main thread, see _begin_patience()
+    _parking = None  # how greenlets wait, see greenlets.py
 
     def __new__(cls, *args, **kwargs):
         self = super().__new__(cls)
@@ -150,7 +152,7 @@ class Gateway:
         self._marked = not marked
         self._ids = count(2 if self._is_worker else 1, 2)
         pypump.pump.watch(fd_in, pypump.POLLIN, self._read)
-        self._writer = Writer(fd_out)
+        self._writer = Writer(fd_out, self._parking and self._parking.pause)
 
     def _serve(self, fd_in, fd_out):
         """Be the far end over these two fds, which are taken: the process ends with the connection."""
@@ -452,7 +454,7 @@ class Gateway:
             return self._post(CLOSE_ERROR, id, "execution disallowed")
         self._running.append(None)
         self._tasks.append((channel, item))
-        if self._model != "thread" and len(self._tasks) == 1:
+        if self._model == ONLY_MAIN and len(self._tasks) == 1:
             self._begin_patience()
 
     def _answer_status(self, id, payload):
@@ -494,6 +496,10 @@ class Gateway:
         a sleep does not interrupt it."""
         if ready():
             return True
+        if self._parking:
+            parked = self._parking.wait(self._waiters, ready, until)
+            if parked is not None:
+                return parked
         lock = allocate_lock()
         lock.acquire()
         waiter = (ready, lock)
@@ -587,7 +593,7 @@ class Gateway:
                     slot.extend(chain.from_iterable(map(deque.popleft, (tasks,))))
                     if primary:
                         self._primary_waits = False
-                        if tasks and self._model != "thread":
+                        if tasks and self._model == ONLY_MAIN:
                             pypump.pump.post(self._begin_patience)
                     break
                 if self._fin and not tasks:
@@ -619,7 +625,7 @@ class Gateway:
                 self._running.pop()
                 chan = task[0]._chan
                 if not chan.recv_closed:
-                    text = "concurrent remote_exec would cause deadlock for main_thread_only execmodel"
+                    text = f"concurrent remote_exec would cause deadlock for {ONLY_MAIN} execmodel"
                     self._post(CLOSE_ERROR, chan.id, text)
                 self._close(chan)
         finally:
@@ -638,13 +644,17 @@ class Gateway:
 
     # --- callbacks ---
 
+    def _who(self):
+        """Who may have the dispatcher's turn: this greenlet, or this thread."""
+        return self._parking and self._parking.who() or get_ident()
+
     def _run_callbacks(self):
         """The life of the callback thread."""
         try:
             while not self._fin:
                 self._wait(lambda: self._backlog or self._fin)
                 with self._turn:
-                    self._dispatcher = get_ident()
+                    self._dispatcher = self._who()
                     while self._backlog:
                         self._dispatch(*self._backlog.popleft())
                     self._dispatcher = None

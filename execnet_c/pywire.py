@@ -84,8 +84,9 @@ class Writer:
     """The writing side. A frame is never torn: what one thread leaves unfinished, the next one or the I/O thread
     writes first."""
 
-    def __init__(self, fd):
+    def __init__(self, fd, pause=None):
         self.fd = fd
+        self.pause = pause  # lets other greenlets run, false where there are none; None: never
         self.wrote = 0  # bytes
         self.broken = False
         self.ending = False  # nothing more is taken; the fd is closed when all is out
@@ -181,6 +182,8 @@ class Writer:
             except BlockingIOError:
                 if not wait:
                     return False
+                if self.pause and self.pause():
+                    continue
                 if poll is None:
                     poll = select.poll()
                     poll.register(self.fd, select.POLLOUT)

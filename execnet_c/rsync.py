@@ -17,9 +17,9 @@ written): what was taken since the last ack, the files that were completed, and 
 import os
 import stat
 from _collections import deque
+from _queue import SimpleQueue  # not queue's, which gevent may have patched: threads meet here
 from _thread import allocate_lock
 from hashlib import md5
-from queue import SimpleQueue
 from threading import Thread
 from time import monotonic
 
@@ -130,8 +130,9 @@ class RSync:
         events, failures = SimpleQueue(), []
         for target in targets:
             target.start(source, events)
+        model = targets[0].channel.gateway.execmodel
         while self._channels:
-            what, target, value = events.get()
+            what, target, value = events.get() if not events.empty() else model.aside(events.get)
             if what == "report":
                 self._report_send_file(target.channel.gateway, value)
             elif what == "list":

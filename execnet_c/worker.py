@@ -30,6 +30,8 @@ class WorkerGateway(_core.Gateway):
 
     @property
     def execmodel(self):
+        if self._parking:
+            return self._parking.execmodel
         from .execmodel import ExecModel
 
         return ExecModel(self._model)
@@ -66,7 +68,13 @@ def main(marks=True):
         {"executable": sys.executable, "version_info": sys.version_info[:5], "platform": sys.platform, "pid": pid}
     )
     gateway._send(_core.HELLO, 0, {"version": __version__, "core": core, "pid": pid})
-    _Tasks(gateway, pid).serve_main()
+    tasks = _Tasks(gateway, pid)
+    if gateway._parking:
+        from .greenlets import serve
+
+        serve(gateway, tasks)
+    else:
+        tasks.serve_main()
 
 
 def _take_streams():
@@ -95,11 +103,11 @@ def _apply(gateway, settings):
         if nice:
             os.nice(nice)
         os.environ.update(settings["env"])
+        if settings["start"]:
+            exec(settings["start"], {"package": __package__, "settings": settings, "gateway": gateway})
     except Exception as exc:
         gateway._send(_core.HELLO, 0, {"error": _format(exc)})
         sys.exit(3)
-    if settings["start"]:
-        exec(settings["start"], {"package": __package__, "settings": settings})
 
 
 def _format(exc):
@@ -161,16 +169,21 @@ class _Tasks:
 
     def _serve_one(self, primary):
         """Wait for one task and run it; false when there will be none."""
-        task = []  # the core fills it: an interrupt right behind that call must not lose the task
+        return self.run([], primary)
+
+    def run(self, task, primary=False):
+        """Run the one that is in the list `task`, or will be: the core fills it, and an interrupt right behind that must
+        not lose the task."""
         try:
-            more = self._gateway._next_task(primary, task)
-            if not primary:
-                with self._lock:
-                    self._spares -= 1
-            if not more:
-                return False
-            if self._gateway._model == "thread":
-                self._ensure_spare()
+            if not task:
+                more = self._gateway._next_task(primary, task)
+                if not primary:
+                    with self._lock:
+                        self._spares -= 1
+                if not more:
+                    return False
+                if self._gateway._model == "thread":
+                    self._ensure_spare()
             error = _run(*task)
         except KeyboardInterrupt:
             if not task:

@@ -78,7 +78,7 @@ answer_plainly_locked(xc_link *link, uint32_t id)
             p += 4;
         }
         else {
-            const char *model = link->only_main ? "main_thread_only" : link->opts.execmodel;
+            const char *model = xc_model_name(link->model);
             p = put_text(p, model, strlen(model));
         }
         *p++ = XC_OP_SETITEM;

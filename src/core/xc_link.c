@@ -49,11 +49,25 @@ hold_alive(xc_link *link)
 }
 
 static void
+ring(xc_waiter *waiter)
+{
+    bool first = !waiter->rung;
+    waiter->rung = true;
+    if (waiter->bell != NULL) {
+        xc_bell_ring(waiter->bell);
+    }
+    else if (first) {
+        xc_vigil *vigil = (xc_vigil *)waiter;
+        ssize_t ignored = write(vigil->fd, &vigil->number, sizeof vigil->number);
+        (void)ignored;
+    }
+}
+
+static void
 ring_all_locked(xc_link *link)
 {
     for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
-        waiter->rung = true;
-        xc_bell_ring(waiter->bell);
+        ring(waiter);
     }
 }
 
@@ -143,18 +157,10 @@ ready_locked(xc_link *link, const xc_wait *wait)
 }
 
 static bool
-may_read(const xc_wait *wait)
+may_read(const xc_waiter *waiter)
 {
-    return wait->kind != XC_WAIT_TASK_SPARE && wait->kind != XC_WAIT_BACKLOG;
-}
-
-static void
-ring_locked(xc_waiter *waiter)
-{
-    if (!waiter->rung) {
-        waiter->rung = true;
-        xc_bell_ring(waiter->bell);
-    }
+    xc_wait_kind kind = waiter->wait->kind;
+    return waiter->bell != NULL && kind != XC_WAIT_TASK_SPARE && kind != XC_WAIT_BACKLOG;
 }
 
 void
@@ -162,7 +168,7 @@ xc_wake_locked(xc_link *link)
 {
     for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
         if (!waiter->rung && ready_locked(link, waiter->wait)) {
-            ring_locked(waiter);
+            ring(waiter);
         }
     }
 }
@@ -175,8 +181,8 @@ hand_on_locked(xc_link *link)
         return;
     }
     for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
-        if (may_read(waiter->wait) && !waiter->rung) {
-            ring_locked(waiter);
+        if (may_read(waiter) && !waiter->rung) {
+            ring(waiter);
             return;
         }
     }
@@ -190,7 +196,7 @@ hand_on_locked(xc_link *link)
 static bool
 take_role_locked(xc_link *link, xc_waiter *self)
 {
-    if (link->reading || link->eof || !may_read(self->wait)) {
+    if (link->reading || link->eof || !may_read(self)) {
         return false;
     }
     link->reading = true;
@@ -277,6 +283,50 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
     hand_on_locked(link); /* every way out hands the role on */
     xc_unlock(&link->mu);
     return rc;
+}
+
+/* --- waiting without a thread --------------------------------------------------------------------------------- */
+
+xc_vigil *
+xc_link_begin_vigil(xc_link *link, const xc_wait *wait, int fd, uint64_t number)
+{
+    xc_vigil *vigil = xc_alloc(sizeof *vigil);
+    if (vigil == NULL) {
+        return NULL;
+    }
+    *vigil = (xc_vigil){.wait = *wait, .fd = fd, .number = number};
+    vigil->waiter.wait = &vigil->wait;
+    xc_lock(&link->mu);
+    vigil->waiter.rung = ready_locked(link, wait);
+    xc_waiter **p = &link->waiters;
+    while (*p != NULL) {
+        p = &(*p)->next;
+    }
+    *p = &vigil->waiter;
+    xc_unlock(&link->mu);
+    return vigil;
+}
+
+bool
+xc_vigil_over(xc_link *link, const xc_vigil *vigil)
+{
+    xc_lock(&link->mu);
+    bool over = vigil->waiter.rung;
+    xc_unlock(&link->mu);
+    return over;
+}
+
+void
+xc_link_end_vigil(xc_link *link, xc_vigil *vigil)
+{
+    xc_lock(&link->mu);
+    xc_waiter **p = &link->waiters;
+    while (*p != &vigil->waiter) {
+        p = &(*p)->next;
+    }
+    *p = vigil->waiter.next;
+    xc_unlock(&link->mu);
+    xc_free(vigil);
 }
 
 /* --- the pump's part ------------------------------------------------------------------------------------------ */

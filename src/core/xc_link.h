@@ -30,9 +30,8 @@ enum { XC_UNREAD_HELLOS = 4 };
 enum { XC_FIN = 100 /* nothing more will arrive: stands last in the backlog */ };
 
 typedef struct {
-    bool worker;           /* runs tasks; ends its process when the link does (see xc_fate.h) */
-    bool marked;           /* frames begin behind XC_MARKER; what comes before it is noise, see xc_link_noise */
-    const char *execmodel; /* borrowed, static: what a status answer says */
+    bool worker; /* runs tasks; ends its process when the link does (see xc_fate.h) */
+    bool marked; /* frames begin behind XC_MARKER; what comes before it is noise, see xc_link_noise */
     /* A channel that nobody holds any more was closed by the far end with an error. `msg` is taken: its payload is the
      * serialized text. Any thread, a mutex held: it must only put it away. */
     void (*orphan_error)(void *arg, xc_msg *msg);
@@ -83,6 +82,19 @@ xc_status xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space);
 
 /* Does it hold now? Never blocks, reads nothing. */
 bool xc_link_ready(xc_link *link, const xc_wait *wait);
+
+/*
+ * A wait without a thread, for a thread that does other things meanwhile: once what `wait` says holds, or the link
+ * ends, the eight bytes of `number` are written to `fd`, by any thread. Where the fd takes nothing, which must not
+ * block, only xc_vigil_over tells. A vigil never reads.
+ */
+typedef struct xc_vigil xc_vigil;
+/* `fd`, and the channel in `wait`, are borrowed until the vigil ends. NULL when there is no memory. */
+xc_vigil *xc_link_begin_vigil(xc_link *link, const xc_wait *wait, int fd, uint64_t number);
+/* True: it held, at the beginning or since. */
+bool xc_vigil_over(xc_link *link, const xc_vigil *vigil);
+/* Before the link is released. */
+void xc_link_end_vigil(xc_link *link, xc_vigil *vigil);
 
 /* Memory for the large payload that XC_SPACE announced: `ptr` has `space` bytes, `owner` is kept in xc_msg.space.
  * False: too late, somebody read it otherwise; the caller keeps its memory. */
@@ -164,10 +176,13 @@ void xc_link_goodbye(xc_link *link);
 xc_status xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan);
 /* `primary`: it was the main thread's, which from now on is there for the next one. */
 void xc_link_task_done(xc_link *link, bool primary);
-/* To be said before the first task is taken: there is only the main thread to take them. A status answer says so, and a
- * task that waits in vain for that thread is refused: see xc_patience.c. Never blocks. */
-void xc_link_set_only_main(xc_link *link, bool only);
-bool xc_link_is_only_main(xc_link *link);
+/* Who runs tasks. A status answer says its name; where there is the main thread alone, a task that waits for it in vain
+ * is refused: see xc_patience.c. */
+typedef enum { XC_MODEL_THREAD, XC_MODEL_MAIN_ONLY, XC_MODEL_GEVENT, XC_MODEL_EVENTLET, XC_MODELS } xc_model;
+const char *xc_model_name(xc_model model);
+/* To be said before the first task is taken. Never blocks. */
+void xc_link_set_model(xc_link *link, xc_model model);
+xc_model xc_link_model(xc_link *link);
 
 /* --- how it stands -------------------------------------------------------------------------------------------- */
 

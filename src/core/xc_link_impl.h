@@ -17,14 +17,21 @@
 
 enum { XC_INBUF = 64 * 1024 };
 
-/* A thread that waits; lives on its stack. */
+/* A thread that waits, lives on its stack; or a vigil. */
 typedef struct xc_waiter {
     struct xc_waiter *next;
     const xc_wait *wait;
-    xc_bell *bell;
-    bool rung;   /* mu: woken since it last looked */
-    bool reader; /* mu: it has the reader role */
+    xc_bell *bell; /* NULL: a vigil's */
+    bool rung;     /* mu: woken since it last looked */
+    bool reader;   /* mu: it has the reader role */
 } xc_waiter;
+
+struct xc_vigil {
+    xc_waiter waiter; /* first */
+    xc_wait wait;
+    int fd;
+    uint64_t number;
+};
 
 /* A message whose payload is being put together: a long one, or one frame that is larger than the buffer. */
 typedef struct xc_arrival {
@@ -94,7 +101,7 @@ struct xc_link {
     xc_queue tasks;     /* mu: each carries its channel in `carried` */
     uint32_t executing; /* mu */
     bool primary_waits; /* mu: the worker's main thread is idle */
-    bool only_main;     /* mu: nobody else takes tasks; see xc_patience.c for the next two */
+    xc_model model;     /* mu: with XC_MODEL_MAIN_ONLY see xc_patience.c for the next two */
     int64_t since;      /* mu: when the first of `tasks` became that */
     xc_timer patience;
     xc_queue graveyard; /* mu: messages being freed, see xc_inbox.c */

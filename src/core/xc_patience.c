@@ -10,28 +10,36 @@
 
 static const char TOO_LONG[] = "concurrent remote_exec would cause deadlock for main_thread_only execmodel";
 
+const char *
+xc_model_name(xc_model model)
+{
+    static const char *const names[XC_MODELS] = {"thread", "main_thread_only", "gevent", "eventlet"};
+    return names[model];
+}
+
 void
-xc_link_set_only_main(xc_link *link, bool only)
+xc_link_set_model(xc_link *link, xc_model model)
 {
     xc_lock(&link->mu);
-    link->only_main = only;
+    link->model = model;
     xc_unlock(&link->mu);
 }
 
-bool
-xc_link_is_only_main(xc_link *link)
+xc_model
+xc_link_model(xc_link *link)
 {
     xc_lock(&link->mu);
-    bool only = link->only_main;
+    xc_model model = link->model;
     xc_unlock(&link->mu);
-    return only;
+    return model;
 }
 
 /* Nothing is set for a free main thread: it begins when that takes the task in front. */
 void
 xc_patience_begin_locked(xc_link *link)
 {
-    if (link->only_main && link->tasks.head != NULL && link->executing > link->tasks.count && !link->eof) {
+    if (link->model == XC_MODEL_MAIN_ONLY && link->tasks.head != NULL && link->executing > link->tasks.count &&
+        !link->eof) {
         link->since = xc_now();
         xc_pump_set(&link->patience, link->since + XC_S);
     }

@@ -150,9 +150,9 @@ release_locked(xc_writer *writer)
     }
 }
 
-/* Keeps what is left of a frame whose sender goes away or sends another frame from a signal handler. */
+/* Keeps what is left of a frame. */
 static void
-spill_locked(xc_writer *writer, xc_sending *sending)
+keep_locked(xc_writer *writer, xc_sending *sending)
 {
     xc_status rc = XC_OK;
     xc_buf *into = sending->started ? &writer->flight : &writer->outbox;
@@ -174,6 +174,13 @@ spill_locked(xc_writer *writer, xc_sending *sending)
         (void)xc_fail(&err, XC_NOMEM, 0, "keep the rest of an interrupted frame");
         break_locked(writer, &err);
     }
+}
+
+/* The sender goes away, or sends another frame from a signal handler. */
+static void
+spill_locked(xc_writer *writer, xc_sending *sending)
+{
+    keep_locked(writer, sending);
     release_locked(writer);
 }
 
@@ -185,6 +192,22 @@ xc_writer_spill(xc_writer *writer, xc_sending *sending)
         spill_locked(writer, sending);
     }
     xc_unlock(&writer->mu);
+}
+
+xc_status
+xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err)
+{
+    xc_lock(&writer->mu);
+    xc_status rc = sending->mine ? XC_OK : refusal_locked(writer, err);
+    if (rc == XC_OK && sending->n > 0) { /* else a signal handler of ours spilled it */
+        bool release = sending->mine || !writer->writing;
+        keep_locked(writer, sending);
+        if (release) {
+            release_locked(writer);
+        }
+    }
+    xc_unlock(&writer->mu);
+    return rc;
 }
 
 /* A frame of this very thread has the turn: we run inside a signal handler of its sender. */
@@ -514,13 +537,28 @@ xc_writer_post(xc_writer *writer, const void *frames, size_t n)
     return rc;
 }
 
+static bool
+is_full_locked(xc_writer *writer)
+{
+    /* Who writes now has its eyes on `flight`, which is no longer than the outbox was when it began. */
+    size_t left = xc_buf_size(&writer->outbox) + (writer->writing ? 0 : xc_buf_size(&writer->flight));
+    return left > XC_WRITER_MUCH && !writer->closed;
+}
+
+bool
+xc_writer_is_full(xc_writer *writer)
+{
+    xc_lock(&writer->mu);
+    bool full = is_full_locked(writer);
+    xc_unlock(&writer->mu);
+    return full;
+}
+
 bool
 xc_writer_await_room(xc_writer *writer, xc_job *job)
 {
     xc_lock(&writer->mu);
-    /* Who writes now has its eyes on `flight`, which is no longer than the outbox was when it began. */
-    size_t left = xc_buf_size(&writer->outbox) + (writer->writing ? 0 : xc_buf_size(&writer->flight));
-    bool much = left > XC_WRITER_MUCH && !writer->closed;
+    bool much = is_full_locked(writer);
     if (much) {
         job->next = writer->awaiting;
         writer->awaiting = job;

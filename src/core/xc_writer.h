@@ -73,6 +73,13 @@ xc_status xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t u
  * never got the turn: then nothing of it was written and nothing is kept. Never blocks. */
 void xc_writer_spill(xc_writer *writer, xc_sending *sending);
 
+/* After XC_AGAIN of xc_writer_try: keeps the rest of the frame, or a copy of it all, to be written in its turn. XC_OK:
+ * it counts as sent. Others as above. Never blocks. */
+xc_status xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err);
+
+/* More than XC_WRITER_MUCH waits to be written: who handed frames over should let it go out first. */
+bool xc_writer_is_full(xc_writer *writer);
+
 /* A message of XC_LONG_MIN bytes or more. `parts` as for xc_cut_begin. */
 void xc_long_begin(xc_long_sending *sending, const xc_long_frame *message, struct iovec *parts);
 

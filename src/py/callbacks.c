@@ -8,6 +8,7 @@
  */
 #include "error.h"
 #include "io.h"
+#include "park.h"
 
 static PyObject *
 key_of(xc_chan *chan)
@@ -122,6 +123,56 @@ fail_callback(GatewayObject *gateway, xc_chan *chan)
     Py_DECREF(text);
 }
 
+/* --- the turn ------------------------------------------------------------------------------------------------- */
+
+/*
+ * The link's turn belongs to a thread. Where that is shared by greenlets, only the one that has it counts as having it:
+ * `turn_of`, which is set while a thread with greenlets has the turn.
+ */
+
+/* 1: the caller has the turn; give it back with leave_turn(gateway, *before). 0: somebody else has it. -1. */
+static int
+enter_turn(GatewayObject *gateway, PyObject **before)
+{
+    PyObject *who = xcpy_who(gateway);
+    if (who == NULL) {
+        return -1;
+    }
+    if ((gateway->turn_of != NULL && gateway->turn_of != who) || xc_link_dispatch_enter(gateway->link) != XC_OK) {
+        Py_DECREF(who);
+        return 0;
+    }
+    *before = gateway->turn_of;
+    gateway->turn_of = who;
+    if (who == Py_None) {
+        gateway->turn_of = NULL;
+        Py_DECREF(who);
+    }
+    return 1;
+}
+
+static void
+leave_turn(GatewayObject *gateway, PyObject *before)
+{
+    PyObject *who = gateway->turn_of;
+    gateway->turn_of = before;
+    xc_link_dispatch_leave(gateway->link);
+    Py_XDECREF(who);
+}
+
+bool
+xcpy_has_turn(GatewayObject *gateway)
+{
+    if (!xc_link_dispatching(gateway->link)) {
+        return false;
+    }
+    PyObject *who = gateway->turn_of == NULL ? NULL : xcpy_who(gateway);
+    bool mine = gateway->turn_of == who;
+    PyErr_Clear();
+    Py_XDECREF(who);
+    return mine;
+}
+
 /* One message that needs Python takes effect. */
 static void
 dispatch(GatewayObject *gateway, xc_msg *msg, xc_chan *chan)
@@ -163,18 +214,20 @@ run_callbacks(GatewayObject *self, PyObject *unused)
     do {
         xc_msg *msg;
         xc_chan *chan;
+        PyObject *before;
         wait.until = XC_FOREVER;
-        if (xcpy_wait(self, &wait) < 0) {
+        int entered = xcpy_wait(self, &wait) < 0 ? -1 : enter_turn(self, &before);
+        if (entered < 0) {
             return NULL;
         }
-        if (xc_link_dispatch_enter(self->link) != XC_OK) {
+        if (entered == 0) {
             state.fin = false;
             continue;
         }
         while ((msg = xc_link_backlog_next(self->link, &chan)) != NULL) {
             dispatch(self, msg, chan);
         }
-        xc_link_dispatch_leave(self->link);
+        leave_turn(self, before);
         xc_link_look_state(self->link, &state);
     } while (!state.fin);
     Py_RETURN_NONE;
@@ -188,20 +241,11 @@ start_dispatcher(GatewayObject *gateway)
     if (gateway->dispatcher) {
         return 0;
     }
-    PyObject *thread = PyImport_ImportModule("_thread");
     PyObject *target = PyObject_GetAttrString((PyObject *)gateway, "_run_callbacks");
-    PyObject *result = NULL;
-    if (thread != NULL && target != NULL) {
-        result = PyObject_CallMethod(thread, "start_new_thread", "O()", target);
-    }
-    Py_XDECREF(thread);
+    int started = target == NULL ? -1 : xcpy_start_beside(gateway, target);
     Py_XDECREF(target);
-    if (result == NULL) {
-        return -1;
-    }
-    Py_DECREF(result);
-    gateway->dispatcher = true;
-    return 0;
+    gateway->dispatcher = started == 0;
+    return started;
 }
 
 /* From now on the link keeps items for the callback. 1: done. 0: nothing more will come. -1: an exception. */
@@ -254,13 +298,16 @@ int
 xcpy_set_callback(ChannelObject *channel, PyObject *callback, PyObject *endmarker)
 {
     GatewayObject *gateway = channel->gateway;
-    PyObject *entry = NULL;
-    int result = -1;
-    while (xc_link_dispatch_enter(gateway->link) != XC_OK) {
+    PyObject *entry = NULL, *before;
+    int result = -1, entered;
+    while ((entered = enter_turn(gateway, &before)) == 0) {
         xc_wait wait = {.kind = XC_WAIT_DISPATCH, .until = XC_FOREVER};
         if (xcpy_wait(gateway, &wait) < 0) {
             return -1;
         }
+    }
+    if (entered < 0) {
+        return -1;
     }
     if (channel->has_callback) {
         PyErr_Format(PyExc_OSError, "%R has callback already registered", channel);
@@ -270,6 +317,6 @@ xcpy_set_callback(ChannelObject *channel, PyObject *callback, PyObject *endmarke
         result = hand_out(channel, entry);
     }
     Py_XDECREF(entry);
-    xc_link_dispatch_leave(gateway->link);
+    leave_turn(gateway, before);
     return result;
 }

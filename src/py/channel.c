@@ -342,7 +342,7 @@ raise_remote_error(ChannelObject *self)
 static int
 refuse_endless_wait(GatewayObject *gateway, int64_t until, const char *method)
 {
-    if (until != XC_FOREVER || !xc_link_dispatching(gateway->link)) {
+    if (until != XC_FOREVER || !xcpy_has_turn(gateway)) {
         return 0;
     }
     PyErr_Format(PyExc_OSError,

@@ -68,6 +68,7 @@ Gateway_traverse(GatewayObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->dict);
     Py_VISIT(self->callbacks);
+    Py_VISIT(self->parking);
     return 0;
 }
 
@@ -99,6 +100,7 @@ Gateway_dealloc(GatewayObject *self)
     xc_launch_release(self->launch);
     Py_CLEAR(self->dict);
     Py_CLEAR(self->callbacks);
+    Py_CLEAR(self->parking);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -140,7 +142,6 @@ link_opts(bool worker)
     return (xc_link_opts){
         .worker = worker,
         .marked = !worker,
-        .execmodel = "thread",
         .orphan_error = xcpy_orphan_error,
         .drop_space = xcpy_drop_space_later,
     };
@@ -627,13 +628,11 @@ Gateway_death(GatewayObject *self, PyObject *sending)
 
 /* --- the execution model (at a worker) ------------------------------------------------------------------------ */
 
-static const char *const MODELS[] = {"thread", "main_thread_only"};
-
 static PyObject *
 Gateway_get_model(GatewayObject *self, void *unused)
 {
     (void)unused;
-    return PyUnicode_FromString(MODELS[self->link != NULL && xc_link_is_only_main(self->link)]);
+    return PyUnicode_FromString(xc_model_name(self->link == NULL ? XC_MODEL_THREAD : xc_link_model(self->link)));
 }
 
 static int
@@ -647,9 +646,9 @@ Gateway_set_model(GatewayObject *self, PyObject *name, void *unused)
     if (xcpy_check_usable(self) < 0) {
         return -1;
     }
-    for (int i = 0; i < 2; i++) {
-        if (PyUnicode_CompareWithASCIIString(name, MODELS[i]) == 0) {
-            xc_link_set_only_main(self->link, i == 1);
+    for (xc_model model = 0; model < XC_MODELS; model++) {
+        if (PyUnicode_CompareWithASCIIString(name, xc_model_name(model)) == 0) {
+            xc_link_set_model(self->link, model);
             return 0;
         }
     }
@@ -662,8 +661,7 @@ Gateway_set_model(GatewayObject *self, PyObject *name, void *unused)
 static PyGetSetDef Gateway_getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"_model", (getter)Gateway_get_model, (setter)Gateway_set_model,
-     "The execution model: \"thread\", or \"main_thread_only\" where tasks are for the main thread alone and are "
-     "refused\n"
+     "The name of the execution model. With \"main_thread_only\" tasks are for the main thread alone and are refused\n"
      "when they wait too long for it. To be set before the first _next_task().",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -672,6 +670,8 @@ static PyGetSetDef Gateway_getset[] = {
 static PyMemberDef Gateway_members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(GatewayObject, dict), READONLY, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(GatewayObject, weakrefs), READONLY, NULL},
+    {"_parking", T_OBJECT, offsetof(GatewayObject, parking), 0,
+     "None, or how greenlets wait: see execnet_c/greenlets.py, and src/py/park.c for what it is asked."},
     {NULL, 0, 0, 0, NULL},
 };
 

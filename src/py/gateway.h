@@ -16,6 +16,8 @@ typedef struct {
     xc_link *link;       /* owned; NULL until it is started */
     xc_launch *launch;   /* owned; NULL at a worker */
     PyObject *callbacks; /* owned dict: channel id -> (callback, endmarker) */
+    PyObject *parking;   /* owned: how greenlets wait, see park.c; NULL or None: there are none */
+    PyObject *turn_of;   /* owned: the greenlet that has the dispatcher's turn; NULL: none has */
     bool dispatcher;     /* the callback thread was started */
     bool listens;        /* the worker's stderr is for _stderr() */
 } GatewayObject;
@@ -62,6 +64,9 @@ PyObject *xcpy_remote_error(GatewayObject *gateway, xc_msg *msg);
 
 /* Channel.setcallback: see there. 0 or -1. */
 int xcpy_set_callback(ChannelObject *channel, PyObject *callback, PyObject *endmarker);
+
+/* The caller runs inside a callback of the gateway's, or inside setcallback(). */
+bool xcpy_has_turn(GatewayObject *gateway);
 
 /* The channel is closed by this side: its callback, if any, gets its endmarker and is forgotten. */
 void xcpy_end_callback(GatewayObject *gateway, xc_chan *chan);

@@ -7,6 +7,7 @@
 
 #include "../core/xc_pages.h"
 #include "../core/xc_trace.h"
+#include "park.h"
 
 #include <math.h>
 #include <sys/syscall.h>
@@ -98,6 +99,10 @@ xcpy_wait(GatewayObject *gateway, xc_wait *wait)
     if (xc_link_ready(gateway->link, wait)) {
         return 0;
     }
+    int parked = xcpy_parks(gateway) ? xcpy_park(gateway, wait) : XCPY_NOT_PARKED;
+    if (parked != XCPY_NOT_PARKED) {
+        return parked;
+    }
     int64_t until = wait->until;
     bool sliced = on_main_thread();
     for (int64_t slice = SLICE_MIN;;) {
@@ -141,12 +146,46 @@ raise_unsent(GatewayObject *gateway, const xc_err *err)
     return -1;
 }
 
+/* For a greenlet: what did not go out at once is left to the I/O thread, and others run until there is not too much of
+ * that. 0; -1; XCPY_NOT_PARKED: nothing was done. */
+static int
+send_parked(GatewayObject *gateway, xc_sending *sending)
+{
+    xc_writer *writer = xc_link_writer(gateway->link);
+    xc_err err = {.code = XC_OK};
+    PyObject *who = xcpy_who(gateway);
+    if (who == NULL || who == Py_None) {
+        Py_XDECREF(who);
+        return who == NULL ? -1 : XCPY_NOT_PARKED;
+    }
+    Py_DECREF(who);
+    if (xc_writer_hand_over(writer, sending, &err) != XC_OK) {
+        return raise_unsent(gateway, &err);
+    }
+    while (xc_writer_is_full(writer)) {
+        if (xcpy_pause(gateway) < 0 || xcpy_check_usable(gateway) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static int
 send_parts(GatewayObject *gateway, xc_sending *sending, size_t size)
 {
     xc_writer *writer = xc_link_writer(gateway->link);
     xc_err err = {.code = XC_OK};
-    xc_status rc = size <= SMALL_FRAME ? xc_writer_try(writer, sending, &err) : XC_AGAIN;
+    bool parks = xcpy_parks(gateway);
+    xc_status rc = size <= SMALL_FRAME || parks ? xc_writer_try(writer, sending, &err) : XC_AGAIN;
+    if (rc == XC_AGAIN && parks) {
+        int sent = send_parked(gateway, sending);
+        if (sent == -1) {
+            xc_writer_spill(writer, sending);
+        }
+        if (sent != XCPY_NOT_PARKED) {
+            return sent;
+        }
+    }
     bool sliced = rc == XC_AGAIN && on_main_thread();
     int64_t slice = SLICE_MIN;
     while (rc == XC_AGAIN) {
@@ -190,11 +229,11 @@ static int
 send_long(GatewayObject *gateway, xc_long_sending *sending, bool *sent)
 {
     xc_writer *writer = xc_link_writer(gateway->link);
-    bool sliced = on_main_thread();
+    bool sliced = on_main_thread(), parks = xcpy_parks(gateway);
     xc_err err = {.code = XC_OK};
     xc_status rc;
     for (;;) {
-        int64_t until = sliced ? xc_after(SLICE_LONG) : XC_FOREVER;
+        int64_t until = parks ? 0 : sliced ? xc_after(SLICE_LONG) : XC_FOREVER;
         Py_BEGIN_ALLOW_THREADS
             rc = xc_writer_send_long_nogil(writer, sending, until, &err);
         Py_END_ALLOW_THREADS
@@ -203,7 +242,9 @@ send_long(GatewayObject *gateway, xc_long_sending *sending, bool *sent)
             return 0;
         }
         bool ended = rc != XC_INTR && rc != XC_TIMEOUT;
-        if (ended || PyErr_CheckSignals() < 0) {
+        int paused = ended || !parks ? 0 : xcpy_pause(gateway);
+        parks = parks && paused == 0;
+        if (ended || paused == -1 || PyErr_CheckSignals() < 0) {
             *sent = xc_writer_drop(writer, sending);
             return ended ? raise_unsent(gateway, &err) : -1;
         }
@@ -224,11 +265,16 @@ send_message(GatewayObject *gateway, xc_long_frame *message, struct iovec *parts
         sent = is_sent(&sending, result);
     }
     else {
-        xc_long_sending sending;
+        xc_long_sending *sending = PyMem_New(xc_long_sending, 1); /* not on the stack: see park.c */
+        if (sending == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
         parts[0].iov_base = (char *)parts[0].iov_base + XC_HEADER_SIZE;
         parts[0].iov_len -= XC_HEADER_SIZE;
-        xc_long_begin(&sending, message, parts);
-        result = send_long(gateway, &sending, &sent);
+        xc_long_begin(sending, message, parts);
+        result = send_long(gateway, sending, &sent);
+        PyMem_Free(sending);
     }
     if (xc_tracing() && sent) {
         xc_trace_frame("sent", message->code, message->chan, size);
@@ -250,7 +296,7 @@ xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item)
     if (item != NULL && xcpy_dump(gateway->state, item, true, &frame) < 0) {
         goto done;
     }
-    if (frame.n_pins * 2 + 2 > STACK_PARTS) {
+    if (frame.n_pins * 2 + 2 > STACK_PARTS || xcpy_dumped_size(&frame) >= XC_LONG_MIN) {
         parts = PyMem_New(struct iovec, frame.n_pins * 2 + 2);
         if (parts == NULL) {
             PyErr_NoMemory();

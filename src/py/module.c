@@ -5,6 +5,7 @@
 #include "error.h"
 #include "gateway.h"
 #include "load.h"
+#include "park.h"
 #include "trace.h"
 #include "warn.h"
 
@@ -24,8 +25,8 @@ module_exec(PyObject *module)
     if (state->no_endmarker == NULL || PyModule_AddObjectRef(module, "NO_ENDMARKER_WANTED", state->no_endmarker) < 0) {
         return -1;
     }
-    if (xcpy_error_setup(module, state) < 0 || xcpy_gateway_setup(module, state) < 0 ||
-        xcpy_channel_setup(module, state) < 0) {
+    if (xcpy_error_setup(module, state) < 0 || xcpy_vigil_setup(module, state) < 0 ||
+        xcpy_gateway_setup(module, state) < 0 || xcpy_channel_setup(module, state) < 0) {
         return -1;
     }
     static const struct {

@@ -18,6 +18,7 @@
     X(GatewayDied)  /* EOFError and OSError: how the far end ended */                                                  \
     X(ChannelType)                                                                                                     \
     X(GatewayType)                                                                                                     \
+    X(VigilType)                                                                                                       \
     X(no_endmarker) /* the object that stands for "no endmarker wanted" */
 
 typedef struct xcpy_state {

@@ -50,8 +50,7 @@ rig_drop_space(void *arg, xc_msg *msg)
 static xc_link_opts
 rig_opts(bool worker)
 {
-    return (xc_link_opts){
-        .worker = worker, .execmodel = "thread", .orphan_error = rig_orphan, .drop_space = rig_drop_space};
+    return (xc_link_opts){.worker = worker, .orphan_error = rig_orphan, .drop_space = rig_drop_space};
 }
 
 __attribute__((unused)) static rig

@@ -11,9 +11,9 @@ static rig
 open_lone(void)
 {
     rig it = rig_open(true);
-    CHECK(!xc_link_is_only_main(it.link));
-    xc_link_set_only_main(it.link, true);
-    CHECK(xc_link_is_only_main(it.link));
+    CHECK(xc_link_model(it.link) == XC_MODEL_THREAD);
+    xc_link_set_model(it.link, XC_MODEL_MAIN_ONLY);
+    CHECK(xc_link_model(it.link) == XC_MODEL_MAIN_ONLY);
     return it;
 }
 

@@ -1,0 +1,438 @@
+"""The execution models gevent and eventlet: while a greenlet waits, others of its thread run.
+
+A gateway of such a model has a Parking as `_parking`, which the cores ask whenever somebody has to wait (the C core: see
+src/py/park.c). Each thread with greenlets has a Lot, where they are parked: a pipe that the thread's hub watches, and into
+which whoever brings what a greenlet waits for, the I/O thread mostly, writes the number of its place.
+
+What holds locks while it waits (starting a gateway, ending a group) runs on a system thread of its own instead, for which
+a greenlet waits.
+
+This file travels to far ends that have nothing installed; it runs on Python 3.8.
+"""
+
+import os
+import sys
+from _thread import allocate_lock
+from importlib import import_module
+from time import monotonic
+from weakref import WeakSet
+
+from .execmodel import ExecModel
+
+_RINGS = 64 * 1024  # bytes, of 8 a ring: so many are read at once
+_PAUSE = 0.001  # seconds, between two tries of a sender whose connection takes nothing
+
+
+class Lot:
+    """The greenlets of one thread that are parked. Subclasses know the library."""
+
+    def __init__(self, hub):
+        self._hub = hub
+        self._parked = {}  # number -> (what it waits for, greenlet)
+        self._last = 0
+        self._open()
+        hub._execnet_c_lot = self
+        _lots.add(self)
+
+    def _open(self):
+        self._fd, self._into = os.pipe()
+        for fd in (self._fd, self._into):
+            os.set_blocking(fd, False)
+        self._watch(self._fd, self._rung)
+
+    def _close(self):
+        for fd in (self._fd, self._into):
+            os.close(fd)
+
+    __del__ = _close
+
+    def renew(self):
+        """In a forked child: the pipe is the parent's, and so is what its greenlets wait for."""
+        self._unwatch()
+        self._close()
+        self._open()
+
+    def park(self, vigil, seconds):
+        """Let others run until `vigil` is over, or so many seconds (None: any) have passed, or somebody throws an
+        exception into this greenlet. It may come back for nothing."""
+        number = self._last = self._last + 1
+        if vigil.ring(self._into, number):
+            return
+        greenlet = self.current()
+        timer = None
+        self._parked[number] = vigil, greenlet
+        self._keep(True)
+        try:
+            if seconds is not None:
+                timer = self._call_later(seconds, greenlet.switch)
+            self._hub.switch()
+        finally:
+            if timer is not None:
+                self._cancel(timer)
+            self._parked.pop(number, None)
+            self._keep(bool(self._parked))
+
+    def _rung(self, *args):
+        try:
+            data = os.read(self._fd, _RINGS)
+        except BlockingIOError:
+            return
+        numbers = memoryview(data).cast("Q")
+        if len(data) == _RINGS:  # it may have been full, and taken no more
+            numbers = [number for number, (vigil, _) in self._parked.items() if vigil.over]
+        for number in numbers:
+            _, greenlet = self._parked.pop(number, (None, None))
+            if greenlet is not None:
+                greenlet.switch()
+
+
+
+class _GeventLot(Lot):
+    def _watch(self, fd, callback):
+        self._watcher = self._hub.loop.io(fd, 1, ref=False)
+        self._watcher.start(callback)
+
+    def _unwatch(self):
+        self._watcher.stop()
+
+    def _keep(self, wanted):
+        """Whether a hub with nothing else to do waits for a ring."""
+        if self._watcher.ref != wanted:
+            self._watcher.ref = wanted
+
+    def _call_later(self, seconds, callback):
+        timer = self._hub.loop.timer(seconds)
+        timer.start(callback)
+        return timer
+
+    def _cancel(self, timer):
+        timer.stop()
+        timer.close()
+
+    def current(self):
+        from gevent import getcurrent
+
+        return getcurrent()
+
+
+class _EventletLot(Lot):
+    def _watch(self, fd, callback):
+        self._listener = self._hub.add("read", fd, callback, callback, callback)
+
+    def _unwatch(self):
+        self._hub.remove(self._listener)
+
+    def _keep(self, wanted):
+        pass  # eventlet's hub waits for whatever may come
+
+    def _call_later(self, seconds, callback):
+        return self._hub.schedule_call_global(seconds, callback)
+
+    def _cancel(self, timer):
+        timer.cancel()
+
+    def current(self):
+        from eventlet import getcurrent
+
+        return getcurrent()
+
+
+class Gevent:
+    """What there is to know of the library."""
+
+    lot = _GeventLot
+
+    def __init__(self):
+        import gevent
+        from gevent._hub_local import get_hub_if_exists
+
+        self.sleep, self.make_hub, self.find_hub = gevent.sleep, gevent.get_hub, get_hub_if_exists
+        self._spawn = gevent.spawn
+
+    def start_thread(self, func):
+        from gevent.monkey import get_original
+
+        get_original("_thread", "start_new_thread")(func, ())
+
+    def spawn(self, func, *args):
+        return self._spawn(func, *args)
+
+    def interrupt(self, greenlet):
+        greenlet.kill(KeyboardInterrupt, block=False)
+
+
+class Eventlet:
+    lot = _EventletLot
+
+    def __init__(self):
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of itself
+            import eventlet
+            from eventlet import hubs, patcher
+
+        self.sleep, self.make_hub = eventlet.sleep, hubs.get_hub
+        self.find_hub = lambda: getattr(hubs._threadlocal, "hub", None)
+        self._eventlet, self._threads = eventlet, patcher.original("_thread")
+
+    def start_thread(self, func):
+        self._threads.start_new_thread(func, ())
+
+    def spawn(self, func, *args):
+        return self._eventlet.spawn(func, *args)
+
+    def interrupt(self, greenlet):
+        self._eventlet.kill(greenlet, KeyboardInterrupt)
+
+
+class Bell:
+    """Ends somebody's parking. Any thread may ring it, by release(): it has a lock's methods, for pycore's waiters."""
+
+    over = False
+    _into = None
+
+    def ring(self, into, number):
+        """As the C core's Vigil.ring."""
+        self._number = number.to_bytes(8, sys.byteorder)
+        self._into = into
+        return self.over
+
+    def locked(self):
+        return not self.over
+
+    def release(self):
+        self.over = True
+        if self._into is not None:
+            try:
+                os.write(self._into, self._number)
+            except OSError:
+                pass  # full: who reads it looks at everyone
+
+
+class _Call(Bell):
+    """func(*args), on a system thread."""
+
+    _error = _result = None
+    _given_up = False
+
+    def __init__(self, func, args):
+        self._func, self._args = func, args
+        self._lock = allocate_lock()
+
+    def run(self):
+        try:
+            self._result = self._func(*self._args)
+        except BaseException as exc:
+            self._error = exc
+        with self._lock:
+            given_up = self._given_up
+            self.release()
+        if given_up:
+            self._undo()
+
+    def give_up(self):
+        with self._lock:
+            self._given_up = True
+            undo = self.over
+        if undo:
+            self._undo()
+
+    def _undo(self):
+        """Nobody has heard of the gateway that was made."""
+        if hasattr(self._result, "exit"):
+            self._result.exit()
+
+    def result(self):
+        try:
+            if self._error is not None:
+                raise self._error
+            return self._result
+        finally:
+            self._error = self._result = None
+
+
+class Parking:
+    """How the greenlets of one library wait."""
+
+    def __init__(self, backend):
+        self.library = _libraries[backend]()
+        self.execmodel = MODELS[backend](backend)
+
+    def lot(self):
+        """This thread's; None where it has no greenlets."""
+        hub = self.library.find_hub()
+        if hub is None:
+            return None
+        lot = getattr(hub, "_execnet_c_lot", None)
+        if lot is None:
+            lot = self.library.lot(hub)
+        return lot
+
+    # --- what the cores ask ---
+
+    def __call__(self, vigil, seconds):
+        """Park the running greenlet. False: there is nobody else on this thread."""
+        lot = self.lot()
+        if lot is None:
+            return False
+        if seconds == 0.0:
+            self.library.sleep(0)
+        else:
+            lot.park(vigil, seconds)
+        return True
+
+    def pause(self):
+        """Let others run before the next try to send. False: there is nobody."""
+        if self.lot() is None:
+            return False
+        self.library.sleep(_PAUSE)
+        return True
+
+    def who(self):
+        """The running greenlet; None on a thread without any."""
+        lot = self.lot()
+        return None if lot is None else lot.current()
+
+    def spawn(self, func, *args):
+        """Run func(*args) in a greenlet of this thread."""
+        return self.library.spawn(func, *args)
+
+    def wait(self, waiters, ready, until):
+        """pycore's wait, by its list of waiters. True, or False when that took too long; None: there is nobody else on
+        this thread."""
+        lot = self.lot()
+        if lot is None:
+            return None
+        while not ready():
+            left = None if until is None else until - monotonic()
+            if left is not None and left <= 0:
+                self.library.sleep(0)
+                return ready()
+            waiter = ready, Bell()
+            waiters.append(waiter)
+            try:
+                if not ready():
+                    lot.park(waiter[1], left)
+            finally:
+                waiters.remove(waiter)
+        return True
+
+    # --- for the package ---
+
+    def aside(self, func, *args):
+        """func(*args) on a system thread, where it may hold locks and sleep; other greenlets run meanwhile."""
+        lot = self.lot()
+        if lot is None:
+            return func(*args)
+        call = _Call(func, args)
+        self.library.start_thread(call.run)
+        try:
+            while not call.over:
+                lot.park(call, None)
+        except BaseException:
+            call.give_up()
+            raise
+        return call.result()
+
+
+_libraries = {"gevent": Gevent, "eventlet": Eventlet}
+_parkings = {}
+_lots = WeakSet()
+
+
+def parking_for(backend):
+    """The Parking of that model. Raises ImportError where its library cannot be imported."""
+    if backend not in _parkings:
+        try:
+            _parkings[backend] = Parking(backend)
+        except ImportError as exc:
+            raise ImportError(f"the execution model {backend!r} needs the package of that name: {exc}") from None
+    return _parkings[backend]
+
+
+def _renew_lots():
+    """In a forked child the pipes are the parent's."""
+    for lot in list(_lots):
+        lot.renew()
+
+
+os.register_at_fork(after_in_child=_renew_lots)
+
+
+# --- what programs see ------------------------------------------------------------------------------------------------
+
+
+def _found(path):
+    module, _, name = path.partition(":")
+    return property(lambda self: getattr(import_module(module), name) if name else import_module(module))
+
+
+class GreenletModel(ExecModel):
+    """An execution model whose members are a greenlet library's."""
+
+    @property
+    def parking(self):
+        return parking_for(self.backend)
+
+    def aside(self, func, *args):
+        return self.parking.aside(func, *args)
+
+    def start(self, func, args=()):
+        """Call `func(*args)` in a greenlet of its own."""
+        self.parking.spawn(func, *args)
+
+
+class GeventModel(GreenletModel):
+    queue, subprocess, socket = map(_found, ("gevent.queue", "gevent.subprocess", "gevent.socket"))
+    get_ident, sleep = map(_found, ("gevent.thread:get_ident", "gevent:sleep"))
+    Lock, RLock, Event = map(_found, ("gevent.lock:RLock", "gevent.lock:RLock", "gevent.event:Event"))
+
+    def fdopen(self, fd, mode, bufsize=1, closefd=True):
+        from gevent.fileobject import FileObjectThread
+
+        return FileObjectThread(fd, mode, bufsize, closefd=closefd)
+
+
+class EventletModel(GreenletModel):
+    queue, subprocess, socket = map(_found, ("eventlet.queue", "eventlet.green.subprocess", "eventlet.green.socket"))
+    get_ident, sleep = map(_found, ("eventlet.green.thread:get_ident", "eventlet:sleep"))
+    Lock, RLock, Event = map(_found, [f"eventlet.green.threading:{name}" for name in ("RLock", "RLock", "Event")])
+
+    def fdopen(self, fd, mode, bufsize=1, closefd=True):
+        from eventlet.green.os import fdopen
+
+        return fdopen(fd, mode, bufsize, closefd=closefd)
+
+
+MODELS = {"gevent": GeventModel, "eventlet": EventletModel}
+
+
+# --- at a worker ------------------------------------------------------------------------------------------------------
+
+
+def serve(gateway, tasks):
+    """A worker's life: each task in a greenlet of the main thread. Returns when there will be none. `tasks`: a
+    worker._Tasks, which knows how to run one."""
+    parking = gateway._parking
+    parking.library.make_hub()
+    running = set()
+
+    def run(task):
+        running.add(parking.who())
+        try:
+            tasks.run(task)
+        finally:
+            running.discard(parking.who())
+
+    more = True
+    while more:
+        try:
+            task = []
+            more = gateway._next_task(False, task)
+            if more:
+                parking.spawn(run, task)
+        except KeyboardInterrupt:
+            for greenlet in list(running):
+                parking.library.interrupt(greenlet)
+    gateway._wait_idle(None)

@@ -1,0 +1,191 @@
+/*
+ * Parking: what the gateway's `_parking` (execnet_c/greenlets.py) is asked, with the GIL held.
+ *
+ * - parking(vigil, seconds): park the running greenlet until the Vigil is over, or so many seconds (None: any) have
+ *   passed. False: there is nobody else on this thread.
+ * - parking.pause(): let others run for a moment. False as above.
+ * - parking.who(): the running greenlet, or None. parking.spawn(func): run it beside.
+ *
+ * While a greenlet is parked, its part of the C stack lies elsewhere: nothing that others may look at meanwhile, the
+ * I/O thread for one, is kept there. So a Vigil lives on the heap.
+ */
+#include "park.h"
+#include "error.h"
+
+typedef struct {
+    PyObject_HEAD GatewayObject *gateway; /* owned */
+    xc_wait wait;
+    xc_vigil *vigil; /* owned; NULL until it was told where to ring */
+} VigilObject;
+
+static void
+end(VigilObject *self)
+{
+    if (self->vigil != NULL && !xc_link_forked(self->gateway->link)) {
+        xc_link_end_vigil(self->gateway->link, self->vigil);
+    }
+    self->vigil = NULL;
+}
+
+static void
+Vigil_dealloc(VigilObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    end(self);
+    Py_DECREF(self->gateway);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+PyDoc_STRVAR(ring_doc,
+             "ring($self, fd, number, /)\n--\n\n"
+             "Have the 8 bytes of `number` written to `fd`, which must not block, when what is waited for holds.\n"
+             "True: it holds already, and nothing will be written.");
+
+static PyObject *
+Vigil_ring(VigilObject *self, PyObject *args)
+{
+    int fd;
+    unsigned long long number;
+    if (!PyArg_ParseTuple(args, "iK:ring", &fd, &number)) {
+        return NULL;
+    }
+    end(self);
+    if (xcpy_check_usable(self->gateway) < 0) {
+        return NULL;
+    }
+    self->vigil = xc_link_begin_vigil(self->gateway->link, &self->wait, fd, number);
+    if (self->vigil == NULL) {
+        return PyErr_NoMemory();
+    }
+    return PyBool_FromLong(xc_vigil_over(self->gateway->link, self->vigil));
+}
+
+static PyObject *
+Vigil_get_over(VigilObject *self, void *unused)
+{
+    (void)unused;
+    bool lives = self->vigil != NULL && !xc_link_forked(self->gateway->link);
+    return PyBool_FromLong(lives && xc_vigil_over(self->gateway->link, self->vigil));
+}
+
+static PyMethodDef Vigil_methods[] = {
+    {"ring", (PyCFunction)Vigil_ring, METH_VARARGS, ring_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef Vigil_getset[] = {
+    {"over", (getter)Vigil_get_over, NULL, "What is waited for held, at the beginning or since.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot Vigil_slots[] = {
+    {Py_tp_doc, "A wait without a thread. Made by a gateway that has a `_parking`."},
+    {Py_tp_dealloc, Vigil_dealloc},
+    {Py_tp_methods, Vigil_methods},
+    {Py_tp_getset, Vigil_getset},
+    {0, NULL},
+};
+
+static PyType_Spec Vigil_spec = {
+    .name = "execnet_c._core.Vigil",
+    .basicsize = sizeof(VigilObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = Vigil_slots,
+};
+
+int
+xcpy_vigil_setup(PyObject *module, xcpy_state *state)
+{
+    state->VigilType = PyType_FromModuleAndSpec(module, &Vigil_spec, NULL);
+    return state->VigilType == NULL ? -1 : 0;
+}
+
+bool
+xcpy_parks(GatewayObject *gateway)
+{
+    return gateway->parking != NULL && gateway->parking != Py_None;
+}
+
+/* parking(vigil, seconds) once. As xcpy_park, and 0 whatever it came back for. */
+static int
+park_once(GatewayObject *gateway, const xc_wait *wait, int64_t until)
+{
+    PyTypeObject *type = (PyTypeObject *)gateway->state->VigilType;
+    VigilObject *vigil = (VigilObject *)type->tp_alloc(type, 0);
+    PyObject *seconds = NULL, *parked = NULL;
+    if (vigil == NULL) {
+        return -1;
+    }
+    vigil->gateway = (GatewayObject *)Py_NewRef((PyObject *)gateway);
+    vigil->wait = *wait;
+    if (until == XC_FOREVER) {
+        seconds = Py_NewRef(Py_None);
+    }
+    else {
+        int64_t now = xc_now();
+        seconds = PyFloat_FromDouble(until > now ? (double)(until - now) / (double)XC_S : 0.0);
+    }
+    if (seconds != NULL) {
+        parked = PyObject_CallFunctionObjArgs(gateway->parking, (PyObject *)vigil, seconds, NULL);
+    }
+    int result = parked == NULL ? -1 : parked == Py_False ? XCPY_NOT_PARKED : 0;
+    if (result != -1 && xcpy_check_usable(gateway) < 0) { /* a forked child's greenlets go on, its gateways do not */
+        result = -1;
+    }
+    end(vigil); /* whoever keeps it: the channel that it names is only sure to live as long as we wait */
+    Py_DECREF(vigil);
+    Py_XDECREF(seconds);
+    Py_XDECREF(parked);
+    return result;
+}
+
+int
+xcpy_park(GatewayObject *gateway, xc_wait *wait)
+{
+    for (;;) {
+        int result = park_once(gateway, wait, wait->until);
+        if (result != 0) {
+            return result;
+        }
+        if (xc_link_ready(gateway->link, wait)) {
+            return PyErr_CheckSignals() < 0 ? -1 : 0;
+        }
+        if (wait->until != XC_FOREVER && xc_now() >= wait->until) {
+            return 1;
+        }
+    }
+}
+
+int
+xcpy_pause(GatewayObject *gateway)
+{
+    PyObject *paused = PyObject_CallMethod(gateway->parking, "pause", NULL);
+    int result = paused == NULL ? -1 : paused == Py_False ? XCPY_NOT_PARKED : 0;
+    Py_XDECREF(paused);
+    return result;
+}
+
+PyObject *
+xcpy_who(GatewayObject *gateway)
+{
+    return xcpy_parks(gateway) ? PyObject_CallMethod(gateway->parking, "who", NULL) : Py_NewRef(Py_None);
+}
+
+int
+xcpy_start_beside(GatewayObject *gateway, PyObject *func)
+{
+    PyObject *result = NULL;
+    if (xcpy_parks(gateway)) {
+        result = PyObject_CallMethod(gateway->parking, "spawn", "O", func);
+    }
+    else {
+        PyObject *thread = PyImport_ImportModule("_thread");
+        if (thread != NULL) {
+            result = PyObject_CallMethod(thread, "start_new_thread", "O()", func);
+            Py_DECREF(thread);
+        }
+    }
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
