@@ -7,7 +7,8 @@
 - `gevent`, `eventlet`: each task is a greenlet of the main thread; see greenlets.py.
 
 Programs reach the objects as `gateway.execmodel`, at both ends. They only hand out the standard library's own, or the
-greenlet library's, so that a program need not know which model it runs under. This file travels to far ends that have nothing installed.
+greenlet library's, so that a program need not know which model it runs under. This file travels to far ends that have
+nothing installed.
 """
 
 import time
@@ -23,7 +24,6 @@ class ExecModel:
 
     queue, subprocess, socket = map(_module, ("queue", "subprocess", "socket"))
     get_ident, sleep, Lock, RLock = map(staticmethod, (get_ident, time.sleep, RLock, RLock))
-
     parking = None  # how greenlets wait
 
     def __init__(self, backend="thread"):

@@ -1,8 +1,7 @@
 """The type Gateway as users hold it: how to run code at the far end, how to end it, and what to say when it died."""
 
-from _thread import allocate_lock
-
 from .cores import module as _core
+from .native import allocate_lock
 from .source import globals_of, source_of
 
 # Seconds to learn how the process ended once its connection has: it has closed its pipes and is about to be reaped.

@@ -10,14 +10,13 @@ a greenlet waits.
 This file travels to far ends that have nothing installed; it runs on Python 3.8.
 """
 
-import os
 import sys
-from _thread import allocate_lock
 from importlib import import_module
 from time import monotonic
 from weakref import WeakSet
 
 from .execmodel import ExecModel
+from .native import allocate_lock, os, start_new_thread
 
 _RINGS = 64 * 1024  # bytes, of 8 a ring: so many are read at once
 _PAUSE = 0.001  # seconds, between two tries of a sender whose connection takes nothing
@@ -149,11 +148,6 @@ class Gevent:
         self.sleep, self.make_hub, self.find_hub = gevent.sleep, gevent.get_hub, get_hub_if_exists
         self._spawn = gevent.spawn
 
-    def start_thread(self, func):
-        from gevent.monkey import get_original
-
-        get_original("_thread", "start_new_thread")(func, ())
-
     def spawn(self, func, *args):
         return self._spawn(func, *args)
 
@@ -170,14 +164,11 @@ class Eventlet:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of itself
             import eventlet
-            from eventlet import hubs, patcher
+            from eventlet import hubs
 
         self.sleep, self.make_hub = eventlet.sleep, hubs.get_hub
         self.find_hub = lambda: getattr(hubs._threadlocal, "hub", None)
-        self._eventlet, self._threads = eventlet, patcher.original("_thread")
-
-    def start_thread(self, func):
-        self._threads.start_new_thread(func, ())
+        self._eventlet = eventlet
 
     def spawn(self, func, *args):
         return self._eventlet.spawn(func, *args)
@@ -326,7 +317,7 @@ class Parking:
         if lot is None:
             return func(*args)
         call = _Call(func, args)
-        self.library.start_thread(call.run)
+        start_new_thread(call.run, ())
         try:
             while not call.over:
                 lot.park(call, None)

@@ -4,12 +4,12 @@ import atexit
 import os
 import signal
 import time
-from _thread import allocate_lock
 
 from . import bootstrap
 from .cores import module as _core
 from .execmodel import get_execmodel
 from .gateway import Gateway
+from .native import allocate_lock, sleep
 from .xspec import XSpec
 
 # Seconds between SIGTERM and SIGKILL where the caller gave no shorter time, and to see a killed process end.
@@ -240,7 +240,7 @@ class Group:
                 pause = pause_before_retry(exc) if gateway._ticket is not None and tries_left else None
                 if pause is None:
                     raise
-            time.sleep(pause)
+            sleep(pause)
             gateway = self._launch(gateway.spec, place)
 
     def _give_up(self, gateway):

@@ -84,10 +84,12 @@ def later(name, scope, owner, f, source):
 """
 
 # In the order in which they need each other.
-_MODULES = ("_version", "channelfile", "trace", "pypump", "pyserializer", "pywire", "pychannel", "pywatch", "pycore")
+_MODULES = ("_version", "native", "channelfile", "trace", "pypump", "pyserializer", "pywire", "pychannel", "pywatch", "pycore")
 _MODULES += ("cores", "execmodel", "worker")
 _MADE_UP = {
     "_version": f"__version__ = {__version__!r}",
+    "native": "import os, select\nfrom time import sleep\nunpatched = __import__\n"
+    "from _thread import RLock, allocate_lock, get_ident, start_new_thread",
     "cores": "from . import pycore as module\ncore = 'Python'",
 }
 # What only near ends need stays here.

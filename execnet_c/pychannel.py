@@ -1,13 +1,12 @@
 """Channels of the plain-Python core, and the errors that come out of them."""
 
-import os
 import sys
 from _collections import deque
-from _thread import get_ident, start_new_thread
 from _weakref import ref
 from time import monotonic
 
 from . import pypump, pyserializer
+from .native import get_ident, os, start_new_thread
 from .pyserializer import DataFormatError
 from .pywire import CLOSE, CLOSE_ERROR, DATA, RECONFIGURE
 

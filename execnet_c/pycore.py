@@ -9,16 +9,15 @@ dispatcher's turn works it off. What needs a callback waits for the gateway's ca
 rest.
 """
 
-import os
 import sys
 from _collections import deque
 from _io import FileIO
 from _signal import SIG_IGN, SIGINT, signal
-from _thread import RLock, allocate_lock, get_ident
 from itertools import chain, count
 from time import monotonic
 
 from . import pypump, pyserializer, pywire
+from .native import RLock, allocate_lock, get_ident, os
 from .pychannel import (
     NO_ENDMARKER_WANTED,
     Chan,

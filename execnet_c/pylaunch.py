@@ -7,14 +7,12 @@ takes without waiting, and the rest a little later. See src/core/xc_launch.c and
 
 import errno
 import fcntl
-import os
 import signal
 import socket
 import stat
-import subprocess
-from _thread import allocate_lock
 
 from . import pypump, pywire
+from .native import allocate_lock, os, unpatched
 
 TAIL = 4096  # bytes of stderr that are kept for the message
 UNHEARD = 1 << 20  # bytes that are kept for who listens: the oldest go first
@@ -303,7 +301,7 @@ def _write_stderr(data):
 def _spawn(argv, stdin, stdout, stderr):
     """The pid. The I/O thread has SIGINT blocked, and so has the process until it can take it."""
     try:
-        process = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr)
+        process = unpatched("subprocess").Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr)
     except OSError as exc:
         name = os.fsdecode(argv[0])
         raise OSError(exc.errno, f"start a process: {os.strerror(exc.errno)}: {name}") from None

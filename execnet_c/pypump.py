@@ -5,13 +5,12 @@ Everything that must not be interrupted is a job of this thread. It runs as long
 for or to do. Other threads only append to deques, which is one step that no exception can split, and ring.
 """
 
-import os
-import select
 import sys
 from _collections import deque
 from _signal import SIG_BLOCK, SIGINT, pthread_sigmask
-from _thread import RLock, get_ident, start_new_thread
 from time import monotonic
+
+from .native import RLock, get_ident, os, select, start_new_thread
 
 POLLIN, POLLOUT = select.POLLIN, select.POLLOUT
 

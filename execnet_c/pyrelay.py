@@ -4,10 +4,10 @@ The same as src/core/xc_relay.h, which says what goes over the wire. Far ends ge
 a process (see via.py). All methods of a Relay are the I/O thread's.
 """
 
-import os
 from _collections import deque
 
 from . import pypump
+from .native import os
 from .pylaunch import Process, by_pump, pipe
 from .pywire import CLOSE, DATA, LAST_MESSAGE, frame
 

@@ -11,13 +11,12 @@ knows it tells over a pipe: `g` goodbye, `h` hang-up (of which the connection ne
 The end of that pipe, or of the process, ends the watcher.
 """
 
-import os
-import select
 import sys
 from _signal import SIGINT, SIGKILL
 from time import monotonic
 
 from . import pypump
+from .native import os, select
 
 PATIENCE, LAST_CHANCE, HANGUP_GRACE = 5.0, 10.0, 1.5  # seconds
 WORD_GRACE = 0.25  # seconds that the worker has to say what a hang-up means

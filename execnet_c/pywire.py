@@ -1,13 +1,10 @@
 """The wire of the plain-Python core: frames, the writing side of a connection, tracing."""
 
-import os
-import select
 from _collections import deque
 from _io import BytesIO
-from _thread import RLock
-from time import sleep
 
 from . import pypump
+from .native import RLock, os, select, sleep
 from .pyserializer import LoadError
 
 STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO, LONG, PIECE, DROP = range(12)

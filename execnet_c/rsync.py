@@ -18,13 +18,12 @@ import os
 import stat
 from _collections import deque
 from _queue import SimpleQueue  # not queue's, which gevent may have patched: threads meet here
-from _thread import allocate_lock
 from hashlib import md5
-from threading import Thread
 from time import monotonic
 
 from . import rsync_remote
 from .cores import module as _core
+from .native import Thread, allocate_lock
 from .rsync_remote import RECORD, cost_of
 
 PIECE = 256 * 1024  # bytes of a file, or of small files, that are sent in one item
@@ -176,7 +175,7 @@ def _bar_maker():
 
 def _let_go(targets):
     """Have the targets end what they are at. Waits a little: for one that does not listen, not even that is heard."""
-    closers = [Thread(target=target.let_go, daemon=True) for target in targets]
+    closers = [Thread(target.let_go) for target in targets]
     for thread in closers:
         thread.start()
     until = monotonic() + LET_GO
@@ -370,7 +369,7 @@ class _Target:
 
     def start(self, source, events):
         self._source, self._events = source, events
-        thread = Thread(target=self._run, name=f"rsync to {self.channel.gateway.id}", daemon=True)
+        thread = Thread(self._run)
         thread.start()
         self.thread = thread
 

@@ -6,9 +6,9 @@ failures, would both look like status 255.
 """
 
 import shlex
-from _thread import allocate_lock
 from os import getpid
 
+from .native import allocate_lock
 from .text import LINE, OLDEST
 
 KEEPALIVE = 30.0  # seconds, where the spec does not say

@@ -1,7 +1,8 @@
 """Workers' stderr, line by line, for a handler of the program's."""
 
 import sys
-from _thread import allocate_lock, get_ident, start_new_thread
+
+from .native import allocate_lock, get_ident, start_new_thread
 
 LONGEST = 1 << 20  # bytes of a line; what is longer comes in pieces
 

@@ -8,11 +8,11 @@ when that is over, the gateway in between is as free for other tasks as before.
 
 import os
 import time
-from _thread import allocate_lock
 
 from . import gateway as near
 from .cores import module as _core
 from .deaths import LinkLost, fields_of, shown
+from .native import allocate_lock
 from .text import module_source
 
 _LONG = 1e6  # seconds: locks know a longest time

@@ -180,7 +180,7 @@ xcpy_start_beside(GatewayObject *gateway, PyObject *func)
         result = PyObject_CallMethod(gateway->parking, "spawn", "O", func);
     }
     else {
-        PyObject *thread = PyImport_ImportModule("_thread");
+        PyObject *thread = PyImport_ImportModule("execnet_c.native");
         if (thread != NULL) {
             result = PyObject_CallMethod(thread, "start_new_thread", "O()", func);
             Py_DECREF(thread);

@@ -1,0 +1,62 @@
+"""The system's threads, locks, clocks and calls, also where gevent or eventlet have put their own in these places.
+
+The I/O thread, and whoever holds a lock across a wait, must not be a greenlet. Like everything of theirs, this is to be
+imported after the patching. A far end that is sent its core gets the names from where they come from (see pack.py).
+"""
+
+import os
+import select
+import sys
+from types import BuiltinFunctionType, SimpleNamespace
+
+
+def unpatched(name):
+    """The module of that name with its own functions; the module itself where nobody has patched it."""
+    module = __import__(name)
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None and name in gevent.saved:
+        if name == "subprocess":  # its own functions look for others in the module
+            from importlib.util import find_spec, module_from_spec
+
+            spec = find_spec(name)
+            module = module_from_spec(spec)
+            spec.loader.exec_module(module)
+            module.os = os
+            return module
+        own = gevent.saved[name]
+    elif eventlet is not None and eventlet.is_monkey_patched(name.strip("_")):
+        own = {key: value for key, value in vars(eventlet.original(name)).items() if type(value) is BuiltinFunctionType}
+    else:
+        return module
+    return SimpleNamespace(**{**vars(module), **own})
+
+
+_thread = unpatched("_thread")
+RLock, allocate_lock, get_ident = _thread.RLock, _thread.allocate_lock, _thread.get_ident
+start_new_thread = _thread.start_new_thread
+sleep = unpatched("time").sleep
+os = unpatched("os")
+select = unpatched("select")
+
+
+class Thread:
+    """func() in a system thread."""
+
+    def __init__(self, func):
+        self._func = func
+        self._running = allocate_lock()
+
+    def start(self):
+        self._running.acquire()
+        start_new_thread(self._run, ())
+
+    def _run(self):
+        try:
+            self._func()
+        finally:
+            self._running.release()
+
+    def join(self, timeout=-1):
+        """Wait for its end, for so many seconds at most."""
+        if self._running.acquire(True, timeout):
+            self._running.release()
