@@ -5,6 +5,7 @@ page its programs. Other interpreters, hosts and servers are in test_documented_
 """
 
 import importlib
+import importlib.util
 import os
 import queue
 import subprocess
@@ -176,10 +177,13 @@ for gateway in [*group, execnet.makegateway()]:
     assert wait_until(lambda: all(map(is_gone, pids)))
 
 
-def test_a_model_for_either_end(program):
+@pytest.mark.parametrize("model", ["main_thread_only", "gevent", "eventlet"])
+def test_a_model_for_either_end(program, model):
+    if model != "main_thread_only" and importlib.util.find_spec(model) is None:
+        pytest.skip(f"{model} is not installed")
     out, _ = program(
-        """
-execnet.set_execmodel("main_thread_only", "thread")
+        f"""
+execnet.set_execmodel({model!r}, "thread")
 gateway = execnet.makegateway()
 print(gateway)
 print(gateway.remote_status())
@@ -187,7 +191,7 @@ print(gateway.remote_exec("channel.send(6 * 7)").receive())
 """
     )
     assert out.splitlines() == [
-        "<Gateway id='gw0' receive-live, main_thread_only model, 0 active channels>",
+        f"<Gateway id='gw0' receive-live, {model} model, 0 active channels>",
         "<RInfo 'execmodel=thread, numchannels=0, numexecuting=0'>",
         "42",
     ]
