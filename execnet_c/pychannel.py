@@ -105,14 +105,15 @@ class Failed:
 class Chan:
     """A channel's state, which may outlive the object that users hold: a callback keeps it."""
 
-    callback = endmarker = object = coerce = None
+    callback = endmarker = object = None
     sink = None  # function(code, payload) that gets its frames, and FIN at the end, on the I/O thread
     closed = False  # no more sending
     recv_closed = False  # nothing more will arrive; set without `closed`: send-only
     had_object = False
 
-    def __init__(self, id):
+    def __init__(self, id, coerce):
         self.id = id
+        self.coerce = coerce  # how strings of items that arrive from now on are loaded
         self.items = deque()
         self.errors = deque()  # texts with which the far end closed it, not raised yet
 
@@ -149,7 +150,7 @@ class Channel:
             raise ValueError(f"the gateway has a channel with id {id} already")
         if gateway._eof:
             raise gateway._death(True)
-        chan = gateway._chans[id] = Chan(id)
+        chan = gateway._chans[id] = Chan(id, gateway._coerce)
         return Channel._new(cls, gateway, chan)
 
     @staticmethod

@@ -92,7 +92,7 @@ class Gateway:
     _eof = _fin = False
     _said_goodbye = _heard_goodbye = _greeted = False
     _ended_by = ("XC_OK", "", 0)
-    _coerce = 1
+    _coerce = 1  # what channels that are made from now on begin with
     _dispatcher = None  # the thread that has the dispatcher's turn
     _has_thread = False  # the callback thread runs
     _primary_waits = False
@@ -409,7 +409,7 @@ class Gateway:
 
     def _item(self, payload, chan):
         try:
-            return self._load(payload, self._coerce if chan.coerce is None else chan.coerce)
+            return self._load(payload, chan.coerce)
         except (LoadError, MemoryError) as exc:
             return Failed(exc)
 
@@ -421,11 +421,11 @@ class Gateway:
     def _load_plain(self, payload):
         """A hello or a task: for the usual one the whole of load_item() need not be there."""
         try:
-            if len(payload) < LARGE and not self._coerce & 2:
+            if len(payload) < LARGE:
                 return load_plain(payload)
         except Exception:
             pass
-        return self._load(payload, self._coerce)
+        return self._load(payload, 1)
 
     def _remote_error(self, payload):
         try:
@@ -544,7 +544,7 @@ class Gateway:
         if chan is None:
             if self._eof:
                 raise LoadError("the item carries a channel, but the connection has ended")
-            chan = self._chans[id] = Chan(id)
+            chan = self._chans[id] = Chan(id, self._coerce)
         channel = chan.holder()
         return channel if channel is not None else Channel._new(Channel, self, chan)
 

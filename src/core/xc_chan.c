@@ -73,7 +73,7 @@ xc_chan_new(xc_chan_table *table, uint32_t id)
     chan->id = id;
     chan->refs = 1;
     chan->listed = true;
-    chan->coerce = -1;
+    chan->coerce = XC_COERCE_DEFAULT;
     place(table, chan);
     table->n_used++;
     chan->next_all = table->all;

@@ -28,7 +28,7 @@ typedef struct xc_chan {
     bool callback;      /* items go to a callback of the Python side, not into `items` */
     bool had_object;    /* a Python object stood for it, now or earlier */
     void *object;       /* borrowed; the GIL keeps it: the Python object, if there is one */
-    signed char coerce; /* string coercion: -1 as the link's, else bit 0 py2str_as_py3str, bit 1 py3str_as_py2str */
+    signed char coerce; /* string coercion of items that take effect from now on */
     xc_sink *sink;      /* borrowed until it is unset: see xc_link_set_sink; NULL: none */
     xc_queue items;     /* payloads that arrived */
     xc_queue errors;    /* texts with which the far end closed it, not raised yet */

@@ -177,6 +177,16 @@ xc_scan_ids(xc_msg *msg)
     msg->n_ids = list.n;
 }
 
+static xc_chan *
+open_chan_locked(xc_link *link, uint32_t id)
+{
+    xc_chan *chan = xc_chan_new(&link->table, id);
+    if (chan != NULL) {
+        chan->coerce = (signed char)link->coerce;
+    }
+    return chan;
+}
+
 /* The channels that the payload carries exist from now on, so that what arrives for them is kept. */
 static void
 make_carried_locked(xc_link *link, xc_msg *msg)
@@ -191,7 +201,7 @@ make_carried_locked(xc_link *link, xc_msg *msg)
         if (chan != NULL) {
             chan->refs++;
         }
-        else if (link->eof || (chan = xc_chan_new(&link->table, msg->ids[n])) == NULL) {
+        else if (link->eof || (chan = open_chan_locked(link, msg->ids[n])) == NULL) {
             break;
         }
         carried[n] = chan;
@@ -242,7 +252,7 @@ queue_task_locked(xc_link *link, xc_msg *msg)
         chan->refs++;
     }
     else {
-        chan = xc_chan_new(&link->table, msg->chan);
+        chan = open_chan_locked(link, msg->chan);
     }
     if (chan == NULL || carried == NULL) {
         xc_free(carried);
@@ -284,6 +294,7 @@ apply_locked(xc_link *link, xc_msg *msg)
         if (chan == NULL) {
             break; /* nobody holds that channel any more */
         }
+        msg->coerce = chan->coerce;
         make_carried_locked(link, msg);
         xc_queue_push(&chan->items, msg);
         return;
@@ -442,6 +453,9 @@ xc_link_backlog_next(xc_link *link, xc_chan **chan)
                 *chan = xc_chan_find(&link->table, msg->chan);
                 (*chan)->refs++;
             }
+            if (msg->code == XC_DATA) {
+                msg->coerce = (*chan)->coerce;
+            }
             break;
         }
         apply_locked(link, msg);
@@ -483,7 +497,7 @@ new_chan_locked(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
     if (link->eof) {
         return xc_fail(err, XC_CLOSED, 0, "open a channel");
     }
-    *out = xc_chan_new(&link->table, id);
+    *out = open_chan_locked(link, id);
     return *out == NULL ? xc_fail(err, XC_NOMEM, 0, "open a channel") : XC_OK;
 }
 
@@ -608,15 +622,6 @@ xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce)
         link->coerce = coerce;
     }
     xc_unlock(&link->mu);
-}
-
-int
-xc_link_coerce(xc_link *link, xc_chan *chan)
-{
-    xc_lock(&link->mu);
-    int coerce = chan != NULL && chan->coerce >= 0 ? chan->coerce : link->coerce;
-    xc_unlock(&link->mu);
-    return coerce;
 }
 
 /* --- sending, tasks, state ------------------------------------------------------------------------------------ */

@@ -518,7 +518,7 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
     link->last = last;
     link->unmarked = opts->marked;
     link->next_id = opts->worker ? 2 : 1;
-    link->coerce = 1;
+    link->coerce = XC_COERCE_DEFAULT;
     xc_mutex_init(&link->mu);
     xc_writer_init(&link->writer, &link->sink);
     link->watch = (xc_watch){.fd = stream.in, .ready = readable, .owner = link};

@@ -128,9 +128,8 @@ xc_chan_state xc_link_chan_state(xc_link *link, xc_chan *chan);
  * end has to be told. XC_CLOSED: it was closed before. `error`: a text put back to be raised here, or NULL (taken). */
 xc_status xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *error);
 
-/* chan >= 0: coercion of that channel (NULL: of the link). */
+/* String coercion of what arrives for `chan` from now on; NULL: for channels that are made from now on. */
 void xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce);
-int xc_link_coerce(xc_link *link, xc_chan *chan);
 
 /* From now on what arrives for `chan`, and what has arrived, goes to `sink`, which holds one count of the channel. */
 void xc_link_set_sink(xc_link *link, xc_chan *chan, xc_sink *sink);

@@ -84,7 +84,7 @@ struct xc_link {
 
     uint32_t next_id;    /* mu */
     xc_chan_table table; /* mu */
-    int coerce;          /* mu: bits as in xc_chan */
+    int coerce;          /* mu: string coercion of channels that are made from now on */
     xc_queue hellos;     /* mu */
     unsigned n_hellos;   /* mu: that came and were not taken, those in the backlog among them */
     bool greeted;        /* mu */

@@ -12,7 +12,8 @@ xc_msg_new(uint8_t code, uint32_t chan, size_t size)
     }
     xc_msg *msg = xc_alloc(sizeof(*msg) + size);
     if (msg != NULL) {
-        *msg = (xc_msg){.code = code, .chan = chan, .size = size, .data = (unsigned char *)(msg + 1)};
+        *msg = (xc_msg){
+            .code = code, .coerce = XC_COERCE_DEFAULT, .chan = chan, .size = size, .data = (unsigned char *)(msg + 1)};
     }
     return msg;
 }

@@ -8,10 +8,14 @@
 
 struct xc_chan;
 
+/* String coercion, as bits: what a Python 2 str, and what a Python 3 str becomes. */
+enum { XC_PY2STR_AS_PY3STR = 1, XC_PY3STR_AS_PY2STR = 2, XC_COERCE_DEFAULT = XC_PY2STR_AS_PY3STR };
+
 /* One frame that arrived. Whoever holds it owns it. */
 typedef struct xc_msg {
     struct xc_msg *next;
     uint8_t code;             /* xc_code, or one of the link's own events */
+    signed char coerce;       /* string coercion to load it with: its channel's, as it was when it took effect */
     bool lost;                /* the payload did not fit into memory and was skipped: `size` says how long it was */
     uint32_t chan;            /* channel id */
     size_t size;              /* bytes of payload */
@@ -23,7 +27,8 @@ typedef struct xc_msg {
     size_t n_ids;             /* of either array */
 } xc_msg;
 
-/* A message with room for `size` bytes behind it; NULL when there is no memory. Everything else is zero. */
+/* A message with room for `size` bytes behind it; NULL when there is no memory. Everything else is zero, but for the
+ * coercion: that is XC_COERCE_DEFAULT, and stays so for all but items of channels. */
 xc_msg *xc_msg_new(uint8_t code, uint32_t chan, size_t size);
 /* Frees the message and its two arrays (the counts in `carried` are the link's business: release them before). */
 void xc_msg_free(xc_msg *msg);

@@ -179,7 +179,7 @@ dispatch(GatewayObject *gateway, xc_msg *msg, xc_chan *chan)
 {
     if (msg->code == XC_DATA) {
         PyObject *entry = find_entry(gateway, chan);
-        PyObject *item = xcpy_load_item(gateway, chan, msg);
+        PyObject *item = xcpy_load_item(gateway, msg);
         if (item == NULL || (entry != NULL && call(PyTuple_GET_ITEM(entry, 0), item) < 0)) {
             fail_callback(gateway, chan);
         }
@@ -276,7 +276,7 @@ hand_out(ChannelObject *channel, PyObject *entry)
         int installed = 0;
         xc_status rc = xc_link_take_item(gateway->link, channel->chan, &msg);
         if (rc == XC_OK) {
-            PyObject *item = xcpy_load_item(gateway, channel->chan, msg);
+            PyObject *item = xcpy_load_item(gateway, msg);
             if (item == NULL || call(callback, item) < 0) {
                 Py_XDECREF(item);
                 return -1;

@@ -55,7 +55,7 @@ load_large_bytes(unsigned char *data, size_t size)
 }
 
 PyObject *
-xcpy_load_item(GatewayObject *gateway, xc_chan *chan, xc_msg *msg)
+xcpy_load_item(GatewayObject *gateway, xc_msg *msg)
 {
     PyObject *result = NULL;
     if (msg->lost) {
@@ -77,11 +77,11 @@ xcpy_load_item(GatewayObject *gateway, xc_chan *chan, xc_msg *msg)
         result = load_large_bytes(msg->data + 5, msg->size - 6);
     }
     else {
-        int coerce = xc_link_coerce(gateway->link, chan);
         struct source source = {gateway, msg, 0};
         xcpy_load_opts opts = {
             .state = gateway->state,
-            .strconfig = {.py2str_as_py3str = coerce & 1, .py3str_as_py2str = (coerce & 2) != 0},
+            .strconfig = {.py2str_as_py3str = (msg->coerce & XC_PY2STR_AS_PY3STR) != 0,
+                          .py3str_as_py2str = (msg->coerce & XC_PY3STR_AS_PY2STR) != 0},
             .make_channel = make_channel,
             .arg = &source,
         };
@@ -98,7 +98,7 @@ xcpy_load_item(GatewayObject *gateway, xc_chan *chan, xc_msg *msg)
 PyObject *
 xcpy_remote_error(GatewayObject *gateway, xc_msg *msg)
 {
-    PyObject *text = xcpy_load_item(gateway, NULL, msg);
+    PyObject *text = xcpy_load_item(gateway, msg);
     if (text == NULL || !PyUnicode_Check(text)) {
         PyErr_Clear();
         Py_XDECREF(text);
@@ -369,7 +369,7 @@ receive(ChannelObject *self, PyObject *timeout)
         }
         xc_status rc = xc_link_take_item(gateway->link, self->chan, &msg);
         if (rc == XC_OK) {
-            return xcpy_load_item(gateway, self->chan, msg);
+            return xcpy_load_item(gateway, msg);
         }
         if (rc == XC_CLOSED) {
             if (raise_remote_error(self) == 0) {

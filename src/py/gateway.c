@@ -250,7 +250,7 @@ Gateway_hello(GatewayObject *self, PyObject *timeout)
         xc_link_look_state(self->link, &state); /* before the look for a hello: behind the end comes none */
         xc_msg *msg = xc_link_take_hello(self->link);
         if (msg != NULL) {
-            return xcpy_load_item(self, NULL, msg);
+            return xcpy_load_item(self, msg);
         }
         if (waited == 1 || state.fin) {
             Py_RETURN_NONE;
@@ -363,7 +363,7 @@ Gateway_next_task(GatewayObject *self, PyObject *args)
             continue;
         }
         PyObject *channel = xcpy_channel_of(self, chan);
-        PyObject *task = channel == NULL ? NULL : xcpy_load_item(self, NULL, msg);
+        PyObject *task = channel == NULL ? NULL : xcpy_load_item(self, msg);
         PyObject *pair = task == NULL ? NULL : PyTuple_Pack(2, channel, task);
         Py_XDECREF(channel);
         Py_XDECREF(task);

@@ -54,8 +54,8 @@ bool xcpy_may_start(GatewayObject *gateway, xc_link_opts *opts);
 /* The Python object of that channel, made if there is none. A count of chan is taken. New reference or NULL. */
 PyObject *xcpy_channel_of(GatewayObject *gateway, xc_chan *chan);
 
-/* The item in `msg` (taken), with the channel's string coercion. New reference or NULL. */
-PyObject *xcpy_load_item(GatewayObject *gateway, xc_chan *chan, xc_msg *msg);
+/* The item in `msg` (taken), with the string coercion that it came with. New reference or NULL. */
+PyObject *xcpy_load_item(GatewayObject *gateway, xc_msg *msg);
 
 /* The text with which the far end closed a channel, as an exception instance; msg is taken. New reference or NULL. */
 PyObject *xcpy_remote_error(GatewayObject *gateway, xc_msg *msg);

@@ -300,6 +300,18 @@ send_int(rig *it, uint32_t chan, uint32_t value)
     rig_send(it, XC_DATA, chan, payload, put_int(payload, value));
 }
 
+/* What an item that arrives for `chan` now is loaded with. */
+__attribute__((unused)) static int
+coercion_of_an_item(rig *it, xc_chan *chan)
+{
+    send_int(it, chan->id, 1);
+    xc_msg *msg = take(it, chan);
+    CHECK(msg != NULL);
+    int coerce = msg->coerce;
+    xc_link_free_msg(it->link, msg);
+    return coerce;
+}
+
 __attribute__((unused)) static void
 send_chan(rig *it, uint32_t chan, uint32_t carried)
 {

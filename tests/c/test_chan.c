@@ -267,15 +267,21 @@ coercion(void)
 {
     rig it = rig_open(false);
     xc_chan *chan = new_chan(&it), *other = new_chan(&it);
-    CHECK_INT(xc_link_coerce(it.link, NULL), 1);
-    CHECK_INT(xc_link_coerce(it.link, chan), 1);
+    CHECK_INT(coercion_of_an_item(&it, chan), XC_COERCE_DEFAULT);
+    send_int(&it, chan->id, 1);
+    settle(&it, other);
     xc_link_set_coerce(it.link, chan, 2);
     xc_link_set_coerce(it.link, NULL, 3);
-    CHECK_INT(xc_link_coerce(it.link, chan), 2);
-    CHECK_INT(xc_link_coerce(it.link, other), 3);
-    CHECK_INT(xc_link_coerce(it.link, NULL), 3);
+    xc_msg *before = take(&it, chan);
+    CHECK_INT(before->coerce, XC_COERCE_DEFAULT);
+    xc_link_free_msg(it.link, before);
+    xc_chan *late = new_chan(&it);
+    CHECK_INT(coercion_of_an_item(&it, chan), 2);
+    CHECK_INT(coercion_of_an_item(&it, other), XC_COERCE_DEFAULT);
+    CHECK_INT(coercion_of_an_item(&it, late), 3);
     xc_link_drop_chan(it.link, chan);
     xc_link_drop_chan(it.link, other);
+    xc_link_drop_chan(it.link, late);
     rig_close(&it);
 }
 

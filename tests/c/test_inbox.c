@@ -59,20 +59,28 @@ reconfigure(void)
 {
     static const unsigned char both[] = {'R', 'R', '@', 0, 0, 0, 2, 'Q'}, second[] = {'C', 'R', '@', 0, 0, 0, 2, 'Q'};
     rig it = rig_open(false);
-    xc_chan *chan = new_chan(&it);
+    xc_chan *chan = new_chan(&it), *other = new_chan(&it);
     rig_send(&it, XC_RECONFIGURE, chan->id, second, 8);
-    settle(&it);
-    CHECK_INT(xc_link_coerce(it.link, chan), 2);
-    CHECK_INT(xc_link_coerce(it.link, NULL), 1);
+    CHECK_INT(coercion_of_an_item(&it, chan), XC_PY3STR_AS_PY2STR);
+    CHECK_INT(coercion_of_an_item(&it, other), XC_COERCE_DEFAULT);
     rig_send(&it, XC_RECONFIGURE, 0, both, 8);
     rig_send(&it, XC_RECONFIGURE, 99, both, 8); /* unknown */
     rig_send(&it, XC_RECONFIGURE, chan->id, both, 7);
     rig_send(&it, XC_RECONFIGURE, chan->id, "RR@\0\0\0\3Q", 8);
     rig_send(&it, XC_RECONFIGURE, chan->id, "", 0);
+    CHECK_INT(coercion_of_an_item(&it, chan), XC_PY3STR_AS_PY2STR);
+    CHECK_INT(coercion_of_an_item(&it, other), XC_COERCE_DEFAULT);
+    xc_chan *late = new_chan(&it);
+    CHECK_INT(coercion_of_an_item(&it, late), XC_PY2STR_AS_PY3STR | XC_PY3STR_AS_PY2STR);
+    rig_send(&it, XC_CLOSE_ERROR, late->id, "N\0\0\0\1xQ", 7); /* a text is a text, whatever items are */
     settle(&it);
-    CHECK_INT(xc_link_coerce(it.link, chan), 2);
-    CHECK_INT(xc_link_coerce(it.link, NULL), 3);
+    xc_msg *error = xc_link_take_error(it.link, late);
+    CHECK(error != NULL);
+    CHECK_INT(error->coerce, XC_COERCE_DEFAULT);
+    xc_link_free_msg(it.link, error);
     xc_link_drop_chan(it.link, chan);
+    xc_link_drop_chan(it.link, other);
+    xc_link_drop_chan(it.link, late);
     rig_close(&it);
 }
 
