@@ -84,8 +84,8 @@ def later(name, scope, owner, f, source):
 """
 
 # In the order in which they need each other.
-_MODULES = ("_version", "native", "channelfile", "trace", "pypump", "pyserializer", "pywire", "pychannel", "pywatch", "pycore")
-_MODULES += ("cores", "execmodel", "worker")
+_MODULES = ("_version", "native", "channelfile", "trace", "pypump", "pyserializer", "pywire", "pychannel", "pywatch")
+_MODULES += ("pytasks", "pycore", "cores", "execmodel", "worker")
 _MADE_UP = {
     "_version": f"__version__ = {__version__!r}",
     "native": "import os, select\nfrom time import sleep\nunpatched = __import__\n"
@@ -107,7 +107,8 @@ _HOT = {
     "worker": "main _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks.run _Tasks._ensure_spare",
     "pycore": "Gateway._serve Gateway._connect Gateway._hello Gateway._check_usable Gateway._wait Gateway._wake "
     "Gateway._read Gateway._feed Gateway._file Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
-    "Gateway._load_plain Gateway._set_facts Gateway._next_task Gateway._queue_task Gateway._channel",
+    "Gateway._load_plain Gateway._set_facts Gateway._channel",
+    "pytasks": "Tasks._next_task Tasks._queue_task",
     "pychannel": "until_of Chan.__init__ Chan.holder Channel._new Channel.send",
     "pywatch": "start reap",
     "pypump": "Pump.__init__ Pump.watch Pump.post Pump._start Pump._run _guarded",
@@ -116,7 +117,7 @@ _HOT = {
 }
 # Code is larger than source: those that no longer fit into the text travel as source. They stand in the order of
 # milliseconds saved for a byte more.
-_CODED = ("pywatch", "pychannel", "pypump", "pycore", "pywire", "pyserializer", "worker")
+_CODED = ("pywatch", "pychannel", "pypump", "pycore", "pywire", "pyserializer", "worker", "pytasks")
 
 
 def write(directory):

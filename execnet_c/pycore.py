@@ -12,8 +12,7 @@ rest.
 import sys
 from _collections import deque
 from _io import FileIO
-from _signal import SIG_IGN, SIGINT, signal
-from itertools import chain, count
+from itertools import count
 from time import monotonic
 
 from . import pypump, pyserializer, pywire
@@ -41,6 +40,7 @@ from .pyserializer import (
     load_item,
     load_plain,
 )
+from .pytasks import Tasks
 from .pywire import (
     CHUNK,
     CLOSE,
@@ -67,7 +67,6 @@ from .pywire import trace_to as _trace_to
 # The stored format is of use to near ends only: elsewhere these are None.
 dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "load", "loads"))
 
-ONLY_MAIN = "main_thread_only"
 FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
 MAX_NOISE = 64 * 1024  # bytes
 
@@ -78,7 +77,7 @@ def _bad_head(head):
     return DataFormatError(f"{what} in {head[:2]} {head[2:10]} {head[10:]}")
 
 
-class Gateway:
+class Gateway(Tasks):
     """The mechanism of a gateway: a connection and the process behind it."""
 
     _writer = None
@@ -95,9 +94,6 @@ class Gateway:
     _coerce = 1  # what channels that are made from now on begin with
     _dispatcher = None  # the thread that has the dispatcher's turn
     _has_thread = False  # the callback thread runs
-    _primary_waits = False
-    _model = "thread"  # far end: the name of its execution model
-    _waiting = None  # far end: the first of the tasks for the main thread, see _begin_patience()
     _parking = None  # how greenlets wait, see greenlets.py
 
     def __new__(cls, *args, **kwargs):
@@ -441,21 +437,6 @@ class Gateway:
         chan.recv_closed = True
         self._chans.pop(chan.id, None)
 
-    def _queue_task(self, id, payload):
-        if not self._is_worker:
-            return self._post(CLOSE_ERROR, id, "execution disallowed")
-        channel = self._channel(id)
-        try:
-            item = self._load_plain(payload)
-        except LoadError:
-            return  # no task: its channel closes with the last reference
-        except MemoryError:
-            return self._post(CLOSE_ERROR, id, "execution disallowed")
-        self._running.append(None)
-        self._tasks.append((channel, item))
-        if self._model == ONLY_MAIN and len(self._tasks) == 1:
-            self._begin_patience()
-
     def _answer_status(self, id, payload):
         if payload and self._facts is not None:
             try:
@@ -566,80 +547,6 @@ class Gateway:
     def _set_coerce(self, bits):
         self._check_usable()
         self._coerce = bits & 3
-
-    # --- tasks ---
-
-    def _next_task(self, primary, slot):
-        """Wait for a task: its channel and payload are put into the list `slot`. False: there will be none."""
-        tasks = self._tasks
-        if self._to_reap is not None:  # not at once: it takes its time, and no task has run yet
-            from . import pywatch
-
-            pywatch.reap(self._to_reap)
-            self._to_reap = None
-        if primary:
-            self._primary_waits = True  # until it has taken one: the spare thread leaves the first task to it
-
-        def ready():
-            return len(tasks) > (not primary and self._primary_waits) or (self._fin and not tasks)
-
-        while True:
-            self._check_usable()
-            self._wait(ready)
-            with self._task_lock:
-                if len(tasks) > (not primary and self._primary_waits):
-                    # In one step for a signal handler: taken and kept.
-                    slot.extend(chain.from_iterable(map(deque.popleft, (tasks,))))
-                    if primary:
-                        self._primary_waits = False
-                        if tasks and self._model == ONLY_MAIN:
-                            pypump.pump.post(self._begin_patience)
-                    break
-                if self._fin and not tasks:
-                    return False
-        self._wake()
-        return True
-
-    def _task_done(self, primary):
-        if self._forks == pypump.fork_count and self._running:
-            self._primary_waits = self._primary_waits or primary  # now, so that the next task is the main thread's
-            self._running.pop()
-            self._wake()
-
-    def _begin_patience(self):
-        """On the I/O thread: a task has become the first in the line for the main thread. execnet's patience: it is
-        refused a second later, unless the main thread has become free until then."""
-        self._waiting = self._tasks[0] if self._tasks else None
-        pypump.pump.after(1.0, self._lose_patience)
-
-    def _lose_patience(self):
-        task, tasks = self._waiting, self._tasks
-        if self._eof or not tasks:
-            return
-        if not self._task_lock.acquire(False):  # a signal handler may keep it for long
-            return pypump.pump.after(0.02, self._lose_patience)
-        try:
-            if tasks and tasks[0] is task and len(self._running) > len(tasks):
-                tasks.popleft()
-                self._running.pop()
-                chan = task[0]._chan
-                if not chan.recv_closed:
-                    text = f"concurrent remote_exec would cause deadlock for {ONLY_MAIN} execmodel"
-                    self._post(CLOSE_ERROR, chan.id, text)
-                self._close(chan)
-        finally:
-            self._task_lock.release()
-        self._begin_patience()
-
-    def _wait_idle(self, timeout):
-        """Wait until no task runs. At the end of a worker: what comes behind that is no business of the watcher's."""
-        idle = self._wait(lambda: not self._running, until_of(timeout))
-        if idle and self._watcher is not None:
-            signal(SIGINT, SIG_IGN)
-            from . import pywatch
-
-            pywatch.tell(self._watcher, b"i", None)
-        return idle
 
     # --- callbacks ---
 

@@ -107,7 +107,7 @@ def _apply(gateway, settings):
             exec(settings["start"], {"package": __package__, "settings": settings, "gateway": gateway})
     except Exception as exc:
         gateway._send(_core.HELLO, 0, {"error": _format(exc)})
-        sys.exit(3)
+        sys.exit(str(exc) if settings["start"] else 3)  # nobody may wait for an answer then
 
 
 def _format(exc):
