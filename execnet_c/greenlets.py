@@ -34,6 +34,7 @@ class Lot:
         _lots.add(self)
 
     def _open(self):
+        self._pid = os.getpid()
         self._fd, self._into = os.pipe()
         for fd in (self._fd, self._into):
             os.set_blocking(fd, False)
@@ -72,6 +73,8 @@ class Lot:
             self._keep(bool(self._parked))
 
     def _rung(self, *args):
+        if self._pid != os.getpid():
+            return
         try:
             data = os.read(self._fd, _RINGS)
         except BlockingIOError:
@@ -118,8 +121,9 @@ class _EventletLot(Lot):
     def _watch(self, fd, callback):
         self._listener = self._hub.add("read", fd, callback, callback, callback)
 
-    def _unwatch(self):
-        self._hub.remove(self._listener)
+    def renew(self):
+        """The kernel's set of what the hub watches is the parent's, too: who goes on with eventlet makes a new hub."""
+        self._hub._execnet_c_lot = None
 
     def _keep(self, wanted):
         pass  # eventlet's hub waits for whatever may come

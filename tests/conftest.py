@@ -4,7 +4,7 @@ The tests of behaviour run against execnet_c and against execnet: what both do i
 marked `ours` says where execnet_c deliberately does better, and runs against execnet_c alone.
 
 execnet_c has two cores, and a run is over one pairing of them (see pairing.py). What has nothing to do with cores, and
-execnet, run over the default pairing only.
+execnet, run over the default pairing only; what is about one end alone, over two of the four.
 """
 
 import pairing  # isort: skip (before anything takes a core)
@@ -22,6 +22,13 @@ LIBS = ["execnet_c", "execnet"] if pairing.name == pairing.DEFAULT else ["execne
 
 # Rooms whose tests, all of them, are of one process and name their core themselves.
 ANY_CORE = ("test_serializer",)
+
+# Rooms about one end at a time, whatever core the other one has: run where each core is at both ends, C-C and
+# Python-Python.
+ONE_END = tuple(
+    f"test_{name}."
+    for name in ("examples", "fork", "leaks", "limits", "makefile", "nltk", "rsync", "scripts_oracle", "signals", "threads")
+)
 
 # Long enough for any loaded machine: this bound is there so that a hang fails instead of hanging.
 TIMEOUT = float(os.environ.get("EXECNET_C_TEST_TIMEOUT", "30"))
@@ -57,7 +64,8 @@ def pytest_collection_modifyitems(config, items):
             left_out.append(item)
             continue
         any_core = item.get_closest_marker("any_core") or item.path.name.startswith(ANY_CORE)
-        (left_out if any_core and pairing.name != pairing.DEFAULT else kept).append(item)
+        one_end = item.path.name.startswith(ONE_END) and pairing.near != pairing.far
+        (left_out if one_end or (any_core and pairing.name != pairing.DEFAULT) else kept).append(item)
         marker = item.get_closest_marker("c_interface")
         if marker:
             ends = {"near": pairing.near, "far": pairing.far}

@@ -176,6 +176,7 @@ def test_outcomes_output_and_warnings(suite):
     assert set(result.workers) == {"gw0", "gw1"}
 
 
+@pytest.mark.any_core
 @pytest.mark.parametrize("number", ["0", "1", "auto", "logical"])
 def test_numbers_of_workers(suite, number):
     suite.write("test_mixed.py", MIXED.replace('["-c"]', "sys.argv"))
@@ -204,6 +205,7 @@ def test_group(n): pass
 """
 
 
+@pytest.mark.any_core
 @pytest.mark.parametrize("mode", ["load", "loadscope", "loadfile", "loadgroup", "worksteal", "each", "no"])
 def test_modes_of_distribution(suite, mode):
     for name in "abc":
@@ -222,6 +224,7 @@ def test_modes_of_distribution(suite, mode):
         assert places and all(len(workers) == 1 for workers in places.values()), places
 
 
+@pytest.mark.any_core
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -315,6 +318,7 @@ def test_workers_that_cannot_start(suite):
     assert "/no/such/python" in result.output and "No such file or directory" in result.output
 
 
+@pytest.mark.any_core
 def test_a_conftest_that_fails_in_the_workers(suite):
     suite.write("sub/conftest.py", "import os\nif 'PYTEST_XDIST_WORKER' in os.environ: raise ValueError('only over there')\n")
     suite.write("sub/test_one.py", "def test(): pass\n")
@@ -322,6 +326,7 @@ def test_a_conftest_that_fails_in_the_workers(suite):
     assert result.returncode != 0 and "only over there" in result.output
 
 
+@pytest.mark.any_core
 @pytest.mark.parametrize("arguments", [["-x"], ["--maxfail=3"]], ids=" ".join)
 def test_stops_at_failures(suite, arguments):
     suite.write("test_many.py", "import pytest\n@pytest.mark.parametrize('n', range(300))\ndef test(n): assert n < 20\n")
@@ -331,6 +336,7 @@ def test_stops_at_failures(suite, arguments):
     assert wanted <= result.counts["failed"] < 250
 
 
+@pytest.mark.any_core
 def test_pytest_exit_in_a_worker(suite):
     suite.write("test_exit.py", "import pytest\ndef test_a(): pass\ndef test_b(): pytest.exit('enough of this')\n")
     result = suite.both("-n", 1)
@@ -441,6 +447,7 @@ def test_a_controller_that_is_killed_leaves_nothing(suite):
 # --- pytest-cov ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_core
 def test_coverage_of_workers(suite):
     """pytest-cov asks each busy worker for its facts."""
     suite.write("pack/__init__.py", "def f(x):\n    if x:\n        return 1\n    return 2\n\ndef g():\n    return 3\n")
