@@ -6,6 +6,7 @@ skipped, and says so.
 """
 
 import ast
+import contextlib
 import importlib
 import importlib.metadata
 import os
@@ -65,29 +66,27 @@ class Runner:
         self.environment = {**os.environ, "PYTHONPATH": ":".join(path)}
         self.directory = directory
 
-    def run(self, *command, status=0, **more):
+    def run(self, *command, status=0):
         mark = uuid.uuid4().hex
-        done = subprocess.run(
-            [str(word) for word in command],
-            cwd=self.directory,
-            env={**self.environment, MARK: mark},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            timeout=LIMIT,
-            **more,
-        )
-        assert done.returncode == status, done.stdout
-        self._see_that_all_are_gone(mark)
-        return done.stdout
-
-    def _see_that_all_are_gone(self, mark):
-        if self.library == "execnet":
+        try:
+            done = subprocess.run(
+                [str(word) for word in command],
+                cwd=self.directory,
+                env={**self.environment, MARK: mark},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                timeout=LIMIT,
+            )
+            assert done.returncode == status, done.stdout
+            if self.library == "execnet_c":
+                assert wait_until(lambda: not living(mark)), "processes are left"
+        finally:
             for pid in living(mark):
-                os.kill(pid, signal.SIGKILL)
-        else:
-            assert wait_until(lambda: not living(mark)), "processes are left"
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        return done.stdout
 
     def program(self, text, **names):
         """What a program says last, a literal. names: what it finds by those names."""
@@ -96,10 +95,10 @@ class Runner:
         output = self.run(sys.executable, "-c", text)
         return ast.literal_eval(output.splitlines()[-1])
 
-    def script(self, name, *arguments, **more):
+    def script(self, name, *arguments, status=0):
         """What a program's own script prints, run as it is."""
         runner = ["-m", "execnet_c", "run"] if self.library == "execnet_c" else []
-        return self.run(sys.executable, *runner, USERS / "bin" / name, *arguments, **more)
+        return self.run(sys.executable, *runner, USERS / "bin" / name, *arguments, status=status)
 
 
 @pytest.fixture(params=LIBS)
@@ -329,8 +328,8 @@ class Deployment:
         path.write_text(text)
         path.chmod(mode)
 
-    def deploy(self, environment, **more):
-        return self.runner.script("batou", "deploy", environment, **more)
+    def deploy(self, environment, status=0):
+        return self.runner.script("batou", "deploy", environment, status=status)
 
 
 @pytest.fixture
