@@ -5,12 +5,14 @@
 #   CC=clang            the compiler                        PYTEST_ARGS  more for pytest, as "-k serializer"
 #   SANITIZERS=required fail where the sanitizers cannot run, instead of saying so
 #   PAIRINGS="C-C"      the cores to run the Python tests over, near end and far end; all four of C and Python if not set
+#   USERS=              without the tests of other programs that use execnet, and without installing those
 #   PARTS="1.2 2.2"     the Python tests in two parts, each with half the files, for `make -j`
 
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 SANITIZERS ?=
+USERS ?= yes
 PARTS ?= 1.1
 PAIRINGS ?= C-C C-Python Python-C Python-Python
 
@@ -24,6 +26,7 @@ MADE := $(VENV)/.made-for-$(VERSION)
 PACKAGE := $(VENV)/.package
 WEIGHTS := $(VENV)/.weights
 TEST_NEEDS := $(VENV)/.test-needs
+USER_NEEDS := $(VENV)/.user-needs
 BENCH_NEEDS := $(VENV)/.bench-needs
 
 SOURCES := $(wildcard src/*/*.c src/*/*.h execnet_c/*.py execnet_c/*.pyi execnet_c/py.typed)
@@ -76,7 +79,7 @@ test-pairing-%: test-needs
 	cd tests && EXECNET_C_TEST_PAIRING=$(word 1,$(words)) \
 		$(BIN)/pytest --part $(word 2,$(words))/$(word 3,$(words)) $(PYTEST_ARGS)
 
-test-needs: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) | hosts
+test-needs: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) $(if $(USERS),$(USER_NEEDS)) | hosts
 
 # What the tests of ssh start: sshd, other login shells, network namespaces. Installed where that is ours to do, which is
 # for root in a Debian container: with an init running, the package would start an sshd for the whole world. Elsewhere the
@@ -155,6 +158,13 @@ $(WEIGHTS): $(MADE)
 
 $(TEST_NEEDS): $(MADE) pyproject.toml | $(PACKAGE)
 	$(PIP) install "$$(echo $(VENV)/wheel/*.whl)[test]"
+	touch $@
+
+# The package itself stays out of there, or programs would run on an older build of it.
+$(USER_NEEDS): $(MADE) pyproject.toml | $(PACKAGE)
+	rm -rf $(VENV)/users
+	$(PIP) install --no-warn-conflicts --target $(VENV)/users "$$(echo $(VENV)/wheel/*.whl)[users]"
+	rm -rf $(VENV)/users/execnet_c* $(VENV)/users/bin/execnet-c*
 	touch $@
 
 $(BENCH_NEEDS): $(MADE) pyproject.toml | $(PACKAGE)

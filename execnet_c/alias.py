@@ -6,12 +6,16 @@ for is ours of the same name.
 A worker learns of it from the settings in its hello (see bootstrap.py), which have a text to run, `_START`. One that has
 no execnet_c is also sent this file and what else `_SENT` and `_REST` name; there this package is called _execnet_c,
 and `import execnet_c` finds it, too. What was sent is compiled when a task first imports it. This file runs on Python 3.8.
+
+What was sent is not all of execnet. So where execnet itself is installed at such a far end, tasks find that, whole, as
+they do in execnet's own workers: what is installed beside it may need what we have not sent.
 """
 
 import sys
 
 _PACKAGE = __package__
 _installed = False
+_gives_way = False  # this worker was sent its core, and has execnet itself
 
 
 class Finder:
@@ -54,6 +58,8 @@ def install_as_execnet():
     does nothing.
     """
     global _installed
+    if _gives_way:
+        return
     package = sys.modules[_PACKAGE]
     there = sys.modules.get("execnet")
     if there is not None and there is not package:
@@ -148,6 +154,7 @@ _NAMES = "Channel DataFormatError DumpError LoadError RemoteError TimeoutError X
 
 def take(sources):
     """Have the package offer its names and the modules that were sent."""
+    global _gives_way
     from importlib.machinery import ModuleSpec
 
     package = sys.modules[_PACKAGE]
@@ -157,6 +164,16 @@ def take(sources):
     package.__getattr__ = _find_name
     package.install_as_execnet = install_as_execnet
     sys.meta_path[:0] = Finder("execnet_c"), _SentFinder(sources)
+    _gives_way = _has_execnet()
+
+
+def _has_execnet():
+    """Whether execnet itself is installed here. A mere directory of that name, which the current one may hold, is not it."""
+    for finder in sys.meta_path:
+        spec = finder.find_spec("execnet", None) if hasattr(finder, "find_spec") else None
+        if spec is not None:
+            return spec.has_location
+    return False
 
 
 def _find_name(name):

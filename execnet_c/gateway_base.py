@@ -112,6 +112,7 @@ class Unserializer:
 
     py2str_as_py3str = True
     py3str_as_py2str = False
+    num2func = {code: name for name, code in vars(opcode).items() if not name.startswith("_")}  # programs look codes up
 
     def __init__(self, stream, channel_or_gateway=None, strconfig=None):
         self.stream = stream

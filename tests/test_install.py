@@ -1,5 +1,7 @@
 """install_as_execnet(): `import execnet` means execnet_c, in a process of its own here, and in the workers it starts."""
 
+import importlib.util
+import os
 import subprocess
 import sys
 
@@ -206,10 +208,41 @@ def test_a_worker_that_was_sent_its_core_says_what_it_has_not():
     assert found_by(bare(), task) == "No module named 'execnet.multi'"
 
 
+WHOLE = """
+import execnet, execnet.gateway_io, execnet_c
+execnet_c.install_as_execnet()
+import execnet.multi
+
+class Ours(execnet.RSync):
+    pass
+
+gateway = execnet.makegateway("popen")
+found = gateway.remote_exec("channel.send(channel.receive() * 2)")
+found.send(21)
+channel.send([found.receive(), execnet.__file__, execnet_c.__name__, type(channel) is execnet_c.Channel])
+execnet.default_group.terminate(30)
+"""
+
+
+def test_a_worker_that_was_sent_its_core_gives_way_to_execnet_itself(tmp_path):
+    """What is installed with it may need more of it than was sent."""
+    theirs = importlib.util.find_spec("execnet") or pytest.skip("there is no execnet here")
+    (tmp_path / "execnet").symlink_to(os.path.dirname(theirs.origin))
+    python = bare().partition("python=")[2].partition("//")[0]
+    found = found_by(f"popen//python=env PYTHONPATH={tmp_path} {python}", WHOLE)
+    assert found == [42, str(tmp_path / "execnet/__init__.py"), "_execnet_c", True]
+
+
+def test_a_directory_called_execnet_is_not_execnet_itself(tmp_path):
+    (tmp_path / "execnet").mkdir()
+    task = "import execnet; channel.send(execnet.__name__)"
+    assert found_by(f"{bare()}//chdir={tmp_path}", task) == "_execnet_c"
+    python = bare().partition("python=")[2].partition("//")[0]
+    assert found_by(f"popen//python=env PYTHONPATH={tmp_path} {python}", task) == "_execnet_c"
+
+
 def test_a_worker_that_was_sent_its_core_has_one_copy_though_its_path_holds_the_package():
     """As with pytest-xdist, which hands on its sys.path."""
-    import os
-
     import execnet_c
 
     task = f"import sys; sys.path.insert(0, {os.path.dirname(os.path.dirname(execnet_c.__file__))!r})\n"
