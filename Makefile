@@ -163,7 +163,8 @@ $(TEST_NEEDS): $(MADE) pyproject.toml | $(PACKAGE)
 # The package itself stays out of there, or programs would run on an older build of it.
 $(USER_NEEDS): $(MADE) pyproject.toml | $(PACKAGE)
 	rm -rf $(VENV)/users
-	$(PIP) install --no-warn-conflicts --target $(VENV)/users "$$(echo $(VENV)/wheel/*.whl)[users]"
+	$(PIP) install --no-warn-conflicts --target $(VENV)/users "$$(echo $(VENV)/wheel/*.whl)[users]" || \
+		echo "other programs that use execnet could not be installed; their tests say what they skip"
 	rm -rf $(VENV)/users/execnet_c* $(VENV)/users/bin/execnet-c*
 	touch $@
 
