@@ -38,6 +38,14 @@ class MainThreadOnlyExecModel(ExecModel):
         super().__init__("main_thread_only")
 
 
+def __getattr__(name):
+    if name in ("EventletExecModel", "GeventExecModel"):
+        from . import greenlets
+
+        return getattr(greenlets, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 class GatewayReceivedTerminate(Exception):
     """For `except` clauses only: a goodbye raises nothing here."""
 

@@ -378,7 +378,10 @@ class GreenletModel(ExecModel):
         self.parking.spawn(func, *args)
 
 
-class GeventModel(GreenletModel):
+class GeventExecModel(GreenletModel):
+    def __init__(self, backend="gevent"):
+        super().__init__(backend)
+
     queue, subprocess, socket = map(_found, ("gevent.queue", "gevent.subprocess", "gevent.socket"))
     get_ident, sleep = map(_found, ("gevent.thread:get_ident", "gevent:sleep"))
     Lock, RLock, Event = map(_found, ("gevent.lock:RLock", "gevent.lock:RLock", "gevent.event:Event"))
@@ -389,7 +392,10 @@ class GeventModel(GreenletModel):
         return FileObjectThread(fd, mode, bufsize, closefd=closefd)
 
 
-class EventletModel(GreenletModel):
+class EventletExecModel(GreenletModel):
+    def __init__(self, backend="eventlet"):
+        super().__init__(backend)
+
     queue, subprocess, socket = map(_found, ("eventlet.queue", "eventlet.green.subprocess", "eventlet.green.socket"))
     get_ident, sleep = map(_found, ("eventlet.green.thread:get_ident", "eventlet:sleep"))
     Lock, RLock, Event = map(_found, [f"eventlet.green.threading:{name}" for name in ("RLock", "RLock", "Event")])
@@ -400,7 +406,7 @@ class EventletModel(GreenletModel):
         return fdopen(fd, mode, bufsize, closefd=closefd)
 
 
-MODELS = {"gevent": GeventModel, "eventlet": EventletModel}
+MODELS = {"gevent": GeventExecModel, "eventlet": EventletExecModel}
 
 
 # --- at a worker ------------------------------------------------------------------------------------------------------

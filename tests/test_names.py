@@ -20,7 +20,7 @@ MODULES = ["gateway", "gateway_base", "gateway_bootstrap", "gateway_io", "multi"
 LEFT_OUT = {
     "gateway": {"IO", "Channel", "Message", "Group", "XSpec"},
     "gateway_base": {
-        *("ChannelFactory", "EventletExecModel", "GeventExecModel", "Message", "Popen2IO", "Reply", "WorkerPool"),
+        *("ChannelFactory", "Message", "Popen2IO", "Reply", "WorkerPool"),
         *("init_popen_io", "notrace", "serve"),
     },
     "gateway_bootstrap": {"IO", "XSpec", "bootstrap", "bootstrap_exec", "bootstrap_import", "bootstrap_socket", "sendexec"},
