@@ -88,7 +88,6 @@ class Lot:
                 greenlet.switch()
 
 
-
 class _GeventLot(Lot):
     def _watch(self, fd, callback):
         self._watcher = self._hub.loop.io(fd, 1, ref=False)

@@ -107,16 +107,20 @@ def test_places_that_come_too_late(folder, place):
     assert "loaded too late" in said and "Name it with -p" in said
 
 
-def test_workers_with_nothing_installed(folder):
-    """They are sent what stands for execnet, and for the plugin that is named with -p there again."""
+@pytest.mark.parametrize("execnet_too", [False, True])
+def test_workers_with_nothing_installed(folder, execnet_too):
+    """They are sent what stands for execnet, unless that is installed there, and for the plugin that is named with -p there
+    again."""
     there = [end for end in PLAIN if not end.missing and end.name.startswith(f"cpython3.{sys.version_info[1]}.")]
     if not there:
         pytest.skip("there is no Python of this version without execnet_c")
-    (folder / "test_it.py").write_text(TESTS.format(package="execnet_c", far="Python"))
-    site = folder / "site"  # what is installed here, execnet among it, but for execnet_c
+    package = "execnet" if execnet_too else "execnet_c"
+    tests = TESTS.format(package=package, far="Python")
+    (folder / "test_it.py").write_text(tests.replace("assert WORKER", "assert execnet.RSync #") if execnet_too else tests)
+    site = folder / "site"
     site.mkdir()
     for entry in os.scandir(os.path.dirname(os.path.dirname(pytest.__file__))):
-        if not entry.name.startswith("execnet_c"):
+        if not entry.name.startswith("execnet_c") and (execnet_too or not entry.name.startswith("execnet")):
             (site / entry.name).symlink_to(entry.path)
     spec = f"popen//python=env PYTHONPATH={site} {there[0].command[0]}"
     check(*run(folder, "-p", PLUGIN, "-d", "--tx", f"2*{spec}", "--max-worker-restart=0", "test_it.py"))

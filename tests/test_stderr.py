@@ -140,9 +140,10 @@ def test_a_handler_that_raises_goes_on(group, monkeypatch, error):
 
 
 def test_a_slow_handler_holds_up_nobody_and_is_told_what_it_lost(group):
-    lines, go_on = Lines(), threading.Event()
+    lines, called, go_on = Lines(), threading.Event(), threading.Event()
 
     def handler(gateway, text):
+        called.set()
         assert go_on.wait(4 * TIMEOUT)
         lines(gateway, text)
 
@@ -152,7 +153,9 @@ def test_a_slow_handler_holds_up_nobody_and_is_told_what_it_lost(group):
     data = b"".join(b"%09d\n" % n for n in range(count))
     assert len(data) > 3 * MIB
     try:
-        write(gw, data).waitclose(TIMEOUT)  # the worker does not wait either
+        write(gw, data[:10]).waitclose(TIMEOUT)
+        assert called.wait(TIMEOUT)
+        write(gw, data[10:]).waitclose(TIMEOUT)  # the worker does not wait either
         for gateway in (gw, other):
             assert gateway.remote_exec("channel.send(channel.receive())").isclosed() is False
             assert gateway.remote_exec("channel.send(5)").receive(TIMEOUT) == 5
