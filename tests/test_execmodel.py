@@ -63,7 +63,7 @@ def test_each_in_the_line_has_a_second_and_what_was_refused_is_gone(lib, lone):
     running.send(None)
     running.waitclose(TIMEOUT)
     assert wait_until(lambda: lone.remote_status().numexecuting == 0)
-    assert lone.remote_status().numchannels == 0
+    assert wait_until(lambda: lone.remote_status().numchannels == 0)  # our end of `running` hears of it first
 
 
 def test_a_task_that_ends_soon_makes_room(lone):

@@ -212,7 +212,7 @@ def test_a_grandchild_that_holds_stderr_delays_nothing(lib, group, capfd, heard,
     ear, mouth = os.pipe()
     task = (
         "import os, subprocess, sys\n"
-        f"child = 'import os; os.write(2, b\"here\\\\n\"); os.read(os.open(\"/proc/{os.getpid()}/fd/{ear}\", 0), 1); '\n"
+        f"child = 'import os; ear = os.open(\"/proc/{os.getpid()}/fd/{ear}\", 0); os.write(2, b\"here\\\\n\"); os.read(ear, 1); '\n"
         "child += 'os.write(2, b\"gone\\\\n\")'\n"
         "child = subprocess.Popen([sys.executable, '-c', child], start_new_session=True)\n"
         "channel.send(child.pid)\n"
