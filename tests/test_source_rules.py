@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     {"base", "bytes", "opcodes", "pages"},
     {"sync", "buf", "frame", "scan", "stream", "stderr"},
-    {"queue", "cut", "spin", "child", "forkfd", "pump", "noise", "trace"},
-    {"chan", "fate", "writer"},
+    {"queue", "cut", "spin", "child", "forkfd", "pump", "noise", "trace", "ring"},
+    {"chan", "fate", "writer", "region"},
     {"link"},
     {"launch"},
     {"relay"},

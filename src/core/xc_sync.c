@@ -9,6 +9,9 @@
  * A ringer may be slow: its write can arrive after the owner woke for another reason. The owner then wakes once too
  * often in some later sleep, which is harmless, because every sleeper looks again for what it waited for.
  *
+ * A sleep at a word is the same with a futex: the ring that finds SLEEPING_AT changes the word, then wakes who sleeps
+ * there. It changes it only from the value that the sleeper waits with, so it takes nothing else away.
+ *
  * All bells hang in one list, for the sake of fork: the child shares every bell's fd with the parent, so it closes
  * them at once, before its program can reuse the numbers. The structs stay, as what belongs to the parent may still
  * point to them; the forking thread's bell gets a new fd in its next sleep.
@@ -27,7 +30,9 @@
 
 #if defined(__linux__) && !defined(XC_PORTABLE)
 #define HAS_EVENTFD 1
+#include <linux/futex.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #else
 #define HAS_EVENTFD 0
 #endif
@@ -48,17 +53,20 @@
 #endif
 #endif
 
-#define SLICE (5 * XC_MS)
+#define SLICE    (5 * XC_MS)
+#define SLICE_AT XC_S /* nobody is to miss a ring for longer, whatever another process does to the word */
 
-enum { IDLE, SLEEPING, RUNG };
+enum { IDLE, SLEEPING, SLEEPING_AT, RUNG };
 
 struct xc_bell {
     atomic_int state;
-    atomic_int fd;   /* owned: what the owner polls; -1: none */
-    atomic_int into; /* owned: what a ringer writes to; the same fd for an eventfd */
-    bool bare;       /* never has an fd, as nobody would close it when the thread ends */
-    xc_bell *next;   /* all.mu */
-    xc_bell **link;  /* all.mu: what points to this bell */
+    atomic_int fd;               /* owned: what the owner polls; -1: none */
+    atomic_int into;             /* owned: what a ringer writes to; the same fd for an eventfd */
+    _Atomic(atomic_uint *) word; /* borrowed: where the owner sleeps */
+    atomic_uint value;           /* what stands there */
+    bool bare;                   /* never has an fd, as nobody would close it when the thread ends */
+    xc_bell *next;               /* all.mu */
+    xc_bell **link;              /* all.mu: what points to this bell */
 };
 
 static struct {
@@ -233,6 +241,8 @@ bell_init(xc_bell *bell, bool bare)
     atomic_init(&bell->state, IDLE);
     atomic_init(&bell->fd, -1);
     atomic_init(&bell->into, -1);
+    atomic_init(&bell->word, NULL);
+    atomic_init(&bell->value, 0);
     bell->bare = bare;
 }
 
@@ -315,10 +325,27 @@ open_fds(xc_bell *bell)
     xc_unlock(&all.mu);
 }
 
+#if XC_FUTEX
+static void
+ring_at_word(xc_bell *bell)
+{
+    atomic_uint *word = atomic_load(&bell->word);
+    unsigned value = atomic_load(&bell->value);
+    (void)atomic_compare_exchange_strong(word, &value, 0); /* who is about to sleep there does not */
+    xc_wake_at(word);
+}
+#endif
+
 void
 xc_bell_ring(xc_bell *bell)
 {
-    if (atomic_exchange(&bell->state, RUNG) != SLEEPING) {
+    int was = atomic_exchange(&bell->state, RUNG);
+#if XC_FUTEX
+    if (was == SLEEPING_AT) {
+        ring_at_word(bell);
+    }
+#endif
+    if (was != SLEEPING) {
         return;
     }
     int into = atomic_load(&bell->into);
@@ -418,6 +445,38 @@ xc_bell_sleep_nogil(xc_bell *bell, int fd, short events, int64_t until)
         }
     }
 }
+
+#if XC_FUTEX
+void
+xc_wake_at(atomic_uint *word)
+{
+    (void)syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+xc_status
+xc_bell_sleep_at_nogil(xc_bell *bell, atomic_uint *word, unsigned value, int64_t until)
+{
+    XC_ASSERT_NOGIL();
+    int64_t slice = xc_after(SLICE_AT), end = until < slice ? until : slice;
+    struct timespec when = {.tv_sec = (time_t)(end / XC_S), .tv_nsec = (long)(end % XC_S)};
+    int state = IDLE;
+    atomic_store(&bell->word, word);
+    atomic_store(&bell->value, value);
+    if (!atomic_compare_exchange_strong(&bell->state, &state, SLEEPING_AT)) {
+        atomic_store(&bell->state, IDLE);
+        return XC_OK;
+    }
+    long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, &when, NULL, FUTEX_BITSET_MATCH_ANY);
+    if (rc != 0 && errno == EINTR) {
+        state = SLEEPING_AT; /* a ring that came as well is left for the next call */
+        (void)atomic_compare_exchange_strong(&bell->state, &state, IDLE);
+        return XC_INTR;
+    }
+    bool over = rc != 0 && errno == ETIMEDOUT && xc_now() >= until;
+    bool rung = atomic_exchange(&bell->state, IDLE) == RUNG;
+    return over && !rung ? XC_TIMEOUT : XC_OK;
+}
+#endif
 
 /* ---- the machine ---- */
 

@@ -1,0 +1,271 @@
+/*
+ * Moving bytes through a ring, waking and being woken.
+ *
+ * Invariant: what this side believes of a ring is in its own memory: size, addresses, its own index. From the shared
+ * memory it takes only the other end's index, once for each step and not before it has been checked, and words whose
+ * worst value costs a system call.
+ *
+ * The order that waking rests on: an index is stored, then the other end's word is loaded; a word is stored, then the
+ * other end's index is loaded. The four are sequentially consistent; anything weaker lets both sides miss each other.
+ */
+#include "xc_ring.h"
+
+#if XC_HAS_RING
+
+#include <sched.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    STEP = 64 * 1024, /* so much is copied before the other side is told: it copies at the same time */
+    PAUSES = 40,      /* between two looks at the clock and the CPU */
+};
+
+/* --- waking ----------------------------------------------------------------------------------------------------- */
+
+static void
+show_cpu(xc_ring *ring)
+{
+    atomic_store_explicit(&ring->mine->cpu, (unsigned)sched_getcpu() + 1, memory_order_relaxed);
+}
+
+/* Something changed that the other end may sleep for. Its word is its own business: any value but these wakes nobody.
+ */
+static void
+wake_other(xc_ring *ring)
+{
+    unsigned who = atomic_load(&ring->other->sleeps);
+    if (who == XC_RING_AWAKE || !atomic_compare_exchange_strong(&ring->other->sleeps, &who, XC_RING_AWAKE)) {
+        return;
+    }
+    if (who == XC_RING_THREAD) {
+        xc_wake_at(&ring->other->sleeps);
+    }
+    else if (who == XC_RING_PUMP && ring->call >= 0) {
+        /* Full: it has been called. Broken: there is nobody to call. */
+        ssize_t ignored = write(ring->call, "", 1);
+        (void)ignored;
+    }
+}
+
+/* The other side may have what was copied so far. A writer that waits for room is not woken for every bit of it: who
+ * reads goes on until nothing is left, and then all of the ring is free. */
+static void
+publish(xc_ring *ring)
+{
+    show_cpu(ring);
+    atomic_store(&ring->mine->at, ring->at);
+    if (ring->writes || ring->size - (ring->seen - ring->at) >= ring->size / 4) {
+        wake_other(ring);
+    }
+}
+
+void
+xc_ring_close(xc_ring *ring)
+{
+    atomic_store(&ring->mine->closed, 1);
+    wake_other(ring);
+}
+
+/* --- moving bytes ----------------------------------------------------------------------------------------------- */
+
+/* Bytes that can be moved now, by what was last seen. */
+static size_t
+known(const xc_ring *ring)
+{
+    return (size_t)(ring->writes ? ring->size - (ring->at - ring->seen) : ring->seen - ring->at);
+}
+
+/* Reads the other end's index. */
+static xc_status
+see(xc_ring *ring, xc_err *err)
+{
+    uint64_t other = atomic_load_explicit(&ring->other->at, memory_order_acquire);
+    uint64_t between = ring->writes ? ring->at - other : other - ring->at;
+    if (between > ring->size) {
+        return xc_failf(err, XC_BAD, ring->writes ? "write to the ring" : "read from the ring",
+                        "the other side is at %llu, and this one at %llu of a ring of %zu bytes",
+                        (unsigned long long)other, (unsigned long long)ring->at, ring->size);
+    }
+    ring->seen = other;
+    return XC_OK;
+}
+
+/* Copies as much as is known to go, to or from the parts. */
+static size_t
+move(xc_ring *ring, const struct iovec *parts, int n)
+{
+    size_t room = known(ring), moved = 0, told = 0;
+    size_t step = ring->size / 4 < STEP ? ring->size / 4 : STEP;
+    for (int i = 0; i < n && room > 0; i++) {
+        unsigned char *part = parts[i].iov_base;
+        for (size_t left = parts[i].iov_len, k; left > 0 && room > 0; left -= k, room -= k, part += k) {
+            unsigned char *here = ring->data + (ring->at & (ring->size - 1));
+            k = step - (moved - told);
+            k = k < left ? k : left;
+            k = k < room ? k : room;
+            if (ring->writes) {
+                memcpy(here, part, k);
+            }
+            else {
+                memcpy(part, here, k);
+            }
+            ring->at += k;
+            moved += k;
+            if (moved - told == step) {
+                publish(ring);
+                told = moved;
+            }
+        }
+    }
+    if (told != moved) {
+        publish(ring);
+    }
+    return moved;
+}
+
+static size_t
+sum_of(const struct iovec *parts, int n)
+{
+    size_t sum = 0;
+    for (int i = 0; i < n; i++) {
+        sum += parts[i].iov_len;
+    }
+    return sum;
+}
+
+/* The index once more after the flag: what was written before the closing counts. */
+static xc_status
+nothing_to_read(xc_ring *in, xc_err *err)
+{
+    if (atomic_load(&in->other->closed) == 0) {
+        return XC_AGAIN;
+    }
+    xc_status rc = see(in, err);
+    if (rc == XC_OK && known(in) == 0) {
+        rc = xc_fail(err, XC_EOF, 0, "read from the ring");
+    }
+    return rc;
+}
+
+static xc_status
+read_parts(xc_ring *in, const struct iovec *parts, int n, size_t *got, xc_err *err)
+{
+    xc_status rc = XC_OK;
+    *got = 0;
+    if (known(in) < sum_of(parts, n)) {
+        rc = see(in, err);
+    }
+    if (rc == XC_OK && known(in) == 0) {
+        rc = nothing_to_read(in, err);
+    }
+    if (rc == XC_OK) {
+        *got = move(in, parts, n);
+    }
+    return rc;
+}
+
+xc_status
+xc_ring_read(xc_ring *in, void *into, size_t n, size_t *got, xc_err *err)
+{
+    struct iovec part = {.iov_base = into, .iov_len = n};
+    return read_parts(in, &part, 1, got, err);
+}
+
+xc_status
+xc_ring_read_two(xc_ring *in, const struct iovec parts[2], size_t *got, xc_err *err)
+{
+    return read_parts(in, parts, 2, got, err);
+}
+
+xc_status
+xc_ring_write(xc_ring *out, const struct iovec *parts, int n, size_t *put, xc_err *err)
+{
+    xc_status rc = XC_OK;
+    size_t sum = sum_of(parts, n);
+    *put = 0;
+    if (atomic_load(&out->other->closed) != 0) {
+        return xc_fail(err, XC_EOF, 0, "write to the ring");
+    }
+    if (known(out) < sum) {
+        rc = see(out, err);
+    }
+    if (rc != XC_OK) {
+        return rc;
+    }
+    *put = move(out, parts, n);
+    return *put > 0 || sum == 0 ? XC_OK : XC_AGAIN;
+}
+
+/* --- waiting ---------------------------------------------------------------------------------------------------- */
+
+/* Worth another try: there is something, or room, or an end, or nonsense. */
+static bool
+has_changed(const xc_ring *ring)
+{
+    uint64_t stuck_at = ring->writes ? ring->at - ring->size : ring->at;
+    return atomic_load(&ring->other->at) != stuck_at || atomic_load(&ring->other->closed) != 0;
+}
+
+bool
+xc_ring_worth_looking(const xc_ring *ring)
+{
+    return atomic_load_explicit(&ring->other->cpu, memory_order_relaxed) != (unsigned)sched_getcpu() + 1;
+}
+
+bool
+xc_ring_look_nogil(xc_ring *ring, int64_t ns)
+{
+    int64_t until = xc_after(ns);
+    do {
+        show_cpu(ring);
+        if (!xc_ring_worth_looking(ring)) {
+            return has_changed(ring);
+        }
+        for (int i = 0; i < PAUSES; i++) {
+            if (has_changed(ring)) {
+                return true;
+            }
+            xc_pause();
+        }
+    } while (xc_now() < until);
+    return false;
+}
+
+/* False, and awake: something has changed. */
+static bool
+put_up(xc_ring *ring, unsigned who)
+{
+    atomic_store(&ring->mine->sleeps, who);
+    if (has_changed(ring)) {
+        atomic_store(&ring->mine->sleeps, XC_RING_AWAKE);
+        return false;
+    }
+    return true;
+}
+
+xc_status
+xc_ring_sleep_nogil(xc_ring *ring, xc_bell *bell, int64_t until)
+{
+    XC_ASSERT_NOGIL();
+    if (!put_up(ring, XC_RING_THREAD)) {
+        return XC_OK;
+    }
+    xc_status rc = xc_bell_sleep_at_nogil(bell, &ring->mine->sleeps, XC_RING_THREAD, until);
+    atomic_store(&ring->mine->sleeps, XC_RING_AWAKE);
+    return rc;
+}
+
+bool
+xc_ring_arm(xc_ring *ring)
+{
+    return put_up(ring, XC_RING_PUMP);
+}
+
+void
+xc_ring_disarm(xc_ring *ring)
+{
+    atomic_store(&ring->mine->sleeps, XC_RING_AWAKE);
+}
+
+#endif

@@ -1,0 +1,95 @@
+/* Two sides of a region for the tests of rings, and bytes that say where in a stream they belong. */
+#ifndef RING_RIG_H
+#define RING_RIG_H
+
+#include "check_io.h"
+#include "xc_region.h"
+
+#if XC_HAS_RING
+
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
+
+typedef struct {
+    xc_region a, b;
+} pair;
+
+__attribute__((unused)) static pair
+open_pair(size_t size)
+{
+    pair two;
+    xc_err err;
+    CHECK_RC(xc_region_create(size, &two.a, &err), XC_OK);
+    CHECK_RC(xc_region_attach(dup(two.a.fd), &two.b, &err), XC_OK);
+    xc_region_close_fd(&two.a);
+    return two;
+}
+
+__attribute__((unused)) static void
+close_pair(pair *two)
+{
+    xc_region_close(&two->a);
+    xc_region_close(&two->b);
+}
+
+/* The ring's other end at the same addresses, so that the thread sanitizer sees who touches what. */
+__attribute__((unused)) static xc_ring
+far_end_of(const xc_ring *ring)
+{
+    xc_ring far = *ring;
+    far.mine = ring->other;
+    far.other = ring->mine;
+    far.writes = !ring->writes;
+    return far;
+}
+
+/* The byte at a place of a stream. */
+__attribute__((unused)) static unsigned char
+byte_at(uint64_t place)
+{
+    return (unsigned char)((place ^ place >> 7 ^ place >> 15) * 167 >> 3);
+}
+
+__attribute__((unused)) static void
+fill_bytes(unsigned char *into, size_t n, uint64_t place)
+{
+    for (size_t i = 0; i < n; i++) {
+        into[i] = byte_at(place + i);
+    }
+}
+
+__attribute__((unused)) static void
+check_bytes(const unsigned char *bytes, size_t n, uint64_t place)
+{
+    size_t i = 0;
+    while (i < n && bytes[i] == byte_at(place + i)) {
+        i++;
+    }
+    CHECK_INT(place + i, place + n);
+}
+
+/* One try with one part. */
+__attribute__((unused)) static xc_status
+write_one(xc_ring *out, const void *bytes, size_t n, size_t *put)
+{
+    struct iovec part = {.iov_base = (void *)bytes, .iov_len = n};
+    return xc_ring_write(out, &part, 1, put, NULL);
+}
+
+/* So small that a test goes round often, or so large that the copies are worth it. */
+__attribute__((unused)) static size_t
+random_size(unsigned *seed, size_t ring)
+{
+    static const size_t small[] = {0, 1, 2, 3, 9, 64, 4095, 4096, 4097};
+    switch (rand_r(seed) % 4) {
+    case 0:
+        return ring - 2 + (size_t)rand_r(seed) % 4;
+    case 1:
+        return (size_t)rand_r(seed) % (2 * ring);
+    default:
+        return small[(size_t)rand_r(seed) % (sizeof small / sizeof small[0])];
+    }
+}
+
+#endif
+
+#endif
