@@ -39,7 +39,7 @@ wake_other(xc_ring *ring)
         return;
     }
     if (who == XC_RING_THREAD) {
-        xc_wake_at(&ring->other->sleeps);
+        xc_wake_at(&ring->other->sleeps); /* or it lies there for a second */
     }
     else if (who == XC_RING_PUMP && ring->call >= 0) {
         /* Full: it has been called. Broken: there is nobody to call. */
@@ -56,7 +56,7 @@ publish(xc_ring *ring)
     show_cpu(ring);
     atomic_store(&ring->mine->at, ring->at);
     if (ring->writes || ring->size - (ring->seen - ring->at) >= ring->size / 4) {
-        wake_other(ring);
+        wake_other(ring); /* it may sleep for just this */
     }
 }
 
@@ -64,7 +64,7 @@ void
 xc_ring_close(xc_ring *ring)
 {
     atomic_store(&ring->mine->closed, 1);
-    wake_other(ring);
+    wake_other(ring); /* nothing else would, ever */
 }
 
 /* --- moving bytes ----------------------------------------------------------------------------------------------- */

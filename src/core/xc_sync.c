@@ -332,7 +332,7 @@ ring_at_word(xc_bell *bell)
     atomic_uint *word = atomic_load(&bell->word);
     unsigned value = atomic_load(&bell->value);
     (void)atomic_compare_exchange_strong(word, &value, 0); /* who is about to sleep there does not */
-    xc_wake_at(word);
+    xc_wake_at(word);                                      /* who does already gets up */
 }
 #endif
 

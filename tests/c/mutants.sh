@@ -30,6 +30,10 @@ mutant gone xc_link test_link 'ring_all_locked(link); .* the reader must look ag
 mutant refused xc_writer test_writer 'wake_all_locked(writer); .* each is refused now' &
 mutant nested xc_writer test_writer_long 'spill_own_locked(writer); .* or those in the line would wait for us' &
 mutant broken xc_writer test_writer 'wake_all_locked(writer);$' &
+mutant news xc_ring test_ring 'wake_other(ring); .* it may sleep for just this' &
+mutant ended xc_ring test_ring 'wake_other(ring); .* nothing else would, ever' &
+mutant asleep xc_ring test_ring 'xc_wake_at(&ring->other->sleeps); .* or it lies there for a second' &
+mutant rung xc_sync test_ring 'xc_wake_at(word); .* who does already gets up' &
 wait
 
 grep -L -x noticed "$build"/*/result | xargs -r cat
