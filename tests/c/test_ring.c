@@ -1,13 +1,13 @@
 /* One ring: what goes in comes out, each end has its result, nobody sleeps past what he waits for. */
+#include "ring_rig.h"
+
+#if XC_HAS_RING
+
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/syscall.h>
-
-#include "ring_rig.h"
-
-#if XC_HAS_RING
 
 /* ---- bytes ---- */
 

@@ -2,15 +2,15 @@
  * Rings under load: long streams of random sizes between threads and between processes, every way of waiting, several
  * users in turns, a far end that writes nonsense all the time, and one that is killed at any moment.
  */
+#include "ring_rig.h"
+
+#if XC_HAS_RING
+
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <sys/syscall.h>
-
-#include "ring_rig.h"
-
-#if XC_HAS_RING
 
 /* How an end waits. */
 enum { LOOKS, SLEEPS, CALLED, WAYS };
