@@ -16,9 +16,10 @@ from time import monotonic
 from weakref import WeakSet
 
 from .execmodel import ExecModel
-from .native import allocate_lock, os, start_new_thread
+from .native import allocate_lock, os, select, start_new_thread
 
 _RINGS = 64 * 1024  # bytes, of 8 a ring: so many are read at once
+_FULL = select.PIPE_BUF  # bytes: a pipe takes no less, and seldom more where its user has very many
 _PAUSE = 0.001  # seconds, between two tries of a sender whose connection takes nothing
 
 
@@ -60,9 +61,9 @@ class Lot:
             return
         greenlet = self.current()
         timer = None
-        self._parked[number] = vigil, greenlet
-        self._keep(True)
         try:
+            self._parked[number] = vigil, greenlet
+            self._keep(True)
             if seconds is not None:
                 timer = self._call_later(seconds, greenlet.switch)
             self._hub.switch()
@@ -80,12 +81,19 @@ class Lot:
         except BlockingIOError:
             return
         numbers = memoryview(data).cast("Q")
-        if len(data) == _RINGS:  # it may have been full, and taken no more
+        if len(data) >= _FULL:  # it may have been full, and taken no more
             numbers = [number for number, (vigil, _) in self._parked.items() if vigil.over]
         for number in numbers:
             _, greenlet = self._parked.pop(number, (None, None))
             if greenlet is not None:
-                greenlet.switch()
+                try:
+                    greenlet.switch()
+                except BaseException as exc:  # one of those that hand them on to the hub, which must not come out of here
+                    self._report(greenlet, exc)
+
+
+def _raise(exc):
+    raise exc
 
 
 class _GeventLot(Lot):
@@ -100,6 +108,9 @@ class _GeventLot(Lot):
         """Whether a hub with nothing else to do waits for a ring."""
         if self._watcher.ref != wanted:
             self._watcher.ref = wanted
+
+    def _report(self, greenlet, exc):
+        self._hub.handle_error(greenlet, type(exc), exc, exc.__traceback__)
 
     def _call_later(self, seconds, callback):
         timer = self._hub.loop.timer(seconds)
@@ -126,6 +137,9 @@ class _EventletLot(Lot):
 
     def _keep(self, wanted):
         pass  # eventlet's hub waits for whatever may come
+
+    def _report(self, greenlet, exc):
+        self._hub.schedule_call_global(0, _raise, exc)
 
     def _call_later(self, seconds, callback):
         return self._hub.schedule_call_global(seconds, callback)
@@ -186,6 +200,9 @@ class Bell:
     over = False
     _into = None
 
+    def __init__(self, lot):
+        self._lot = lot  # as long as somebody may ring, its pipe stays open
+
     def ring(self, into, number):
         """As the C core's Vigil.ring."""
         self._number = number.to_bytes(8, sys.byteorder)
@@ -210,7 +227,8 @@ class _Call(Bell):
     _error = _result = None
     _given_up = False
 
-    def __init__(self, func, args):
+    def __init__(self, lot, func, args):
+        super().__init__(lot)
         self._func, self._args = func, args
         self._lock = allocate_lock()
 
@@ -303,7 +321,7 @@ class Parking:
             if left is not None and left <= 0:
                 self.library.sleep(0)
                 return ready()
-            waiter = ready, Bell()
+            waiter = ready, Bell(lot)
             waiters.append(waiter)
             try:
                 if not ready():
@@ -319,7 +337,7 @@ class Parking:
         lot = self.lot()
         if lot is None:
             return func(*args)
-        call = _Call(func, args)
+        call = _Call(lot, func, args)
         start_new_thread(call.run, ())
         try:
             while not call.over:

@@ -480,6 +480,65 @@ def test_a_forked_child_leaves_its_parent_s_greenlets_alone(library):
     )
 
 
+def test_one_that_hands_its_exception_to_the_hub(library):
+    """The others that were rung with it go on, and those that wait later are rung."""
+    run(
+        library,
+        """
+        channel = group.makegateway("popen").remote_exec("for item in channel: channel.send(item)")
+        raised, got, errors = [], [], sys.stderr
+
+        def fail():
+            channel.receive(60)
+            raised.append(None)
+            raise ValueError("handed on")
+
+        sys.stderr = open(os.devnull, "w")
+        bare = gevent.spawn_raw if library == "gevent" else eventlet.spawn_n
+        for _ in range(3):
+            bare(fail)
+            spawn(lambda: got.append(channel.receive(60)))
+        sleep(0.05)
+        for item in range(6):
+            channel.send(item)
+        time.sleep(0.3)  # so that all are rung at once
+        with Timeout(60):
+            while len(raised) + len(got) < 6:
+                sleep(0.01)
+        assert len(raised) == len(got) == 3
+        channel.send("later")
+        assert channel.receive(60) == "later"
+        sys.stderr = errors
+        """,
+    )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the size of a pipe is to be set")
+def test_more_at_once_than_the_pipe_takes_rings(library):
+    run(
+        library,
+        """
+        import fcntl
+        gateway = group.makegateway("popen")
+        lot = gateway._parking.lot()
+        fcntl.fcntl(lot._into, 1031, 4096)  # F_SETPIPE_SZ: room for 512
+        ended = []
+
+        def wait(channel):
+            raises(EOFError, channel.receive, 80)
+            ended.append(None)
+
+        for _ in range(1500):
+            spawn(wait, gateway.newchannel())
+        sleep(0.1)
+        gateway.exit()
+        with Timeout(60):
+            while len(ended) < 1500:
+                sleep(0.01)
+        """,
+    )
+
+
 def test_members_of_the_model(library):
     run(
         library,

@@ -49,6 +49,13 @@ hold_alive(xc_link *link)
 }
 
 static void
+write_number(const xc_vigil *vigil)
+{
+    ssize_t ignored = write(vigil->fd, &vigil->number, sizeof vigil->number);
+    (void)ignored;
+}
+
+static void
 ring(xc_waiter *waiter)
 {
     bool first = !waiter->rung;
@@ -57,9 +64,7 @@ ring(xc_waiter *waiter)
         xc_bell_ring(waiter->bell);
     }
     else if (first) {
-        xc_vigil *vigil = (xc_vigil *)waiter;
-        ssize_t ignored = write(vigil->fd, &vigil->number, sizeof vigil->number);
-        (void)ignored;
+        write_number((const xc_vigil *)waiter);
     }
 }
 
@@ -404,7 +409,11 @@ void
 xc_look_again(xc_link *link)
 {
     xc_lock(&link->mu);
-    ring_all_locked(link); /* the reader must look again: no event may come */
+    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
+        if (waiter->bell != NULL || ready_locked(link, waiter->wait)) { /* a vigil's one ring is not for nothing */
+            ring(waiter); /* the reader must look again: no event may come */
+        }
+    }
     if (!link->eof) {
         link->rearm_set = true;
         xc_pump_set(&link->rearm, xc_now());

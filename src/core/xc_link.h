@@ -91,7 +91,7 @@ bool xc_link_ready(xc_link *link, const xc_wait *wait);
 typedef struct xc_vigil xc_vigil;
 /* `fd`, and the channel in `wait`, are borrowed until the vigil ends. NULL when there is no memory. */
 xc_vigil *xc_link_begin_vigil(xc_link *link, const xc_wait *wait, int fd, uint64_t number);
-/* True: it held, at the beginning or since. */
+/* True: it held, at the beginning or since, or the link has ended since. */
 bool xc_vigil_over(xc_link *link, const xc_vigil *vigil);
 /* Before the link is released. */
 void xc_link_end_vigil(xc_link *link, xc_vigil *vigil);

@@ -150,37 +150,43 @@ release_locked(xc_writer *writer)
     }
 }
 
-/* Keeps what is left of a frame. */
-static void
+/* Keeps what is left of a frame. XC_NOMEM: nothing of it was kept. */
+static xc_status
 keep_locked(xc_writer *writer, xc_sending *sending)
 {
-    xc_status rc = XC_OK;
     xc_buf *into = sending->started ? &writer->flight : &writer->outbox;
     size_t left = 0;
     for (int i = 0; i < sending->n; i++) {
         left += sending->parts[i].iov_len;
     }
-    rc = xc_buf_room(into, left);
-    if (rc == XC_OK) {
-        xc_pages_fill(into->data + into->end, left); /* Ctrl-C waits for this copy */
+    if (xc_buf_room(into, left) != XC_OK) {
+        return XC_NOMEM;
     }
-    for (int i = 0; i < sending->n && rc == XC_OK; i++) {
-        rc = xc_buf_add(into, sending->parts[i].iov_base, sending->parts[i].iov_len);
+    xc_pages_fill(into->data + into->end, left); /* Ctrl-C waits for this copy */
+    for (int i = 0; i < sending->n; i++) {
+        (void)xc_buf_add(into, sending->parts[i].iov_base, sending->parts[i].iov_len);
     }
     sending->n = 0;
-    sending->mine = false;
-    if (rc != XC_OK) {
-        xc_err err;
-        (void)xc_fail(&err, XC_NOMEM, 0, "keep the rest of an interrupted frame");
-        break_locked(writer, &err);
-    }
+    return XC_OK;
+}
+
+static void
+break_for_memory_locked(xc_writer *writer)
+{
+    xc_err err;
+    (void)xc_fail(&err, XC_NOMEM, 0, "keep the rest of an interrupted frame");
+    break_locked(writer, &err);
 }
 
 /* The sender goes away, or sends another frame from a signal handler. */
 static void
 spill_locked(xc_writer *writer, xc_sending *sending)
 {
-    keep_locked(writer, sending);
+    if (keep_locked(writer, sending) != XC_OK) {
+        break_for_memory_locked(writer);
+    }
+    sending->n = 0;
+    sending->mine = false;
     release_locked(writer);
 }
 
@@ -197,13 +203,21 @@ xc_writer_spill(xc_writer *writer, xc_sending *sending)
 xc_status
 xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
+    xc_status rc = XC_OK;
     xc_lock(&writer->mu);
-    xc_status rc = sending->mine ? XC_OK : refusal_locked(writer, err);
-    if (rc == XC_OK && sending->n > 0) { /* else a signal handler of ours spilled it */
+    if (sending->n > 0) { /* else a signal handler of ours spilled it */
+        /* One that has the turn was taken before the end, if there is one. */
+        rc = sending->mine && writer->broken.code == XC_OK ? XC_OK : refusal_locked(writer, err);
+        if (rc == XC_OK && keep_locked(writer, sending) != XC_OK) {
+            rc = xc_fail(err, XC_NOMEM, 0, "keep a frame");
+            if (sending->started) {
+                break_for_memory_locked(writer);
+            }
+        }
         bool release = sending->mine || !writer->writing;
-        keep_locked(writer, sending);
+        sending->mine = false;
         if (release) {
-            release_locked(writer);
+            release_locked(writer); /* so that the I/O thread writes it */
         }
     }
     xc_unlock(&writer->mu);

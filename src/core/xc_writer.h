@@ -74,7 +74,8 @@ xc_status xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t u
 void xc_writer_spill(xc_writer *writer, xc_sending *sending);
 
 /* After XC_AGAIN of xc_writer_try: keeps the rest of the frame, or a copy of it all, to be written in its turn. XC_OK:
- * it counts as sent. Others as above. Never blocks. */
+ * it counts as sent. XC_NOMEM: it is not, and only if some of it was written the connection is broken. Others as
+ * above. Never blocks. */
 xc_status xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err);
 
 /* More than XC_WRITER_MUCH waits to be written: who handed frames over should let it go out first. */

@@ -171,11 +171,10 @@ send_parked(GatewayObject *gateway, xc_sending *sending)
 }
 
 static int
-send_parts(GatewayObject *gateway, xc_sending *sending, size_t size)
+send_frame(GatewayObject *gateway, xc_sending *sending, size_t size, bool parks)
 {
     xc_writer *writer = xc_link_writer(gateway->link);
     xc_err err = {.code = XC_OK};
-    bool parks = xcpy_parks(gateway);
     xc_status rc = size <= SMALL_FRAME || parks ? xc_writer_try(writer, sending, &err) : XC_AGAIN;
     if (rc == XC_AGAIN && parks) {
         int sent = send_parked(gateway, sending);
@@ -203,6 +202,28 @@ send_parts(GatewayObject *gateway, xc_sending *sending, size_t size)
         }
     }
     return rc == XC_OK ? 0 : raise_unsent(gateway, &err);
+}
+
+static int
+send_parts(GatewayObject *gateway, xc_sending *sending, size_t size)
+{
+    if (!xcpy_parks(gateway)) {
+        return send_frame(gateway, sending, size, false);
+    }
+    /* Not on the stack, see park.c: while it has the turn Python code runs, and may let other greenlets run. */
+    size_t n = (size_t)sending->n;
+    xc_sending *moved = PyMem_Malloc(sizeof *moved + n * sizeof *moved->parts);
+    if (moved == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    *moved = *sending;
+    moved->parts = (struct iovec *)(moved + 1);
+    memcpy(moved->parts, sending->parts, n * sizeof *moved->parts);
+    int result = send_frame(gateway, moved, size, true);
+    sending->n = moved->n;
+    PyMem_Free(moved);
+    return result;
 }
 
 /* Also what was interrupted and is left to others: then nothing of it remains with us. */

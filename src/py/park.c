@@ -16,6 +16,7 @@ typedef struct {
     PyObject_HEAD GatewayObject *gateway; /* owned */
     xc_wait wait;
     xc_vigil *vigil; /* owned; NULL until it was told where to ring */
+    bool ended;      /* nobody waits any more: the channel in `wait` may be gone */
 } VigilObject;
 
 static void
@@ -51,6 +52,9 @@ Vigil_ring(VigilObject *self, PyObject *args)
         return NULL;
     }
     end(self);
+    if (self->ended) {
+        Py_RETURN_TRUE;
+    }
     if (xcpy_check_usable(self->gateway) < 0) {
         return NULL;
     }
@@ -113,8 +117,9 @@ park_once(GatewayObject *gateway, const xc_wait *wait, int64_t until)
 {
     PyTypeObject *type = (PyTypeObject *)gateway->state->VigilType;
     VigilObject *vigil = (VigilObject *)type->tp_alloc(type, 0);
-    PyObject *seconds = NULL, *parked = NULL;
+    PyObject *parking = Py_NewRef(gateway->parking), *seconds = NULL, *parked = NULL;
     if (vigil == NULL) {
+        Py_DECREF(parking);
         return -1;
     }
     vigil->gateway = (GatewayObject *)Py_NewRef((PyObject *)gateway);
@@ -127,16 +132,18 @@ park_once(GatewayObject *gateway, const xc_wait *wait, int64_t until)
         seconds = PyFloat_FromDouble(until > now ? (double)(until - now) / (double)XC_S : 0.0);
     }
     if (seconds != NULL) {
-        parked = PyObject_CallFunctionObjArgs(gateway->parking, (PyObject *)vigil, seconds, NULL);
+        parked = PyObject_CallFunctionObjArgs(parking, (PyObject *)vigil, seconds, NULL);
     }
     int result = parked == NULL ? -1 : parked == Py_False ? XCPY_NOT_PARKED : 0;
     if (result != -1 && xcpy_check_usable(gateway) < 0) { /* a forked child's greenlets go on, its gateways do not */
         result = -1;
     }
+    vigil->ended = true;
     end(vigil); /* whoever keeps it: the channel that it names is only sure to live as long as we wait */
     Py_DECREF(vigil);
     Py_XDECREF(seconds);
     Py_XDECREF(parked);
+    Py_DECREF(parking);
     return result;
 }
 
@@ -144,7 +151,7 @@ int
 xcpy_park(GatewayObject *gateway, xc_wait *wait)
 {
     for (;;) {
-        int result = park_once(gateway, wait, wait->until);
+        int result = xcpy_parks(gateway) ? park_once(gateway, wait, wait->until) : XCPY_NOT_PARKED;
         if (result != 0) {
             return result;
         }

@@ -9,7 +9,6 @@
 enum {
     LARGE = 3 * XC_PIECE_SIZE + 4083, /* its last but one piece leaves no room in a page for the last one */
     STREAM = LARGE + XC_LONG_SIZE + 6 * XC_HEADER_SIZE, /* bytes on the wire */
-    SMALL = 100,
     MOST_LONGS = XC_LONG_COUNT + 8,
     CASE_SECONDS = 20,
     PROGRAM_SECONDS = 100

@@ -10,7 +10,7 @@
 #include "wire.h"
 #include "xc_writer.h"
 
-enum { PIPE_SIZE = 64 * 1024 };
+enum { PIPE_SIZE = 64 * 1024, BIG = 300 * 1024, SMALL = 100 };
 
 static xc_stream stream;
 static xc_writer writer;
@@ -84,6 +84,21 @@ unpack(struct parcel *parcel)
     /* Whatever was kept of it was copied. */
     memset(parcel->payload, 0xee, parcel->size);
     free(parcel->payload);
+}
+
+/* A frame larger than the pipe, of which a part is out. */
+__attribute__((unused)) static void
+begin(struct parcel *parcel, unsigned who)
+{
+    xc_err err;
+    for (bool idle = false; !idle;) { /* the I/O thread may have the turn a moment longer than its bytes take */
+        xc_lock(&writer.mu);
+        idle = !writer.writing;
+        xc_unlock(&writer.mu);
+    }
+    pack(parcel, who, 0, BIG);
+    CHECK_RC(xc_writer_try(&writer, &parcel->sending, &err), XC_AGAIN);
+    CHECK(parcel->sending.mine && parcel->sending.started);
 }
 
 __attribute__((unused)) static void

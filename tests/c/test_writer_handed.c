@@ -1,0 +1,292 @@
+/*
+ * Frames that are handed over to the writer, as greenlets do instead of waiting for their turn: each is written in its
+ * turn, before whatever its sender sends next, and whoever hands one over is told where it was in vain.
+ */
+#include "writer_rig.h"
+
+enum { CASE_SECONDS = 10, PROGRAM_SECONDS = 60 };
+
+static void
+hand_over(struct parcel *parcel, xc_status want)
+{
+    xc_err err = {.code = XC_OK};
+    CHECK_RC(xc_writer_hand_over(&writer, &parcel->sending, &err), want);
+    CHECK_RC(err.code, want);
+    CHECK(!parcel->sending.mine);
+    CHECK_INT(parcel->sending.n == 0, want == XC_OK);
+    unpack(parcel);
+}
+
+/* With the turn: a begun one, one that the rest of that stands before, and what is sent and posted behind them. */
+static void
+handed_over_with_the_turn(void)
+{
+    struct parcel first, second, third;
+    xc_err err;
+    rig_open();
+    begin(&first, 1);
+    post(2, 0, SMALL, XC_OK);
+    hand_over(&first, XC_OK);
+    pack(&second, 3, 0, BIG);
+    CHECK_RC(xc_writer_try(&writer, &second.sending, &err), XC_AGAIN);
+    CHECK(second.sending.mine && !second.sending.started);
+    hand_over(&second, XC_OK);
+    post(4, 0, SMALL, XC_OK);
+    pack(&third, 5, 0, SMALL);
+    CHECK_RC(xc_writer_try(&writer, &third.sending, &err), XC_AGAIN);
+    hand_over(&third, XC_OK);
+    xc_writer_end(&writer);
+    expect_parcel(1, 0, BIG);
+    expect_parcel(2, 0, SMALL);
+    expect_parcel(3, 0, BIG);
+    expect_parcel(4, 0, SMALL);
+    expect_parcel(5, 0, SMALL);
+    expect_end(far);
+    rig_close();
+}
+
+/* A thread that somebody else's frame keeps from writing. It tries, says so, and hands over when it is told to. */
+struct handing {
+    pthread_t thread;
+    xc_status want;
+    atomic_bool tried, may;
+};
+
+static void *
+try_and_hand_over(void *arg)
+{
+    struct handing *handing = arg;
+    struct parcel first, second;
+    xc_err err;
+    pack(&first, 2, 0, BIG);
+    CHECK_RC(xc_writer_try(&writer, &first.sending, &err), XC_AGAIN);
+    CHECK(!first.sending.mine);
+    atomic_store(&handing->tried, true);
+    AWAIT(atomic_load(&handing->may));
+    hand_over(&first, handing->want);
+    if (handing->want == XC_OK) { /* what it sends next comes next */
+        pack(&second, 2, 1, SMALL);
+        xc_status rc = xc_writer_try(&writer, &second.sending, &err);
+        CHECK(rc == XC_OK || rc == XC_AGAIN);
+        if (rc == XC_OK) {
+            unpack(&second);
+        }
+        else {
+            hand_over(&second, XC_OK);
+        }
+    }
+    return NULL;
+}
+
+static void
+start_handing(struct handing *handing, xc_status want)
+{
+    *handing = (struct handing){.want = want};
+    CHECK_INT(pthread_create(&handing->thread, NULL, try_and_hand_over, handing), 0);
+    AWAIT(atomic_load(&handing->tried));
+}
+
+static void
+finish_handing(struct handing *handing)
+{
+    atomic_store(&handing->may, true);
+    CHECK_INT(pthread_join(handing->thread, NULL), 0);
+}
+
+/* The frame that has the turn goes on, then comes what was handed over. */
+static void
+handed_over_without_the_turn(void)
+{
+    struct handing handing;
+    struct parcel parcel;
+    xc_err err;
+    rig_open();
+    begin(&parcel, 1);
+    start_handing(&handing, XC_OK);
+    finish_handing(&handing);
+    CHECK_RC(xc_writer_send_nogil(&writer, &parcel.sending, xc_after(XC_MS), &err), XC_TIMEOUT);
+    hand_over(&parcel, XC_OK);
+    post(3, 0, SMALL, XC_OK);
+    expect_parcel(1, 0, BIG);
+    expect_parcel(2, 0, BIG);
+    expect_parcel(2, 1, SMALL);
+    expect_parcel(3, 0, SMALL);
+    rig_close();
+}
+
+/* The turn is free again by then, and all is written: nobody but the I/O thread is there to write it. */
+static void
+handed_over_when_all_is_quiet(void)
+{
+    struct handing handing;
+    struct parcel parcel;
+    rig_open();
+    alarm(CASE_SECONDS);
+    begin(&parcel, 1);
+    start_handing(&handing, XC_OK);
+    xc_writer_spill(&writer, &parcel.sending);
+    unpack(&parcel);
+    expect_parcel(1, 0, BIG);
+    for (bool idle = false; !idle;) {
+        xc_lock(&writer.mu);
+        idle = !writer.writing && xc_buf_size(&writer.flight) == 0;
+        xc_unlock(&writer.mu);
+    }
+    finish_handing(&handing);
+    expect_parcel(2, 0, BIG);
+    expect_parcel(2, 1, SMALL);
+    alarm(PROGRAM_SECONDS);
+    rig_close();
+}
+
+/* Two frames of one thread, as of two greenlets: the second one makes the first one's rest be kept. */
+static void
+handed_over_one_inside_another(void)
+{
+    struct parcel outer, inner;
+    xc_err err;
+    rig_open();
+    begin(&outer, 1);
+    pack(&inner, 2, 0, BIG);
+    CHECK_RC(xc_writer_try(&writer, &inner.sending, &err), XC_AGAIN);
+    CHECK(inner.sending.mine && !outer.sending.mine);
+    hand_over(&outer, XC_OK); /* it has been kept: nothing is left to hand over */
+    CHECK(inner.sending.mine);
+    hand_over(&inner, XC_OK);
+    xc_writer_end(&writer);
+    expect_parcel(1, 0, BIG);
+    expect_parcel(2, 0, BIG);
+    expect_end(far);
+    rig_close();
+}
+
+/* What has the turn was taken before the end and goes out. What has not is refused. */
+static void
+handed_over_at_the_end(void)
+{
+    struct handing handing;
+    struct parcel parcel;
+    rig_open();
+    begin(&parcel, 1);
+    start_handing(&handing, XC_CLOSED);
+    xc_writer_end(&writer);
+    finish_handing(&handing);
+    hand_over(&parcel, XC_OK);
+    expect_parcel(1, 0, BIG);
+    expect_end(far);
+    rig_close();
+}
+
+/* A connection that is broken by then takes neither, and says why. */
+static void
+handed_over_to_nobody(void)
+{
+    struct handing handing;
+    struct parcel parcel;
+    xc_err why;
+    rig_open();
+    begin(&parcel, 1);
+    start_handing(&handing, XC_EOF);
+    (void)xc_fail(&why, XC_EOF, 0, "read");
+    xc_writer_break(&writer, &why);
+    finish_handing(&handing);
+    CHECK(!writer.closed); /* its fd is still in use: a frame has the turn */
+    hand_over(&parcel, XC_EOF);
+    CHECK(writer.closed && !writer.writing);
+    CHECK_INT(xc_buf_size(&writer.flight) + xc_buf_size(&writer.outbox), 0);
+    rig_close();
+}
+
+static void
+hand_over_without_memory(struct parcel *parcel)
+{
+    xc_set_alloc_hook(check_allow_some);
+    atomic_store(&check_allowed, 0);
+    hand_over(parcel, XC_NOMEM);
+    xc_set_alloc_hook(NULL);
+}
+
+static void *
+hand_over_in_vain(void *arg)
+{
+    struct parcel parcel;
+    xc_err err;
+    pack(&parcel, 2, 0, BIG);
+    CHECK_RC(xc_writer_try(&writer, &parcel.sending, &err), XC_AGAIN);
+    hand_over_without_memory(&parcel);
+    return arg;
+}
+
+/* What was not begun is not sent, and nothing else is harmed. The rest of a begun frame is lost with the connection. */
+static void
+handed_over_without_memory(void)
+{
+    struct parcel first, second;
+    pthread_t other;
+    xc_err err;
+    rig_open();
+    begin(&first, 1);
+    CHECK_INT(pthread_create(&other, NULL, hand_over_in_vain, NULL), 0);
+    CHECK_INT(pthread_join(other, NULL), 0);
+    CHECK(first.sending.mine);
+    hand_over(&first, XC_OK);
+    pack(&second, 3, 0, BIG);
+    CHECK_RC(xc_writer_try(&writer, &second.sending, &err), XC_AGAIN);
+    CHECK(second.sending.mine && !second.sending.started);
+    hand_over_without_memory(&second);
+    post(4, 0, SMALL, XC_OK);
+    expect_parcel(1, 0, BIG);
+    expect_parcel(4, 0, SMALL);
+    begin(&first, 5);
+    hand_over_without_memory(&first);
+    CHECK(writer.closed);
+    post(6, 0, SMALL, XC_NOMEM);
+    rig_close();
+}
+
+/* Full is what many frames make that were handed over, until the far end has read; a broken connection is not. */
+static void
+full_of_frames(void)
+{
+    enum { FRAMES = 3 };
+    for (int broken = 0; broken < 2; broken++) {
+        struct parcel parcel;
+        xc_err err = {.code = XC_EOF, .step = "test"};
+        rig_open();
+        CHECK(!xc_writer_is_full(&writer));
+        begin(&parcel, 0);
+        CHECK(!xc_writer_is_full(&writer)); /* its sender has it yet */
+        hand_over(&parcel, XC_OK);
+        for (unsigned i = 1; i < FRAMES; i++) {
+            pack(&parcel, i, 0, BIG);
+            CHECK_RC(xc_writer_try(&writer, &parcel.sending, &err), XC_AGAIN);
+            hand_over(&parcel, XC_OK);
+            CHECK(xc_writer_is_full(&writer));
+        }
+        if (broken) {
+            err.code = XC_EOF;
+            xc_writer_break(&writer, &err);
+        }
+        for (unsigned i = 0; !broken && i < FRAMES; i++) {
+            expect_parcel(i, 0, BIG);
+        }
+        CHECK(!xc_writer_is_full(&writer));
+        rig_close();
+    }
+}
+
+int
+main(void)
+{
+    check_io_begin("writer_handed", PROGRAM_SECONDS);
+    signal(SIGPIPE, SIG_IGN);
+    RUN_IO(handed_over_with_the_turn);
+    RUN_IO(handed_over_without_the_turn);
+    RUN_IO(handed_over_when_all_is_quiet);
+    RUN_IO(handed_over_one_inside_another);
+    RUN_IO(handed_over_at_the_end);
+    RUN_IO(handed_over_to_nobody);
+    RUN_IO(handed_over_without_memory);
+    RUN_IO(full_of_frames);
+    return check_end();
+}
