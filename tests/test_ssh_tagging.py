@@ -153,6 +153,7 @@ def test_hosts_alone_do_all_the_work(tmp_path, server, long_file):
     assert done.sessions == 3
 
 
+@pytest.mark.any_core
 def test_a_host_with_another_python_and_its_own_nltk(tmp_path, server, environments, long_file):
     directory, reason = _installed_environment(environments / "installed")
     if directory is None:
@@ -178,6 +179,7 @@ def test_only_a_host_without_nltk(tmp_path, server, long_file):
     assert done.stderr.endswith("no gateway is left to go on\n")
 
 
+@pytest.mark.any_core
 def test_hosts_that_are_not_there_are_named_and_the_others_go_on(tmp_path, server, long_file):
     done = tag(server, tmp_path, long_file, server.spec("down"), "popen", server.spec("unknown"), server.spec("linked1"))
     assert (done.stdout, done.returncode) == (in_process(LONG_TEXT), 0), done.stderr
@@ -187,6 +189,7 @@ def test_hosts_that_are_not_there_are_named_and_the_others_go_on(tmp_path, serve
     assert "HostUnknown" in failed[3] and "resolve" in failed[3]
 
 
+@pytest.mark.any_core
 def test_a_host_that_is_lost_in_the_middle(tmp_path, server, long_file):
     command = tagging.command("tag_corpus.py", long_file, "--tx", "popen", "--tx", server.spec("linked1"))
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
