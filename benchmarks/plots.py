@@ -1,0 +1,65 @@
+"""One plot a subject: a panel for each line of the report, a bar for each peer, the quartiles on it."""
+
+import matplotlib
+import peers
+
+matplotlib.use("svg")
+# Text stays text, and the same numbers give the same file.
+matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "execnet_c", "font.size": 8, "font.family": "sans-serif"})
+
+from matplotlib import pyplot  # noqa: E402
+
+COLUMNS = 3
+WIDTH, BAR, HEAD = 10.0, 0.2, 0.65  # inches
+OURS, FLOOR, OTHERS = "#1f6f8b", "#b9b9b9", "#d98c4a"
+WIDE_RANGE = 15  # from there on, a logarithmic scale
+
+
+def lines_of(work):
+    """(title, line) of those that have numbers of more than one."""
+    for line in work["lines"].values():
+        some = {peer: found["figures"] for peer, found in line["peers"].items() if found["figures"]}
+        if len(some) > 1:
+            yield f"{work['title']}\n{line['title'].strip()}, {line['unit']}".rstrip(", "), line, some
+
+
+def colour(peer):
+    if peer == peers.OURS:
+        return OURS
+    return OTHERS if peer in NAMED else FLOOR
+
+
+NAMED = {*peers.CONVERSATIONS, *peers.CALLS, *peers.SERIALIZERS}
+
+
+def draw(subject, lines, path):
+    rows = [lines[at : at + COLUMNS] for at in range(0, len(lines), COLUMNS)]
+    heights = [max(len(some) for _, _, some in row) * BAR + HEAD for row in rows]
+    figure, axes = pyplot.subplots(
+        len(rows), COLUMNS, figsize=(WIDTH, sum(heights)), squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for row, panels in zip(rows, axes):
+        for (title, line, some), panel in zip(row, panels):
+            panel_of(panel, title, line, some)
+        for panel in panels[len(row) :]:
+            panel.axis("off")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
+    pyplot.close(figure)
+
+
+def panel_of(panel, title, line, some):
+    names = list(reversed(some))
+    medians = [some[name]["median"] for name in names]
+    errors = [
+        [median - some[name]["spread"][0] for name, median in zip(names, medians)],
+        [some[name]["spread"][1] - median for name, median in zip(names, medians)],
+    ]
+    # Few values: a median can lie outside of what the quartiles of others say by a rounding error.
+    errors = [[max(0.0, error) for error in side] for side in errors]
+    panel.barh(names, medians, xerr=errors, color=[colour(name) for name in names], error_kw={"lw": 0.8})
+    if min(medians) > 0 and max(medians) / min(medians) > WIDE_RANGE:
+        panel.set_xscale("log")
+        panel.set_xlim(left=min(medians) / 3)
+    panel.set_title(f"{title} ({'more' if line['more_is_better'] else 'less'} is better)", fontsize=7.5, loc="left")
+    panel.spines[["top", "right"]].set_visible(False)
