@@ -10,17 +10,21 @@ matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "execnet_c",
 from matplotlib import pyplot  # noqa: E402
 
 COLUMNS = 3
-WIDTH, BAR, HEAD = 10.0, 0.2, 0.65  # inches
+WIDTH, BAR, HEAD, TITLE = 10.0, 0.2, 0.65, 0.2  # inches
 OURS, FLOOR, OTHERS = "#1f6f8b", "#b9b9b9", "#d98c4a"
 WIDE_RANGE = 15  # from there on, a logarithmic scale
 
 
-def lines_of(work):
-    """(title, line) of those that have numbers of more than one."""
+def rows_of(work):
+    """Rows of panels: (title, figures by peer) of each line that has numbers of more than one peer."""
+    panels = []
     for line in work["lines"].values():
         some = {peer: found["figures"] for peer, found in line["peers"].items() if found["figures"]}
         if len(some) > 1:
-            yield f"{work['title']}\n{line['title'].strip()}, {line['unit']}".rstrip(", "), line, some
+            better = "more is better" if line["more_is_better"] else "less is better"
+            unit = f", {line['unit']}" if line["unit"] else ""
+            panels.append((f"{line['title'].strip()}{unit} ({better})", some))
+    return [panels[at : at + COLUMNS] for at in range(0, len(panels), COLUMNS)]
 
 
 def colour(peer):
@@ -32,15 +36,20 @@ def colour(peer):
 NAMED = {*peers.CONVERSATIONS, *peers.CALLS, *peers.SERIALIZERS}
 
 
-def draw(subject, lines, path):
-    rows = [lines[at : at + COLUMNS] for at in range(0, len(lines), COLUMNS)]
-    heights = [max(len(some) for _, _, some in row) * BAR + HEAD for row in rows]
+def draw(works, path):
+    """Each work begins a row, with its title above. Nothing is drawn where there is nothing to compare."""
+    rows = [(work["title"] if first else "", row) for work in works for first, row in _first_marked(rows_of(work))]
+    if not rows:
+        return
+    heights = [max(len(some) for _, some in row) * BAR + HEAD + TITLE * bool(title) for title, row in rows]
     figure, axes = pyplot.subplots(
         len(rows), COLUMNS, figsize=(WIDTH, sum(heights)), squeeze=False, gridspec_kw={"height_ratios": heights}
     )
-    for row, panels in zip(rows, axes):
-        for (title, line, some), panel in zip(row, panels):
-            panel_of(panel, title, line, some)
+    for (heading, row), panels in zip(rows, axes):
+        for (title, some), panel in zip(row, panels):
+            panel_of(panel, title, some)
+        if heading:
+            panels[0].annotate(heading, (0, 1), (0, 18), "axes fraction", textcoords="offset points", weight="bold")
         for panel in panels[len(row) :]:
             panel.axis("off")
     figure.tight_layout()
@@ -48,7 +57,11 @@ def draw(subject, lines, path):
     pyplot.close(figure)
 
 
-def panel_of(panel, title, line, some):
+def _first_marked(rows):
+    return [(at == 0, row) for at, row in enumerate(rows)]
+
+
+def panel_of(panel, title, some):
     names = list(reversed(some))
     medians = [some[name]["median"] for name in names]
     errors = [
@@ -61,5 +74,5 @@ def panel_of(panel, title, line, some):
     if min(medians) > 0 and max(medians) / min(medians) > WIDE_RANGE:
         panel.set_xscale("log")
         panel.set_xlim(left=min(medians) / 3)
-    panel.set_title(f"{title} ({'more' if line['more_is_better'] else 'less'} is better)", fontsize=7.5, loc="left")
+    panel.set_title(title, fontsize=7.5, loc="left")
     panel.spines[["top", "right"]].set_visible(False)

@@ -19,7 +19,7 @@ def machine():
         "cpu": _first("/proc/cpuinfo", r"model name\s*: (.*)") or platform.machine(),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_mib": int(_first("/proc/meminfo", r"MemTotal:\s*(\d+)") or 0) // 1024,
-        "kernel": platform.release(),
+        "kernel": platform.release().split("-")[0],
         "python": platform.python_version(),
         "compiler": platform.python_compiler(),
         "ssh": _said(["ssh", "-V"]),
@@ -166,6 +166,5 @@ def write(found, subjects, directory):
         print(f"no plots: {error}")
         return
     for subject, works in subjects.items():
-        lines = [line for work in works if work in found["works"] for line in plots.lines_of(found["works"][work])]
-        if lines:
-            plots.draw(subject, lines, os.path.join(directory, f"{subject.replace(' ', '-')}.svg"))
+        path = os.path.join(directory, f"{subject.replace(' ', '-')}.svg")
+        plots.draw([found["works"][work] for work in works if work in found["works"]], path)
