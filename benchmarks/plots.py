@@ -10,20 +10,20 @@ matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "execnet_c",
 from matplotlib import pyplot  # noqa: E402
 
 COLUMNS = 3
-WIDTH, BAR, HEAD, TITLE = 10.0, 0.2, 0.65, 0.2  # inches
+WIDTH, BAR, HEAD, TITLE = 10.0, 0.2, 0.75, 0.2  # inches
 OURS, FLOOR, OTHERS = "#1f6f8b", "#b9b9b9", "#d98c4a"
 WIDE_RANGE = 15  # from there on, a logarithmic scale
 
 
 def rows_of(work):
-    """Rows of panels: (title, figures by peer) of each line that has numbers of more than one peer."""
+    """Rows of panels: (title, what the axis says, figures by peer) of each line that has numbers of more than one peer."""
     panels = []
     for line in work["lines"].values():
         some = {peer: found["figures"] for peer, found in line["peers"].items() if found["figures"]}
         if len(some) > 1:
             better = "more is better" if line["more_is_better"] else "less is better"
-            unit = f", {line['unit']}" if line["unit"] else ""
-            panels.append((f"{line['title'].strip()}{unit} ({better})", some))
+            unit = f"{line['unit']}, " if line["unit"] else ""
+            panels.append((line["title"].strip(), unit + better, some))
     return [panels[at : at + COLUMNS] for at in range(0, len(panels), COLUMNS)]
 
 
@@ -41,15 +41,18 @@ def draw(works, path):
     rows = [(work["title"] if first else "", row) for work in works for first, row in _first_marked(rows_of(work))]
     if not rows:
         return
-    heights = [max(len(some) for _, some in row) * BAR + HEAD + TITLE * bool(title) for title, row in rows]
+    heights = [max(len(some) for _, _, some in row) * BAR + HEAD + TITLE * bool(title) for title, row in rows]
     figure, axes = pyplot.subplots(
         len(rows), COLUMNS, figsize=(WIDTH, sum(heights)), squeeze=False, gridspec_kw={"height_ratios": heights}
     )
     for (heading, row), panels in zip(rows, axes):
-        for (title, some), panel in zip(row, panels):
-            panel_of(panel, title, some)
+        for (title, axis, some), panel in zip(row, panels):
+            # The line above is the room for the heading, which is as wide as the whole row.
+            panel_of(panel, f" \n{title}" if heading else title, axis, some)
         if heading:
-            panels[0].annotate(heading, (0, 1), (0, 18), "axes fraction", textcoords="offset points", weight="bold")
+            panels[0].annotate(
+                heading, (0, 1), (0, 18), "axes fraction", textcoords="offset points", weight="bold"
+            ).set_in_layout(False)
         for panel in panels[len(row) :]:
             panel.axis("off")
     figure.tight_layout()
@@ -61,7 +64,7 @@ def _first_marked(rows):
     return [(at == 0, row) for at, row in enumerate(rows)]
 
 
-def panel_of(panel, title, some):
+def panel_of(panel, title, axis, some):
     names = list(reversed(some))
     medians = [some[name]["median"] for name in names]
     errors = [
@@ -74,5 +77,6 @@ def panel_of(panel, title, some):
     if min(medians) > 0 and max(medians) / min(medians) > WIDE_RANGE:
         panel.set_xscale("log")
         panel.set_xlim(left=min(medians) / 3)
-    panel.set_title(title, fontsize=7.5, loc="left")
+    panel.set_title(title, fontsize=8, loc="left")
+    panel.set_xlabel(axis, fontsize=7, loc="left", labelpad=1)
     panel.spines[["top", "right"]].set_visible(False)
