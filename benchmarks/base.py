@@ -26,7 +26,7 @@ class Work:
 
     function(peer, setting) gives {line: number} for one of `peers`, {name: class}; `floors` are {name: function} and
     need no peer: what the system itself takes for it, function(setting). left_out: {name: why} of peers that somebody
-    might look for here. rounds: at most so many (full, quick). limit: seconds for one measurement.
+    might look for here. rounds: at most so many (full, quick), none if it is to be asked for. limit: seconds for one measurement.
     """
 
     def __init__(self, title, function, peers, lines, floors=(), left_out=(), rounds=(15, 2), limit=60, needs_host=False):

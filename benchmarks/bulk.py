@@ -150,7 +150,7 @@ WORKS = {
         LINES["1024"],
         floors=in_c_both("1024"),
         left_out=NO_MITOGEN,
-        rounds=(2, 1),
+        rounds=(2, 0),
     ),
     "bulk-ssh": Work(
         "64 MiB of bytes over ssh",
@@ -168,7 +168,7 @@ WORKS = {
         LINES["ssh1024"],
         floors={"ssh": by_ssh("ssh1024", SIZES["ssh1024"])},
         left_out=NO_EXECNET,
-        rounds=(2, 1),
+        rounds=(2, 0),
         needs_host=True,
     ),
 }

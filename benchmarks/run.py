@@ -122,6 +122,8 @@ def choose(options):
     """{work: names of who takes part}"""
     chosen = {}
     for work in options.only or WORKS:
+        if options.size == "quick" and not options.only and not WORKS[work].rounds[1]:
+            continue
         names = WORKS[work].names()
         if options.peers:
             names = [name for name in names if name in options.peers]
@@ -136,8 +138,11 @@ def everybody(works=WORKS):
     return list(dict.fromkeys(name for work in works for name in WORKS[work].names()))
 
 
-def taking_part(chosen):
-    return {name for names in chosen.values() for name in names}
+def not_asked(options, chosen):
+    """Peers that the chosen works have and that do not take part, and works; but of works that were named no others."""
+    taking_part = {name for names in chosen.values() for name in names}
+    works = [] if options.only or options.peers else [work for work in WORKS if work not in chosen]
+    return [name for name in everybody(chosen) if name not in taking_part] + works
 
 
 @contextlib.contextmanager
@@ -182,7 +187,7 @@ def arguments():
 def main():
     options = arguments()
     chosen, left_out = choose(options), {}
-    most = {work: options.rounds or WORKS[work].rounds[0 if options.size == "full" else 1] for work in chosen}
+    most = {work: options.rounds or max(1, WORKS[work].rounds[options.size != "full"]) for work in chosen}
     if options.size == "small":
         most = dict.fromkeys(chosen, options.rounds or 1)
     facts, start = report.machine(), time.monotonic()
@@ -193,7 +198,7 @@ def main():
         left_out[work] = {peer: why for peer, why in WORKS[work].left_out.items() if not options.peers or peer in options.peers}
     results.left_out = left_out
     facts.update(load_after=os.getloadavg()[0], seconds=round(time.monotonic() - start), size=options.size)
-    facts.update(texts=sorted(results.texts), not_asked=[name for name in everybody(chosen) if name not in taking_part(chosen)])
+    facts.update(texts=sorted(results.texts), not_asked=not_asked(options, chosen))
     works = [work for work in WORKS if work in chosen or left_out.get(work)]
     found = report.collected(facts, results, {work: WORKS[work] for work in works})
     print(report.table(found), end="")

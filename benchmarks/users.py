@@ -115,7 +115,7 @@ WORKS = {
             "rsync_here": Line("  memory here, at most", "MiB"),
             "rsync_there": Line("  memory of a far end, at most", "MiB"),
         },
-        rounds=(2, 1),
+        rounds=(2, 0),
     ),
     "xdist": Work(
         "pytest-xdist",
@@ -126,6 +126,6 @@ WORKS = {
             "xdist_start": Line("1 test, -n 8", "s"),
         },
         floors={"pytest without workers": without_workers},
-        rounds=(2, 1),
+        rounds=(2, 0),
     ),
 }
