@@ -7,6 +7,8 @@
 #   PAIRINGS="C-C"      the cores to run the Python tests over, near end and far end; all four of C and Python if not set
 #   USERS=              without the tests of other programs that use execnet, and without installing those
 #   PARTS="1.2 2.2"     the Python tests in two parts, each with half the files, for `make -j`
+#   RESULTS=DIR         where `make bench` writes its numbers, table and plots (in the environment, if not set)
+#   BENCH_ARGS          more for benchmarks/run.py, as "--only round-trips --peers execnet_c execnet"
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,6 +16,8 @@ PYTEST_ARGS ?=
 SANITIZERS ?=
 USERS ?= yes
 PARTS ?= 1.1
+RESULTS ?= $(VENV)/bench
+BENCH_ARGS ?=
 PAIRINGS ?= C-C C-Python Python-C Python-Python
 
 BIN := $(abspath $(VENV))/bin
@@ -28,12 +32,13 @@ WEIGHTS := $(VENV)/.weights
 TEST_NEEDS := $(VENV)/.test-needs
 USER_NEEDS := $(VENV)/.user-needs
 BENCH_NEEDS := $(VENV)/.bench-needs
+LIMITS := $(VENV)/limits/pingpong $(VENV)/limits/bandwidth
 
 SOURCES := $(wildcard src/*/*.c src/*/*.h execnet_c/*.py execnet_c/*.pyi execnet_c/py.typed)
-C_FILES := $(wildcard src/*/*.c src/*/*.h tests/c/*.c tests/c/*.h)
+C_FILES := $(wildcard src/*/*.c src/*/*.h tests/c/*.c tests/c/*.h benchmarks/limits/*.c benchmarks/limits/*.h)
 STRICT := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 
-.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python test-needs hosts lint lint-layout lint-core lint-warnings format bench bench-quick clean
+.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python test-needs hosts lint lint-layout lint-core lint-warnings format bench bench-quick bench-limits clean
 
 # The recipe on two gateways, then a whole text; a few of its lines. Not from here: here lies the source of the
 # package, and what runs is to be the built one.
@@ -116,12 +121,20 @@ lint-warnings:
 format:
 	clang-format -i $(C_FILES)
 
-# Some minutes beside execnet and the standard library; less than one for the quick one, which says less.
-bench: $(PACKAGE) $(BENCH_NEEDS)
-	cd benchmarks && $(BIN)/python run.py
+# Less than ten minutes beside other libraries and what the system gives at best; less than one for the quick one, which
+# says less. What `make bench RESULTS=benchmarks/results` writes is what the README shows.
+bench: $(PACKAGE) $(WEIGHTS) $(BENCH_NEEDS) $(LIMITS)
+	cd benchmarks && $(BIN)/python run.py --limits $(abspath $(VENV))/limits --results $(abspath $(RESULTS)) $(BENCH_ARGS)
 
-bench-quick: $(PACKAGE) $(BENCH_NEEDS)
-	cd benchmarks && $(BIN)/python run.py --quick
+bench-quick: $(PACKAGE) $(WEIGHTS) $(BENCH_NEEDS) $(LIMITS)
+	cd benchmarks && $(BIN)/python run.py --quick --limits $(abspath $(VENV))/limits $(BENCH_ARGS)
+
+# The C programs that show what the system gives at best.
+bench-limits: $(LIMITS)
+
+$(VENV)/limits/%: benchmarks/limits/%.c benchmarks/limits/common.h | $(MADE)
+	mkdir -p $(@D)
+	$(CC) $(STRICT) -o $@ $<
 
 clean:
 	@$(call only_an_environment)

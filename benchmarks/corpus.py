@@ -1,26 +1,70 @@
-"""Tagged text to serialize and to send: NLTK's treebank where it is installed, else Python's own help texts."""
+"""Tagged text to serialize, to send and to tag: NLTK's treebank where it is, else Python's own help texts.
+
+NLTK's data is looked for in EXECNET_C_NLTK_DATA, NLTK_DATA and the data folder beside the checkout, as the tests do.
+"""
 
 import itertools
+import os
+import pickle
+import sys
 
 TAGS = ["DT", "NN", "VBZ", "IN", "JJ", "NNS", "RB", "PRP", "VB", ",", "CC", "TO", "NNP", "CD"]
 WORDS_IN_A_SENTENCE = 25
-SENTENCES = 1000
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+EXAMPLES = os.path.join(ROOT, "examples")
 
 
-def load():
-    """(where the text is from, a list of 1000 sentences, each a list of (word, tag) pairs)."""
+def find_data():
+    """Before nltk is imported: it reads NLTK_DATA once."""
+    named = os.environ.get("EXECNET_C_NLTK_DATA") or os.environ.get("NLTK_DATA")
+    beside = os.path.join(os.path.dirname(ROOT), "shared", "nltk_data")
+    if named or os.path.isdir(beside):
+        os.environ["NLTK_DATA"] = named or beside
+
+
+def load(number, scratch=None):
+    """(where the text is from, a list of so many sentences, each a list of (word, tag) pairs).
+
+    scratch: a directory where it stays for the next who asks: the import of nltk takes longer than most measurements.
+    """
+    if scratch is None:
+        return _load(number)
+    path = os.path.join(scratch, f"{number} sentences")
+    if not os.path.exists(path):
+        with open(path, "wb") as file:
+            pickle.dump(_load(number), file)
+    with open(path, "rb") as file:
+        return pickle.load(file)
+
+
+def _load(number):
+    find_data()
     try:
         from nltk.corpus import treebank
 
-        sentences = [list(sentence) for sentence in treebank.tagged_sents()[:SENTENCES]]
-        return "NLTK's treebank", sentences
+        return "NLTK's treebank", [list(sentence) for sentence in treebank.tagged_sents()[:number]]
     except (ImportError, LookupError):
-        return "words of pydoc_data.topics with made-up tags", _from_topics()[:SENTENCES]
+        return "no treebank found; words of pydoc_data.topics with made-up tags", _from_topics()[:number]
 
 
-def sentence():
+def tagger():
+    """The trained tagger, with whatever weights there are. ImportError, LookupError or NoWeights without it."""
+    find_data()
+    sys.path.insert(0, EXAMPLES)
+    import tagging_data
+
+    return tagging_data.load_tagger()[0]
+
+
+def pairs():
     """One sentence of 25 pairs, the same everywhere."""
     return _from_topics()[0]
+
+
+def words():
+    """One sentence of 20 words, the same everywhere."""
+    return [word for word, _ in pairs()[:20]]
 
 
 def _from_topics():

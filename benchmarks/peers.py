@@ -1,121 +1,369 @@
-"""What is measured against each other, behind one interface.
+"""Who is measured against each other, behind one interface.
 
-A `Conversation` starts another interpreter that runs one of `tasks`, and exchanges items with it. A `Serializer` turns
-items into bytes and back. Constructing one imports its library: ImportError says that it is not installed. `stop` ends
-a conversation, whatever has become of the task.
+A conversation starts another interpreter that runs one of `tasks`, and is the near end of the line to it; one that is
+made of calls only echoes. `stop` ends it, whatever has become of the task. A serializer turns items into bytes and
+back. Constructing one imports its library: ImportError or `Missing` says that it is not there.
 """
 
 import importlib
 import inspect
-import multiprocessing
-import pickle
-import subprocess
+import os
+import shutil
 import sys
+import tempfile
 
-import tasks
-
-
-class Gateway:
-    """A popen gateway of execnet or of execnet_c: the two have the same interface."""
-
-    def __init__(self, library):
-        self._library = importlib.import_module(library)
-        self._group = self._library.Group()  # loads the rest of the package
-
-    def start(self, task):
-        text = f"{inspect.getsource(task)}\n{task.__name__}(channel.receive, channel.send)"
-        channel = self._group.makegateway("popen").remote_exec(text)
-        self.send, self.receive = channel.send, channel.receive
-
-    def stop(self):
-        self._group.terminate(timeout=5.0)
-
-    def version(self):
-        return self._library.__version__
-
-
-class Pipe:
-    """The standard library's own: a process with a fresh interpreter at the other end of multiprocessing.Pipe."""
-
-    def __init__(self):
-        self._context = multiprocessing.get_context("spawn")
-
-    def start(self, task):
-        here, there = self._context.Pipe()
-        self._process = self._context.Process(target=_run, args=(task.__name__, there))
-        self._process.start()
-        there.close()
-        self._here = here
-        self.send, self.receive = here.send, here.recv
-
-    def stop(self):
-        self._here.close()
-        self._process.join(5.0)
-        self._process.kill()
-        self._process.join()
-
-    def version(self):
-        return sys.version.split()[0]
-
-
-def _run(name, connection):
-    try:
-        getattr(tasks, name)(connection.recv, connection.send)
-    except EOFError:
-        pass
-
-
-class BareInterpreter:
-    """`python -c pass`: what any start of another interpreter costs at least."""
-
-    def start(self, task):
-        subprocess.run([sys.executable, "-c", "pass"], check=True)
-
-    def receive(self):
-        return 1
-
-    def stop(self):
-        pass
-
-    def version(self):
-        return sys.version.split()[0]
-
-
-class Functions:
-    """The serializer of execnet or of execnet_c."""
-
-    def __init__(self, library):
-        self._library = importlib.import_module(library)
-        self.dumps, self.loads = self._library.dumps, self._library.loads
-
-    def version(self):
-        return self._library.__version__
-
-
-class Pickle:
-    """The standard library's pickle, with protocol 5."""
-
-    loads = staticmethod(pickle.loads)
-
-    def dumps(self, item):
-        return pickle.dumps(item, 5)
-
-    def version(self):
-        return sys.version.split()[0]
-
+import far
+from base import Missing, version_of
 
 OURS = "execnet_c"
 
-CONVERSATIONS = {
-    OURS: lambda: Gateway("execnet_c"),
-    "execnet": lambda: Gateway("execnet"),
-    "multiprocessing.Pipe": Pipe,
-}
+# For those who are in a hurry: peers that take long to start or that few have installed are asked for by name.
+HEAVY = {"multiprocessing.Pool", "concurrent.futures", "joblib", "pyzmq", "mpi4py", "mitogen"}
 
-STARTS = {**CONVERSATIONS, "python -c pass": BareInterpreter}
+_GATEWAY_LINE = """
+class line:
+    receive, send = channel.receive, channel.send
+    receive_bytes, send_bytes = receive, send
+"""
+
+
+class Gateways:
+    """Gateways of execnet or of execnet_c: the two have the same interface."""
+
+    library = None
+
+    def __init__(self, setting):
+        self.module = importlib.import_module(self.library)
+        self.group = self.module.Group()  # loads the rest of the package
+        self.spec = "popen"
+
+    def remote_exec(self, task, gateway=None):
+        """The channel to a task, on a new gateway if there is none."""
+        text = f"{_GATEWAY_LINE}\n{inspect.getsource(task)}\n{task.__name__}(line)"
+        return (gateway or self.group.makegateway(self.spec)).remote_exec(text)
+
+    def start(self, task):
+        self.use(self.remote_exec(task))
+
+    def use(self, channel):
+        self.channel = channel
+        self.send, self.receive = channel.send, channel.receive
+        self.send_bytes, self.receive_bytes = channel.send, channel.receive
+
+    def start_many(self, number, task):
+        """Gateways side by side; waits for a first word of each, and gives their channels."""
+        self.group = self.module.Group([self.spec] * number)
+        channels = [self.remote_exec(task, gateway) for gateway in self.group]
+        for channel in channels:
+            assert channel.receive() == 1
+        return channels
+
+    def stop(self):
+        self.group.terminate(timeout=5.0)
+
+    def version(self):
+        return version_of(self.library)
+
+
+class ExecnetC(Gateways):
+    library = OURS
+
+
+class Execnet(Gateways):
+    library = "execnet"
+
+
+class ExecnetCSsh(ExecnetC):
+    def __init__(self, setting):
+        super().__init__(setting)
+        self.spec = setting.spec()
+
+
+class ExecnetSsh(Execnet):
+    def __init__(self, setting):
+        super().__init__(setting)
+        self.spec = setting.spec()
+
+
+class _Standard:
+    """One of the standard library."""
+
+    def version(self):
+        return sys.version.split()[0]
+
+
+class _Near(far.Line):
+    """The near end of a line that comes up with `start`."""
+
+    def __init__(self, setting):
+        import multiprocessing
+
+        self.context = multiprocessing.get_context("spawn")
+
+    def be(self, line):
+        super().__init__(line.receive, line.send, line.receive_bytes, line.send_bytes)
+
+
+class Pipe(_Standard, _Near):
+    """The standard library's own: a process with a fresh interpreter at the other end of multiprocessing.Pipe."""
+
+    def __init__(self, setting):
+        super().__init__(setting)
+        self._started = []
+
+    def start(self, task):
+        here, there = self.context.Pipe()
+        process = self.context.Process(target=far.serve_pipe, args=(task.__name__, there))
+        process.start()
+        there.close()
+        self._started.append((process, here))
+        self.be(far.of_pipe(here))
+
+    def start_many(self, number, task):
+        for _ in range(number):
+            self.start(task)
+        for _, here in self._started:
+            assert here.recv() == 1
+
+    def stop(self):
+        for _, here in self._started:
+            here.close()
+        for process, _ in self._started:
+            process.join(5.0)
+            process.kill()
+            process.join()
+        self._started = []
+
+
+class Zmq(_Near):
+    """A pair of sockets over a Unix socket, to a process of the standard library's."""
+
+    def __init__(self, setting):
+        super().__init__(setting)
+        import zmq
+
+        self._zmq = zmq
+
+    def start(self, task):
+        self._directory = tempfile.mkdtemp()
+        self._socket = self._zmq.Context.instance().socket(self._zmq.PAIR)
+        address = f"ipc://{self._directory}/socket"
+        self._socket.bind(address)
+        self._process = self.context.Process(target=far.serve_zmq, args=(task.__name__, address))
+        self._process.start()
+        self.be(far.of_zmq(self._socket))
+
+    def stop(self):
+        self.send(None)
+        self._process.join(5.0)
+        self._process.kill()
+        self._process.join()
+        self._socket.close(0)
+        shutil.rmtree(self._directory)
+
+    def version(self):
+        return version_of("pyzmq")
+
+
+def mpiexec():
+    """Its path, or None. The wheel of mpich has it installed beside Python."""
+    return shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]))
+
+
+class Mpi(far.Line):
+    """Two ranks of MPI, on shared memory; the one that is not this process runs the tasks."""
+
+    @staticmethod
+    def launched(python, *words):
+        """The command line for a measurement; mpi4py's runner ends both ranks if one fails."""
+        start = [mpiexec(), "-n", "2"] if mpiexec() else []
+        return [*start, python, "-m", "mpi4py", *words]
+
+    def __init__(self, setting):
+        try:
+            from mpi4py import MPI
+        except RuntimeError as error:  # it looks for libmpi while it is imported
+            raise Missing(str(error).splitlines()[0]) from error
+        self._comm = MPI.COMM_WORLD
+        if mpiexec() is None:
+            raise Missing("no mpiexec: pip install mpich")
+        if self._comm.rank == 1:
+            far.serve_mpi(self._comm)
+            sys.exit()
+
+    def start(self, task):
+        self._comm.send(task.__name__, dest=1, tag=2)
+        super().__init__(*vars(far.of_mpi(self._comm, 1)).values())
+
+    def stop(self):
+        self.send(None)
+
+    def leave(self):
+        self._comm.send(None, dest=1, tag=2)
+
+    def version(self):
+        from mpi4py import MPI
+
+        return f"{version_of('mpi4py')} on {' '.join(MPI.get_vendor()[:1])} {'.'.join(map(str, MPI.get_vendor()[1]))}"
+
+
+class Mitogen(far.Line):
+    """A local context of mitogen's."""
+
+    def __init__(self, setting):
+        import mitogen.core
+        import mitogen.master
+
+        self._mitogen = mitogen
+
+    def start(self, task):
+        import far_mitogen
+
+        self._broker = self._mitogen.master.Broker()
+        router = self._mitogen.master.Router(self._broker)
+        context = router.local(python_path=sys.executable)
+        receiver = self._mitogen.core.Receiver(router)
+        self._call = context.call_async(far_mitogen.serve, task.__name__, receiver.to_sender())
+        sender = receiver.get().unpickle()
+        super().__init__(*vars(far_mitogen.line_of(receiver, sender)).values())
+
+    def stop(self):
+        self.send(None)
+        self._call.get(timeout=5.0)
+        self._broker.shutdown()
+        self._broker.join()
+
+    def version(self):
+        return version_of("mitogen")
+
+
+class Pool(_Standard):
+    """Calls of a function that gives its argument back, in a pool of fresh interpreters."""
+
+    def __init__(self, setting):
+        import multiprocessing
+
+        self._context = multiprocessing.get_context("spawn")
+
+    def start(self, task):
+        self._pool = self._context.Pool(1)
+
+    def send(self, item):
+        self._result = self._pool.apply_async(far.same, (item,))
+
+    def receive(self):
+        return self._result.get()
+
+    def stop(self):
+        self._pool.terminate()
+        self._pool.join()
+
+
+class Futures(_Standard):
+    """The same with a ProcessPoolExecutor."""
+
+    def __init__(self, setting):
+        import concurrent.futures
+        import multiprocessing
+
+        self._make = lambda: concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+    def start(self, task):
+        self._executor = self._make()
+
+    def send(self, item):
+        self._future = self._executor.submit(far.same, item)
+
+    def receive(self):
+        return self._future.result()
+
+    def stop(self):
+        self._executor.shutdown()
+
+
+class Joblib:
+    """The same with joblib's processes; it has two, for with one it calls the function right here."""
+
+    def __init__(self, setting):
+        self._joblib = importlib.import_module("joblib")
+
+    def start(self, task):
+        self._parallel = self._joblib.Parallel(n_jobs=2).__enter__()
+
+    def send(self, item):
+        self._call = self._joblib.delayed(far.same)(item)
+
+    def receive(self):
+        return self._parallel([self._call])[0]
+
+    def stop(self):
+        self._parallel.__exit__(None, None, None)
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown()
+
+    def version(self):
+        return version_of("joblib")
+
+
+class _Functions:
+    def __init__(self, setting):
+        module = importlib.import_module(self.library)
+        self.dumps, self.loads = module.dumps, module.loads
+
+    def version(self):
+        return version_of(self.library)
+
+
+class OurSerializer(_Functions):
+    library = OURS
+
+
+class ExecnetSerializer(_Functions):
+    library = "execnet"
+
+
+class Pickle(_Standard):
+    """With protocol 5."""
+
+    def __init__(self, setting):
+        import pickle
+
+        self.dumps, self.loads = lambda item: pickle.dumps(item, 5), pickle.loads
+
+
+class Marshal(_Standard):
+    def __init__(self, setting):
+        import marshal
+
+        self.dumps, self.loads = marshal.dumps, marshal.loads
+
+
+class Msgpack:
+    """It has one kind of row: with use_list=False all of them come back as tuples."""
+
+    def __init__(self, setting):
+        import msgpack
+
+        self.dumps = msgpack.packb
+        self.loads = lambda data: msgpack.unpackb(data, use_list=False, strict_map_key=False)
+
+    def version(self):
+        return version_of("msgpack")
+
+
+GATEWAYS = {OURS: ExecnetC, "execnet": Execnet}
+
+CONVERSATIONS = {**GATEWAYS, "multiprocessing.Pipe": Pipe, "pyzmq": Zmq, "mpi4py": Mpi, "mitogen": Mitogen}
+
+CALLS = {"multiprocessing.Pool": Pool, "concurrent.futures": Futures, "joblib": Joblib}
+
+SSH_GATEWAYS = {OURS: ExecnetCSsh, "execnet": ExecnetSsh}
 
 SERIALIZERS = {
-    OURS: lambda: Functions("execnet_c"),
-    "execnet": lambda: Functions("execnet"),
+    OURS: OurSerializer,
+    "execnet": ExecnetSerializer,
     "pickle 5": Pickle,
+    "marshal": Marshal,
+    "msgpack": Msgpack,
 }

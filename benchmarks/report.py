@@ -1,66 +1,170 @@
-"""What the measurements say: facts about the machine, medians with their spread, ratios, and the table of them."""
+"""What the measurements say: facts about the machine, medians with their spread, ratios; as JSON, table and plots."""
 
+import json
 import os
 import platform
+import random
+import re
 import statistics
+import subprocess
 
 import peers
+
+SAMPLES = 2000  # of the bootstrap
 
 
 def machine():
     """Facts that a number means nothing without."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": _first("/proc/cpuinfo", r"model name\s*: (.*)") or platform.machine(),
         "cpus": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
+        "memory_mib": int(_first("/proc/meminfo", r"MemTotal:\s*(\d+)") or 0) // 1024,
+        "kernel": platform.release().split("-")[0],
         "python": platform.python_version(),
+        "compiler": platform.python_compiler(),
+        "ssh": _said(["ssh", "-V"]),
         "load_before": os.getloadavg()[0],
     }
 
 
-def _cpu_model():
+def _first(path, pattern):
     try:
-        with open("/proc/cpuinfo") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
+        with open(path) as file:
+            found = re.search(pattern, file.read())
     except OSError:
-        pass
-    return platform.machine()
+        return None
+    return found and found[1].strip()
+
+
+def _said(command):
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except OSError:
+        return None
+    return (done.stdout + done.stderr).strip()
 
 
 def ratios(ours, theirs, more_is_better):
     """How many times better we are, round by round: what disturbs the machine for a while disturbs both sides."""
-    return [a / b if more_is_better else b / a for a, b in zip(ours, theirs) if a is not None and b is not None]
+    return [
+        a / b if more_is_better else b / a
+        for a, b in zip(ours, theirs)
+        if a is not None and b is not None and (b if more_is_better else a) > 0
+    ]
 
 
-def summary(values):
-    """{"median", "min", "max", "rounds"} of the rounds that gave a number, or None."""
+def quartiles(values):
+    if len(values) < 4:
+        return [min(values), max(values)]
+    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+    return [first, third]
+
+
+def interval(values):
+    """That has the median in 95 of 100 cases, by bootstrap; of few values, the least and the most."""
+    if len(values) < 5:
+        return [min(values), max(values)]
+    source = random.Random(1)
+    medians = sorted(statistics.median(source.choices(values, k=len(values))) for _ in range(SAMPLES))
+    return [medians[int(SAMPLES * 0.025)], medians[int(SAMPLES * 0.975) - 1]]
+
+
+def figures(values, spread):
+    """{"median", "spread", "rounds"} of those that are numbers, or None."""
     values = [value for value in values if value is not None]
     if not values:
         return None
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "rounds": len(values)}
+    return {"median": statistics.median(values), "spread": spread(values), "rounds": len(values)}
+
+
+def collected(facts, results, works):
+    """All that is to be known, ready for JSON."""
+    found = {"machine": facts, "versions": results.versions, "failures": results.failures, "works": {}}
+    for name, work in works.items():
+        found["works"][name] = {
+            "title": work.title,
+            "missing": {peer: why[name] for peer, why in results.missing.items() if name in why},
+            "left_out": results.left_out.get(name, {}),
+            "lines": {line: _line(work.lines[line], results.values.get(line, {})) for line in work.lines},
+        }
+    return found
+
+
+def _line(line, values):
+    found = {"title": line.title, "unit": line.unit, "more_is_better": line.more_is_better, "peers": {}}
+    for peer, numbers in values.items():
+        found["peers"][peer] = {"values": numbers, "figures": figures(numbers, quartiles)}
+        if peer != peers.OURS and peers.OURS in values:
+            times = ratios(values[peers.OURS], numbers, line.more_is_better)
+            found["peers"][peer]["ratio"] = figures(times, interval)
+    return found
 
 
 def number(value):
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def rows(line, values, absent):
-    """The table's rows for one line: one a peer, ours first. `values`: peer -> a number (or None) for each round."""
-    title = line.title
-    for peer, numbers in values.items():
-        found = summary(numbers)
-        if found is None:
-            yield f"{title:40} {peer:22} {absent.get(peer, 'no number')}"
-        else:
-            text = f"{number(found['median']):>8} {line.unit:7} ({number(found['min'])} - {number(found['max'])})"
-            times = summary(ratios(values[peers.OURS], numbers, line.more_is_better))
-            if peer != peers.OURS and times is not None:
-                text = f"{text:38} {times['median']:7.2f}  ({times['min']:.2f} - {times['max']:.2f})"
-            yield f"{title:40} {peer:22} {text}"
+ROW = "{:42} {:22} {:>9} {:7} {:21} {:>8}  {}"
+
+
+def rows(line):
+    """The table's rows for one line: one a peer, ours first."""
+    title = line["title"]
+    for peer, found in line["peers"].items():
+        if found["figures"] is None:
+            continue
+        low, high = map(number, found["figures"]["spread"])
+        ratio, within = "", ""
+        if found.get("ratio"):
+            ratio = number(found["ratio"]["median"])
+            within = "({} - {})".format(*map(number, found["ratio"]["spread"]))
+        median = number(found["figures"]["median"])
+        yield ROW.format(title, peer, median, line["unit"], f"({low} - {high})", ratio, within).rstrip()
         title = ""
 
 
-HEAD = f"{'':40} {'':22} {'median':>8} {'':7} {'(min - max)':21} {'x':>7}  (min - max)"
-LEGEND = f"x: how many times better {peers.OURS} is than that peer (median of the rounds' own ratios); below 1: worse."
+def table(found):
+    facts = found["machine"]
+    lines = [
+        f"{facts['cpu']}, {facts['cpus']} CPUs, {facts['memory_mib']} MiB, Linux {facts['kernel']}",
+        f"Python {facts['python']} ({facts['compiler']}), {facts['ssh'] or 'no ssh'}",
+        "versions: " + ", ".join(f"{peer} {version}" for peer, version in found["versions"].items()),
+        f"tagged text: {', '.join(facts['texts']) or 'none'}",
+        f"{facts['seconds']} seconds; load average {facts['load_before']:.2f} before, {facts['load_after']:.2f} after",
+        *([f"{facts['size']}: the works are smaller than their titles say"] if facts["size"] != "full" else []),
+        *([f"not asked for: {', '.join(facts['not_asked'])}"] if facts["not_asked"] else []),
+        "",
+        ROW.format("", "", "median", "", "(quartiles)", "x", "(95 % of it)"),
+    ]
+    for work in found["works"].values():
+        lines += ["", work["title"]]
+        for line in work["lines"].values():
+            lines += rows(line)
+        for kind, whys in (("missing", work["missing"]), ("left out", work["left_out"])):
+            lines += [f"  {kind}: {peer} ({why})" for peer, why in whys.items()]
+    lines += [
+        "",
+        f"x: how many times better {peers.OURS} is than that one, the median of the rounds' own ratios with its 95 %",
+        "confidence interval by bootstrap (of fewer than five rounds: the least and the most); below 1: worse. Of fewer",
+        "than four rounds the least and the most stand for the quartiles, too.",
+    ]
+    lines += [f"failed: {failure}" for failure in found["failures"]]
+    return "\n".join(lines) + "\n"
+
+
+def write(found, subjects, directory):
+    """results.json, table.txt, and a plot for each subject."""
+    os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(directory, "results.json"), "w") as file:
+        json.dump(found, file, indent=1)
+        file.write("\n")
+    with open(os.path.join(directory, "table.txt"), "w") as file:
+        file.write(table(found))
+    try:
+        import plots
+    except ImportError as error:
+        print(f"no plots: {error}")
+        return
+    for subject, works in subjects.items():
+        path = os.path.join(directory, f"{subject.replace(' ', '-')}.svg")
+        plots.draw([found["works"][work] for work in works if work in found["works"]], path)

@@ -1,86 +1,115 @@
-"""Measures execnet_c beside execnet, multiprocessing.Pipe and pickle.
+"""Measures execnet_c beside execnet, the standard library, other libraries, and what the system gives at best.
 
-    python run.py [--quick] [--rounds N] [--only WORK ...] [--json FILE]
+    python run.py [--quick] [--only WORK ...] [--peers PEER ...] [--results DIR]
 
 The peers take turns (A B C, A B C, ...), each measurement in a process of its own, so that nothing is shared and what
-disturbs the machine disturbs all of them. Prints a table of medians; exits with 1 if a measurement failed.
+disturbs the machine disturbs all of them. Works take part in as many rounds as they are worth; when the time is over,
+what has begun is brought to its end and no further turn begins. Prints a table of medians; exits with 1 if a
+measurement failed. What is missing is named.
 """
 
 import argparse
+import contextlib
+import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 
-import corpus
+import hosts
+import peers
 import report
-from measure import WORKS
+from base import SIZES
+from works import SUBJECTS, WORKS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ROUNDS, QUICK_ROUNDS = 9, 3
-PATIENCE = 120.0  # seconds for one measurement
+MINUTES = {"full": 9.0, "quick": 0.75, "small": 5.0}
 
 
-def measure(work, peer, quick):
-    """The numbers of one measurement, or {"missing": why} or {"failed": why}."""
-    command = [sys.executable, os.path.join(HERE, "measure.py"), work, peer] + ["--quick"] * quick
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=PATIENCE
-        )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"no result within {PATIENCE:.0f} seconds"}
-    if done.returncode != 0:
-        return {"failed": f"exit status {done.returncode}: {done.stderr.strip()[-2000:]}"}
-    return json.loads(done.stdout)
-
-
+@dataclasses.dataclass
 class Results:
-    def __init__(self):
-        self.values = {}  # line -> peer -> a number or None for each round
-        self.versions = {}
-        self.missing = {}  # peer -> why
-        self.failures = []
+    """What all measurements gave."""
+
+    values: dict = dataclasses.field(default_factory=dict)  # line -> peer -> a number or None for each round
+    versions: dict = dataclasses.field(default_factory=dict)
+    missing: dict = dataclasses.field(default_factory=dict)  # peer -> why
+    left_out: dict = dataclasses.field(default_factory=dict)  # work -> {peer: why}
+    failures: list = dataclasses.field(default_factory=list)
+    texts: set = dataclasses.field(default_factory=set)  # where the tagged text is from
 
     def add(self, work, peer, outcome):
         for line in WORKS[work].lines:
             self.values.setdefault(line, {}).setdefault(peer, []).append(outcome.get(line))
         if "version" in outcome:
             self.versions[peer] = outcome["version"]
+        if "text" in outcome:
+            self.texts.add(outcome["text"])
         if "missing" in outcome:
-            self.missing[peer] = outcome["missing"]
+            self.missing.setdefault(peer, {})[work] = outcome["missing"]
         if "failed" in outcome:
-            self.failures.append(f"{work} with {peer}: {outcome['failed']}")
-
-    def as_json(self):
-        lines = {}
-        for work in WORKS.values():
-            for name, line in work.lines.items():
-                lines[name] = {
-                    "title": line.title.strip(),
-                    "unit": line.unit,
-                    "more_is_better": line.more_is_better,
-                    "peers": {
-                        peer: {"rounds": numbers, "summary": report.summary(numbers)}
-                        for peer, numbers in self.values.get(name, {}).items()
-                    },
-                }
-        return {"versions": self.versions, "missing": self.missing, "failures": self.failures, "lines": lines}
+            self.failures.append(f"{work}, {peer}: {outcome['failed']}")
 
 
-def take_turns(works, rounds, quick):
-    results = Results()
-    for number in range(rounds):
-        for work in works:
-            for peer in WORKS[work].peers if number % WORKS[work].every == 0 else ():
-                tell(f"round {number + 1} of {rounds}: {work}, {peer}")
-                if peer in results.missing:
-                    results.add(work, peer, {})
-                else:
-                    results.add(work, peer, measure(work, peer, quick))
+def command_of(work, peer, setting):
+    words = [os.path.join(HERE, "measure.py"), work, peer, json.dumps(setting)]
+    launched = getattr(WORKS[work].peers.get(peer), "launched", None)
+    return launched(sys.executable, *words) if launched else [sys.executable, *words]
+
+
+def measure(work, peer, setting):
+    """The numbers of one measurement, or {"missing": why} or {"failed": why}."""
+    pipe, limit = subprocess.PIPE, WORKS[work].limit
+    with subprocess.Popen(
+        command_of(work, peer, setting),
+        stdin=subprocess.DEVNULL,
+        stdout=pipe,
+        stderr=pipe,
+        encoding="utf-8",
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return {"failed": f"no result within {limit} seconds"}
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode != 0:
+        return {"failed": f"exit status {process.returncode}: {one_line(err)}"}
+    return json.loads(out.splitlines()[-1])
+
+
+def one_line(err):
+    """The end of what it said, in full for who watches: reports say no paths."""
+    if sys.stderr.isatty() or os.environ.get("CI"):
+        print(err, file=sys.stderr)
+    said = [line.strip() for line in err.splitlines() if line.strip() and not line.startswith(" ")]
+    return next((line for line in reversed(said) if "Error" in line or "Exception" in line), (said or [""])[-1])
+
+
+def take_turns(chosen, rounds, setting, seconds):
+    """chosen: {work: names of who takes part}; rounds: {work: at most so many}."""
+    results, end, most = Results(), time.monotonic() + seconds, max(rounds.values())
+    for number in range(most):
+        for work, names in chosen.items():
+            # The first round is taken in any case: a line without a number says nothing.
+            if not takes_part(number, rounds[work], most) or (number > 0 and time.monotonic() > end):
+                continue
+            for peer in names:
+                tell(f"round {number + 1}: {work}, {peer}")
+                gone = work in results.missing.get(peer, ())
+                results.add(work, peer, {} if gone else measure(work, peer, setting))
     tell("")
     return results
+
+
+def takes_part(number, rounds, most):
+    """Who takes part in fewer rounds does so all over the run, from the first one on."""
+    return number == 0 or number * rounds // most > (number - 1) * rounds // most
 
 
 def tell(text):
@@ -89,37 +118,92 @@ def tell(text):
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def main():
+def choose(options):
+    """{work: names of who takes part}"""
+    chosen = {}
+    for work in options.only or WORKS:
+        if options.size == "quick" and not options.only and not WORKS[work].rounds[1]:
+            continue
+        names = WORKS[work].names()
+        if options.peers:
+            names = [name for name in names if name in options.peers]
+        elif options.size != "full":
+            names = [name for name in names if name not in peers.HEAVY]
+        if names:
+            chosen[work] = names
+    return chosen
+
+
+def everybody(works=WORKS):
+    return list(dict.fromkeys(name for work in works for name in WORKS[work].names()))
+
+
+def not_asked(options, chosen):
+    """Peers that the chosen works have and that do not take part, and works; but of works that were named no others."""
+    taking_part = {name for names in chosen.values() for name in names}
+    works = [] if options.only or options.peers else [work for work in WORKS if work not in chosen]
+    return [name for name in everybody(chosen) if name not in taking_part] + works
+
+
+@contextlib.contextmanager
+def setting_of(options, scratch, chosen, without_host):
+    """What each measurement is told. Works that need a host where there is none go from `chosen` to `without_host`."""
+    setting = {"size": options.size, "limits": options.limits, "scratch": scratch}
+    setting.update(python=options.remote_python, pythons=options.python)
+    needing = [work for work in chosen if WORKS[work].needs_host]
+    if options.host:
+        yield {**setting, "host": options.host, "ssh_config": options.ssh_config}
+    elif needing:
+        with hosts.own() as (host, config_or_reason):
+            if host is None:
+                for work in needing:
+                    without_host[work] = {name: config_or_reason for name in chosen.pop(work)}
+                yield setting
+            else:
+                yield {**setting, "host": host, "ssh_config": config_or_reason}
+    else:
+        yield setting
+
+
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} short rounds, not {ROUNDS} long ones")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--only", nargs="+", choices=WORKS, default=list(WORKS), metavar="WORK", help=", ".join(WORKS))
-    parser.add_argument("--json", metavar="FILE", help="all numbers, for programs")
-    options = parser.parse_args()
-    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    sizes = parser.add_mutually_exclusive_group()
+    for size in SIZES[1:]:
+        sizes.add_argument(f"--{size}", dest="size", action="store_const", const=size, help="shorter, and says less")
+    parser.set_defaults(size="full")
+    parser.add_argument("--rounds", type=int, help="at most, of each work")
+    parser.add_argument("--minutes", type=float, help="no turn begins after them, but for those of the first round")
+    parser.add_argument("--only", nargs="+", choices=WORKS, metavar="WORK", help=", ".join(WORKS))
+    parser.add_argument("--peers", nargs="+", choices=everybody(), metavar="PEER", help=", ".join(everybody()))
+    parser.add_argument("--results", metavar="DIR", help="write results.json, table.txt and plots there")
+    parser.add_argument("--limits", metavar="DIR", help="where the compiled C programs are")
+    parser.add_argument("--host", help="for the works over ssh (default: a private sshd here)")
+    parser.add_argument("--ssh-config", metavar="FILE")
+    parser.add_argument("--remote-python", default="python3", help="the command at that host")
+    parser.add_argument("--python", action="append", default=[], metavar="COMMAND LINE", help="for start-pythons")
+    return parser.parse_args()
 
-    facts = report.machine()
-    start = time.monotonic()
-    results = take_turns(options.only, rounds, options.quick)
-    facts.update(load_after=os.getloadavg()[0], seconds=round(time.monotonic() - start), corpus=corpus.load()[0])
 
-    print(f"{facts['cpu']}, {facts['cpus']} CPUs, Linux {facts['kernel']}, Python {facts['python']}")
-    print(f"load average {facts['load_before']:.2f} before, {facts['load_after']:.2f} after; {rounds} rounds")
-    print("versions:", ", ".join(f"{peer} {version}" for peer, version in results.versions.items()))
-    print("corpus:", facts["corpus"])
-    for peer, why in results.missing.items():
-        print(f"missing: {peer} ({why})")
-    print(f"\n{report.HEAD}")
-    absent = {peer: "missing" for peer in results.missing}
-    for work in options.only:
-        for name, line in WORKS[work].lines.items():
-            print("\n".join(report.rows(line, results.values[name], absent)))
-    print(f"\n{report.LEGEND}")
-    for failure in results.failures:
-        print("failed:", failure)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"machine": facts, "rounds": rounds, **results.as_json()}, file, indent=1)
+def main():
+    options = arguments()
+    chosen, left_out = choose(options), {}
+    most = {work: options.rounds or max(1, WORKS[work].rounds[options.size != "full"]) for work in chosen}
+    if options.size == "small":
+        most = dict.fromkeys(chosen, options.rounds or 1)
+    facts, start = report.machine(), time.monotonic()
+    minutes = options.minutes or MINUTES[options.size]
+    with tempfile.TemporaryDirectory() as scratch, setting_of(options, scratch, chosen, left_out) as setting:
+        results = take_turns(chosen, most, setting, minutes * 60) if chosen else Results()
+    for work in chosen:
+        left_out[work] = {peer: why for peer, why in WORKS[work].left_out.items() if not options.peers or peer in options.peers}
+    results.left_out = left_out
+    facts.update(load_after=os.getloadavg()[0], seconds=round(time.monotonic() - start), size=options.size)
+    facts.update(texts=sorted(results.texts), not_asked=not_asked(options, chosen))
+    works = [work for work in WORKS if work in chosen or left_out.get(work)]
+    found = report.collected(facts, results, {work: WORKS[work] for work in works})
+    print(report.table(found), end="")
+    if options.results:
+        report.write(found, SUBJECTS, options.results)
     return 1 if results.failures else 0
 
 

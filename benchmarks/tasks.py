@@ -1,10 +1,12 @@
-"""What the far ends do. Each task gets two functions: one gives the next item, one sends an item back.
+"""What the far ends do. A task gets its end of a line: `receive` and `send` for items, `receive_bytes` and `send_bytes`
+for large bytes, for which some peers have ways of their own. Each task ends when it gets None.
 
 The text of a task travels to gateways, so a task uses nothing from outside itself.
 """
 
 
-def echo(receive, send):
+def echo(line):
+    receive, send = line.receive, line.send
     while True:
         item = receive()
         if item is None:
@@ -12,28 +14,110 @@ def echo(receive, send):
         send(item)
 
 
-def count(receive, send):
-    """Takes a number, then that many items, and acknowledges them all at once; until the number is None."""
+def count(line):
+    """Takes a number, then that many items, and acknowledges them all at once with the last one."""
+    receive = line.receive
     while True:
         number = receive()
         if number is None:
             return
         for _ in range(number):
-            receive()
-        send(number)
+            last = receive()
+        line.send((number, last))
 
 
-def flood(receive, send):
-    """Takes (size, pieces) and sends so many pieces of so many bytes; until it gets None."""
+def count_in_turn(line):
+    """As `count`; the items come on channels, one after the other, and those come first."""
+    channels = line.receive()
     while True:
-        order = receive()
+        number = line.receive()
+        if number is None:
+            return
+        for i in range(number):
+            last = channels[i % len(channels)].receive()
+        line.send((number, last))
+
+
+def bulk(line):
+    """Takes or gives bytes, as ordered, and tells their CRC and by how many MiB its memory grew meanwhile at most."""
+    import os
+    import zlib
+
+    def memory(field):
+        with open("/proc/self/status") as file:
+            return int(file.read().split(field + ":")[1].split()[0]) / 1024
+
+    def forget_peak():
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+
+    while True:
+        order = line.receive()
         if order is None:
             return
-        size, pieces = order
-        piece = bytes(size)
+        what, mib = order
+        if what == "take":
+            forget_peak()
+            before = memory("VmRSS")
+            line.send("ready")
+            item = line.receive_bytes()
+            line.send(len(item))
+            grown = memory("VmHWM") - before
+            line.send((zlib.crc32(item), grown))
+        else:
+            item = os.urandom(1 << 20) * mib
+            forget_peak()
+            before = memory("VmRSS")
+            line.send(zlib.crc32(item))
+            line.receive()
+            line.send_bytes(item)
+            line.receive()
+            line.send(memory("VmHWM") - before)
+        del item
+
+
+def flood(line):
+    """Takes (MiB, pieces) and sends so many items of so many MiB."""
+    while True:
+        order = line.receive()
+        if order is None:
+            return
+        mib, pieces = order
+        piece = bytes(mib << 20)
         for _ in range(pieces):
-            send(piece)
+            line.send_bytes(piece)
 
 
-def say_one(receive, send):
-    send(1)
+def drain(line):
+    """Takes a number, then that many items of bytes, and says how long they were in all."""
+    while True:
+        pieces = line.receive()
+        if pieces is None:
+            return
+        total = 0
+        for _ in range(pieces):
+            total += len(line.receive_bytes())
+        line.send(total)
+
+
+def tick(line):
+    """Takes (number, seconds) and sends so many ints, spread over so many seconds."""
+    import time
+
+    while True:
+        order = line.receive()
+        if order is None:
+            return
+        number, seconds = order
+        start = time.monotonic()
+        for i in range(number):
+            pause = start + i * seconds / number - time.monotonic()
+            if pause > 0:
+                time.sleep(pause)
+            line.send(i)
+
+
+def say_one(line):
+    line.send(1)
+    while line.receive() is not None:
+        pass

@@ -1,0 +1,221 @@
+"""The main job: tagging the treebank over two far ends, against two processes that have nothing to say to each other.
+
+One sentence at a time to each of two, all sentences sent ahead, and in batches of 100. Each far end has the pickled
+tagger before the time starts. The answers are checked: all for their words, a part for their tags.
+"""
+
+import pickle
+
+import corpus
+import peers
+from base import Clock, Line, Missing, Work
+
+BATCH = 100
+CHECKED = 20
+
+# Sentences, or batches of them if it is told so. NLTK's import takes long: the first word says that it is over.
+REMOTE_TAG = """
+import pickle
+tagger = pickle.loads(channel.receive())
+channel.send("ready")
+for item in channel:
+    channel.send([tagger.tag(sentence) for sentence in item] if item and isinstance(item[0], list) else tagger.tag(item))
+"""
+
+
+class Job:
+    def __init__(self, setting, number):
+        try:
+            tagger = corpus.tagger()
+        except ImportError:
+            raise
+        except Exception as error:
+            raise Missing(str(error).strip().splitlines()[0]) from error
+        self.pickled = pickle.dumps(tagger)
+        self.text, tagged = corpus.load(number, setting.scratch)
+        self.sentences = [[word for word, _ in sentence] for sentence in tagged]
+        self.batches = [self.sentences[at : at + BATCH] for at in range(0, len(self.sentences), BATCH)]
+        self._known = [tagger.tag(sentence) for sentence in self.sentences[:CHECKED]]
+
+    def rate(self, function):
+        """Sentences a second of function(), which gives them all tagged, in their order."""
+        with Clock() as clock:
+            tagged = function()
+        assert [[word for word, _ in sentence] for sentence in tagged] == self.sentences
+        assert [list(map(tuple, sentence)) for sentence in tagged[:CHECKED]] == self._known
+        return len(self.sentences) / clock.seconds
+
+
+def flat(batches):
+    return [sentence for batch in batches for sentence in batch]
+
+
+def job(setting):
+    return Job(setting, setting.pick(800, 200, 30))
+
+
+def with_gateways(peer, setting):
+    work = job(setting)
+    group = peer.module.Group(["popen"] * 2)
+    channels = [gateway.remote_exec(REMOTE_TAG) for gateway in group]
+    for channel in channels:
+        channel.send(work.pickled)
+    assert [channel.receive() for channel in channels] == ["ready"] * 2
+
+    def ahead(items):
+        for i, item in enumerate(items):
+            channels[i % 2].send(item)
+        return [channels[i % 2].receive() for i in range(len(items))]
+
+    def lockstep():
+        return [tagged for at in range(0, len(work.sentences), 2) for tagged in ahead(work.sentences[at : at + 2])]
+
+    found = {
+        "text": work.text,
+        "job_lockstep": work.rate(lockstep),
+        "job_ahead": work.rate(lambda: ahead(work.sentences)),
+        "job_batches": work.rate(lambda: flat(ahead(work.batches))),
+    }
+    group.terminate(timeout=5.0)
+    return found
+
+
+def load_there(pickled):
+    """In a process of a pool: its tagger."""
+    global _tagger
+    _tagger = pickle.loads(pickled)
+
+
+def tag(sentence):
+    return _tagger.tag(sentence)
+
+
+def tag_batch(sentences):
+    return [_tagger.tag(sentence) for sentence in sentences]
+
+
+def with_pool(peer, setting):
+    import multiprocessing
+
+    work = job(setting)
+    with multiprocessing.get_context("spawn").Pool(2, load_there, (work.pickled,)) as pool:
+        pool.map(tag, work.sentences[:BATCH], chunksize=BATCH // 4)
+        return {
+            "text": work.text,
+        "job_lockstep": work.rate(lambda: flat(pool.map(tag, two, 1) for two in in_twos(work.sentences))),
+            "job_ahead": work.rate(lambda: list(pool.imap(tag, work.sentences))),
+            "job_batches": work.rate(lambda: list(pool.imap(tag, work.sentences, BATCH))),
+        }
+
+
+def in_twos(items):
+    return [items[at : at + 2] for at in range(0, len(items), 2)]
+
+
+def with_futures(peer, setting):
+    import concurrent.futures
+    import multiprocessing
+
+    work = job(setting)
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, spawn, load_there, (work.pickled,)) as executor:
+        list(executor.map(tag, work.sentences[:BATCH], chunksize=BATCH // 4))
+        return {
+            "text": work.text,
+        "job_lockstep": work.rate(lambda: flat(list(executor.map(tag, two)) for two in in_twos(work.sentences))),
+            "job_ahead": work.rate(lambda: list(executor.map(tag, work.sentences))),
+            "job_batches": work.rate(lambda: list(executor.map(tag, work.sentences, chunksize=BATCH))),
+        }
+
+
+def with_joblib(peer, setting):
+    from joblib import Parallel, delayed
+
+    work = job(setting)
+    with Parallel(n_jobs=2, initializer=load_there, initargs=(work.pickled,)) as parallel:
+
+        def mapped(function, items):
+            return parallel(delayed(function)(item) for item in items)
+
+        mapped(tag_batch, [work.sentences[: BATCH // 4]] * 4)
+        return {
+            "text": work.text,
+        "job_lockstep": work.rate(lambda: flat(mapped(tag, two) for two in in_twos(work.sentences))),
+            "job_ahead": work.rate(lambda: mapped(tag, work.sentences)),
+            "job_batches": work.rate(lambda: flat(mapped(tag_batch, work.batches))),
+        }
+
+
+def with_library(peer, setting):
+    return FUNCTIONS[type(peer)](peer, setting)
+
+
+def serve_half(connection, pickled, sentences):
+    """The far end of the ideal: it has its half before the start, and keeps its answers until the time is over."""
+    load_there(pickled)
+    connection.send("ready")
+    while connection.recv() == "go":
+        tagged = tag_batch(sentences)
+        connection.send("done")
+        connection.recv()
+        connection.send(tagged)
+
+
+def alone(setting):
+    """Two processes that are told when to begin, and that say when they are done."""
+    import multiprocessing
+
+    work = job(setting)
+    spawn = multiprocessing.get_context("spawn")
+    halves = [work.sentences[0::2], work.sentences[1::2]]
+    ends = []
+    for half in halves:
+        here, there = spawn.Pipe()
+        process = spawn.Process(target=serve_half, args=(there, work.pickled, half))
+        process.start()
+        ends.append((here, process))
+
+    def to_all(word):
+        for here, _ in ends:
+            here.send(word)
+        return [here.recv() for here, _ in ends]
+
+    assert [here.recv() for here, _ in ends] == ["ready"] * 2
+    found = {"text": work.text}
+    for line in LINES:
+        with Clock() as clock:
+            assert to_all("go") == ["done"] * 2
+        first, second = to_all("answers")
+        tagged = [sentence for two in zip(first, second) for sentence in two] + first[len(second) :]
+        work.rate(lambda: tagged)
+        found[line] = len(work.sentences) / clock.seconds
+    for here, process in ends:
+        here.send("stop")
+        process.join()
+    return found
+
+
+FUNCTIONS = {
+    peers.ExecnetC: with_gateways,
+    peers.Execnet: with_gateways,
+    peers.Pool: with_pool,
+    peers.Futures: with_futures,
+    peers.Joblib: with_joblib,
+}
+
+LINES = {
+    "job_lockstep": Line("sentence by sentence, in lockstep", "1/s", more_is_better=True),
+    "job_ahead": Line("all sentences sent ahead", "1/s", more_is_better=True),
+    "job_batches": Line("batches of 100", "1/s", more_is_better=True),
+}
+
+WORKS = {
+    "main-job": Work(
+        "The main job: tagging over two far ends, sentences a second",
+        with_library,
+        {**peers.GATEWAYS, **peers.CALLS},
+        LINES,
+        floors={"no communication": alone},
+        rounds=(3, 1),
+    )
+}

@@ -1,0 +1,25 @@
+"""All works by name, in the order of the report; each subject has a file of its own."""
+
+import bulk
+import gil
+import main_job
+import one_way
+import round_trips
+import scale
+import serializing
+import starting
+import users
+
+SUBJECTS = {
+    "round trips": round_trips.WORKS,
+    "one way": one_way.WORKS,
+    "bulk": bulk.WORKS,
+    "serializer": serializing.WORKS,
+    "start": starting.WORKS,
+    "gil": gil.WORKS,
+    "main job": main_job.WORKS,
+    "scale": scale.WORKS,
+    "users": users.WORKS,
+}
+
+WORKS = {name: work for works in SUBJECTS.values() for name, work in works.items()}
