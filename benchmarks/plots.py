@@ -79,4 +79,5 @@ def panel_of(panel, title, axis, some):
         panel.set_xlim(left=min(medians) / 3)
     panel.set_title(title, fontsize=8, loc="left")
     panel.set_xlabel(axis, fontsize=7, loc="left", labelpad=1)
+    panel.minorticks_off()  # there are so many of them that the file would be twice as large
     panel.spines[["top", "right"]].set_visible(False)

@@ -74,7 +74,8 @@ def figures(values, spread):
     values = [value for value in values if value is not None]
     if not values:
         return None
-    return {"median": statistics.median(values), "spread": spread(values), "rounds": len(values)}
+    ends = [rounded(end) for end in spread(values)]
+    return {"median": rounded(statistics.median(values)), "spread": ends, "rounds": len(values)}
 
 
 def collected(facts, results, works):
@@ -93,11 +94,16 @@ def collected(facts, results, works):
 def _line(line, values):
     found = {"title": line.title, "unit": line.unit, "more_is_better": line.more_is_better, "peers": {}}
     for peer, numbers in values.items():
-        found["peers"][peer] = {"values": numbers, "figures": figures(numbers, quartiles)}
+        found["peers"][peer] = {"values": [rounded(number) for number in numbers], "figures": figures(numbers, quartiles)}
         if peer != peers.OURS and peers.OURS in values:
             times = ratios(values[peers.OURS], numbers, line.more_is_better)
             found["peers"][peer]["ratio"] = figures(times, interval)
     return found
+
+
+def rounded(value):
+    """To what a measurement can know."""
+    return None if value is None else float(f"{value:.5g}")
 
 
 def number(value):
