@@ -20,14 +20,17 @@ import pytest
 
 LIBS = ["execnet_c", "execnet"] if pairing.name == pairing.DEFAULT else ["execnet_c"]
 
-# Rooms whose tests, all of them, are of one process and name their core themselves.
-ANY_CORE = ("test_serializer",)
+# Rooms whose tests, all of them, are of one process and name their core themselves, or of programs around it all.
+ANY_CORE = ("test_serializer", "test_examples", "test_makefile", "test_users")
 
-# Rooms about one end at a time, whatever core the other one has: run where each core is at both ends, C-C and
-# Python-Python.
-ONE_END = tuple(
-    "test_" + name
-    for name in "documented examples fork greenlets leaks limits makefile nltk rsync scripts_oracle signals threads".split()
+# Rooms about what two different cores may have to do with each other: all that C-Python and Python-C run. The others are
+# about one end at a time, and C-C and Python-Python have each core at both ends.
+BOTH_ENDS = tuple(
+    f"test_{name}."
+    for name in (
+        *("alive", "callback", "channel", "channel_lives", "coercion", "core_frames", "deaths", "debug", "execmodel"),
+        *("gateway", "pairing", "pieces", "stderr", "via", "watch"),
+    )
 )
 
 # Long enough for any loaded machine: this bound is there so that a hang fails instead of hanging.
@@ -64,7 +67,7 @@ def pytest_collection_modifyitems(config, items):
             left_out.append(item)
             continue
         any_core = item.get_closest_marker("any_core") or item.path.name.startswith(ANY_CORE)
-        one_end = item.path.name.startswith(ONE_END) and pairing.near != pairing.far
+        one_end = pairing.near != pairing.far and not item.path.name.startswith(BOTH_ENDS)
         (left_out if one_end or (any_core and pairing.name != pairing.DEFAULT) else kept).append(item)
         marker = item.get_closest_marker("c_interface")
         if marker:

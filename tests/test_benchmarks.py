@@ -85,7 +85,7 @@ def test_the_c_programs_show_the_limits(small_run, limits):
 @pytest.mark.timeout(300)
 def test_the_table_and_the_results_say_where_they_are_from(small_run):
     printed, found, directory = small_run
-    assert (directory / "table.txt").read_text() == printed
+    assert (directory / "table.txt").read_text() == printed.partition("no plots: ")[0]  # matplotlib may be missing
     assert found["machine"]["cpu"] in printed and "execnet_c" in found["versions"]
     for work in found["works"].values():
         assert work["title"] in printed
