@@ -18,7 +18,7 @@ USERS ?= yes
 PARTS ?= 1.1
 RESULTS ?= $(VENV)/bench
 BENCH_ARGS ?=
-PAIRINGS ?= C-C C-Python Python-C Python-Python
+PAIRINGS ?= C-C Python-Python C-Python Python-C
 
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -48,7 +48,7 @@ tag: $(PACKAGE) $(WEIGHTS)
 	@echo "Some lines of $(VENV)/tagged.txt:"
 	@sed -n '2p;102p;202p;302p;402p' $(VENV)/tagged.txt
 
-test: test-c test-sanitizers test-python
+test: test-python test-c test-sanitizers
 
 # Plainly, with the portable back ends, and with each line taken out without which somebody would sleep for ever: that
 # the tests notice.
@@ -76,8 +76,8 @@ then rm -rf $$dir; $(MAKE) $(2); \
 else rm -rf $$dir; echo "$(2) left out: what $(CC) builds with -fsanitize=$(1) does not run here"; fi
 endef
 
-# A run of pytest for each pairing and part; with `make -j2 -O` two at a time.
-test-python: $(foreach part,$(PARTS),$(PAIRINGS:%=test-pairing-%.$(part)))
+# A run of pytest for each pairing and part, the longest first; with `make -j2 -O` two at a time.
+test-python: $(foreach pairing,$(PAIRINGS),$(PARTS:%=test-pairing-$(pairing).%))
 
 test-pairing-%: words = $(subst ., ,$*)
 test-pairing-%: test-needs
