@@ -20,7 +20,7 @@ import sys
 
 from ._version import __version__
 from .cores import module as _core
-from .transport import argv_of, keepalive_of, program_s_own
+from .transport import argv_of, keepalive_of, may_share, program_s_own
 
 # Seconds that a far end with settings may take to answer: an interpreter with a slow site, on a busy machine.
 HELLO_TIMEOUT = 60.0
@@ -35,13 +35,13 @@ def start(gateway, spec):
     Raises ValueError for settings that make no sense, OSError when the process cannot be started.
     """
     settings = _settings(gateway, spec)
-    keepalive = keepalive_of(spec)
+    keepalive, shares = keepalive_of(spec), may_share(spec)
     if hasattr(gateway, "_start_socket"):
         return gateway._start_socket(keepalive)
     argv = program_s_own(spec)
     gateway._reads_line = argv is not None
     if argv is None:
-        argv = argv_of(spec)
+        argv = argv_of(spec, shares and gateway._share())
     if gateway._outer is not None:
         return gateway._start_via(argv)
     gateway._command = argv

@@ -32,10 +32,11 @@ class Gateway(_core.Gateway):
     def __repr__(self):
         live = "receive-live" if self.hasreceiver() else "not-receiving"
         try:
-            channels = self._state()["channels"]
+            state = self._state()
         except OSError:
-            channels = "no"
-        return f"<{type(self).__name__} id={self.id!r} {live}, {self.execmodel.backend} model, {channels} active channels>"
+            state = {"channels": "no", "transport": "pipe"}
+        model, channels, transport = self.execmodel.backend, state["channels"], state["transport"]
+        return f"<{type(self).__name__} id={self.id!r} {live}, {model} model, {channels} active channels, {transport}>"
 
     @property
     def remoteaddress(self):
@@ -65,12 +66,15 @@ class Gateway(_core.Gateway):
         return channel
 
     def remote_status(self):
-        """What the far end is doing: an object with `numchannels`, `numexecuting` and `execmodel`.
+        """What the far end is doing: an object with `numchannels`, `numexecuting` and `execmodel`; and `transport`, which
+        is "ring" where what is sent goes through memory that both processes share, "pipe" for pipes and sockets.
 
         It answers whatever its tasks do. Raises EOFError (GatewayDied) when it is gone, OSError when the connection is
         closed.
         """
-        return RemoteStatus(self.execmodel.aside(self._ask))
+        status = RemoteStatus(self.execmodel.aside(self._ask))
+        status.transport = self._state()["transport"]
+        return status
 
     def _rinfo(self, update=False):
         """Facts about the far end: `executable`, `version_info`, `platform`, `cwd`, `pid` as attributes. They are asked
@@ -133,7 +137,9 @@ class Gateway(_core.Gateway):
 
 
 class RInfo:
-    """Facts about the far end, as attributes."""
+    """Facts about the far end, as attributes; `transport` stands beside what the far end has said."""
+
+    __slots__ = ("transport", "__dict__")
 
     def __init__(self, facts):
         self.__dict__.update(facts)

@@ -707,6 +707,7 @@ class Gateway(Tasks):
             "status": process.status if process else None,
             "stderr": process.tail if process else b"",
             "noise": self._noise,
+            "transport": "pipe",
         }
 
     def _death(self, sending):

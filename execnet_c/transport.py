@@ -3,6 +3,8 @@
 import os
 import sys
 
+from .cores import core
+
 # The directory that this package was imported from.
 IMPORT_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -15,13 +17,13 @@ sys.path.insert(0, d)
 from execnet_c.worker import main
 del sys.path[0]
 d in sys.path or sys.path.insert(0, d)
-main()
+main({arguments})
 """
 
 
-def argv_of(spec):
+def argv_of(spec, shares=False):
     """The command line (a list of str) for an XSpec of a local gateway, or one over ssh. Where that is to go through
-    another gateway, None stands first for the interpreter of that.
+    another gateway, None stands first for the interpreter of that. `shares`: the worker gets memory to share.
 
     Raises ValueError for a spec that is neither, naming what it has instead.
     """
@@ -36,11 +38,21 @@ def argv_of(spec):
 
         argv, program = _command(spec) if spec.python else [None], LINE
     else:
-        argv, program = [sys.executable], _IMPORT_LINE.format(importdir=IMPORT_DIR)
+        arguments = "memory=3" if shares else ""  # see Gateway._share()
+        argv, program = [sys.executable], _IMPORT_LINE.format(importdir=IMPORT_DIR, arguments=arguments)
     argv.append("-u")
     if spec.dont_write_bytecode:
         argv.append("-B")
     return [*argv, "-c", program]
+
+
+def may_share(spec):
+    """Whether the far end of this spec would take memory to share: this very interpreter does, with the C core, unless
+    the spec says `transport=pipe`. Raises ValueError for another transport."""
+    if spec.transport not in (None, "pipe"):
+        raise ValueError(f"spec {str(spec)!r}: transport may be pipe, not {spec.transport!r}")
+    elsewhere = spec.ssh or spec.vagrant_ssh or spec.python or spec.via or spec.transport
+    return not elsewhere and core == "C" and not os.environ.get("EXECNET_C_PURE")
 
 
 def program_s_own(spec):

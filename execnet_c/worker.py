@@ -42,10 +42,11 @@ class WorkerGateway(_core.Gateway):
         return _core.GatewayDied("the other side is gone without a goodbye")
 
 
-def main(marks=True):
+def main(marks=True, memory=None):
     """Serve the process that started this one over the standard streams it gave. Returns when that is over.
 
     marks: the marker in front of the frames is still to be written.
+    memory: the fd of what that process shares with this one; no frames go through the streams then.
     """
     if os.environ.get("EXECNET_DEBUG"):
         from . import trace
@@ -53,9 +54,12 @@ def main(marks=True):
         trace.start(_core)
     gateway = WorkerGateway()
     fd_in, fd_out = _take_streams()
-    if marks:
-        os.write(fd_out, _core.MARKER)
-    gateway._serve(fd_in, fd_out)
+    if memory is not None:
+        gateway._serve(fd_in, fd_out, memory)
+    else:
+        if marks:
+            os.write(fd_out, _core.MARKER)
+        gateway._serve(fd_in, fd_out)
     pid = os.getpid()
     settings = gateway._hello(None)
     if settings is None:

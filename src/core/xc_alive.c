@@ -1,22 +1,8 @@
 #include "xc_alive.h"
 
-#include <poll.h>
-#include <sys/ioctl.h>
-
 #include "xc_link_impl.h"
 
 enum { QUARTERS = 4, TO_ANSWER = 2 };
-
-/* What was written to a socket or pipe and nobody has taken yet; 0 where the system does not say. */
-static size_t
-unread_behind(int fd)
-{
-    int n = 0;
-    if (fd < 0 || (ioctl(fd, TIOCOUTQ, &n) != 0 && ioctl(fd, FIONREAD, &n) != 0) || n < 0) {
-        return 0;
-    }
-    return (size_t)n;
-}
 
 /* Notes how far our own bytes have come. True: of those that lay there a quarter ago some were taken. */
 static bool
@@ -25,7 +11,7 @@ backlog_shrank_locked(xc_link *link)
     xc_alive *alive = &link->alive;
     xc_writer *writer = &link->writer;
     xc_lock(&writer->mu);
-    size_t unread = unread_behind(writer->stream->out);
+    size_t unread = xc_stream_unread(writer->stream);
     bool waits = writer->writing || xc_buf_size(&writer->flight) > 0 || xc_buf_size(&writer->outbox) > 0;
     xc_unlock(&writer->mu);
     size_t taken = atomic_load_explicit(&writer->stream->wrote, memory_order_relaxed) - unread;
@@ -39,8 +25,8 @@ backlog_shrank_locked(xc_link *link)
 static bool
 heard_locked(xc_link *link)
 {
-    struct pollfd fd = {.fd = link->stream.in, .events = POLLIN};
-    return atomic_exchange_explicit(&link->stream.heard, false, memory_order_relaxed) || poll(&fd, 1, 0) > 0;
+    return atomic_exchange_explicit(&link->stream.heard, false, memory_order_relaxed) ||
+           xc_stream_has_more(&link->stream);
 }
 
 /* The end of a quarter. True: the far end is silent. */

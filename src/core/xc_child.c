@@ -64,6 +64,7 @@ typedef struct {
     int ends[3][2];     /* owned; for fd 0, 1, 2: read end, write end */
     int report[2];      /* owned; -1 where the child shares our memory */
     volatile int error; /* the child's errno; 0: it runs */
+    int keep;           /* borrowed: the child's fd 3; -1: none */
     bool shielded;      /* SIGINT stays blocked */
 } start_plan;
 
@@ -267,12 +268,23 @@ become_program(start_plan *plan)
     if (dup2(plan->ends[0][0], 0) < 0 || dup2(plan->ends[1][1], 1) < 0 || dup2(plan->ends[2][1], 2) < 0) {
         return errno;
     }
-    if (!CHILD_SHARES_MEMORY) {
-        if (plan->report[1] != 3 && (dup2(plan->report[1], 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) != 0)) {
+    if (!CHILD_SHARES_MEMORY) { /* out of the way of both */
+        plan->report[1] = fcntl(plan->report[1], F_DUPFD_CLOEXEC, 5);
+        if (plan->report[1] < 0) {
             return errno;
         }
-        plan->report[1] = 3;
-        lowest = 4;
+    }
+    if (plan->keep >= 0) {
+        if (plan->keep == lowest ? fcntl(lowest, F_SETFD, 0) != 0 : dup2(plan->keep, lowest) < 0) {
+            return errno;
+        }
+        lowest++;
+    }
+    if (!CHILD_SHARES_MEMORY) {
+        if (dup2(plan->report[1], lowest) < 0 || fcntl(lowest, F_SETFD, FD_CLOEXEC) != 0) {
+            return errno;
+        }
+        plan->report[1] = lowest++;
     }
     close_fds_from(lowest);
     reset_signals(plan->shielded);
@@ -373,9 +385,15 @@ run_plan(start_plan *plan, xc_child *child, xc_err *err)
 }
 
 static xc_status
-start(xc_child *child, char *const argv[], bool shielded, xc_child_pipes *pipes, xc_err *err)
+start(xc_child *child, char *const argv[], int keep, bool shielded, xc_child_pipes *pipes, xc_err *err)
 {
-    start_plan plan = {.argv = argv, .shielded = shielded, .ends = {{-1, -1}, {-1, -1}, {-1, -1}}, .report = {-1, -1}};
+    start_plan plan = {
+        .argv = argv,
+        .keep = keep,
+        .shielded = shielded,
+        .ends = {{-1, -1}, {-1, -1}, {-1, -1}},
+        .report = {-1, -1},
+    };
     xc_status rc;
     *child = (xc_child){.pidfd = -1};
     *pipes = (xc_child_pipes){-1, -1, -1};
@@ -400,13 +418,13 @@ done:
 xc_status
 xc_child_start(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_err *err)
 {
-    return start(child, argv, false, pipes, err);
+    return start(child, argv, -1, false, pipes, err);
 }
 
 xc_status
-xc_child_start_shielded(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_err *err)
+xc_child_start_shielded(xc_child *child, char *const argv[], int keep, xc_child_pipes *pipes, xc_err *err)
 {
-    return start(child, argv, true, pipes, err);
+    return start(child, argv, keep, true, pipes, err);
 }
 
 /* waitid on the child, WNOHANG with WEXITED and `flags`: 0 with info->si_pid == 0 while it lives, else an errno. */

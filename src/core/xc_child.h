@@ -33,8 +33,9 @@ typedef struct {
  */
 xc_status xc_child_start(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_err *err);
 
-/* The same with SIGINT blocked over there: a Ctrl-C during its start waits until the program lets it in. */
-xc_status xc_child_start_shielded(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_err *err);
+/* The same with SIGINT blocked over there: a Ctrl-C during its start waits until the program lets it in. `keep` is its
+ * fd 3; -1: it has none. */
+xc_status xc_child_start_shielded(xc_child *child, char *const argv[], int keep, xc_child_pipes *pipes, xc_err *err);
 
 /* Never blocks. XC_OK: it has ended and `reaped`, `known`, `status` say how. XC_AGAIN: it lives. */
 xc_status xc_child_reap(xc_child *child);

@@ -281,8 +281,8 @@ free_unstarted(xc_launch *launch)
     xc_pump_leave();
 }
 
-xc_status
-xc_launch_spawn(char *const argv[], xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err)
+static xc_status
+spawn(char *const argv[], int keep, xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err)
 {
     xc_child_pipes pipes;
     xc_err ignored;
@@ -300,7 +300,7 @@ xc_launch_spawn(char *const argv[], xc_launch **out, pid_t *pid, int *fd_in, int
     xc_mutex_init(&launch->mu);
     launch->forks = xc_fork_count();
     atomic_init(&launch->refs, 2); /* the caller's and the pump's */
-    rc = xc_child_start_shielded(&launch->child, argv, &pipes, err);
+    rc = xc_child_start_shielded(&launch->child, argv, keep, &pipes, err);
     if (rc != XC_OK) {
         free_unstarted(launch);
         return rc;
@@ -314,6 +314,12 @@ xc_launch_spawn(char *const argv[], xc_launch **out, pid_t *pid, int *fd_in, int
     *fd_out = pipes.in;
     *out = launch;
     return XC_OK;
+}
+
+xc_status
+xc_launch_spawn(char *const argv[], xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err)
+{
+    return spawn(argv, -1, out, pid, fd_in, fd_out, err);
 }
 
 void
@@ -361,9 +367,16 @@ xc_launch_start(char *const argv[], const xc_link_opts *opts, bool listens, xc_l
     pid_t pid;
     xc_launch *launch;
     xc_err ignored;
+    int keep = opts->region != NULL ? opts->region->fd : -1;
     err = err != NULL ? err : &ignored;
-    xc_status rc = xc_launch_spawn(argv, &launch, &pid, &in, &to, err);
+    xc_status rc = spawn(argv, keep, &launch, &pid, &in, &to, err);
+    if (opts->region != NULL) {
+        xc_region_close_fd(opts->region);
+    }
     if (rc != XC_OK) {
+        if (opts->region != NULL) {
+            xc_region_close(opts->region);
+        }
         return rc;
     }
     *link = xc_link_new(opts, in, to, err);

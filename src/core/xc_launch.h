@@ -17,7 +17,8 @@ enum {
 };
 
 /* Starts argv, with SIGINT blocked (a worker lets it in when it can take it), and makes the link to it: two counts for
- * the caller, one each. On failure nothing is left behind. `listens`: its stderr is for xc_launch_listen_nogil. */
+ * the caller, one each. With a region in `opts` the process gets its memory as fd 3. On failure nothing is left behind.
+ * `listens`: its stderr is for xc_launch_listen_nogil. */
 xc_status xc_launch_start(char *const argv[], const xc_link_opts *opts, bool listens, xc_launch **out, xc_link **link,
                           xc_err *err);
 

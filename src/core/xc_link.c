@@ -18,12 +18,26 @@
 
 /* A link goes back to the pump so long after it was last read. */
 #define REARM_NS (5 * XC_MS)
+/* How long (ns) a reader looks at a ring before it sleeps: about what a sleep and its end cost. */
+#define RING_LOOK_NS (100 * INT64_C(1000))
 enum { PUMP_READS = 16, PAUSES = 8 };
 
 bool
 xc_link_forked(const xc_link *link)
 {
     return link->forks != xc_fork_count();
+}
+
+static bool
+has_rings(const xc_link *link)
+{
+    return link->stream.ring != NULL;
+}
+
+bool
+xc_link_has_rings(const xc_link *link)
+{
+    return has_rings(link);
 }
 
 /* --- the end of a link ---------------------------------------------------------------------------------------- */
@@ -91,7 +105,11 @@ end_reading(xc_link *link, const xc_err *why)
     if (link->unmarked) { /* what looked like the start of the marker was none */
         xc_noise_rest(&link->noise, link->inbuf + link->in_start, link->in_end - link->in_start);
     }
-    if (link->stream.in >= 0) {
+    if (has_rings(link)) {
+        link->called = false;
+        xc_ring_close(link->stream.ring); /* the fds are closed when nobody writes either: see retire() */
+    }
+    else if (link->stream.in >= 0) {
         xc_forkfd_remove(link->stream.in);
         close(link->stream.in);
         link->stream.in = -1;
@@ -113,19 +131,34 @@ end_reading(xc_link *link, const xc_err *why)
     }
 }
 
+/* Nobody reads or writes any more. */
+static void
+close_streams(xc_link *link)
+{
+    xc_forkfd_remove(link->stream.in);
+    xc_forkfd_remove(link->sink.out);
+    xc_stream_close(&link->stream);
+    xc_stream_close(&link->sink);
+    xc_region_close(&link->region);
+}
+
 /* The link needs the pump no more, however long somebody still holds it: the I/O thread may end. On its thread. */
 static void
 retire(xc_job *job)
 {
     xc_link *link = job->owner;
     xc_lock(&link->writer.mu);
-    xc_pump_forget(&link->writer.watch, NULL);
+    xc_pump_forget(&link->writer.watch, &link->writer.flush);
+    bool closed = link->writer.closed;
     xc_unlock(&link->writer.mu);
     xc_lock(&link->mu);
     xc_pump_forget(&link->watch, &link->rearm);
     xc_pump_forget(NULL, &link->alive.timer);
     xc_pump_forget(NULL, &link->patience);
     link->retired = true;
+    if (closed) { /* else somebody is still writing, and the last one who holds the link closes it all */
+        close_streams(link);
+    }
     xc_unlock(&link->mu);
     xc_link_release(link);
     xc_pump_leave();
@@ -178,6 +211,39 @@ xc_wake_locked(xc_link *link)
     }
 }
 
+/* The pump learns of what comes. */
+static bool
+is_watched_locked(const xc_link *link)
+{
+    return has_rings(link) ? link->called : link->watch.armed != 0;
+}
+
+/* It learns of it from now on. XC_AGAIN: something has come meanwhile. XC_SYS: no memory for that just now. */
+static xc_status
+watch_locked(xc_link *link)
+{
+    if (!has_rings(link)) {
+        return xc_pump_arm(&link->watch, POLLIN);
+    }
+    link->called = xc_ring_arm(link->stream.ring);
+    return link->called ? XC_OK : XC_AGAIN;
+}
+
+/* Somebody reads now. */
+static void
+unwatch_locked(xc_link *link)
+{
+    if (!has_rings(link)) {
+        if (link->watch.armed != 0) {
+            (void)xc_pump_arm(&link->watch, 0);
+        }
+    }
+    else if (link->called) {
+        xc_ring_disarm(link->stream.ring);
+        link->called = false;
+    }
+}
+
 /* Nobody reads: the next waiter does, or the pump does in a while. */
 static void
 hand_on_locked(xc_link *link)
@@ -192,7 +258,7 @@ hand_on_locked(xc_link *link)
         }
     }
     link->used = true;
-    if (link->watch.armed == 0 && !link->rearm_set) {
+    if (!is_watched_locked(link) && !link->rearm_set) {
         link->rearm_set = true;
         xc_pump_set(&link->rearm, xc_after(REARM_NS));
     }
@@ -206,9 +272,7 @@ take_role_locked(xc_link *link, xc_waiter *self)
     }
     link->reading = true;
     self->reader = true;
-    if (link->watch.armed != 0) {
-        (void)xc_pump_arm(&link->watch, 0);
-    }
+    unwatch_locked(link);
     return true;
 }
 
@@ -225,6 +289,12 @@ read_step(xc_link *link, const xc_wait *wait, xc_bell *bell, int64_t *began, siz
         end_reading(link, &err);
         return XC_OK;
     }
+    if (has_rings(link)) {
+        bool looks = !wait->no_look && xc_cpu_count() > 1;
+        return looks && xc_ring_look_nogil(link->stream.ring, RING_LOOK_NS)
+                   ? XC_OK
+                   : xc_stream_sleep_nogil(&link->stream, bell, POLLIN, wait->until);
+    }
     int64_t now = xc_now();
     if (*began == 0) {
         *began = now;
@@ -235,7 +305,7 @@ read_step(xc_link *link, const xc_wait *wait, xc_bell *bell, int64_t *began, siz
         }
         return XC_OK;
     }
-    return xc_bell_sleep_nogil(bell, link->stream.in, POLLIN, wait->until);
+    return xc_stream_sleep_nogil(&link->stream, bell, POLLIN, wait->until);
 }
 
 bool
@@ -336,6 +406,14 @@ xc_link_end_vigil(xc_link *link, xc_vigil *vigil)
 
 /* --- the pump's part ------------------------------------------------------------------------------------------ */
 
+/* The timer's next turn, as soon as other links have had theirs. */
+static void
+again_locked(xc_link *link)
+{
+    link->rearm_set = true;
+    xc_pump_set(&link->rearm, xc_now());
+}
+
 /* Reads what is there, if nobody else does. On the pump's thread. */
 static void
 drain(xc_link *link)
@@ -344,13 +422,12 @@ drain(xc_link *link)
     size_t space;
     xc_lock(&link->mu);
     if (link->reading || link->eof) {
-        if (link->watch.armed != 0) {
-            (void)xc_pump_arm(&link->watch, 0);
-        }
+        unwatch_locked(link);
         xc_unlock(&link->mu);
         return;
     }
     link->reading = true;
+    link->called = false;
     xc_unlock(&link->mu);
     xc_status rc = XC_OK;
     for (int i = 0; i < PUMP_READS && rc == XC_OK; i++) {
@@ -361,15 +438,53 @@ drain(xc_link *link)
     }
     xc_lock(&link->mu);
     link->reading = false;
+    if (has_rings(link) && !link->eof && (rc == XC_OK || watch_locked(link) == XC_AGAIN)) {
+        again_locked(link);
+    }
     hand_on_locked(link);
     xc_unlock(&link->mu);
+}
+
+/* What comes through the fds but is no call: a print in a start-up file, before the far end had moved them away. */
+static void
+keep_noise(xc_link *link, const unsigned char *bytes, size_t n)
+{
+    xc_lock(&link->mu);
+    for (size_t i = 0; i < n && link->opts.marked && !link->greeted; i++) {
+        if (bytes[i] != 0) {
+            xc_noise_rest(&link->noise, bytes + i, 1);
+        }
+    }
+    xc_unlock(&link->mu);
+}
+
+/* With rings: the far end has called, or is gone. */
+static void
+hear_calls(xc_link *link)
+{
+    unsigned char bytes[256];
+    ssize_t n;
+    do {
+        n = read(link->stream.in, bytes, sizeof bytes);
+        keep_noise(link, bytes, n > 0 ? (size_t)n : 0);
+    } while (n == (ssize_t)sizeof bytes || (n < 0 && errno == EINTR));
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)) {
+        atomic_store(&link->hung_up, true);
+        (void)xc_pump_arm(&link->watch, 0);
+        xc_look_again(link);
+    }
+    xc_writer_flush(&link->writer);
 }
 
 static void
 readable(xc_watch *watch, short revents)
 {
+    xc_link *link = watch->owner;
     (void)revents;
-    drain(watch->owner);
+    if (has_rings(link)) {
+        hear_calls(link);
+    }
+    drain(link);
 }
 
 /* Some milliseconds after the last reader left: if nobody came back meanwhile, the pump watches the link again. */
@@ -377,30 +492,34 @@ static void
 rearm(xc_timer *timer)
 {
     xc_link *link = timer->owner;
-    bool gone = atomic_load(&link->peer_gone) || xc_alive_verdict(link, NULL) != XC_OK;
+    bool over = atomic_load(&link->peer_gone) || atomic_load(&link->hung_up) || xc_alive_verdict(link, NULL) != XC_OK;
+    bool drains = over;
     xc_lock(&link->mu);
     link->rearm_set = false;
     if (link->eof || link->reading) {
-        gone = false; /* the reader sees to it; its exit sets the timer again */
+        drains = false; /* the reader sees to it; its exit sets the timer again */
     }
-    else if (link->used && !gone) {
+    else if (link->used && !over) {
         link->used = false;
         link->rearm_set = true;
         xc_pump_set(timer, xc_after(REARM_NS));
     }
-    else if (!gone && xc_pump_arm(&link->watch, POLLIN) != XC_OK) {
-        link->rearm_set = true;
-        xc_pump_set(timer, xc_after(20 * REARM_NS)); /* no memory in the kernel just now */
+    else if (!over) {
+        xc_status rc = watch_locked(link);
+        drains = rc == XC_AGAIN;
+        if (rc == XC_SYS) {
+            link->rearm_set = true;
+            xc_pump_set(timer, xc_after(20 * REARM_NS)); /* no memory in the kernel just now */
+        }
     }
     xc_unlock(&link->mu);
-    if (!gone) {
+    if (!drains) {
         return;
     }
-    drain(link); /* no event will come if somebody else holds the pipe open */
+    drain(link);
     xc_lock(&link->mu);
-    if (!link->eof && !link->reading) {
-        link->rearm_set = true;
-        xc_pump_set(timer, xc_now()); /* not in a loop: other links have their turn meanwhile */
+    if (over && !link->eof && !link->reading) {
+        again_locked(link); /* no event will come if somebody else holds the pipe open */
     }
     xc_unlock(&link->mu);
 }
@@ -415,8 +534,7 @@ xc_look_again(xc_link *link)
         }
     }
     if (!link->eof) {
-        link->rearm_set = true;
-        xc_pump_set(&link->rearm, xc_now());
+        again_locked(link);
     }
     xc_unlock(&link->mu);
 }
@@ -454,10 +572,7 @@ xc_link_owns_peer(xc_link *link)
 static void
 bury(xc_link *link)
 {
-    xc_forkfd_remove(link->stream.in);
-    xc_forkfd_remove(link->sink.out);
-    xc_stream_close(&link->stream);
-    xc_stream_close(&link->sink);
+    close_streams(link);
     xc_lock(&link->mu);
     xc_bury_all_locked(link);
     xc_unlock(&link->mu);
@@ -476,53 +591,57 @@ bury_alive(xc_job *job)
 {
     xc_link *link = job->owner;
     xc_pump_forget(&link->watch, &link->rearm);
-    xc_pump_forget(&link->writer.watch, &link->fate.timer);
+    xc_pump_forget(&link->writer.watch, &link->writer.flush);
+    xc_pump_forget(NULL, &link->fate.timer);
     xc_pump_forget(NULL, &link->alive.timer);
     xc_pump_forget(NULL, &link->patience);
     bury(link);
     xc_pump_leave();
 }
 
-xc_link *
-xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
+/* Both fds are taken, in any case. */
+static xc_status
+open_streams(int in, int out, xc_stream *stream, xc_err *err)
 {
-    xc_stream stream;
     if (in == out) {
         /* Two fds for a socket: reader and writer each close theirs, and epoll watches each for itself. */
         out = fcntl(in, F_DUPFD_CLOEXEC, 3);
         if (out < 0) {
-            (void)xc_fail(err, XC_SYS, errno, "copy the fd of a socket");
+            xc_status rc = xc_fail(err, XC_SYS, errno, "copy the fd of a socket");
             close(in);
-            return NULL;
+            return rc;
         }
     }
-    if (xc_stream_open(&stream, in, out, err) != XC_OK) {
-        return NULL;
-    }
-    if (xc_pump_join(err) != XC_OK) {
-        xc_stream_close(&stream);
-        return NULL;
-    }
-    xc_link *link = xc_alloc(sizeof *link);
-    unsigned char *inbuf = xc_alloc(XC_INBUF);
-    xc_msg *last = xc_msg_new(XC_FIN, 0, 0);
-    if (link == NULL || inbuf == NULL || last == NULL || xc_forkfd_add(stream.in) != XC_OK ||
-        xc_forkfd_add(stream.out) != XC_OK) {
-        xc_forkfd_remove(stream.in);
-        xc_free(link);
-        xc_free(inbuf);
-        xc_msg_free(last);
-        xc_stream_close(&stream);
-        xc_pump_leave();
-        (void)xc_fail(err, XC_NOMEM, 0, "make a link");
-        return NULL;
-    }
+    return xc_stream_open(stream, in, out, err);
+}
+
+/* The rings are the link's from now on: what comes through the fds is watched as long as it lives. */
+static xc_status
+use_rings(xc_link *link, xc_region *region, xc_err *err)
+{
+    link->region = *region;
+    *region = (xc_region){.fd = -1};
+    link->region.in.call = link->region.out.call = link->sink.out;
+    link->stream.ring = &link->region.in;
+    link->sink.ring = &link->region.out;
+    link->unmarked = false;
+    xc_lock(&link->mu);
+    xc_status rc = xc_pump_arm(&link->watch, POLLIN);
+    xc_unlock(&link->mu);
+    return rc == XC_OK ? rc : xc_fail(err, rc, ENOMEM, "watch a pipe");
+}
+
+static void
+init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsigned char *inbuf, xc_msg *last)
+{
     memset(link, 0, sizeof *link);
     atomic_init(&link->refs, 1);
     link->forks = xc_fork_count();
     link->opts = *opts;
-    link->stream = (xc_stream){.in = stream.in, .out = -1};
-    link->sink = (xc_stream){.in = -1, .out = stream.out};
+    link->opts.region = NULL;
+    link->stream = (xc_stream){.in = stream->in, .out = -1};
+    link->sink = (xc_stream){.in = -1, .out = stream->out};
+    link->region = (xc_region){.fd = -1};
     link->inbuf = inbuf;
     link->last = last;
     link->unmarked = opts->marked;
@@ -530,13 +649,59 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
     link->coerce = XC_COERCE_DEFAULT;
     xc_mutex_init(&link->mu);
     xc_writer_init(&link->writer, &link->sink);
-    link->watch = (xc_watch){.fd = stream.in, .ready = readable, .owner = link};
+    link->watch = (xc_watch){.fd = stream->in, .ready = readable, .owner = link};
     link->rearm = (xc_timer){.fire = rearm, .owner = link};
     link->fate = (xc_fate){.busy = worker_busy, .arg = link};
     link->alive.timer = (xc_timer){.fire = xc_alive_tick, .owner = link};
     link->patience = (xc_timer){.fire = xc_patience_over, .owner = link};
     link->burial = (xc_job){.run = bury_alive, .owner = link};
     link->retirement = (xc_job){.run = retire, .owner = link};
+}
+
+/* NULL: the fds are closed. The caller has joined the pump. */
+static xc_link *
+make_link(const xc_link_opts *opts, xc_stream *stream, xc_err *err)
+{
+    xc_link *link = xc_alloc(sizeof *link);
+    unsigned char *inbuf = xc_alloc(XC_INBUF);
+    xc_msg *last = xc_msg_new(XC_FIN, 0, 0);
+    if (link == NULL || inbuf == NULL || last == NULL || xc_forkfd_add(stream->in) != XC_OK ||
+        xc_forkfd_add(stream->out) != XC_OK) {
+        xc_forkfd_remove(stream->in);
+        xc_free(link);
+        xc_free(inbuf);
+        xc_msg_free(last);
+        xc_stream_close(stream);
+        (void)xc_fail(err, XC_NOMEM, 0, "make a link");
+        return NULL;
+    }
+    init_link(link, opts, stream, inbuf, last);
+    return link;
+}
+
+xc_link *
+xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
+{
+    xc_stream stream = {.in = -1, .out = -1};
+    xc_link *link = NULL;
+    bool rings = opts->region != NULL;
+    xc_status rc = open_streams(in, out, &stream, err);
+    if (rc == XC_OK && (rc = xc_pump_join(err)) != XC_OK) {
+        xc_stream_close(&stream);
+    }
+    if (rc == XC_OK && (link = make_link(opts, &stream, err)) == NULL) {
+        xc_pump_leave();
+    }
+    if (link != NULL && rings && use_rings(link, opts->region, err) != XC_OK) {
+        xc_link_release(link);
+        link = NULL;
+    }
+    if (link == NULL) {
+        if (rings) {
+            xc_region_close(opts->region);
+        }
+        return NULL;
+    }
     xc_lock(&link->mu);
     hand_on_locked(link); /* so that the pump watches it unless somebody reads it soon */
     xc_unlock(&link->mu);

@@ -15,6 +15,7 @@
 
 #include "xc_chan.h"
 #include "xc_noise.h"
+#include "xc_region.h"
 #include "xc_scan.h"
 #include "xc_writer.h"
 
@@ -32,6 +33,9 @@ enum { XC_FIN = 100 /* nothing more will arrive: stands last in the backlog */ }
 typedef struct {
     bool worker; /* runs tasks; ends its process when the link does (see xc_fate.h) */
     bool marked; /* frames begin behind XC_MARKER; what comes before it is noise, see xc_link_noise */
+    /* Taken, also on failure: the memory through which the frames go; NULL: they go through the fds. Else those carry
+     * one zero byte whenever the other side's I/O thread is to look, and no marker: noise is what else comes. */
+    xc_region *region;
     /* A channel that nobody holds any more was closed by the far end with an error. `msg` is taken: its payload is the
      * serialized text. Any thread, a mutex held: it must only put it away. */
     void (*orphan_error)(void *arg, xc_msg *msg);
@@ -195,6 +199,8 @@ typedef struct {
     uint32_t channels;  /* open ones */
 } xc_link_state;
 void xc_link_look_state(xc_link *link, xc_link_state *out);
+/* True: its frames go through shared memory. */
+bool xc_link_has_rings(const xc_link *link);
 /* Copies what came before the marker, `max` bytes at most. Returns how many there are. */
 size_t xc_link_noise(xc_link *link, void *into, size_t max);
 /* From now on a status request with a payload is answered with `facts`, the encoding of a dict with its STOP, and the

@@ -54,6 +54,7 @@ struct xc_link {
     /* The reader role and what goes with it. */
     xc_stream stream;     /* its `in`: the reader */
     xc_stream sink;       /* its `out`: the writer. Two, as they are closed at different times under different locks */
+    xc_region region;     /* owned; of both streams, where they are rings */
     unsigned char *inbuf; /* the reader: bytes in_start..in_end are not parsed yet */
     size_t in_start;      /* the reader */
     size_t in_end;        /* the reader */
@@ -74,12 +75,14 @@ struct xc_link {
     bool rearm_set; /* mu: the rearm timer runs */
     bool retired;   /* mu: the pump has forgotten it */
     bool used;      /* mu: somebody read since the rearm timer was set */
-    xc_watch watch; /* mu */
+    bool called;    /* mu: the far end calls when something comes, as the pump has asked it to */
+    xc_watch watch; /* mu; with rings armed from birth to the end */
     xc_msg *last;   /* mu: XC_FIN, made at birth: want of memory cannot keep the end from taking effect */
     xc_timer rearm;
     xc_waiter *waiters;    /* mu: borrowed, oldest first */
     xc_err ended_by;       /* mu: first reason, never cleared */
     atomic_bool peer_gone; /* the far end's process has ended */
+    atomic_bool hung_up;   /* with rings: nobody holds the other end of the fds any more */
     bool owns_peer;        /* mu: there is such a process, peer_gone will come */
 
     uint32_t next_id;    /* mu */

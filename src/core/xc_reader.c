@@ -381,7 +381,8 @@ xc_status
 xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
 {
     size_t got = 0;
-    bool gone = atomic_load(&link->peer_gone); /* before the read: what the process wrote is in the pipe by then */
+    /* Before the read: what the process wrote is there by then. */
+    bool gone = atomic_load(&link->peer_gone) || atomic_load(&link->hung_up);
     xc_status rc = xc_alive_verdict(link, err);
     if (rc != XC_OK) {
         return rc;

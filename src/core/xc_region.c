@@ -6,7 +6,10 @@
 #include "xc_region.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+#include "xc_forkfd.h"
 
 #if !XC_HAS_RING
 
@@ -34,12 +37,8 @@ xc_region_attach(int fd, xc_region *out, xc_err *err)
 #include <linux/memfd.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
-
-#include "xc_forkfd.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -240,6 +239,8 @@ xc_region_attach(int fd, xc_region *out, xc_err *err)
     return rc;
 }
 
+#endif
+
 /* In a forked child the fd is closed and the memory gone: other things may have the number, and lie there, by now. */
 static bool
 is_ours(const xc_region *region)
@@ -266,5 +267,3 @@ xc_region_close(xc_region *region)
     }
     region->map = NULL;
 }
-
-#endif

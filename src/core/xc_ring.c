@@ -10,8 +10,6 @@
  */
 #include "xc_ring.h"
 
-#if XC_HAS_RING
-
 #include <sched.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,10 +21,21 @@ enum {
 
 /* --- waking ----------------------------------------------------------------------------------------------------- */
 
+/* Counted from 1; 0: nobody knows, and then looking is worth it. */
+static unsigned
+this_cpu(void)
+{
+#if defined(__linux__)
+    return (unsigned)sched_getcpu() + 1;
+#else
+    return 0;
+#endif
+}
+
 static void
 show_cpu(xc_ring *ring)
 {
-    atomic_store_explicit(&ring->mine->cpu, (unsigned)sched_getcpu() + 1, memory_order_relaxed);
+    atomic_store_explicit(&ring->mine->cpu, this_cpu(), memory_order_relaxed);
 }
 
 /* Something changed that the other end may sleep for. Its word is its own business: any value but these wakes nobody.
@@ -197,6 +206,14 @@ xc_ring_write(xc_ring *out, const struct iovec *parts, int n, size_t *put, xc_er
     return *put > 0 || sum == 0 ? XC_OK : XC_AGAIN;
 }
 
+size_t
+xc_ring_filled(const xc_ring *ring)
+{
+    uint64_t mine = atomic_load_explicit(&ring->mine->at, memory_order_relaxed), other = atomic_load(&ring->other->at);
+    uint64_t between = ring->writes ? mine - other : other - mine;
+    return between < ring->size ? (size_t)between : ring->size;
+}
+
 /* --- waiting ---------------------------------------------------------------------------------------------------- */
 
 /* Worth another try: there is something, or room, or an end, or nonsense. */
@@ -210,7 +227,8 @@ has_changed(const xc_ring *ring)
 bool
 xc_ring_worth_looking(const xc_ring *ring)
 {
-    return atomic_load_explicit(&ring->other->cpu, memory_order_relaxed) != (unsigned)sched_getcpu() + 1;
+    unsigned mine = this_cpu();
+    return mine == 0 || atomic_load_explicit(&ring->other->cpu, memory_order_relaxed) != mine;
 }
 
 bool
@@ -267,5 +285,3 @@ xc_ring_disarm(xc_ring *ring)
 {
     atomic_store(&ring->mine->sleeps, XC_RING_AWAKE);
 }
-
-#endif

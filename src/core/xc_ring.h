@@ -29,17 +29,9 @@
 #ifndef XC_RING_H
 #define XC_RING_H
 
-#include <fcntl.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include "xc_sync.h"
-
-#if XC_FUTEX && defined(SYS_memfd_create) && defined(F_ADD_SEALS)
-#define XC_HAS_RING 1
-#else
-#define XC_HAS_RING 0
-#endif
 
 /* What one end of a ring shows to the other: shared memory. */
 typedef struct {
@@ -63,8 +55,6 @@ typedef struct {
     uint64_t seen; /* the role's: the other end's index as it was last checked */
 } xc_ring;
 
-#if XC_HAS_RING
-
 /* Reads at most n bytes, n > 0. XC_OK: *got > 0. XC_AGAIN: nothing there. XC_EOF: the other end was closed, and all was
  * read. XC_BAD: the other side's index is nonsense. */
 xc_status xc_ring_read(xc_ring *in, void *into, size_t n, size_t *got, xc_err *err);
@@ -78,6 +68,9 @@ xc_status xc_ring_write(xc_ring *out, const struct iovec *parts, int n, size_t *
 /* Nothing more will be written (read) at this end; the other side learns it when it has read all (at its next write).
  * Idempotent, any thread. */
 void xc_ring_close(xc_ring *ring);
+
+/* Bytes in the ring, by what both ends show: any thread. Not more than its size, whatever the far end says. */
+size_t xc_ring_filled(const xc_ring *ring);
 
 /* --- waiting, after XC_AGAIN; the role is needed for all of these ---------------------------------------------- */
 
@@ -100,7 +93,5 @@ xc_status xc_ring_sleep_nogil(xc_ring *ring, xc_bell *bell, int64_t until);
 bool xc_ring_arm(xc_ring *ring);
 /* Takes that back; a call that is on its way still comes. Not needed before sleeping. */
 void xc_ring_disarm(xc_ring *ring);
-
-#endif
 
 #endif

@@ -1,14 +1,17 @@
 /*
- * Two non-blocking fds. Nothing here waits, and a short read or write is not an error: the caller keeps the rest.
+ * Two non-blocking fds, or a ring. Nothing here waits but xc_stream_sleep_nogil, and a short read or write is not an
+ * error: the caller keeps the rest.
  */
 #include "xc_stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -101,12 +104,27 @@ would_wait(int error)
 }
 
 static xc_status
+was_read(xc_stream *stream, xc_status rc)
+{
+    if (rc == XC_OK) {
+        atomic_store_explicit(&stream->heard, true, memory_order_relaxed);
+    }
+    return rc;
+}
+
+static void
+was_written(xc_stream *stream, size_t n)
+{
+    size_t before = atomic_load_explicit(&stream->wrote, memory_order_relaxed); /* one thread at a time writes */
+    atomic_store_explicit(&stream->wrote, before + n, memory_order_relaxed);
+}
+
+static xc_status
 read_result(xc_stream *stream, ssize_t r, size_t *got, xc_err *err)
 {
     *got = r > 0 ? (size_t)r : 0;
     if (r > 0) {
-        atomic_store_explicit(&stream->heard, true, memory_order_relaxed);
-        return XC_OK;
+        return was_read(stream, XC_OK);
     }
     if (r < 0 && would_wait(errno)) {
         return XC_AGAIN;
@@ -121,6 +139,9 @@ xc_status
 xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err)
 {
     ssize_t r;
+    if (stream->ring != NULL) {
+        return was_read(stream, xc_ring_read(stream->ring, into, n, got, err));
+    }
     if (n > MOST_AT_ONCE) {
         n = MOST_AT_ONCE;
     }
@@ -134,6 +155,9 @@ xc_status
 xc_stream_read_two(xc_stream *stream, const struct iovec parts[2], size_t *got, xc_err *err)
 {
     ssize_t r;
+    if (stream->ring != NULL) {
+        return was_read(stream, xc_ring_read_two(stream->ring, parts, got, err));
+    }
     if (parts[0].iov_len + parts[1].iov_len > MOST_AT_ONCE) {
         return xc_stream_read(stream, parts[0].iov_base, parts[0].iov_len, got, err);
     }
@@ -148,13 +172,17 @@ xc_stream_write(xc_stream *stream, const struct iovec *parts, int n, size_t *put
 {
     ssize_t w;
     *put = 0;
+    if (stream->ring != NULL) {
+        xc_status rc = xc_ring_write(stream->ring, parts, n, put, err);
+        was_written(stream, *put);
+        return rc;
+    }
     do {
         w = writev(stream->out, parts, n < IOV_MAX ? n : IOV_MAX);
     } while (w < 0 && errno == EINTR);
     if (w >= 0) {
         *put = (size_t)w;
-        size_t before = atomic_load_explicit(&stream->wrote, memory_order_relaxed); /* one thread at a time writes */
-        atomic_store_explicit(&stream->wrote, before + (size_t)w, memory_order_relaxed);
+        was_written(stream, (size_t)w);
         return XC_OK;
     }
     if (would_wait(errno)) {
@@ -178,12 +206,47 @@ xc_iov_advance(struct iovec **parts, int *count, size_t n)
     }
 }
 
+/* ---- waiting ---- */
+
+xc_status
+xc_stream_sleep_nogil(xc_stream *stream, xc_bell *bell, short events, int64_t until)
+{
+    if (stream->ring != NULL) {
+        return xc_ring_sleep_nogil(stream->ring, bell, until);
+    }
+    return xc_bell_sleep_nogil(bell, events == POLLIN ? stream->in : stream->out, events, until);
+}
+
+size_t
+xc_stream_unread(const xc_stream *stream)
+{
+    int n = 0;
+    if (stream->ring != NULL) {
+        return xc_ring_filled(stream->ring);
+    }
+    if (stream->out < 0 || (ioctl(stream->out, TIOCOUTQ, &n) != 0 && ioctl(stream->out, FIONREAD, &n) != 0) || n < 0) {
+        return 0;
+    }
+    return (size_t)n;
+}
+
+bool
+xc_stream_has_more(const xc_stream *stream)
+{
+    struct pollfd fd = {.fd = stream->in, .events = POLLIN};
+    return (stream->ring != NULL && xc_ring_filled(stream->ring) > 0) || poll(&fd, 1, 0) > 0;
+}
+
 /* ---- closing ---- */
 
 /* A shutdown even where `out` is a fd of its own: it may be a copy of `in`, and closing one copy tells nobody. */
 void
 xc_stream_close_write(xc_stream *stream)
 {
+    if (stream->ring != NULL) {
+        xc_ring_close(stream->ring);
+        return;
+    }
     if (stream->out < 0) {
         return;
     }

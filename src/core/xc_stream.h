@@ -1,6 +1,6 @@
 /*
- * Where bytes come from and go to: two non-blocking fds (which may be one and the same, a socket).
- * Reading and writing never block and hide EINTR; waiting is the caller's, on xc_stream_in/out_fd.
+ * Where bytes come from and go to: two non-blocking fds (which may be one and the same, a socket), or a ring in memory
+ * that is shared with the far end (see xc_ring.h). Reading and writing never block and hide EINTR.
  */
 #ifndef XC_STREAM_H
 #define XC_STREAM_H
@@ -8,11 +8,13 @@
 #include <stdatomic.h>
 #include <sys/uio.h>
 
-#include "xc_base.h"
+#include "xc_ring.h"
 
 typedef struct {
-    int in;              /* owned; -1 when closed */
-    int out;             /* owned; -1 when closed; may equal `in` */
+    int in;  /* owned; -1 when closed */
+    int out; /* owned; -1 when closed; may equal `in` */
+    xc_ring
+        *ring; /* borrowed; NULL: none, the fds carry the bytes. Else they stay open, and tell of the far end's death */
     atomic_bool heard;   /* set by each read that brought something; whoever wants to know takes it back */
     atomic_size_t wrote; /* bytes so far; wraps around */
 } xc_stream;
@@ -32,7 +34,19 @@ xc_status xc_stream_read_two(xc_stream *stream, const struct iovec parts[2], siz
  * process unless its SIGPIPE is at default, which CPython never leaves so. */
 xc_status xc_stream_write(xc_stream *stream, const struct iovec *parts, int n, size_t *put, xc_err *err);
 
-/* Idempotent. Closing the writing side of a socket shuts it down; both close what is left. */
+/* --- waiting, after XC_AGAIN; for who reads (`events` POLLIN) or writes (POLLOUT) alone -------------------------- */
+
+/* Sleeps until it is worth another try, the thread's own bell rings, or the deadline passes: as xc_bell_sleep_nogil.
+ * From a ring no far end's death wakes: who learns of it rings the bell. */
+xc_status xc_stream_sleep_nogil(xc_stream *stream, xc_bell *bell, short events, int64_t until);
+
+/* What was written and nobody has taken yet (bytes); 0 where the system does not say. Any thread. */
+size_t xc_stream_unread(const xc_stream *stream);
+/* Something is there to be read, an end perhaps. Any thread. */
+bool xc_stream_has_more(const xc_stream *stream);
+
+/* Idempotent. Closing the writing side of a socket shuts it down, that of a ring leaves its fd open; the other closes
+ * what is left, and leaves a ring alone. */
 void xc_stream_close_write(xc_stream *stream);
 void xc_stream_close(xc_stream *stream);
 

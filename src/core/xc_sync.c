@@ -476,6 +476,23 @@ xc_bell_sleep_at_nogil(xc_bell *bell, atomic_uint *word, unsigned value, int64_t
     bool rung = atomic_exchange(&bell->state, IDLE) == RUNG;
     return over && !rung ? XC_TIMEOUT : XC_OK;
 }
+#else
+void
+xc_wake_at(atomic_uint *word)
+{
+    (void)word;
+}
+
+xc_status
+xc_bell_sleep_at_nogil(xc_bell *bell, atomic_uint *word, unsigned value, int64_t until)
+{
+    int64_t slice = xc_after(XC_MS);
+    if (atomic_load(word) != value) {
+        return XC_OK;
+    }
+    xc_status rc = xc_bell_sleep_nogil(bell, -1, 0, until < slice ? until : slice);
+    return rc == XC_TIMEOUT && xc_now() < until ? XC_OK : rc;
+}
 #endif
 
 /* ---- the machine ---- */

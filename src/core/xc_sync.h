@@ -76,19 +76,19 @@ xc_status xc_bell_sleep_nogil(xc_bell *bell, int fd, short events, int64_t until
 /* Not where the size of a timespec in a system call is in question. */
 #if defined(__linux__) && !defined(XC_PORTABLE) && UINTPTR_MAX > UINT32_MAX
 #define XC_FUTEX 1
+#else
+#define XC_FUTEX 0
+#endif
 
 /*
  * The same at a word of memory that other processes may share: sleeps while *word is `value`, which is not 0. A ring of
  * the bell makes it 0. XC_OK also now and then for nothing: another process can make a sleeper miss a ring by writing
- * there, so no sleep is longer than a second. The caller leaves the list where its bell can be found before the word's
- * memory goes.
+ * there, so no sleep is longer than a second (without XC_FUTEX: than 1 ms, as only a bell wakes). The caller leaves the
+ * list where its bell can be found before the word's memory goes.
  */
 xc_status xc_bell_sleep_at_nogil(xc_bell *bell, atomic_uint *word, unsigned value, int64_t until);
 /* Whoever sleeps at the word, in whichever process, looks again. Never blocks. */
 void xc_wake_at(atomic_uint *word);
-#else
-#define XC_FUTEX 0
-#endif
 
 /* How many CPUs this process may use now (at least 1): with one, looking before sleeping is useless. */
 int xc_cpu_count(void);

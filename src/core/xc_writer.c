@@ -23,6 +23,7 @@ struct xc_turn {
 };
 
 static void writable(xc_watch *watch, short revents);
+static void flush_late(xc_timer *timer);
 
 void
 xc_writer_init(xc_writer *writer, xc_stream *stream)
@@ -32,6 +33,7 @@ xc_writer_init(xc_writer *writer, xc_stream *stream)
     writer->watch.fd = stream->out;
     writer->watch.ready = writable;
     writer->watch.owner = writer;
+    writer->flush = (xc_timer){.fire = flush_late, .owner = writer};
 }
 
 void
@@ -80,9 +82,24 @@ close_locked(xc_writer *writer)
     if (!writer->closed) {
         writer->closed = true;
         (void)xc_pump_arm(&writer->watch, 0);
-        xc_forkfd_remove(writer->stream->out);
+        if (writer->stream->ring == NULL) {
+            xc_forkfd_remove(writer->stream->out);
+        }
         xc_stream_close_write(writer->stream);
     }
+}
+
+/* The pump is to write what is left when there is room. */
+static bool
+watch_for_room_locked(xc_writer *writer)
+{
+    if (writer->stream->ring == NULL) {
+        return xc_pump_arm(&writer->watch, POLLOUT) == XC_OK;
+    }
+    if (!xc_ring_arm(writer->stream->ring)) {
+        xc_pump_set(&writer->flush, xc_now()); /* there is room by now */
+    }
+    return true;
 }
 
 static void
@@ -132,7 +149,7 @@ release_locked(xc_writer *writer)
         close_locked(writer);
     }
     else if (has_leftovers_locked(writer)) {
-        if (xc_pump_arm(&writer->watch, POLLOUT) != XC_OK) {
+        if (!watch_for_room_locked(writer)) {
             xc_err err;
             (void)xc_fail(&err, XC_SYS, ENOMEM, "watch a pipe for writing");
             break_locked(writer, &err);
@@ -417,7 +434,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
         bool already = writer->broken.code != XC_OK;
         xc_unlock(&writer->mu);
         if (!already) {
-            rc = xc_bell_sleep_nogil(self.bell, writer->stream->out, POLLOUT, until);
+            rc = xc_stream_sleep_nogil(writer->stream, self.bell, POLLOUT, until);
         }
         xc_lock(&writer->mu);
         leave_line_locked(writer, &self);
@@ -603,17 +620,14 @@ xc_writer_break(xc_writer *writer, const xc_err *why)
     xc_unlock(&writer->mu);
 }
 
-/* On the pump's thread: leftovers may go out now. */
-static void
-writable(xc_watch *watch, short revents)
+void
+xc_writer_flush(xc_writer *writer)
 {
-    xc_writer *writer = watch->owner;
     xc_err why = {.code = XC_OK};
-    (void)revents;
     xc_lock(&writer->mu);
-    if (writer->writing || writer->closed) {
+    if (writer->writing || writer->closed || !has_leftovers_locked(writer)) {
         if (!writer->closed) {
-            (void)xc_pump_arm(watch, 0); /* the writer takes care of it when it gives the turn back */
+            (void)xc_pump_arm(&writer->watch, 0); /* who writes takes care of it when it gives the turn back */
         }
         xc_unlock(&writer->mu);
         return;
@@ -628,4 +642,17 @@ writable(xc_watch *watch, short revents)
     }
     release_locked(writer);
     xc_unlock(&writer->mu);
+}
+
+static void
+writable(xc_watch *watch, short revents)
+{
+    (void)revents;
+    xc_writer_flush(watch->owner);
+}
+
+static void
+flush_late(xc_timer *timer)
+{
+    xc_writer_flush(timer->owner);
 }

@@ -37,6 +37,7 @@ typedef struct {
     xc_err broken;           /* mu: first fatal error, never cleared */
     xc_job *awaiting;        /* mu: borrowed, to be posted when nothing is left to write */
     xc_watch watch;          /* mu */
+    xc_timer flush;          /* leftovers may go out though no event says so */
 } xc_writer;
 
 /* One frame on its way; lives on the sender's stack, zeroed but for the first two. */
@@ -103,6 +104,9 @@ bool xc_writer_await_room(xc_writer *writer, xc_job *job);
 
 /* Nothing more is taken; the fd is closed as soon as all that was taken is written. Idempotent, never blocks. */
 void xc_writer_end(xc_writer *writer);
+
+/* On the pump's thread: the far end has called, leftovers may go out now. Never blocks. */
+void xc_writer_flush(xc_writer *writer);
 
 /* The far end is gone: wakes everybody who waits to write. What is not written yet is dropped. Never blocks. */
 void xc_writer_break(xc_writer *writer, const xc_err *why);

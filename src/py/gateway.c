@@ -54,6 +54,7 @@ Gateway_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     self->state = state;
+    self->region = (xc_region){.fd = -1};
     self->callbacks = PyDict_New();
     if (self->callbacks == NULL) {
         Py_DECREF(self);
@@ -98,6 +99,7 @@ Gateway_dealloc(GatewayObject *self)
         xc_link_release(self->link);
     }
     xc_launch_release(self->launch);
+    xc_region_close(&self->region);
     Py_CLEAR(self->dict);
     Py_CLEAR(self->callbacks);
     Py_CLEAR(self->parking);
@@ -180,6 +182,7 @@ Gateway_start(GatewayObject *self, PyObject *args)
     char **argv = xcpy_make_argv(py_argv, &holders);
     if (argv != NULL) {
         xc_status rc;
+        opts.region = self->region.map != NULL ? &self->region : NULL;
         Py_BEGIN_ALLOW_THREADS
             rc = xc_launch_start(argv, &opts, self->listens, &self->launch, &self->link, &err);
         Py_END_ALLOW_THREADS
@@ -195,20 +198,44 @@ Gateway_start(GatewayObject *self, PyObject *args)
     return result;
 }
 
+PyDoc_STRVAR(
+    share_doc,
+    "_share($self, /)\n--\n\n"
+    "Make memory for the process that _start() will start: that gets it as its fd 3, and the frames go through\n"
+    "it. False where there can be none; then they go through the pipes.");
+
+static PyObject *
+Gateway_share(GatewayObject *self, PyObject *unused)
+{
+    xc_err err;
+    (void)unused;
+    if (self->link == NULL && self->region.map == NULL) {
+        (void)xc_region_create(XC_RING_SIZE, &self->region, &err); /* a limit, or no such system call */
+    }
+    return PyBool_FromLong(self->region.map != NULL);
+}
+
 PyDoc_STRVAR(serve_doc,
-             "_serve($self, fd_in, fd_out, /)\n--\n\n"
-             "Be the far end over these two fds, which are taken: tasks are accepted, and the process ends with the\n"
-             "connection.");
+             "_serve($self, fd_in, fd_out, fd_memory=-1, /)\n--\n\n"
+             "Be the far end over these fds, which are taken: tasks are accepted, and the process ends with the\n"
+             "connection. `fd_memory`: what the other side's _share() made. Raises OSError where that is no such\n"
+             "memory, or cannot be mapped.");
 
 static PyObject *
 Gateway_serve(GatewayObject *self, PyObject *args)
 {
-    int in, out;
+    int in, out, memory = -1;
     xc_err err;
-    if (!PyArg_ParseTuple(args, "ii:_serve", &in, &out)) {
+    if (!PyArg_ParseTuple(args, "ii|i:_serve", &in, &out, &memory)) {
         return NULL;
     }
     xc_link_opts opts = link_opts(true);
+    if (memory >= 0) {
+        if (xc_region_attach(memory, &self->region, &err) != XC_OK) {
+            return xcpy_raise(self->state, &err);
+        }
+        opts.region = &self->region;
+    }
     self->link = xc_link_new(&opts, in, out, &err);
     if (self->link == NULL) {
         return xcpy_raise(self->state, &err);
@@ -571,7 +598,8 @@ Gateway_signal(GatewayObject *self, PyObject *arg)
 PyDoc_STRVAR(
     state_doc,
     "_state($self, /)\n--\n\n"
-    "How it stands, as a dict: fin, said_goodbye, heard_goodbye, greeted, channels, executing; reason and\n"
+    "How it stands, as a dict: transport (\"ring\", or \"pipe\" for any fds), fin, said_goodbye, heard_goodbye, "
+    "greeted, channels, executing; reason and\n"
     "detail (what ended the connection); noise (bytes: what came before the far end's first frame); pid, ended,\n"
     "status (exit status, -signal, None: unknown), stderr (the end of it, bytes).");
 
@@ -610,12 +638,13 @@ Gateway_state(GatewayObject *self, PyObject *unused)
         return NULL;
     }
     return Py_BuildValue(
-        "{sOsOsOsOsIsIsssssisNsisOsNsy#}", "fin", state.fin ? Py_True : Py_False, "said_goodbye",
-        state.said_goodbye ? Py_True : Py_False, "heard_goodbye", state.heard_goodbye ? Py_True : Py_False, "greeted",
-        state.greeted ? Py_True : Py_False, "channels", (unsigned int)state.channels, "executing",
-        (unsigned int)state.executing, "reason", xc_status_name(state.ended_by.code), "detail", state.ended_by.detail,
-        "errno", state.ended_by.sys_errno, "noise", noise, "pid", (int)process.pid, "ended",
-        process.ended ? Py_True : Py_False, "status", status, "stderr", process.tail, (Py_ssize_t)process.n_tail);
+        "{sssOsOsOsOsIsIsssssisNsisOsNsy#}", "transport", xc_link_has_rings(self->link) ? "ring" : "pipe", "fin",
+        state.fin ? Py_True : Py_False, "said_goodbye", state.said_goodbye ? Py_True : Py_False, "heard_goodbye",
+        state.heard_goodbye ? Py_True : Py_False, "greeted", state.greeted ? Py_True : Py_False, "channels",
+        (unsigned int)state.channels, "executing", (unsigned int)state.executing, "reason",
+        xc_status_name(state.ended_by.code), "detail", state.ended_by.detail, "errno", state.ended_by.sys_errno,
+        "noise", noise, "pid", (int)process.pid, "ended", process.ended ? Py_True : Py_False, "status", status,
+        "stderr", process.tail, (Py_ssize_t)process.n_tail);
 }
 
 /* Without a Python side above it: just the end. */
@@ -676,6 +705,7 @@ static PyMemberDef Gateway_members[] = {
 };
 
 static PyMethodDef Gateway_methods[] = {
+    {"_share", (PyCFunction)Gateway_share, METH_NOARGS, share_doc},
     {"_start", (PyCFunction)Gateway_start, METH_VARARGS, start_doc},
     {"_serve", (PyCFunction)Gateway_serve, METH_VARARGS, serve_doc},
     {"_hello", (PyCFunction)Gateway_hello, METH_O, hello_doc},

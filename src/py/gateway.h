@@ -15,6 +15,7 @@ typedef struct {
     xcpy_state *state;   /* borrowed: our type's module owns it */
     xc_link *link;       /* owned; NULL until it is started */
     xc_launch *launch;   /* owned; NULL at a worker */
+    xc_region region;    /* owned: what _share() made, until it is started */
     PyObject *callbacks; /* owned dict: channel id -> (callback, endmarker) */
     PyObject *parking;   /* owned: how greenlets wait, see park.c; NULL or None: there are none */
     PyObject *turn_of;   /* owned: the greenlet that has the dispatcher's turn; NULL: none has */
