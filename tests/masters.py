@@ -62,6 +62,13 @@ def _waits_in_locks(pid):
         return "/_core." not in file.read()
 
 
+def _waits_at_a_ring(pid, tid):
+    """Whether a thread that waits at a futex does so in memory that processes share: locks are all private."""
+    with open(f"/proc/{pid}/task/{tid}/syscall") as file:
+        words = file.read().split()
+    return len(words) > 2 and int(words[2], 16) == 9  # FUTEX_WAIT_BITSET without FUTEX_PRIVATE_FLAG
+
+
 def is_asleep(pid, tid=None):
     """Whether a thread (the main one) sleeps in a system call that waits for something other than a lock, and has no
     signal to take. Over the plain-Python core it may be any lock, the GIL among them."""
@@ -73,7 +80,7 @@ def is_asleep(pid, tid=None):
         return False
     try:
         with open(f"/proc/{pid}/task/{tid or pid}/wchan") as file:
-            return "futex" not in file.read() or _waits_in_locks(pid)
+            return "futex" not in file.read() or _waits_at_a_ring(pid, tid or pid) or _waits_in_locks(pid)
     except OSError:
         return True
 

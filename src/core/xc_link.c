@@ -445,17 +445,20 @@ drain(xc_link *link)
     xc_unlock(&link->mu);
 }
 
-/* What comes through the fds but is no call: a print in a start-up file, before the far end had moved them away. */
-static void
+/* What comes through the fds but is no call: a print in a start-up file, before the far end had moved them away. False:
+ * there is too much of it. */
+static bool
 keep_noise(xc_link *link, const unsigned char *bytes, size_t n)
 {
     xc_lock(&link->mu);
-    for (size_t i = 0; i < n && link->opts.marked && !link->greeted; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (bytes[i] != 0) {
             xc_noise_rest(&link->noise, bytes + i, 1);
         }
     }
+    bool fine = xc_buf_size(&link->noise) < XC_NOISE_MAX;
     xc_unlock(&link->mu);
+    return fine;
 }
 
 /* With rings: the far end has called, or is gone. */
@@ -463,14 +466,16 @@ static void
 hear_calls(xc_link *link)
 {
     unsigned char bytes[256];
-    ssize_t n;
-    do {
-        n = read(link->stream.in, bytes, sizeof bytes);
-        keep_noise(link, bytes, n > 0 ? (size_t)n : 0);
-    } while (n == (ssize_t)sizeof bytes || (n < 0 && errno == EINTR));
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)) {
-        atomic_store(&link->hung_up, true);
+    size_t got = 0;
+    xc_err err;
+    xc_stream fds = {.in = link->stream.in};
+    xc_status rc = xc_stream_read(&fds, bytes, sizeof bytes, &got, &err); /* there is more: then the pump comes back */
+    bool noisy = rc == XC_OK && !keep_noise(link, bytes, got);
+    if (noisy || (rc != XC_OK && rc != XC_AGAIN)) {
+        atomic_store(&link->fds_say, noisy ? XC_FDS_NOISY : XC_FDS_HUNG_UP);
+        xc_lock(&link->mu);
         (void)xc_pump_arm(&link->watch, 0);
+        xc_unlock(&link->mu);
         xc_look_again(link);
     }
     xc_writer_flush(&link->writer);
@@ -492,7 +497,8 @@ static void
 rearm(xc_timer *timer)
 {
     xc_link *link = timer->owner;
-    bool over = atomic_load(&link->peer_gone) || atomic_load(&link->hung_up) || xc_alive_verdict(link, NULL) != XC_OK;
+    bool over = atomic_load(&link->peer_gone) || atomic_load(&link->fds_say) != XC_FDS_FINE ||
+                xc_alive_verdict(link, NULL) != XC_OK;
     bool drains = over;
     xc_lock(&link->mu);
     link->rearm_set = false;

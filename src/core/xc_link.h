@@ -34,7 +34,7 @@ typedef struct {
     bool worker; /* runs tasks; ends its process when the link does (see xc_fate.h) */
     bool marked; /* frames begin behind XC_MARKER; what comes before it is noise, see xc_link_noise */
     /* Taken, also on failure: the memory through which the frames go; NULL: they go through the fds. Else those carry
-     * one zero byte whenever the other side's I/O thread is to look, and no marker: noise is what else comes. */
+     * one zero byte whenever the other side's I/O thread is to look, and no marker: what else comes is noise. */
     xc_region *region;
     /* A channel that nobody holds any more was closed by the far end with an error. `msg` is taken: its payload is the
      * serialized text. Any thread, a mutex held: it must only put it away. */

@@ -17,6 +17,9 @@
 
 enum { XC_INBUF = 64 * 1024 };
 
+/* Of fds through which no frames go: nobody holds their other end any more; who does is no far end of ours. */
+enum { XC_FDS_FINE, XC_FDS_HUNG_UP, XC_FDS_NOISY };
+
 /* A thread that waits, lives on its stack; or a vigil. */
 typedef struct xc_waiter {
     struct xc_waiter *next;
@@ -82,7 +85,7 @@ struct xc_link {
     xc_waiter *waiters;    /* mu: borrowed, oldest first */
     xc_err ended_by;       /* mu: first reason, never cleared */
     atomic_bool peer_gone; /* the far end's process has ended */
-    atomic_bool hung_up;   /* with rings: nobody holds the other end of the fds any more */
+    atomic_int fds_say;    /* with rings: XC_FDS_... */
     bool owns_peer;        /* mu: there is such a process, peer_gone will come */
 
     uint32_t next_id;    /* mu */

@@ -25,13 +25,19 @@ xc_noise_rest(xc_buf *kept, const unsigned char *bytes, size_t n)
 }
 
 xc_status
+xc_noise_too_much(xc_err *err)
+{
+    return xc_failf(err, XC_BAD, "read", "64 KiB arrived, and no far end of ours");
+}
+
+xc_status
 xc_noise_skip(xc_buf *kept, const unsigned char *bytes, size_t n, size_t *used, xc_err *err)
 {
     size_t noise = find_marker(bytes, n);
     *used = noise;
     if (noise > XC_NOISE_MAX - xc_buf_size(kept)) {
         xc_noise_rest(kept, bytes, noise);
-        return xc_failf(err, XC_BAD, "read", "64 KiB arrived, and no far end of ours");
+        return xc_noise_too_much(err);
     }
     if (noise > 0 && xc_buf_add(kept, bytes, noise) != XC_OK) {
         return xc_fail(err, XC_NOMEM, 0, "keep what came before the far end's first frame");

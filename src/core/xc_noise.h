@@ -17,6 +17,9 @@ enum { XC_NOISE_MAX = 64 * 1024 }; /* bytes that are kept; whoever sends more is
  */
 xc_status xc_noise_skip(xc_buf *kept, const unsigned char *bytes, size_t n, size_t *used, xc_err *err);
 
+/* XC_BAD: more came than is kept. */
+xc_status xc_noise_too_much(xc_err *err);
+
 /* The stream has ended: these bytes were the last of the noise. What `kept` has no room for is left out. */
 void xc_noise_rest(xc_buf *kept, const unsigned char *bytes, size_t n);
 

@@ -382,8 +382,12 @@ xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
 {
     size_t got = 0;
     /* Before the read: what the process wrote is there by then. */
-    bool gone = atomic_load(&link->peer_gone) || atomic_load(&link->hung_up);
+    int fds_say = atomic_load(&link->fds_say);
+    bool gone = atomic_load(&link->peer_gone) || fds_say == XC_FDS_HUNG_UP;
     xc_status rc = xc_alive_verdict(link, err);
+    if (rc == XC_OK && fds_say == XC_FDS_NOISY) {
+        rc = xc_noise_too_much(err);
+    }
     if (rc != XC_OK) {
         return rc;
     }
