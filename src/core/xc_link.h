@@ -86,6 +86,9 @@ xc_status xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space);
 
 /* Does it hold now? Never blocks, reads nothing. */
 bool xc_link_ready(xc_link *link, const xc_wait *wait);
+/* Does it hold now, or after reading a ring that is looked at for at most `ns`? Does not sleep, so that for some
+ * microseconds it may be called with the GIL held. False: wait for it. */
+bool xc_link_look(xc_link *link, const xc_wait *wait, int64_t ns);
 
 /*
  * A wait without a thread, for a thread that does other things meanwhile: once what `wait` says holds, or the link

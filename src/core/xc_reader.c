@@ -13,6 +13,7 @@
 #include "xc_bytes.h"
 #include "xc_link_impl.h"
 #include "xc_opcodes.h"
+#include "xc_pages.h"
 #include "xc_trace.h"
 
 enum { BYTES_HEAD = 5, BYTES_AROUND = BYTES_HEAD + 1 }; /* opcode and length of a bytes object; and STOP */
@@ -74,6 +75,9 @@ new_msg(uint8_t code, uint32_t chan, size_t size)
     if (msg == NULL && (msg = xc_msg_new(code, chan, 0)) != NULL) {
         msg->lost = true;
         msg->size = size;
+    }
+    else if (msg != NULL) {
+        xc_pages_fill(msg->data, size);
     }
     return msg;
 }

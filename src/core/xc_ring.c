@@ -232,7 +232,7 @@ xc_ring_worth_looking(const xc_ring *ring)
 }
 
 bool
-xc_ring_look_nogil(xc_ring *ring, int64_t ns)
+xc_ring_look(xc_ring *ring, int64_t ns)
 {
     int64_t until = xc_after(ns);
     do {

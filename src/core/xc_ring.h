@@ -77,8 +77,9 @@ size_t xc_ring_filled(const xc_ring *ring);
 /* False: the other side last ran on the CPU that we are on, so it does not run while we look. */
 bool xc_ring_worth_looking(const xc_ring *ring);
 
-/* Looks again and again for at most `ns`, as long as that is worth it. True: something has changed, try again. */
-bool xc_ring_look_nogil(xc_ring *ring, int64_t ns);
+/* Looks again and again for at most `ns`, as long as that is worth it. True: something has changed, try again. Does not
+ * sleep: for some microseconds it may be called with the GIL held. */
+bool xc_ring_look(xc_ring *ring, int64_t ns);
 
 /*
  * Sleeps until something has changed at the ring, the bell (the thread's own) rings, or the deadline passes. XC_OK:
