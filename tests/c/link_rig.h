@@ -1,5 +1,6 @@
 /*
- * A link whose far end is the test itself: two pipes, frames written and read by hand.
+ * A link whose far end is the test itself: two pipes, frames written and read by hand. With RIG_RINGS=1 in the
+ * environment the link has rings instead, and ring_proxy.h stands between them and the pipes.
  */
 #ifndef LINK_RIG_H
 #define LINK_RIG_H
@@ -8,6 +9,7 @@
 #include <signal.h>
 
 #include "check_io.h"
+#include "ring_proxy.h"
 #include "wire.h"
 #include "xc_link_impl.h"
 
@@ -15,6 +17,7 @@ typedef struct {
     xc_link *link;
     int to;   /* what is written here arrives at the link; -1: closed */
     int from; /* what the link sends */
+    proxy *rings;
 } rig;
 
 /* For xc_set_alloc_hook: only that allocation fails. */
@@ -65,7 +68,13 @@ rig_open_with(xc_link_opts opts)
         signal(SIGINT, SIG_IGN); /* one that ends without a goodbye interrupts its process: see xc_fate.h */
     }
     rig it = {.to = to[1], .from = from[0]};
-    it.link = xc_link_new(&opts, to[0], from[1], &err);
+    int in = to[0], out = from[1];
+    xc_region region;
+    if (proxy_wanted() && !opts.marked) {
+        it.rings = proxy_start(&in, &out, &region);
+        opts.region = &region;
+    }
+    it.link = xc_link_new(&opts, in, out, &err);
     CHECK(it.link != NULL);
     return it;
 }
@@ -86,6 +95,10 @@ rig_close(rig *it)
         close(it->to);
     }
     close(it->from);
+    if (it->rings != NULL) {
+        proxy_end(it->rings);
+        it->rings = NULL;
+    }
 }
 
 __attribute__((unused)) static void
@@ -108,6 +121,16 @@ __attribute__((unused)) static void
 rig_send_wire(rig *it, const wire *what)
 {
     write_all(it->to, what->data, what->n);
+}
+
+/* The far end's process has ended: what it wrote is there. */
+__attribute__((unused)) static void
+rig_peer_gone(rig *it)
+{
+    if (it->rings != NULL) {
+        AWAIT(proxy_settled(it->rings));
+    }
+    xc_link_peer_gone(it->link);
 }
 
 __attribute__((unused)) static xc_chan *

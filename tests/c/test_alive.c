@@ -296,7 +296,7 @@ the_end_of_the_process_comes_first(void)
     rig it = rig_open(false);
     xc_link_owns_peer(it.link);
     keep_alive(&it, SHORT);
-    xc_link_peer_gone(it.link);
+    rig_peer_gone(&it);
     await_fin(&it);
     CHECK_RC(state_of(&it).ended_by.code, XC_EOF);
     check_pause_ms(2 * SHORT / XC_MS);

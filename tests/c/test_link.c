@@ -421,7 +421,7 @@ peer_gone(bool with_reader)
         }
         check_pause_ms(20);
     }
-    xc_link_peer_gone(it.link);
+    rig_peer_gone(&it);
     if (with_reader) {
         finish(&reader);
         finish(&other);
@@ -462,11 +462,11 @@ peer_gone_in_mid_frame(void)
     wire_add_pattern(&stream, chan->id, 10, 0);
     wire_add_pattern(&stream, chan->id, 100000, 1);
     write_all(it.to, stream.data, stream.n - 1);
-    xc_link_peer_gone(it.link);
+    rig_peer_gone(&it);
     await_fin(&it);
     expect_pattern(&it, chan, 10, 0);
     CHECK(take(&it, chan) == NULL);
-    xc_link_peer_gone(it.link);
+    rig_peer_gone(&it);
     wire_free(&stream);
     xc_link_drop_chan(it.link, chan);
     rig_close(&it);

@@ -63,7 +63,7 @@ leave(scene *at)
 static void
 process_gone(scene *at)
 {
-    xc_link_peer_gone(at->it.link);
+    rig_peer_gone(&at->it);
 }
 
 static void
@@ -316,7 +316,7 @@ rings_all(void (*end)(scene *at))
     }
     leave(&at);
     await_fin(&at.it);
-    xc_link_peer_gone(at.it.link);
+    rig_peer_gone(&at.it);
     CHECK(!rung(&at.to));
     for (unsigned i = 0; i < KINDS; i++) {
         xc_link_end_vigil(at.it.link, vigils[i]);
@@ -372,7 +372,7 @@ a_process_gone_is_not_the_end(void)
     xc_vigil *close = begin(&at.it, &at.to, XC_WAIT_CLOSE, other, 3);
     stop_pump();
     an_item(&at);
-    xc_link_peer_gone(at.it.link);
+    rig_peer_gone(&at.it);
     CHECK_INT(next_ring(&at.to), 2);
     CHECK(!rung(&at.to));
     CHECK(!xc_vigil_over(at.it.link, item) && !xc_vigil_over(at.it.link, close));
