@@ -79,6 +79,9 @@ module_clear(PyObject *module)
 #define CLEAR(name) Py_CLEAR(state->name);
     XCPY_STATE_FIELDS(CLEAR)
 #undef CLEAR
+    for (size_t i = 0; i < XCPY_STRINGS; i++) {
+        Py_CLEAR(state->strings[i]);
+    }
     return 0;
 }
 
