@@ -18,6 +18,7 @@ from .cores import core
 from .cores import module as _core
 
 INTERRUPT_TEXT = "keyboard-interrupted"
+_compile = getattr(_core, "_compile", compile)
 
 
 class WorkerGateway(_core.Gateway):
@@ -222,7 +223,7 @@ def _run(channel, item):
     scope = {"channel": channel, "__name__": "__channelexec__"}
     channel._executing = True
     try:
-        exec(compile(source + "\n", file_name or "<remote exec>", "exec"), scope)
+        exec(_compile(source + "\n", file_name or "<remote exec>", "exec"), scope)
         if call_name:
             scope[call_name](channel, **kwargs)
     finally:

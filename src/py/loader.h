@@ -1,6 +1,6 @@
 /*
- * What the decoder's rooms share: the state of one xcpy_load call. load.c builds, load_fail.c says what was wrong
- * where.
+ * What the decoder's rooms share: the state of one xcpy_load call. load.c builds, load_str.h has the strings,
+ * load_fail.c says what was wrong where.
  */
 #ifndef XCPY_LOADER_H
 #define XCPY_LOADER_H
@@ -9,8 +9,6 @@
 
 enum {
     FIRST_ENTRIES = 128, /* entries of the stack on the C stack, before the heap is asked */
-    CACHE_BITS = 9,
-    CACHE_SIZE = 1 << CACHE_BITS,
 };
 
 /* The tag of an entry: its kind, whether the garbage collector needs to know it, and its depth (0: no container). */
@@ -42,12 +40,10 @@ typedef struct {
     size_t claimed;          /* slots of all lists so far */
     xcpy_entry *top;         /* next free */
     xcpy_entry *limit;
-    xcpy_entry *stack; /* `first`, or owned */
-    unsigned n_strings;
-    unsigned cache_bits; /* of the hash: so much of the cache is in use */
-    PyObject **cache; /* `strings` once it is set up; short ASCII strings by the hash of their bytes, owned or NULL */
+    xcpy_entry *stack;  /* `first`, or owned */
+    unsigned missed;    /* load_str.h: strings that its cache had not, less those that it had */
+    unsigned passed_by; /* load_str.h: strings that it may not have looked for */
     xcpy_entry first[FIRST_ENTRIES];
-    PyObject *strings[CACHE_SIZE];
 } xcpy_loader;
 
 /* Each load_x takes the position behind its opcode, and returns the one behind its operand; NULL: an exception is set.

@@ -1,6 +1,7 @@
 /*
  * The extension module execnet_c._core: its state, and the list of what it is made of.
  */
+#include "compile.h"
 #include "dump.h"
 #include "error.h"
 #include "gateway.h"
@@ -51,7 +52,8 @@ module_exec(PyObject *module)
 #ifdef XC_DEBUG
     xc_set_gil_probe(holds_gil);
 #endif
-    PyMethodDef *functions[] = {xcpy_dump_methods, xcpy_load_methods, xcpy_warn_methods, xcpy_trace_methods};
+    PyMethodDef *functions[] = {xcpy_dump_methods, xcpy_load_methods, xcpy_warn_methods, xcpy_trace_methods,
+                                xcpy_compile_methods};
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
         if (PyModule_AddFunctions(module, functions[i]) < 0) {
             return -1;
@@ -77,6 +79,9 @@ module_clear(PyObject *module)
 #define CLEAR(name) Py_CLEAR(state->name);
     XCPY_STATE_FIELDS(CLEAR)
 #undef CLEAR
+    for (size_t i = 0; i < XCPY_STRINGS; i++) {
+        Py_CLEAR(state->strings[i]);
+    }
     return 0;
 }
 

@@ -21,10 +21,13 @@
     X(VigilType)                                                                                                       \
     X(no_endmarker) /* the object that stands for "no endmarker wanted" */
 
+enum { XCPY_STRINGS_BITS = 9, XCPY_STRINGS = 1 << XCPY_STRINGS_BITS };
+
 typedef struct xcpy_state {
 #define XCPY_STATE_DECLARE(name) PyObject *name;
     XCPY_STATE_FIELDS(XCPY_STATE_DECLARE)
 #undef XCPY_STATE_DECLARE
+    PyObject *strings[XCPY_STRINGS]; /* short ASCII strings that were loaded, by a hash of their bytes; see load.c */
 } xcpy_state;
 
 /* The state that `type`, one of ours or a subclass of one, belongs to; NULL with SystemError. */
