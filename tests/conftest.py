@@ -12,6 +12,7 @@ import pairing  # isort: skip (before anything takes a core)
 import gc
 import importlib
 import os
+import re
 import signal
 import threading
 import time
@@ -21,7 +22,7 @@ import pytest
 LIBS = ["execnet_c", "execnet"] if pairing.name == pairing.DEFAULT else ["execnet_c"]
 
 # Rooms whose tests, all of them, are of one process and name their core themselves, or of programs around it all.
-ANY_CORE = ("test_serializer", "test_examples", "test_makefile", "test_users")
+ANY_CORE = ("test_serializer", "test_examples", "test_makefile", "test_users", "test_rings")
 
 # Rooms about what two different cores may have to do with each other: all that C-Python and Python-C run. The others are
 # about one end at a time, and C-C and Python-Python have each core at both ends.
@@ -121,6 +122,11 @@ def stderr_has(size):
     return wait_until(lambda: os.fstat(2).st_size >= size)
 
 
+def plain_repr(gateway):
+    """As execnet says it: without how the frames travel."""
+    return re.sub(", (ring|pipe)>$", ">", repr(gateway))
+
+
 def wait_until(condition, timeout=TIMEOUT):
     """Wait for what no message tells of; return whether it came true in time."""
     deadline = time.monotonic() + timeout
@@ -187,8 +193,9 @@ def floor():
         group = library.Group()
     except (ImportError, AttributeError):
         return start  # the tests that need it fail by themselves
-    gw = group.makegateway("popen")
-    gw.remote_exec("channel.send(1)").receive(TIMEOUT)
+    for spec in ("popen", "popen//transport=pipe"):  # a thread that sleeps at a pipe gets a fd for that, and keeps it
+        gw = group.makegateway(spec)
+        gw.remote_exec("channel.send(1)").receive(TIMEOUT)
     group.terminate(timeout=5.0)
     wait_until(lambda: Footprint().children == start.children, SETTLE)
     rest = Footprint()

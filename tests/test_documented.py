@@ -14,7 +14,7 @@ import sys
 import pairing
 import pytest
 
-from conftest import TIMEOUT, wait_until
+from conftest import TIMEOUT, plain_repr, wait_until
 from masters import is_gone
 
 @pytest.fixture
@@ -185,13 +185,13 @@ def test_a_model_for_either_end(program, model):
         f"""
 execnet.set_execmodel({model!r}, "thread")
 gateway = execnet.makegateway()
-print(gateway)
+print(repr(gateway).partition(" channels")[0])
 print(gateway.remote_status())
 print(gateway.remote_exec("channel.send(6 * 7)").receive())
 """
     )
     assert out.splitlines() == [
-        f"<Gateway id='gw0' receive-live, {model} model, 0 active channels>",
+        f"<Gateway id='gw0' receive-live, {model} model, 0 active",
         "<RInfo 'execmodel=thread, numchannels=0, numexecuting=0'>",
         "42",
     ]
@@ -401,7 +401,7 @@ def test_members_of_a_group(lib):
     group = lib.Group(["popen"] * 2)
     assert len(group) == 2
     assert repr(group) == "<Group ['gw0', 'gw1']>"
-    assert list(map(repr, group)) == [
+    assert list(map(plain_repr, group)) == [
         f"<Gateway id='gw{number}' receive-live, thread model, 0 active channels>" for number in range(2)
     ]
     assert "gw0" in group and "gw1" in group and "gw2" not in group
@@ -413,7 +413,7 @@ def test_members_of_a_group(lib):
 def test_ids_given_and_known_before(lib, group):
     gateway = group.makegateway("popen//id=elm")
     assert gateway.id == "elm" and group["elm"] is gateway
-    assert repr(gateway) == "<Gateway id='elm' receive-live, thread model, 0 active channels>"
+    assert plain_repr(gateway) == "<Gateway id='elm' receive-live, thread model, 0 active channels>"
     spec = lib.XSpec("popen")
     group.allocate_id(spec)
     known = spec.id
@@ -443,9 +443,9 @@ def test_terminate_kills_what_does_not_end(lib):
 def test_workers_of_a_master(group):
     group.defaultspec = "popen//via=master"
     master = group.makegateway("popen//id=master")
-    assert repr(master) == "<Gateway id='master' receive-live, thread model, 0 active channels>"
+    assert plain_repr(master) == "<Gateway id='master' receive-live, thread model, 0 active channels>"
     worker = group.makegateway()
-    assert repr(worker) == "<Gateway id='gw0' receive-live, thread model, 0 active channels>"
+    assert plain_repr(worker) == "<Gateway id='gw0' receive-live, thread model, 0 active channels>"
     assert repr(group) == "<Group ['master', 'gw0']>"
     # In execnet a task holds the master's main thread from now on: that has its number from elsewhere.
     assert evaluate(worker, "os.getppid()") == master._rinfo().pid

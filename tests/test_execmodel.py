@@ -5,7 +5,7 @@ import time
 
 import execnet_c
 import pytest
-from conftest import TIMEOUT, wait_until
+from conftest import TIMEOUT, plain_repr, wait_until
 from far_ends import PLAIN
 
 MAIN = "import threading\nmain = threading.current_thread() is threading.main_thread()\n"
@@ -176,7 +176,7 @@ def test_a_group_s_model_is_its_far_ends(lib):
         gw = group.makegateway("popen")
         assert gw.execmodel.backend == gw.spec.execmodel == "main_thread_only"
         assert gw.remote_status().execmodel == "main_thread_only"
-        assert repr(gw) == "<Gateway id='gw0' receive-live, main_thread_only model, 0 active channels>"
+        assert plain_repr(gw) == "<Gateway id='gw0' receive-live, main_thread_only model, 0 active channels>"
         other = group.makegateway("popen//execmodel=thread")
         assert (other.spec.execmodel, other.execmodel.backend) == ("thread", "main_thread_only")
         assert other.remote_status().execmodel == "thread"
@@ -192,7 +192,7 @@ def test_models_of_both_ends_may_differ(lib):
         gw = group.makegateway("popen")
         assert gw.execmodel.backend == "thread"
         assert gw.remote_status().execmodel == "main_thread_only"
-        assert repr(gw) == "<Gateway id='gw0' receive-live, thread model, 0 active channels>"
+        assert plain_repr(gw) == "<Gateway id='gw0' receive-live, thread model, 0 active channels>"
         with pytest.raises(ValueError, match="^can not set execution models if gateways have been created already$"):
             group.set_execmodel("thread")
     finally:

@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from conftest import TIMEOUT, children_of, stderr_has, wait_until
+from conftest import TIMEOUT, children_of, plain_repr, stderr_has, wait_until
 
 PID = "import os\nchannel.send(os.getpid())"
 
@@ -454,17 +454,17 @@ def test_rinfo_is_answered_while_the_worker_is_busy(gw):
 
 
 def test_repr_tells_id_state_and_channels(gw):
-    assert repr(gw) == "<Gateway id='gw0' receive-live, thread model, 0 active channels>"
+    assert plain_repr(gw) == "<Gateway id='gw0' receive-live, thread model, 0 active channels>"
     one, two = gw.newchannel(), gw.newchannel()
-    assert repr(gw) == "<Gateway id='gw0' receive-live, thread model, 2 active channels>"
+    assert plain_repr(gw) == "<Gateway id='gw0' receive-live, thread model, 2 active channels>"
     one.close()
-    assert repr(gw) == "<Gateway id='gw0' receive-live, thread model, 1 active channels>"
+    assert plain_repr(gw) == "<Gateway id='gw0' receive-live, thread model, 1 active channels>"
     del two
-    assert repr(gw) == "<Gateway id='gw0' receive-live, thread model, 0 active channels>"
+    assert plain_repr(gw) == "<Gateway id='gw0' receive-live, thread model, 0 active channels>"
     gw.exit()
     gw.join(TIMEOUT)
     assert wait_until(lambda: not gw.hasreceiver())
-    assert repr(gw) == "<Gateway id='gw0' not-receiving, thread model, 0 active channels>"
+    assert plain_repr(gw) == "<Gateway id='gw0' not-receiving, thread model, 0 active channels>"
 
 
 def test_the_gateway_over_there_has_a_name(gw):
