@@ -54,14 +54,17 @@ test: test-python test-c test-sanitizers
 # the tests notice.
 test-c:
 	$(MAKE) -C tests/c run-plain CC="$(CC)"
+	$(MAKE) -C tests/c run-plain-rings CC="$(CC)"
 	$(MAKE) -C tests/c run-portable CC="$(CC)"
 	$(MAKE) -C tests/c run-mutants CC="$(CC)"
 
 test-asan:
 	$(MAKE) -C tests/c run-asan CC="$(CC)"
+	$(MAKE) -C tests/c run-asan-rings CC="$(CC)"
 
 test-tsan:
 	$(MAKE) -C tests/c run-tsan CC="$(CC)"
+	$(MAKE) -C tests/c run-tsan-rings CC="$(CC)"
 
 # Those of the two that the compiler can build and this machine can run; both with SANITIZERS=required.
 test-sanitizers:

@@ -525,7 +525,7 @@ hear_calls(xc_link *link)
         xc_unlock(&link->mu);
         xc_look_again(link);
     }
-    xc_writer_flush(&link->writer);
+    xc_writer_flush(&link->writer); /* there may be room */
 }
 
 static void

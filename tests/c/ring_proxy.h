@@ -69,7 +69,6 @@ proxy_in(void *arg)
         n = read(it->from_test, bytes, sizeof bytes);
     } while (n > 0 && proxy_write(it, bytes, (size_t)n));
     close(it->from_test); /* as with a pipe: who writes more learns that nobody reads */
-    xc_ring_close(&it->region.out);
     (void)shutdown(it->calls, SHUT_WR);
     return NULL;
 }
