@@ -18,6 +18,7 @@ import threading
 import time
 
 import pytest
+from masters import sleep_at_a_pipe
 
 LIBS = ["execnet_c", "execnet"] if pairing.name == pairing.DEFAULT else ["execnet_c"]
 
@@ -193,9 +194,9 @@ def floor():
         group = library.Group()
     except (ImportError, AttributeError):
         return start  # the tests that need it fail by themselves
-    for spec in ("popen", "popen//transport=pipe"):  # a thread that sleeps at a pipe gets a fd for that, and keeps it
-        gw = group.makegateway(spec)
-        gw.remote_exec("channel.send(1)").receive(TIMEOUT)
+    sleep_at_a_pipe(library)
+    gw = group.makegateway("popen")
+    gw.remote_exec("channel.send(1)").receive(TIMEOUT)
     group.terminate(timeout=5.0)
     wait_until(lambda: Footprint().children == start.children, SETTLE)
     rest = Footprint()

@@ -184,6 +184,13 @@ def run(code, *args, status=0, stderr="", env=(), limit=LIMIT):
 PROMPT = 1.0
 
 
+def sleep_at_a_pipe(library):
+    """A thread that does gets a fd for that, and keeps it."""
+    group = library.Group()
+    group.makegateway("popen//transport=pipe").remote_exec("channel.send(1)").receive(30)
+    group.terminate(timeout=5)
+
+
 @contextmanager
 def interrupted(what, sig=signal.SIGINT, before=None):
     """The block waits, and is ended by a KeyboardInterrupt: the signal comes as soon as the main thread sleeps."""

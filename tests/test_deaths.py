@@ -713,6 +713,7 @@ def test_terminate_takes_about_twice_its_timeout_and_leaves_nothing(timeout):
         timeout = float(sys.argv[1])
         tasks = sys.argv[2:]
         before = None
+        sleep_at_a_pipe(execnet_c)
         for task in tasks + ["STOP", "all"]:
             group = execnet_c.Group()
             pids = []
@@ -801,6 +802,7 @@ def test_terminate_in_a_callback():
 def test_many_gateways_one_after_the_other_leave_nothing():
     run(
         """
+        sleep_at_a_pipe(execnet_c)
         execnet_c.Group(["popen"]).terminate(timeout=5)
         before = len(fds())
         for i in range(30):
