@@ -26,7 +26,7 @@ ORDER = [
 ]
 
 # Files that belong to another room than the one of their name.
-ROOM_OF = {name: "link" for name in ("link_impl", "reader", "inbox", "answer", "sink", "alive", "patience")}
+ROOM_OF = {name: "link" for name in ("link_impl", "tend", "reader", "inbox", "answer", "sink", "alive", "patience")}
 
 MAX_LINES = 800
 

@@ -9,18 +9,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "xc_forkfd.h"
 #include "xc_link_impl.h"
 #include "xc_trace.h"
 
-/* A link goes back to the pump so long after it was last read. */
-#define REARM_NS (5 * XC_MS)
-/* How long (ns) a reader looks at a ring before it sleeps: about what a sleep and its end cost. */
-#define RING_LOOK_NS (100 * INT64_C(1000))
-enum { PUMP_READS = 16, PAUSES = 8 };
+enum { PAUSES = 8 };
 
 bool
 xc_link_forked(const xc_link *link)
@@ -28,16 +23,10 @@ xc_link_forked(const xc_link *link)
     return link->forks != xc_fork_count();
 }
 
-static bool
-has_rings(const xc_link *link)
-{
-    return link->stream.ring != NULL;
-}
-
 bool
 xc_link_has_rings(const xc_link *link)
 {
-    return has_rings(link);
+    return link->stream.ring != NULL;
 }
 
 /* --- the end of a link ---------------------------------------------------------------------------------------- */
@@ -69,8 +58,8 @@ write_number(const xc_vigil *vigil)
     (void)ignored;
 }
 
-static void
-ring(xc_waiter *waiter)
+void
+xc_ring_waiter(xc_waiter *waiter)
 {
     bool first = !waiter->rung;
     waiter->rung = true;
@@ -86,13 +75,12 @@ static void
 ring_all_locked(xc_link *link)
 {
     for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
-        ring(waiter);
+        xc_ring_waiter(waiter);
     }
 }
 
-/* Nothing more can be read. The caller has the reader role, and keeps it. */
-static void
-end_reading(xc_link *link, const xc_err *why)
+void
+xc_end_reading(xc_link *link, const xc_err *why)
 {
     if (xc_tracing()) {
         xc_trace("connection ended: %s%s%s", xc_status_name(why->code), why->detail[0] != '\0' ? " " : "", why->detail);
@@ -105,7 +93,7 @@ end_reading(xc_link *link, const xc_err *why)
     if (link->unmarked) { /* what looked like the start of the marker was none */
         xc_noise_rest(&link->noise, link->inbuf + link->in_start, link->in_end - link->in_start);
     }
-    if (has_rings(link)) {
+    if (xc_link_has_rings(link)) {
         link->called = false;
         xc_ring_close(link->stream.ring); /* the fds are closed when nobody writes either: see retire() */
     }
@@ -166,8 +154,8 @@ retire(xc_job *job)
 
 /* --- waiting -------------------------------------------------------------------------------------------------- */
 
-static bool
-ready_locked(xc_link *link, const xc_wait *wait)
+bool
+xc_ready_locked(xc_link *link, const xc_wait *wait)
 {
     switch (wait->kind) {
     case XC_WAIT_ITEM:
@@ -205,62 +193,28 @@ void
 xc_wake_locked(xc_link *link)
 {
     for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
-        if (!waiter->rung && ready_locked(link, waiter->wait)) {
-            ring(waiter);
+        if (!waiter->rung && xc_ready_locked(link, waiter->wait)) {
+            xc_ring_waiter(waiter);
         }
     }
 }
 
-/* The pump learns of what comes. */
-static bool
-is_watched_locked(const xc_link *link)
-{
-    return has_rings(link) ? link->called : link->watch.armed != 0;
-}
-
-/* It learns of it from now on. XC_AGAIN: something has come meanwhile. XC_SYS: no memory for that just now. */
-static xc_status
-watch_locked(xc_link *link)
-{
-    if (!has_rings(link)) {
-        return xc_pump_arm(&link->watch, POLLIN);
-    }
-    link->called = xc_ring_arm(link->stream.ring);
-    return link->called ? XC_OK : XC_AGAIN;
-}
-
-/* Somebody reads now. */
-static void
-unwatch_locked(xc_link *link)
-{
-    if (!has_rings(link)) {
-        if (link->watch.armed != 0) {
-            (void)xc_pump_arm(&link->watch, 0);
-        }
-    }
-    else if (link->called) {
-        xc_ring_disarm(link->stream.ring);
-        link->called = false;
-    }
-}
-
-/* Nobody reads: the next waiter does, or the pump does in a while. */
-static void
-hand_on_locked(xc_link *link)
+void
+xc_hand_on_locked(xc_link *link)
 {
     if (link->reading || link->eof) {
         return;
     }
     for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
         if (may_read(waiter) && !waiter->rung) {
-            ring(waiter);
+            xc_ring_waiter(waiter);
             return;
         }
     }
     link->used = true;
-    if (!is_watched_locked(link) && !link->rearm_set) {
+    if (!xc_watched_locked(link) && !link->rearm_set) {
         link->rearm_set = true;
-        xc_pump_set(&link->rearm, xc_after(REARM_NS));
+        xc_pump_set(&link->rearm, xc_after(XC_REARM_NS));
     }
 }
 
@@ -272,7 +226,7 @@ take_role_locked(xc_link *link, xc_waiter *self)
     }
     link->reading = true;
     self->reader = true;
-    unwatch_locked(link);
+    xc_unwatch_locked(link);
     return true;
 }
 
@@ -286,12 +240,12 @@ read_step(xc_link *link, const xc_wait *wait, xc_bell *bell, int64_t *began, siz
         return rc;
     }
     if (rc != XC_AGAIN) {
-        end_reading(link, &err);
+        xc_end_reading(link, &err);
         return XC_OK;
     }
-    if (has_rings(link)) {
+    if (xc_link_has_rings(link)) {
         bool looks = !wait->no_look && xc_cpu_count() > 1;
-        return looks && xc_ring_look(link->stream.ring, RING_LOOK_NS)
+        return looks && xc_ring_look(link->stream.ring, XC_RING_LOOK_NS)
                    ? XC_OK
                    : xc_stream_sleep_nogil(&link->stream, bell, POLLIN, wait->until);
     }
@@ -312,7 +266,7 @@ bool
 xc_link_ready(xc_link *link, const xc_wait *wait)
 {
     xc_lock(&link->mu);
-    bool ready = ready_locked(link, wait);
+    bool ready = xc_ready_locked(link, wait);
     xc_unlock(&link->mu);
     return ready;
 }
@@ -322,7 +276,7 @@ static bool
 begin_look_locked(xc_link *link, const xc_wait *wait)
 {
     xc_waiter self = {.wait = wait, .bell = xc_bell_mine()};
-    return has_rings(link) && link->waiters == NULL && take_role_locked(link, &self);
+    return xc_link_has_rings(link) && link->waiters == NULL && take_role_locked(link, &self);
 }
 
 bool
@@ -332,7 +286,7 @@ xc_link_look(xc_link *link, const xc_wait *wait, int64_t ns)
     xc_status rc = XC_OK;
     size_t space;
     xc_lock(&link->mu);
-    bool ready = ready_locked(link, wait);
+    bool ready = xc_ready_locked(link, wait);
     if (!ready && begin_look_locked(link, wait)) {
         while (!ready && rc == XC_OK) {
             xc_unlock(&link->mu);
@@ -341,13 +295,13 @@ xc_link_look(xc_link *link, const xc_wait *wait, int64_t ns)
                 rc = xc_read_some(link, wait->can_give, &space, &err);
             }
             if (rc != XC_OK && rc != XC_AGAIN && rc != XC_SPACE) {
-                end_reading(link, &err);
+                xc_end_reading(link, &err);
             }
             xc_lock(&link->mu);
-            ready = ready_locked(link, wait);
+            ready = xc_ready_locked(link, wait);
         }
         link->reading = false;
-        hand_on_locked(link);
+        xc_hand_on_locked(link);
     }
     xc_unlock(&link->mu);
     return ready;
@@ -368,7 +322,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
     for (p = &link->waiters; *p != NULL; p = &(*p)->next) {
     }
     *p = &self;
-    while (rc == XC_OK && !ready_locked(link, wait)) {
+    while (rc == XC_OK && !xc_ready_locked(link, wait)) {
         self.rung = false;
         if (self.reader && link->eof) {
             link->reading = self.reader = false;
@@ -379,7 +333,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
                    : xc_bell_sleep_nogil(self.bell, -1, 0, wait->until);
         xc_lock(&link->mu);
     }
-    if (ready_locked(link, wait)) {
+    if (xc_ready_locked(link, wait)) {
         rc = XC_OK;
     }
     for (p = &link->waiters; *p != &self; p = &(*p)->next) {
@@ -391,7 +345,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
         }
         link->reading = false;
     }
-    hand_on_locked(link); /* every way out hands the role on */
+    xc_hand_on_locked(link); /* every way out hands the role on */
     xc_unlock(&link->mu);
     return rc;
 }
@@ -408,7 +362,7 @@ xc_link_begin_vigil(xc_link *link, const xc_wait *wait, int fd, uint64_t number)
     *vigil = (xc_vigil){.wait = *wait, .fd = fd, .number = number};
     vigil->waiter.wait = &vigil->wait;
     xc_lock(&link->mu);
-    vigil->waiter.rung = ready_locked(link, wait);
+    vigil->waiter.rung = xc_ready_locked(link, wait);
     xc_waiter **p = &link->waiters;
     while (*p != NULL) {
         p = &(*p)->next;
@@ -440,176 +394,7 @@ xc_link_end_vigil(xc_link *link, xc_vigil *vigil)
     xc_free(vigil);
 }
 
-/* --- the pump's part ------------------------------------------------------------------------------------------ */
-
-/* The timer's next turn, as soon as other links have had theirs. */
-static void
-again_locked(xc_link *link)
-{
-    link->rearm_set = true;
-    xc_pump_set(&link->rearm, xc_now());
-}
-
-/* In the middle of a payload that comes through a ring, whose writer is at work: to sleep and be called again for each
- * bit of it takes ten times as long (64 MiB: 250 ms, against 20). Other links wait for PUMP_READS of these at most. */
-static bool
-more_is_near(const xc_link *link)
-{
-    return has_rings(link) && link->into != NULL && xc_cpu_count() > 1 && xc_ring_look(link->stream.ring, RING_LOOK_NS);
-}
-
-/* Reads what is there, if nobody else does. On the pump's thread. */
-static void
-drain(xc_link *link)
-{
-    xc_err err = {.code = XC_OK};
-    size_t space;
-    xc_lock(&link->mu);
-    if (link->reading || link->eof) {
-        unwatch_locked(link);
-        xc_unlock(&link->mu);
-        return;
-    }
-    link->reading = true;
-    link->called = false;
-    xc_unlock(&link->mu);
-    xc_status rc = XC_OK;
-    for (int i = 0; i < PUMP_READS && rc == XC_OK; i++) {
-        rc = xc_read_some(link, false, &space, &err);
-        if (rc == XC_AGAIN && more_is_near(link)) {
-            rc = XC_OK;
-        }
-    }
-    if (rc != XC_OK && rc != XC_AGAIN) {
-        end_reading(link, &err);
-    }
-    xc_lock(&link->mu);
-    link->reading = false;
-    if (has_rings(link) && !link->eof && (rc == XC_OK || watch_locked(link) == XC_AGAIN)) {
-        again_locked(link);
-    }
-    hand_on_locked(link);
-    xc_unlock(&link->mu);
-}
-
-/* What comes through the fds but is no call: a print in a start-up file, before the far end had moved them away. False:
- * there is too much of it. */
-static bool
-keep_noise(xc_link *link, const unsigned char *bytes, size_t n)
-{
-    xc_lock(&link->mu);
-    for (size_t i = 0; i < n; i++) {
-        if (bytes[i] != 0) {
-            xc_noise_rest(&link->noise, bytes + i, 1);
-        }
-    }
-    bool fine = xc_buf_size(&link->noise) < XC_NOISE_MAX;
-    xc_unlock(&link->mu);
-    return fine;
-}
-
-/* With rings: the far end has called, or is gone. */
-static void
-hear_calls(xc_link *link)
-{
-    unsigned char bytes[256];
-    size_t got = 0;
-    xc_err err;
-    xc_stream fds = {.in = link->stream.in};
-    xc_status rc = xc_stream_read(&fds, bytes, sizeof bytes, &got, &err); /* there is more: then the pump comes back */
-    bool noisy = rc == XC_OK && !keep_noise(link, bytes, got);
-    if (noisy || (rc != XC_OK && rc != XC_AGAIN)) {
-        atomic_store(&link->fds_say, noisy ? XC_FDS_NOISY : XC_FDS_HUNG_UP);
-        xc_lock(&link->mu);
-        (void)xc_pump_arm(&link->watch, 0);
-        xc_unlock(&link->mu);
-        xc_look_again(link);
-    }
-    xc_writer_flush(&link->writer); /* there may be room */
-}
-
-static void
-readable(xc_watch *watch, short revents)
-{
-    xc_link *link = watch->owner;
-    (void)revents;
-    if (has_rings(link)) {
-        hear_calls(link);
-    }
-    drain(link);
-}
-
-/* Some milliseconds after the last reader left: if nobody came back meanwhile, the pump watches the link again. */
-static void
-rearm(xc_timer *timer)
-{
-    xc_link *link = timer->owner;
-    bool over = atomic_load(&link->peer_gone) || atomic_load(&link->fds_say) != XC_FDS_FINE ||
-                xc_alive_verdict(link, NULL) != XC_OK;
-    bool drains = over;
-    xc_lock(&link->mu);
-    link->rearm_set = false;
-    if (link->eof || link->reading) {
-        drains = false; /* the reader sees to it; its exit sets the timer again */
-    }
-    else if (link->used && !over) {
-        link->used = false;
-        link->rearm_set = true;
-        xc_pump_set(timer, xc_after(REARM_NS));
-    }
-    else if (!over) {
-        xc_status rc = watch_locked(link);
-        drains = rc == XC_AGAIN;
-        if (rc == XC_SYS) {
-            link->rearm_set = true;
-            xc_pump_set(timer, xc_after(20 * REARM_NS)); /* no memory in the kernel just now */
-        }
-    }
-    xc_unlock(&link->mu);
-    if (!drains) {
-        return;
-    }
-    drain(link);
-    xc_lock(&link->mu);
-    if (over && !link->eof && !link->reading) {
-        again_locked(link); /* no event will come if somebody else holds the pipe open */
-    }
-    xc_unlock(&link->mu);
-}
-
-void
-xc_look_again(xc_link *link)
-{
-    xc_lock(&link->mu);
-    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
-        if (waiter->bell != NULL || ready_locked(link, waiter->wait)) { /* a vigil's one ring is not for nothing */
-            ring(waiter); /* the reader must look again: no event may come */
-        }
-    }
-    if (!link->eof) {
-        again_locked(link);
-    }
-    xc_unlock(&link->mu);
-}
-
-void
-xc_link_peer_gone(xc_link *link)
-{
-    atomic_store(&link->peer_gone, true);
-    xc_look_again(link);
-}
-
-/* The shutdown first: from then on nothing arrives, or who sends without end would keep the link alive. */
-void
-xc_link_hang_up(xc_link *link)
-{
-    xc_lock(&link->mu);
-    if (link->stream.in >= 0) {
-        (void)shutdown(link->stream.in, SHUT_RDWR);
-    }
-    xc_unlock(&link->mu);
-    xc_link_peer_gone(link);
-}
+/* --- the far end's process -------------------------------------------------------------------------------------- */
 
 void
 xc_link_owns_peer(xc_link *link)
@@ -702,8 +487,8 @@ init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsi
     link->coerce = XC_COERCE_DEFAULT;
     xc_mutex_init(&link->mu);
     xc_writer_init(&link->writer, &link->sink);
-    link->watch = (xc_watch){.fd = stream->in, .ready = readable, .owner = link};
-    link->rearm = (xc_timer){.fire = rearm, .owner = link};
+    link->watch = (xc_watch){.fd = stream->in, .ready = xc_readable, .owner = link};
+    link->rearm = (xc_timer){.fire = xc_rearm, .owner = link};
     link->fate = (xc_fate){.busy = worker_busy, .arg = link};
     link->alive.timer = (xc_timer){.fire = xc_alive_tick, .owner = link};
     link->patience = (xc_timer){.fire = xc_patience_over, .owner = link};
@@ -756,7 +541,7 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
         return NULL;
     }
     xc_lock(&link->mu);
-    hand_on_locked(link); /* so that the pump watches it unless somebody reads it soon */
+    xc_hand_on_locked(link); /* so that the pump watches it unless somebody reads it soon */
     xc_unlock(&link->mu);
     return link;
 }

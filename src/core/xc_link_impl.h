@@ -1,9 +1,9 @@
 /*
  * The inside of a link, shared by the rooms that make it up and by nobody else: xc_link.c (lives, waiting),
- * xc_reader.c (the stream is cut into messages), xc_inbox.c (what a frame that arrived does to channels, tasks and the
- * backlog), xc_answer.c (what is answered without anybody's help), xc_sink.c (channels whose frames go somewhere else),
- * xc_alive.c (that it ends when the far end gives no sign of life), xc_patience.c (tasks that wait for the main
- * thread).
+ * xc_tend.c (the pump's part), xc_reader.c (the stream is cut into messages), xc_inbox.c (what a frame that arrived
+ * does to channels, tasks and the backlog), xc_answer.c (what is answered without anybody's help), xc_sink.c (channels
+ * whose frames go somewhere else), xc_alive.c (that it ends when the far end gives no sign of life), xc_patience.c
+ * (tasks that wait for the main thread).
  */
 #ifndef XC_LINK_IMPL_H
 #define XC_LINK_IMPL_H
@@ -16,6 +16,11 @@
 #include "xc_spin.h"
 
 enum { XC_INBUF = 64 * 1024 };
+
+/* A link goes back to the pump so long after it was last read. */
+#define XC_REARM_NS (5 * XC_MS)
+/* How long (ns) a reader looks at a ring before it sleeps: about what a sleep and its end cost. */
+#define XC_RING_LOOK_NS (100 * INT64_C(1000))
 
 /* Of fds through which no frames go: nobody holds their other end any more; who does is no far end of ours. */
 enum { XC_FDS_FINE, XC_FDS_HUNG_UP, XC_FDS_NOISY };
@@ -123,8 +128,18 @@ void xc_alive_tick(xc_timer *timer);
 xc_status xc_alive_verdict(const xc_link *link, xc_err *err); /* XC_OK as long as there is none */
 
 /* xc_link.c */
-void xc_look_again(xc_link *link);  /* the stream is looked at soon, whoever reads it; any thread */
-void xc_wake_locked(xc_link *link); /* rings every waiter whose condition holds */
+bool xc_ready_locked(xc_link *link, const xc_wait *wait); /* does it hold? */
+void xc_ring_waiter(xc_waiter *waiter);
+void xc_wake_locked(xc_link *link);                    /* rings every waiter whose condition holds */
+void xc_hand_on_locked(xc_link *link);                 /* nobody reads: the next waiter does, or the pump soon */
+void xc_end_reading(xc_link *link, const xc_err *why); /* nothing more can be read; with the reader role */
+
+/* xc_tend.c */
+void xc_look_again(xc_link *link);                /* the stream is looked at soon, whoever reads it; any thread */
+bool xc_watched_locked(const xc_link *link);      /* the pump learns of what comes */
+void xc_unwatch_locked(xc_link *link);            /* somebody reads now */
+void xc_readable(xc_watch *watch, short revents); /* something has come through the fds */
+void xc_rearm(xc_timer *timer);                   /* if no reader came back meanwhile the pump watches the link again */
 
 /*
  * xc_reader.c: one read, and what it brings takes effect. Needs the reader role, no mutex; never blocks. XC_OK:

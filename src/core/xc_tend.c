@@ -1,0 +1,217 @@
+/*
+ * The pump's part of a link: it watches and reads where nobody waits, hears the far end's calls where the frames go
+ * through rings, and sees to it that a far end's death ends the link.
+ *
+ * Invariant: a link that has not ended is read by somebody, or watched, or its rearm timer is set.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "xc_link_impl.h"
+
+enum { PUMP_READS = 16 };
+
+/* --- watching ------------------------------------------------------------------------------------------------- */
+
+bool
+xc_watched_locked(const xc_link *link)
+{
+    return xc_link_has_rings(link) ? link->called : link->watch.armed != 0;
+}
+
+/* It learns of it from now on. XC_AGAIN: something has come meanwhile. XC_SYS: no memory for that just now. */
+static xc_status
+watch_locked(xc_link *link)
+{
+    if (!xc_link_has_rings(link)) {
+        return xc_pump_arm(&link->watch, POLLIN);
+    }
+    link->called = xc_ring_arm(link->stream.ring);
+    return link->called ? XC_OK : XC_AGAIN;
+}
+
+void
+xc_unwatch_locked(xc_link *link)
+{
+    if (!xc_link_has_rings(link)) {
+        if (link->watch.armed != 0) {
+            (void)xc_pump_arm(&link->watch, 0);
+        }
+    }
+    else if (link->called) {
+        xc_ring_disarm(link->stream.ring);
+        link->called = false;
+    }
+}
+
+/* --- reading --------------------------------------------------------------------------------------------------- */
+
+/* The timer's next turn, as soon as other links have had theirs. */
+static void
+again_locked(xc_link *link)
+{
+    link->rearm_set = true;
+    xc_pump_set(&link->rearm, xc_now());
+}
+
+/* In the middle of a payload that comes through a ring, whose writer is at work: to sleep and be called again for each
+ * bit of it takes ten times as long (64 MiB: 250 ms, against 20). Other links wait for PUMP_READS of these at most. */
+static bool
+more_is_near(const xc_link *link)
+{
+    return xc_link_has_rings(link) && link->into != NULL && xc_cpu_count() > 1 &&
+           xc_ring_look(link->stream.ring, XC_RING_LOOK_NS);
+}
+
+/* Reads what is there, if nobody else does. On the pump's thread. */
+static void
+drain(xc_link *link)
+{
+    xc_err err = {.code = XC_OK};
+    size_t space;
+    xc_lock(&link->mu);
+    if (link->reading || link->eof) {
+        xc_unwatch_locked(link);
+        xc_unlock(&link->mu);
+        return;
+    }
+    link->reading = true;
+    link->called = false;
+    xc_unlock(&link->mu);
+    xc_status rc = XC_OK;
+    for (int i = 0; i < PUMP_READS && rc == XC_OK; i++) {
+        rc = xc_read_some(link, false, &space, &err);
+        if (rc == XC_AGAIN && more_is_near(link)) {
+            rc = XC_OK;
+        }
+    }
+    if (rc != XC_OK && rc != XC_AGAIN) {
+        xc_end_reading(link, &err);
+    }
+    xc_lock(&link->mu);
+    link->reading = false;
+    if (xc_link_has_rings(link) && !link->eof && (rc == XC_OK || watch_locked(link) == XC_AGAIN)) {
+        again_locked(link);
+    }
+    xc_hand_on_locked(link);
+    xc_unlock(&link->mu);
+}
+
+/* What comes through the fds but is no call: a print in a start-up file, before the far end had moved them away. False:
+ * there is too much of it. */
+static bool
+keep_noise(xc_link *link, const unsigned char *bytes, size_t n)
+{
+    xc_lock(&link->mu);
+    for (size_t i = 0; i < n; i++) {
+        if (bytes[i] != 0) {
+            xc_noise_rest(&link->noise, bytes + i, 1);
+        }
+    }
+    bool fine = xc_buf_size(&link->noise) < XC_NOISE_MAX;
+    xc_unlock(&link->mu);
+    return fine;
+}
+
+/* With rings: the far end has called, or is gone. */
+static void
+hear_calls(xc_link *link)
+{
+    unsigned char bytes[256];
+    size_t got = 0;
+    xc_err err;
+    xc_stream fds = {.in = link->stream.in};
+    xc_status rc = xc_stream_read(&fds, bytes, sizeof bytes, &got, &err); /* there is more: then the pump comes back */
+    bool noisy = rc == XC_OK && !keep_noise(link, bytes, got);
+    if (noisy || (rc != XC_OK && rc != XC_AGAIN)) {
+        atomic_store(&link->fds_say, noisy ? XC_FDS_NOISY : XC_FDS_HUNG_UP);
+        xc_lock(&link->mu);
+        (void)xc_pump_arm(&link->watch, 0);
+        xc_unlock(&link->mu);
+        xc_look_again(link);
+    }
+    xc_writer_flush(&link->writer); /* there may be room */
+}
+
+void
+xc_readable(xc_watch *watch, short revents)
+{
+    xc_link *link = watch->owner;
+    (void)revents;
+    if (xc_link_has_rings(link)) {
+        hear_calls(link);
+    }
+    drain(link);
+}
+
+void
+xc_rearm(xc_timer *timer)
+{
+    xc_link *link = timer->owner;
+    bool over = atomic_load(&link->peer_gone) || atomic_load(&link->fds_say) != XC_FDS_FINE ||
+                xc_alive_verdict(link, NULL) != XC_OK;
+    bool drains = over;
+    xc_lock(&link->mu);
+    link->rearm_set = false;
+    if (link->eof || link->reading) {
+        drains = false; /* the reader sees to it; its exit sets the timer again */
+    }
+    else if (link->used && !over) {
+        link->used = false;
+        link->rearm_set = true;
+        xc_pump_set(timer, xc_after(XC_REARM_NS));
+    }
+    else if (!over) {
+        xc_status rc = watch_locked(link);
+        drains = rc == XC_AGAIN;
+        if (rc == XC_SYS) {
+            link->rearm_set = true;
+            xc_pump_set(timer, xc_after(20 * XC_REARM_NS)); /* no memory in the kernel just now */
+        }
+    }
+    xc_unlock(&link->mu);
+    if (!drains) {
+        return;
+    }
+    drain(link);
+    xc_lock(&link->mu);
+    if (over && !link->eof && !link->reading) {
+        again_locked(link); /* no event will come if somebody else holds the pipe open */
+    }
+    xc_unlock(&link->mu);
+}
+
+void
+xc_look_again(xc_link *link)
+{
+    xc_lock(&link->mu);
+    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
+        if (waiter->bell != NULL || xc_ready_locked(link, waiter->wait)) { /* a vigil's one ring is not for nothing */
+            xc_ring_waiter(waiter); /* the reader must look again: no event may come */
+        }
+    }
+    if (!link->eof) {
+        again_locked(link);
+    }
+    xc_unlock(&link->mu);
+}
+
+void
+xc_link_peer_gone(xc_link *link)
+{
+    atomic_store(&link->peer_gone, true);
+    xc_look_again(link);
+}
+
+/* The shutdown first: from then on nothing arrives, or who sends without end would keep the link alive. */
+void
+xc_link_hang_up(xc_link *link)
+{
+    xc_lock(&link->mu);
+    if (link->stream.in >= 0) {
+        (void)shutdown(link->stream.in, SHUT_RDWR);
+    }
+    xc_unlock(&link->mu);
+    xc_link_peer_gone(link);
+}
