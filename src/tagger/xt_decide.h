@@ -1,0 +1,50 @@
+/*
+ * Tagging: which class each word of a sentence gets.
+ *
+ * NLTK adds up the weights of a word's features as doubles, in the order of the features, and takes the class with the
+ * highest sum, of equals the last one. Sums of doubles depend on their order. Sums of thousandths as integers do not,
+ * so they may be put together from parts made beforehand; and a class that is ahead by at least one thousandth there is
+ * ahead in doubles, too, as the rounding of fifteen additions is smaller by many orders. Where two classes are level in
+ * thousandths the doubles decide, added up as NLTK does.
+ */
+#ifndef XT_DECIDE_H
+#define XT_DECIDE_H
+
+#include "xt_word.h"
+
+/* What one thread needs beside the model; nothing of it is shared. */
+typedef struct xt_scratch xt_scratch;
+
+/* NULL: no memory. The model must outlive it. */
+xt_scratch *xt_scratch_new(const xt_model *model);
+/* Takes NULL. */
+void xt_scratch_free(xt_scratch *scratch);
+
+/* The words of a text, each followed by its normal form if it has XT_HAS_NORMAL: its size as uint32_t, and the bytes.
+ */
+typedef struct {
+    uint32_t at;   /* in the text */
+    uint32_t size; /* and XT_HAS_NORMAL */
+} xt_place;
+
+#define XT_HAS_NORMAL   0x80000000u
+#define XT_LONGEST_WORD 0x7FFFFFFFu
+
+/*
+ * Tags `n` words as one sentence. The model has at least one class. `words` belongs to the model and has been entered.
+ * Cannot fail, never sleeps but for a word's memory.
+ */
+void xt_tag(xt_scratch *scratch, xt_words *words, const unsigned char *text, const xt_place *places, size_t n,
+            bool use_only, uint16_t *labels);
+
+/*
+ * The same with the sums that decide: for each word n_classes doubles, in the order in which NLTK's dict of scores has
+ * them. counted[i] is false for a word that its form alone has decided; its sums are zeros.
+ */
+void xt_tag_with_sums(xt_scratch *scratch, xt_words *words, const unsigned char *text, const xt_place *places, size_t n,
+                      bool use_only, uint16_t *labels, double *sums, bool *counted);
+
+/* How often doubles had to decide since the scratch was made; for tests. */
+uint64_t xt_scratch_ties(const xt_scratch *scratch);
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * A batch with the Python words that its bytes came from. Between filling and reading it, it holds a reference to each
+ * word, which then becomes the result's own.
+ */
+#ifndef XTPY_BATCH_H
+#define XTPY_BATCH_H
+
+#include "xt_batch.h"
+#include "xtpy_state.h"
+
+typedef struct xtpy_batch {
+    xt_batch c;
+    PyObject **words; /* owned, and so are the first n_held of them */
+    size_t n_held, room_held;
+    struct xtpy_batch *next; /* whoever keeps it */
+} xtpy_batch;
+
+xtpy_batch *xtpy_batch_new(void); /* NULL with MemoryError */
+void xtpy_batch_free(xtpy_batch *batch);
+void xtpy_batch_reset(xtpy_batch *batch);
+
+/* Adds a document: a list, tuple or other sequence of str. -1 with an exception: the batch is as it was before. */
+int xtpy_batch_add(xtpy_batch *batch, xtpy_state *state, PyObject *doc);
+
+/* Document number `doc` as NLTK has it: [(word, tag), ...]. To be asked for once, in order; takes the words away. */
+PyObject *xtpy_batch_list(xtpy_batch *batch, size_t doc, PyObject *tags);
+/* Its words as a tuple, on the same terms. */
+PyObject *xtpy_batch_words(xtpy_batch *batch, size_t doc);
+
+#endif

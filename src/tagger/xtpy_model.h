@@ -1,0 +1,40 @@
+/*
+ * The type Model: a block, what was made of it, and tagging on the calling thread.
+ */
+#ifndef XTPY_MODEL_H
+#define XTPY_MODEL_H
+
+#include "xt_build.h"
+#include "xtpy_batch.h"
+
+/* What one call tags with. Idle ones wait in the model for the next call. */
+typedef struct xtpy_desk {
+    xtpy_batch *batch;
+    xt_scratch *scratch;
+    struct xtpy_desk *next;
+} xtpy_desk;
+
+typedef struct {
+    PyObject_HEAD xtpy_state *state; /* borrowed: our type keeps the module alive */
+    PyObject *block;                 /* owned: bytes, that `model` points into */
+    PyObject *tags;                  /* owned: tuple of the classes' names */
+    xt_model model;
+    xt_words *words; /* owned */
+    xtpy_desk *idle; /* owned */
+    size_t n_idle;
+    uint32_t fork_count;
+} ModelObject;
+
+/* Before each use: an error if there are no classes; after a fork the words are forgotten. -1 with an exception. */
+int xtpy_model_ready(ModelObject *model);
+
+/* The block for NLTK's three parts: bytes. */
+PyObject *xtpy_build(PyObject *weights, PyObject *tagdict, PyObject *classes);
+/* And back: dicts. */
+PyObject *xtpy_weights(const xt_model *model, PyObject *tags);
+PyObject *xtpy_tagdict(const xt_model *model, PyObject *tags);
+
+/* A new Doc of document number `doc` of a batch. */
+PyObject *xtpy_doc_new(xtpy_state *state, xtpy_batch *batch, size_t doc, PyObject *tags);
+
+#endif
