@@ -6,10 +6,11 @@
  */
 #include "xtpy_model.h"
 
-#define IDLE_DESKS  4
-#define CHUNK_WORDS 16384 /* of tag_sents: often enough for signals and other threads, seldom enough to cost nothing   \
-                           */
-#define HELD_WORDS 256    /* fewer take less time than giving the GIL away and getting it back */
+#define IDLE_DESKS 4
+#define CHUNK_WORDS                                                                                                    \
+    16384              /* of tag_sents: often enough for signals and other threads, seldom enough to cost nothing      \
+                        */
+#define HELD_WORDS 256 /* fewer take less time than giving the GIL away and getting it back */
 
 /* ---- desks ---- */
 
@@ -237,41 +238,86 @@ fill(ModelObject *self, xtpy_desk *desk, PyObject *sentences)
     return 1;
 }
 
-static PyObject *
-Model_tag_sents(ModelObject *self, PyObject *args)
+/* What is on the desk, tagged, behind the results so far: a list, or a bytearray of numbers alone. */
+static int
+add_results(ModelObject *self, xtpy_desk *desk, PyObject *results, int as_doc)
 {
-    PyObject *sentences, *result = NULL;
-    int use_only = 1, as_doc = 0, more = 1;
-    if (!PyArg_ParseTuple(args, "O|pp:tag_sents", &sentences, &use_only, &as_doc)) {
-        return NULL;
+    if (PyByteArray_Check(results)) {
+        return xtpy_numbers_add(results, &self->model, &desk->batch->c);
     }
-    sentences = PyObject_GetIter(sentences);
-    if (sentences == NULL) {
-        return NULL;
+    for (size_t i = 0; i < desk->batch->c.n_docs; i++) {
+        PyObject *one = result_of(self, desk, i, as_doc);
+        int rc = one != NULL ? PyList_Append(results, one) : -1;
+        Py_XDECREF(one);
+        if (rc < 0) {
+            return -1;
+        }
     }
-    xtpy_desk *desk = desk_take(self, use_only);
-    result = desk != NULL ? PyList_New(0) : NULL;
-    while (result != NULL && more) {
-        more = fill(self, desk, sentences);
+    return 0;
+}
+
+/* Takes `results`, empty or NULL; returns it filled. */
+static PyObject *
+tag_all(ModelObject *self, PyObject *sentences, int use_only, int as_doc, PyObject *results)
+{
+    PyObject *iterator = results != NULL ? PyObject_GetIter(sentences) : NULL;
+    xtpy_desk *desk = iterator != NULL ? desk_take(self, use_only) : NULL;
+    int more = desk != NULL ? 1 : -1;
+    while (more > 0) {
+        more = fill(self, desk, iterator);
         if (more < 0 || PyErr_CheckSignals() < 0) {
-            Py_CLEAR(result);
+            more = -1;
             break;
         }
         work(self, desk);
-        for (size_t i = 0; i < desk->batch->c.n_docs && result != NULL; i++) {
-            PyObject *one = result_of(self, desk, i, as_doc);
-            if (one == NULL || PyList_Append(result, one) < 0) {
-                Py_CLEAR(result);
-            }
-            Py_XDECREF(one);
+        if (add_results(self, desk, results, as_doc) < 0) {
+            more = -1;
         }
         xtpy_batch_reset(desk->batch);
     }
     if (desk != NULL) {
         desk_give_back(self, desk);
     }
-    Py_DECREF(sentences);
+    Py_XDECREF(iterator);
+    if (more < 0) {
+        Py_CLEAR(results);
+    }
+    return results;
+}
+
+static PyObject *
+Model_tag_sents(ModelObject *self, PyObject *args)
+{
+    PyObject *sentences;
+    int use_only = 1, as_doc = 0;
+    if (!PyArg_ParseTuple(args, "O|pp:tag_sents", &sentences, &use_only, &as_doc)) {
+        return NULL;
+    }
+    return tag_all(self, sentences, use_only, as_doc, PyList_New(0));
+}
+
+static PyObject *
+Model_tag_numbers(ModelObject *self, PyObject *args)
+{
+    PyObject *sentences;
+    int use_only = 1;
+    if (!PyArg_ParseTuple(args, "O|p:tag_numbers", &sentences, &use_only)) {
+        return NULL;
+    }
+    PyObject *numbers = tag_all(self, sentences, use_only, 0, PyByteArray_FromStringAndSize(NULL, 0));
+    PyObject *result = numbers != NULL ? PyBytes_FromObject(numbers) : NULL;
+    Py_XDECREF(numbers);
     return result;
+}
+
+static PyObject *
+Model_pair(ModelObject *self, PyObject *args)
+{
+    PyObject *sentences, *numbers;
+    if (!PyArg_ParseTuple(args, "OO:pair", &sentences, &numbers)) {
+        return NULL;
+    }
+    return xtpy_numbers_pair(sentences, numbers, &self->model, self->tags);
 }
 
 /* The tags of one sentence, and the sums that decided: (tags, doubles as bytes, a byte for each word). */
@@ -366,6 +412,10 @@ static PyMethodDef Model_methods[] = {
      "tag($self, tokens, use_tagdict=True, as_doc=False, /)\n--\n\nTag one sentence."},
     {"tag_sents", (PyCFunction)Model_tag_sents, METH_VARARGS,
      "tag_sents($self, sentences, use_tagdict=True, as_doc=False, /)\n--\n\nTag sentences, without the GIL."},
+    {"tag_numbers", (PyCFunction)Model_tag_numbers, METH_VARARGS,
+     "tag_numbers($self, sentences, use_tagdict=True, /)\n--\n\nThe numbers of their tags, end to end."},
+    {"pair", (PyCFunction)Model_pair, METH_VARARGS,
+     "pair($self, sentences, numbers, /)\n--\n\nSentences with the tags of these numbers."},
     {"tag_with_sums", (PyCFunction)Model_tag_with_sums, METH_VARARGS,
      "tag_with_sums($self, tokens, use_tagdict=True, /)\n--\n\nThe tags and what decided."},
     {"weights", (PyCFunction)Model_weights, METH_NOARGS, "weights($self, /)\n--\n\nNLTK's dict of dicts."},

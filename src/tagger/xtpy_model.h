@@ -34,6 +34,11 @@ PyObject *xtpy_build(PyObject *weights, PyObject *tagdict, PyObject *classes);
 PyObject *xtpy_weights(const xt_model *model, PyObject *tags);
 PyObject *xtpy_tagdict(const xt_model *model, PyObject *tags);
 
+/* Appends the tags of a batch to a bytearray. -1 with an exception. */
+int xtpy_numbers_add(PyObject *numbers, const xt_model *model, const xt_batch *batch);
+/* What xtpy_batch_list would have given for each of the sentences. */
+PyObject *xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model, PyObject *tags);
+
 /* A new Doc of document number `doc` of a batch. */
 PyObject *xtpy_doc_new(xtpy_state *state, xtpy_batch *batch, size_t doc, PyObject *tags);
 
