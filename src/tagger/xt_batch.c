@@ -100,16 +100,16 @@ void
 xt_batch_work(xt_batch *batch, xt_scratch *scratch, xt_words *words, const atomic_bool *stop)
 {
     const size_t step = batch->n_docs / 64 + 1;
+    const xt_task task = xt_batch_task(batch);
     xt_words_enter(words);
     while (stop == NULL || !atomic_load_explicit(stop, memory_order_relaxed)) {
         size_t doc = atomic_fetch_add_explicit(&batch->next, step, memory_order_relaxed);
         if (doc >= batch->n_docs) {
             break;
         }
+        xt_scratch_begin(scratch, xt_batch_doc_start(batch, doc));
         for (size_t end = doc + step < batch->n_docs ? doc + step : batch->n_docs; doc < end; doc++) {
-            size_t start = xt_batch_doc_start(batch, doc);
-            xt_tag(scratch, words, batch->text, batch->places + start, batch->ends[doc] - start, batch->use_only,
-                   batch->labels + start);
+            xt_tag(scratch, words, &task, xt_batch_doc_start(batch, doc), batch->ends[doc]);
         }
     }
     xt_words_leave(words);

@@ -38,6 +38,12 @@ xt_batch_doc_start(const xt_batch *batch, size_t doc)
     return doc == 0 ? 0 : batch->ends[doc - 1];
 }
 
+static inline xt_task
+xt_batch_task(const xt_batch *batch)
+{
+    return (xt_task){batch->text, batch->places, batch->n_words, batch->use_only, batch->labels};
+}
+
 static inline bool
 xt_batch_is_taken(const xt_batch *batch)
 {

@@ -4,6 +4,7 @@
 #include "xt_decide.h"
 
 #define WINDOW 5
+#define AHEAD  8 /* words whose place in memory is known early; a power of two, more than two */
 
 /* Four lanes, at any address. */
 typedef int32_t lanes4 __attribute__((vector_size(16), aligned(4), may_alias));
@@ -13,6 +14,8 @@ struct xt_scratch {
     unsigned char *rooms;  /* owned: WINDOW places for words that are not remembered, then XT_MARKS for the marks */
     size_t room;           /* the size of each */
     const xt_word *marks[XT_MARKS];
+    uint32_t hashes[AHEAD];
+    size_t n_hashed; /* words of the task before this one have been hashed */
     int32_t *sums;   /* owned: lanes */
     double *scores;  /* owned: n_classes */
     uint32_t *order; /* owned: classes as their sums began */
@@ -93,7 +96,7 @@ static inline void
 add_part(int32_t *sums, const xt_word *word, unsigned place, uint32_t lanes)
 {
     const xt_part *part = &word->parts[place];
-    const int32_t *more = word->sums + part->at;
+    const int32_t *more = xt_sums(word) + part->at;
     if (part->n == XT_DENSE) {
         add_lanes(sums, more, lanes);
         return;
@@ -181,11 +184,11 @@ decide(xt_scratch *scratch, const scene *at)
     if (model->tag_sums != NULL) {
         const int32_t *tags = model->tag_sums + (at->tag * (size_t)model->n_tags + at->tag_2) * lanes;
         for (uint32_t i = 0; i < lanes; i += XT_LANES) {
-            *(lanes4 *)(sums + i) = *(const lanes4 *)(at->word->sums + i) + *(const lanes4 *)(tags + i);
+            *(lanes4 *)(sums + i) = *(const lanes4 *)(xt_sums(at->word) + i) + *(const lanes4 *)(tags + i);
         }
     }
     else {
-        memcpy(sums, at->word->sums, lanes * sizeof(*sums));
+        memcpy(sums, xt_sums(at->word), lanes * sizeof(*sums));
         add_row(model, model->tag_rows[at->tag], sums);
         add_row(model, model->tag_rows[model->n_tags + at->tag_2], sums);
         add_row(model, xt_pair_row(model, at->tag, at->tag_2), sums);
@@ -233,35 +236,53 @@ decide_with_sums(xt_scratch *scratch, const scene *at, double *sums)
 
 /* ---- a sentence ---- */
 
-static const xt_word *
-word_at(xt_scratch *scratch, xt_words *words, const unsigned char *text, const xt_place *places, size_t i)
+void
+xt_scratch_begin(xt_scratch *scratch, size_t start)
 {
-    xt_token token = {{text + places[i].at, places[i].size & XT_LONGEST_WORD}, {NULL, 0}};
-    if (places[i].size & XT_HAS_NORMAL) {
+    scratch->n_hashed = start;
+}
+
+/* Word number i of the task. Sentences lie one behind the other, so looking ahead goes on beyond this one's end. */
+static const xt_word *
+word_at(xt_scratch *scratch, xt_words *words, const xt_task *task, size_t i)
+{
+    const xt_place *place = &task->places[i];
+    const size_t known = i + AHEAD < task->n_words ? i + AHEAD : task->n_words;
+    for (size_t *n = &scratch->n_hashed; *n < known; ++*n) {
+        const xt_place *next = &task->places[*n];
+        uint32_t hash = xt_hash(task->text + next->at, next->size & XT_LONGEST_WORD);
+        scratch->hashes[*n % AHEAD] = hash;
+        xt_words_expect(words, hash);
+    }
+    if (i + AHEAD / 2 < task->n_words) {
+        xt_words_expect_word(words, scratch->hashes[(i + AHEAD / 2) % AHEAD]);
+    }
+    xt_token token = {{task->text + place->at, place->size & XT_LONGEST_WORD}, {NULL, 0}};
+    if (place->size & XT_HAS_NORMAL) {
         uint32_t size;
         memcpy(&size, token.raw.at + token.raw.size, sizeof(size));
         token.normal = (xt_span){token.raw.at + token.raw.size + sizeof(size), size};
     }
-    return xt_word_of(words, &token, (void *)(scratch->rooms + i % WINDOW * scratch->room));
+    void *room = scratch->rooms + i % WINDOW * scratch->room;
+    return xt_word_of(words, &token, scratch->hashes[i % AHEAD], room);
 }
 
 static inline void
-tag(xt_scratch *scratch, xt_words *words, const unsigned char *text, const xt_place *places, size_t n, bool use_only,
-    uint16_t *labels, double *sums, bool *counted)
+tag(xt_scratch *scratch, xt_words *words, const xt_task *task, size_t start, size_t end, double *sums, bool *counted)
 {
     const xt_word *const *marks = scratch->marks;
     const uint32_t n_classes = scratch->model->head->n_classes;
     scene at = {.before = marks[XT_START], .word = marks[XT_START_2], .tag = n_classes, .tag_2 = n_classes + 1};
-    at.after = n > 0 ? word_at(scratch, words, text, places, 0) : NULL;
-    at.after_2 = n > 1 ? word_at(scratch, words, text, places, 1) : marks[XT_END];
-    for (size_t i = 0; i < n; i++) {
+    at.after = start < end ? word_at(scratch, words, task, start) : NULL;
+    at.after_2 = start + 1 < end ? word_at(scratch, words, task, start + 1) : marks[XT_END];
+    for (size_t i = start; i < end; i++) {
         at.before_2 = at.before;
         at.before = at.word;
         at.word = at.after;
         at.after = at.after_2;
-        at.after_2 = i + 2 < n ? word_at(scratch, words, text, places, i + 2) : marks[XT_END + (i + 2 - n)];
+        at.after_2 = i + 2 < end ? word_at(scratch, words, task, i + 2) : marks[XT_END + (i + 2 - end)];
         uint32_t label;
-        bool known = use_only && at.word->only != XT_NONE;
+        bool known = task->use_only && at.word->only != XT_NONE;
         if (known) {
             label = at.word->only;
         }
@@ -271,23 +292,22 @@ tag(xt_scratch *scratch, xt_words *words, const unsigned char *text, const xt_pl
         if (counted != NULL) {
             counted[i] = !known;
         }
-        labels[i] = (uint16_t)label;
+        task->labels[i] = (uint16_t)label;
         at.tag_2 = at.tag;
         at.tag = label;
     }
 }
 
 void
-xt_tag(xt_scratch *scratch, xt_words *words, const unsigned char *text, const xt_place *places, size_t n, bool use_only,
-       uint16_t *labels)
+xt_tag(xt_scratch *scratch, xt_words *words, const xt_task *task, size_t start, size_t end)
 {
-    tag(scratch, words, text, places, n, use_only, labels, NULL, NULL);
+    tag(scratch, words, task, start, end, NULL, NULL);
 }
 
 void
-xt_tag_with_sums(xt_scratch *scratch, xt_words *words, const unsigned char *text, const xt_place *places, size_t n,
-                 bool use_only, uint16_t *labels, double *sums, bool *counted)
+xt_tag_with_sums(xt_scratch *scratch, xt_words *words, const xt_task *task, double *sums, bool *counted)
 {
-    memset(sums, 0, n * scratch->model->head->n_classes * sizeof(*sums));
-    tag(scratch, words, text, places, n, use_only, labels, sums, counted);
+    memset(sums, 0, task->n_words * scratch->model->head->n_classes * sizeof(*sums));
+    xt_scratch_begin(scratch, 0);
+    tag(scratch, words, task, 0, task->n_words, sums, counted);
 }

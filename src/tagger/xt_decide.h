@@ -30,19 +30,30 @@ typedef struct {
 #define XT_HAS_NORMAL   0x80000000u
 #define XT_LONGEST_WORD 0x7FFFFFFFu
 
-/*
- * Tags `n` words as one sentence. The model has at least one class. `words` belongs to the model and has been entered.
- * Cannot fail, never sleeps but for a word's memory.
- */
-void xt_tag(xt_scratch *scratch, xt_words *words, const unsigned char *text, const xt_place *places, size_t n,
-            bool use_only, uint16_t *labels);
+/* Some words of a text, of which one sentence after the other is to be tagged. */
+typedef struct {
+    const unsigned char *text;
+    const xt_place *places;
+    size_t n_words;
+    bool use_only;
+    uint16_t *labels; /* beside the places: written */
+} xt_task;
+
+/* Before the first one of some sentences in a row, which begins at word `start`. */
+void xt_scratch_begin(xt_scratch *scratch, size_t start);
 
 /*
- * The same with the sums that decide: for each word n_classes doubles, in the order in which NLTK's dict of scores has
- * them. counted[i] is false for a word that its form alone has decided; its sums are zeros.
+ * Tags the words from `start` to `end` as one sentence. The model has at least one class. `words` belongs to the model
+ * and has been entered. Cannot fail, never sleeps but for a word's memory.
  */
-void xt_tag_with_sums(xt_scratch *scratch, xt_words *words, const unsigned char *text, const xt_place *places, size_t n,
-                      bool use_only, uint16_t *labels, double *sums, bool *counted);
+void xt_tag(xt_scratch *scratch, xt_words *words, const xt_task *task, size_t start, size_t end);
+
+/*
+ * The same for all of a task as one sentence, with the sums that decide: for each word n_classes doubles, in the order
+ * in which NLTK's dict of scores has them. counted[i] is false for a word that its form alone has decided; its sums are
+ * zeros.
+ */
+void xt_tag_with_sums(xt_scratch *scratch, xt_words *words, const xt_task *task, double *sums, bool *counted);
 
 /* How often doubles had to decide since the scratch was made; for tests. */
 uint64_t xt_scratch_ties(const xt_scratch *scratch);

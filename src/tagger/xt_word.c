@@ -12,7 +12,7 @@
 #define MOST_WORDS  (N_SLOTS / 2)
 #define LONGEST     64         /* bytes of a word worth remembering */
 #define CHUNK       (1u << 18) /* bytes */
-#define MOST_CHUNKS 96
+#define MOST_CHUNKS 192
 #define MOST_PROBES 64
 
 typedef struct chunk {
@@ -108,7 +108,7 @@ static void
 add_part(const xt_model *model, xt_word *word, unsigned place, uint32_t row, uint32_t other)
 {
     uint32_t n = (row != XT_NONE ? xt_row_size(model, row) : 0) + (other != XT_NONE ? xt_row_size(model, other) : 0);
-    int32_t *sums = word->sums + word->n_sums;
+    int32_t *sums = word->data + word->n_sums;
     xt_part *part = &word->parts[place];
     part->at = word->n_sums;
     if (n <= XT_SPARSE && 2 * n <= model->lanes) {
@@ -135,15 +135,15 @@ static void
 add_up(const xt_model *model, xt_word *word)
 {
     const uint32_t *rows = word->rows;
-    word->n_sums = 0;
+    word->skip = word->n_sums = 0;
     memset(word->parts, 0, sizeof(word->parts));
     if (model->milli == NULL) {
         return;
     }
-    memcpy(word->sums, model->bias_sums, model->lanes * sizeof(int32_t));
-    add_row(model, rows[XT_SUFFIX], word->sums);
-    add_row(model, rows[XT_PREFIX], word->sums);
-    add_row(model, rows[XT_WORD], word->sums);
+    memcpy(word->data, model->bias_sums, model->lanes * sizeof(int32_t));
+    add_row(model, rows[XT_SUFFIX], word->data);
+    add_row(model, rows[XT_PREFIX], word->data);
+    add_row(model, rows[XT_WORD], word->data);
     word->n_sums = model->lanes;
     add_part(model, word, XT_AT_BEFORE, rows[XT_BEFORE], rows[XT_BEFORE_SUFFIX]);
     add_part(model, word, XT_AT_BEFORE_2, rows[XT_BEFORE_2], XT_NONE);
@@ -163,7 +163,7 @@ xt_word_room(const xt_model *model)
 static void
 look_up(const xt_model *model, const xt_token *token, xt_word *room)
 {
-    find_rows(model, token, room, (unsigned char *)room->sums);
+    find_rows(model, token, room, (unsigned char *)room->data);
     add_up(model, room);
 }
 
@@ -265,7 +265,8 @@ known(const xt_words *words, xt_span raw, uint32_t hash, uint32_t *at)
             *at = i;
             return NULL;
         }
-        if (word->hash == hash && word->size == raw.size && memcmp(word->sums + word->n_sums, raw.at, raw.size) == 0) {
+        if (word->hash == hash && word->size == raw.size &&
+            xt_same_bytes((const unsigned char *)word->data, raw.at, raw.size)) {
             return word;
         }
     }
@@ -297,17 +298,21 @@ take_room(xt_words *words, size_t size)
 static const xt_word *
 remember(xt_words *words, xt_span raw, const xt_word *word, uint32_t at)
 {
-    size_t sums = sizeof(*word) + word->n_sums * sizeof(int32_t);
-    if (sums + raw.size > CHUNK / 8) {
+    const uint32_t skip = (uint32_t)(raw.size + sizeof(int32_t) - 1) / sizeof(int32_t);
+    const size_t sums = word->n_sums * sizeof(int32_t);
+    if (sums > CHUNK / 8) {
         return word;
     }
     xc_lock(&words->mu);
     const xt_word *kept = known(words, raw, word->hash, &at);
     if (kept == NULL && at < N_SLOTS) {
-        xt_word *copy = words->n_words < MOST_WORDS ? take_room(words, sums + raw.size) : NULL;
+        size_t size = sizeof(*word) + skip * sizeof(int32_t) + sums;
+        xt_word *copy = words->n_words < MOST_WORDS ? take_room(words, size) : NULL;
         if (copy != NULL) {
-            memcpy(copy, word, sums);
-            memcpy((unsigned char *)copy + sums, raw.at, raw.size);
+            memcpy(copy, word, sizeof(*word));
+            memcpy(copy->data, raw.at, raw.size);
+            memcpy(copy->data + skip, word->data, sums);
+            copy->skip = skip;
             atomic_store_explicit(&words->slots[at], copy, memory_order_release);
             words->n_words++;
             kept = copy;
@@ -321,10 +326,26 @@ remember(xt_words *words, xt_span raw, const xt_word *word, uint32_t at)
     return kept != NULL ? kept : word;
 }
 
-const xt_word *
-xt_word_of(xt_words *words, const xt_token *token, xt_word *room)
+#define LINE 64
+
+void
+xt_words_expect(const xt_words *words, uint32_t hash)
 {
-    const uint32_t hash = xt_hash(token->raw.at, token->raw.size);
+    __builtin_prefetch(&words->slots[hash & (N_SLOTS - 1)]);
+}
+
+void
+xt_words_expect_word(const xt_words *words, uint32_t hash)
+{
+    const xt_word *word = atomic_load_explicit(&words->slots[hash & (N_SLOTS - 1)], memory_order_relaxed);
+    for (int i = 0; word != NULL && i < 6; i++) {
+        __builtin_prefetch((const unsigned char *)word + LINE * i);
+    }
+}
+
+const xt_word *
+xt_word_of(xt_words *words, const xt_token *token, uint32_t hash, xt_word *room)
+{
     uint32_t at = hash & (N_SLOTS - 1);
     const xt_word *word = token->raw.size <= LONGEST ? known(words, token->raw, hash, &at) : NULL;
     if (word != NULL) {

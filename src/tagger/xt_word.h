@@ -21,7 +21,7 @@ enum { XT_AT_BEFORE, XT_AT_BEFORE_2, XT_AT_AFTER, XT_AT_AFTER_2, XT_PLACES };
 
 /* The sums of one place: few, with their classes, or one for each lane. */
 typedef struct {
-    uint32_t at; /* in the word's `sums` */
+    uint32_t at; /* among the word's sums */
     uint32_t n;  /* XT_DENSE, or how many (class, sum) */
 } xt_part;
 
@@ -30,14 +30,22 @@ typedef struct {
 
 typedef struct {
     uint32_t hash;
-    uint32_t size; /* of its text, which stands behind the sums of a word that is remembered */
+    uint32_t size; /* of its text, which stands first in the data of a word that is remembered */
     uint32_t rows[XT_SLOTS];
     uint32_t only;
     uint32_t with_tag, n_with_tag;
-    uint32_t n_sums;
     xt_part parts[XT_PLACES];
-    int32_t sums[]; /* first `lanes` for the word itself, bias included; only if the weights are thousandths */
+    uint32_t skip; /* where the sums stand in the data */
+    uint32_t n_sums;
+    int32_t data[];
 } xt_word;
+
+/* First `lanes` for the word itself, bias included, then the parts'; only if the weights are thousandths. */
+static inline const int32_t *
+xt_sums(const xt_word *word)
+{
+    return word->data + word->skip;
+}
 
 /* A word of a text, as the other side of the fence has prepared it. */
 typedef struct {
@@ -60,8 +68,11 @@ void xt_words_after_fork(xt_words *words);
 
 /* How large a place for a word that is not remembered must be. */
 size_t xt_word_room(const xt_model *model);
-/* The word; `room`, of xt_word_room bytes, may come to hold it. */
-const xt_word *xt_word_of(xt_words *words, const xt_token *token, xt_word *room);
+/* The word with this text and xt_hash; `room`, of xt_word_room bytes, may come to hold it. */
+const xt_word *xt_word_of(xt_words *words, const xt_token *token, uint32_t hash, xt_word *room);
+/* Memory is far away: say early what will be looked at, first where a word stands, then the word that stands there. */
+void xt_words_expect(const xt_words *words, uint32_t hash);
+void xt_words_expect_word(const xt_words *words, uint32_t hash);
 /* One of the marks around a sentence, in `room`. */
 const xt_word *xt_word_of_mark(const xt_model *model, unsigned mark, xt_word *room);
 

@@ -27,4 +27,22 @@ PyObject *xtpy_batch_list(xtpy_batch *batch, size_t doc, PyObject *tags);
 /* Its words as a tuple, on the same terms. */
 PyObject *xtpy_batch_words(xtpy_batch *batch, size_t doc);
 
+/*
+ * Around the making of results. Every few hundred tuples would start the collector, to walk over the lists made so far:
+ * more work than all of tagging. Nothing in between runs Python code or gives the GIL away, so nobody sees it off.
+ */
+static inline bool
+xtpy_pause_gc(void)
+{
+    return PyGC_Disable() != 0;
+}
+
+static inline void
+xtpy_resume_gc(bool was_on)
+{
+    if (was_on) {
+        PyGC_Enable();
+    }
+}
+
 #endif

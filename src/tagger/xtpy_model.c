@@ -245,15 +245,15 @@ add_results(ModelObject *self, xtpy_desk *desk, PyObject *results, int as_doc)
     if (PyByteArray_Check(results)) {
         return xtpy_numbers_add(results, &self->model, &desk->batch->c);
     }
-    for (size_t i = 0; i < desk->batch->c.n_docs; i++) {
+    int rc = 0;
+    const bool gc = xtpy_pause_gc();
+    for (size_t i = 0; i < desk->batch->c.n_docs && rc == 0; i++) {
         PyObject *one = result_of(self, desk, i, as_doc);
-        int rc = one != NULL ? PyList_Append(results, one) : -1;
+        rc = one != NULL ? PyList_Append(results, one) : -1;
         Py_XDECREF(one);
-        if (rc < 0) {
-            return -1;
-        }
     }
-    return 0;
+    xtpy_resume_gc(gc);
+    return rc;
 }
 
 /* Takes `results`, empty or NULL; returns it filled. */
@@ -347,9 +347,9 @@ Model_tag_with_sums(ModelObject *self, PyObject *args)
     if (sums == NULL || counted == NULL || tags == NULL) {
         goto done;
     }
+    const xt_task task = xt_batch_task(batch);
     xt_words_enter(self->words);
-    xt_tag_with_sums(desk->scratch, self->words, batch->text, batch->places, batch->n_words, batch->use_only,
-                     batch->labels, (double *)(void *)PyBytes_AS_STRING(sums),
+    xt_tag_with_sums(desk->scratch, self->words, &task, (double *)(void *)PyBytes_AS_STRING(sums),
                      (bool *)(void *)PyBytes_AS_STRING(counted));
     xt_words_leave(self->words);
     for (size_t i = 0; i < batch->n_words; i++) {

@@ -68,6 +68,7 @@ paired(PyObject *sentence, reader *from)
         return NULL;
     }
     const Py_ssize_t n = PySequence_Fast_GET_SIZE(words);
+    const bool gc = xtpy_pause_gc();
     PyObject *list = PyList_New(n);
     for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
         PyObject *word = PySequence_Fast_GET_ITEM(words, i), *tag = next_tag(from);
@@ -83,6 +84,7 @@ paired(PyObject *sentence, reader *from)
         }
         PyList_SET_ITEM(list, i, pair);
     }
+    xtpy_resume_gc(gc);
     Py_DECREF(words);
     return list;
 }

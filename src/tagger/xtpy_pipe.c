@@ -213,7 +213,9 @@ Pipe_take(PipeObject *self, PyObject *Py_UNUSED(ignored))
     Py_END_ALLOW_THREADS
     self->busy = false;
     self->first = batch->next;
+    const bool gc = xtpy_pause_gc();
     PyObject *results = results_of(self, batch);
+    xtpy_resume_gc(gc);
     xtpy_batch_reset(batch);
     batch->next = self->idle;
     self->idle = batch;
