@@ -17,6 +17,7 @@ xt_batch_fini(xt_batch *batch)
     xc_free(batch->text);
     xc_free(batch->places);
     xc_free(batch->labels);
+    xc_free(batch->ids);
     xc_free(batch->ends);
     memset(batch, 0, sizeof(*batch));
 }
@@ -57,6 +58,11 @@ xt_batch_reserve_words(xt_batch *batch, size_t more, xc_err *err)
         return no_memory(err);
     }
     batch->labels = labels;
+    void *ids = xc_realloc(batch->ids, room * sizeof(*batch->ids));
+    if (ids == NULL) {
+        return no_memory(err);
+    }
+    batch->ids = ids;
     batch->room_words = room;
     return XC_OK;
 }

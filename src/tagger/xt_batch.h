@@ -12,6 +12,7 @@ typedef struct xt_batch {
     size_t n_text, room_text;
     xt_place *places;
     uint16_t *labels;
+    uint32_t *ids;
     size_t n_words, room_words;
     size_t *ends; /* of each document, in words */
     size_t n_docs, room_docs;
@@ -41,7 +42,7 @@ xt_batch_doc_start(const xt_batch *batch, size_t doc)
 static inline xt_task
 xt_batch_task(const xt_batch *batch)
 {
-    return (xt_task){batch->text, batch->places, batch->n_words, batch->use_only, batch->labels};
+    return (xt_task){batch->text, batch->places, batch->n_words, batch->use_only, batch->labels, batch->ids};
 }
 
 static inline bool

@@ -293,6 +293,7 @@ tag(xt_scratch *scratch, xt_words *words, const xt_task *task, size_t start, siz
             counted[i] = !known;
         }
         task->labels[i] = (uint16_t)label;
+        task->ids[i] = at.word->id;
         at.tag_2 = at.tag;
         at.tag = label;
     }

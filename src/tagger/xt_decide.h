@@ -37,6 +37,7 @@ typedef struct {
     size_t n_words;
     bool use_only;
     uint16_t *labels; /* beside the places: written */
+    uint32_t *ids;    /* likewise: the ids of the words, see xt_word */
 } xt_task;
 
 /* Before the first one of some sentences in a row, which begins at word `start`. */

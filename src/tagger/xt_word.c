@@ -24,11 +24,12 @@ typedef struct chunk {
 struct xt_words {
     const xt_model *model; /* borrowed */
     xc_mutex mu;
-    chunk *chunks;   /* mu: owned; the first one is being filled */
-    size_t n_chunks; /* mu */
-    size_t n_words;  /* mu */
-    size_t inside;   /* mu: threads that may be reading */
-    bool full;       /* mu */
+    chunk *chunks;    /* mu: owned; the first one is being filled */
+    size_t n_chunks;  /* mu */
+    size_t n_words;   /* mu */
+    size_t inside;    /* mu: threads that may be reading */
+    uint32_t next_id; /* mu: never begins anew */
+    bool full;        /* mu */
     atomic_bool is_full;
     _Atomic(xt_word *) slots[N_SLOTS]; /* NULL, then for good a word of ours */
 };
@@ -163,6 +164,7 @@ xt_word_room(const xt_model *model)
 static void
 look_up(const xt_model *model, const xt_token *token, xt_word *room)
 {
+    room->id = XT_NONE;
     find_rows(model, token, room, (unsigned char *)room->data);
     add_up(model, room);
 }
@@ -307,12 +309,14 @@ remember(xt_words *words, xt_span raw, const xt_word *word, uint32_t at)
     const xt_word *kept = known(words, raw, word->hash, &at);
     if (kept == NULL && at < N_SLOTS) {
         size_t size = sizeof(*word) + skip * sizeof(int32_t) + sums;
-        xt_word *copy = words->n_words < MOST_WORDS ? take_room(words, size) : NULL;
+        bool room = words->n_words < MOST_WORDS && words->next_id < XT_NONE;
+        xt_word *copy = room ? take_room(words, size) : NULL;
         if (copy != NULL) {
             memcpy(copy, word, sizeof(*word));
             memcpy(copy->data, raw.at, raw.size);
             memcpy(copy->data + skip, word->data, sums);
             copy->skip = skip;
+            copy->id = words->next_id++;
             atomic_store_explicit(&words->slots[at], copy, memory_order_release);
             words->n_words++;
             kept = copy;

@@ -31,6 +31,7 @@ typedef struct {
 typedef struct {
     uint32_t hash;
     uint32_t size; /* of its text, which stands first in the data of a word that is remembered */
+    uint32_t id;   /* no other word ever has it, in this model's lifetime; XT_NONE: not remembered */
     uint32_t rows[XT_SLOTS];
     uint32_t only;
     uint32_t with_tag, n_with_tag;

@@ -6,6 +6,8 @@
  */
 #include "xtpy_batch.h"
 
+#define AHEAD 8 /* objects whose memory is asked for early */
+
 xtpy_batch *
 xtpy_batch_new(void)
 {
@@ -227,6 +229,9 @@ add_items(xtpy_batch *batch, xtpy_state *state, PyObject *doc)
     xt_place *places = batch->c.places + batch->c.n_words;
     for (size_t i = 0; i < n; i++) {
         PyObject *word = items[i];
+        if (i + AHEAD < n) {
+            __builtin_prefetch(items[i + AHEAD]);
+        }
         if (!PyUnicode_Check(word)) {
             PyErr_Format(PyExc_TypeError, "token %zu is of type %.100s, not str", i, Py_TYPE(word)->tp_name);
             return -1;
@@ -283,8 +288,53 @@ xtpy_batch_add(xtpy_batch *batch, xtpy_state *state, PyObject *doc)
 
 /* ---- reading ---- */
 
+/* Takes the word. */
+static PyObject *
+new_pair(PyObject *word, PyObject *tag)
+{
+    PyObject *pair = PyTuple_New(2);
+    if (pair == NULL) {
+        Py_DECREF(word);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(pair, 0, word);
+    PyTuple_SET_ITEM(pair, 1, Py_NewRef(tag));
+    /* Of two exact str there is no cycle. The collector would come to the same in its own time. */
+    if (PyUnicode_CheckExact(word)) {
+        PyObject_GC_UnTrack(pair);
+    }
+    return pair;
+}
+
+static inline xtpy_shelf *
+shelf_of(xtpy_shelf *shelves, uint32_t id, uint32_t label)
+{
+    return &shelves[(id * 2 ^ label) % XTPY_SHELVES];
+}
+
+/* Takes the word; an equal one may be in the pair. */
+static inline PyObject *
+pair_of(PyObject *word, uint32_t id, uint32_t label, PyObject *tag, xtpy_shelf *shelves)
+{
+    if (id == XT_NONE || !PyUnicode_CheckExact(word)) {
+        return new_pair(word, tag);
+    }
+    xtpy_shelf *shelf = shelf_of(shelves, id, label);
+    if (shelf->pair != NULL && shelf->id == id && shelf->label == label) {
+        Py_DECREF(word);
+        return Py_NewRef(shelf->pair);
+    }
+    PyObject *pair = new_pair(word, tag);
+    if (pair != NULL) {
+        PyObject *before = shelf->pair;
+        *shelf = (xtpy_shelf){id, label, Py_NewRef(pair)};
+        Py_XDECREF(before);
+    }
+    return pair;
+}
+
 PyObject *
-xtpy_batch_list(xtpy_batch *batch, size_t doc, PyObject *tags)
+xtpy_batch_list(xtpy_batch *batch, size_t doc, PyObject *tags, xtpy_shelf *shelves)
 {
     const size_t start = xt_batch_doc_start(&batch->c, doc), end = batch->c.ends[doc];
     PyObject *list = PyList_New((Py_ssize_t)(end - start));
@@ -292,18 +342,19 @@ xtpy_batch_list(xtpy_batch *batch, size_t doc, PyObject *tags)
         return NULL;
     }
     for (size_t i = start; i < end; i++) {
-        PyObject *pair = PyTuple_New(2);
+        PyObject *word = batch->words[i], *tag = PyTuple_GET_ITEM(tags, batch->c.labels[i]);
+        if (i + 2 * AHEAD < batch->c.n_words) {
+            const size_t soon = i + AHEAD, later = i + 2 * AHEAD;
+            __builtin_prefetch(batch->words[later], 1);
+            __builtin_prefetch(shelf_of(shelves, batch->c.ids[later], batch->c.labels[later]));
+            __builtin_prefetch(shelf_of(shelves, batch->c.ids[soon], batch->c.labels[soon])->pair, 1);
+        }
+        batch->words[i] = NULL;
+        PyObject *pair = pair_of(word, batch->c.ids[i], batch->c.labels[i], tag, shelves);
         if (pair == NULL) {
             Py_DECREF(list);
             return NULL;
         }
-        PyTuple_SET_ITEM(pair, 0, batch->words[i]);
-        PyTuple_SET_ITEM(pair, 1, Py_NewRef(PyTuple_GET_ITEM(tags, batch->c.labels[i])));
-        /* Of two exact str there is no cycle. The collector would come to the same in its own time. */
-        if (PyUnicode_CheckExact(batch->words[i])) {
-            PyObject_GC_UnTrack(pair);
-        }
-        batch->words[i] = NULL;
         PyList_SET_ITEM(list, (Py_ssize_t)(i - start), pair);
     }
     return list;

@@ -22,8 +22,19 @@ void xtpy_batch_reset(xtpy_batch *batch);
 /* Adds a document: a list, tuple or other sequence of str. -1 with an exception: the batch is as it was before. */
 int xtpy_batch_add(xtpy_batch *batch, xtpy_state *state, PyObject *doc);
 
+/*
+ * Pairs (word, tag) that were made before, by the id of the word. They are immutable and the same ones come again and
+ * again, so results share them: making one, and freeing it later, takes as long as tagging a word.
+ */
+typedef struct {
+    uint32_t id, label;
+    PyObject *pair; /* owned, or NULL; of exact str */
+} xtpy_shelf;
+
+#define XTPY_SHELVES (1u << 17)
+
 /* Document number `doc` as NLTK has it: [(word, tag), ...]. To be asked for once, in order; takes the words away. */
-PyObject *xtpy_batch_list(xtpy_batch *batch, size_t doc, PyObject *tags);
+PyObject *xtpy_batch_list(xtpy_batch *batch, size_t doc, PyObject *tags, xtpy_shelf *shelves);
 /* Its words as a tuple, on the same terms. */
 PyObject *xtpy_batch_words(xtpy_batch *batch, size_t doc);
 

@@ -1,13 +1,23 @@
 /*
  * The type Doc: a document's words and, in an array that others may look into, the numbers of their tags.
  *
- * As bytes: 'D', a version, the size of a number (1 or 2), how many words and names, for each name that is used its
- * number, size and text, the numbers, the words' sizes, the words. Counts and sizes have seven bits a byte, the lowest
- * first. The names that are not used are not kept.
+ * As bytes: 'D', a version, the size of a number (1 or 2), how many words and names, how many names are used, for each
+ * of those its number, size and text, the numbers, the words' sizes, the words. Counts and sizes have seven bits a
+ * byte, the lowest first. The names that are not used are not kept. Names that are those of NLTK's English tagger,
+ * which is nearly always, are not written at all: then their count is 0.
  */
 #include "xtpy_model.h"
 
 #define DOC_VERSION 1
+
+/* Sorted, as a model's classes are. Part of what Docs as bytes mean: it never changes. */
+static const char *const english[] = {
+    "#",   "$",   "''", "(",  ")",  ",",   ".",    ":",   "CC",  "CD",  "DT",  "EX",   "FW",  "IN",  "JJ",
+    "JJR", "JJS", "LS", "MD", "NN", "NNP", "NNPS", "NNS", "PDT", "POS", "PRP", "PRP$", "RB",  "RBR", "RBS",
+    "RP",  "SYM", "TO", "UH", "VB", "VBD", "VBG",  "VBN", "VBP", "VBZ", "WDT", "WP",   "WP$", "WRB", "``",
+};
+
+#define N_ENGLISH ((Py_ssize_t)(sizeof(english) / sizeof(*english)))
 
 typedef struct {
     PyObject_VAR_HEAD    /* as many as words */
@@ -157,6 +167,36 @@ put_count(unsigned char *to, size_t count)
     return to;
 }
 
+static bool
+are_english(PyObject *names)
+{
+    if (PyTuple_GET_SIZE(names) != N_ENGLISH) {
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < N_ENGLISH; i++) {
+        PyObject *name = PyTuple_GET_ITEM(names, i);
+        if (!PyUnicode_Check(name) || PyUnicode_CompareWithASCIIString(name, english[i]) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static PyObject *
+english_names(void)
+{
+    PyObject *names = PyTuple_New(N_ENGLISH);
+    for (Py_ssize_t i = 0; names != NULL && i < N_ENGLISH; i++) {
+        PyObject *name = PyUnicode_InternFromString(english[i]);
+        if (name == NULL) {
+            Py_CLEAR(names);
+            break;
+        }
+        PyTuple_SET_ITEM(names, i, name);
+    }
+    return names;
+}
+
 /* A piece of text on its way into bytes. */
 typedef struct {
     xt_span span;
@@ -204,6 +244,7 @@ Doc_to_bytes(DocObject *self, PyObject *Py_UNUSED(ignored))
 {
     size_t room = 0;
     const size_t n = (size_t)self->shape, n_names = (size_t)PyTuple_GET_SIZE(self->names);
+    const bool known = are_english(self->names);
     piece *pieces = gather(self, &room);
     PyObject *result = pieces != NULL ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room) : NULL;
     if (result == NULL) {
@@ -213,13 +254,13 @@ Doc_to_bytes(DocObject *self, PyObject *Py_UNUSED(ignored))
     unsigned char *start = (unsigned char *)PyBytes_AS_STRING(result), *to = start;
     size_t used = 0;
     for (size_t i = 0; i < n_names; i++) {
-        used += pieces[n + i].kept != NULL;
+        used += !known && pieces[n + i].kept != NULL;
     }
     *to++ = 'D';
     *to++ = DOC_VERSION;
     *to++ = (unsigned char)self->width;
-    to = put_count(put_count(put_count(to, n), n_names), used);
-    for (size_t i = 0; i < n_names; i++) {
+    to = put_count(put_count(put_count(to, n), known ? 0 : n_names), used);
+    for (size_t i = 0; i < n_names && !known; i++) {
         const piece *name = &pieces[n + i];
         if (name->kept != NULL) {
             to = put_count(put_count(to, i), name->span.size);
@@ -371,13 +412,13 @@ Doc_from_bytes(PyObject *type, PyObject *data)
         head.at[2] != (n_names <= 256 ? 1 : 2)) {
         goto done;
     }
-    names = PyTuple_New((Py_ssize_t)n_names);
+    names = n_names > 0 ? PyTuple_New((Py_ssize_t)n_names) : english_names();
     words = PyTuple_New((Py_ssize_t)n);
     if (names == NULL || words == NULL) {
         good = -1;
         goto done;
     }
-    good = take_names(&from, names);
+    good = n_names > 0 ? take_names(&from, names) : take_count(&from, &n_names) && n_names == 0;
     if (good > 0) {
         good = take_bytes(&from, n * head.at[2], &numbers) ? take_words(&from, words) : 0;
     }
@@ -423,7 +464,7 @@ static PyMethodDef Doc_methods[] = {
     {"to_bytes", (PyCFunction)Doc_to_bytes, METH_NOARGS,
      "to_bytes($self, /)\n--\n\nAll of it, about as long as the text."},
     {"from_bytes", (PyCFunction)Doc_from_bytes, METH_O | METH_CLASS,
-     "from_bytes($type, data, /)\n--\n\nWhat to_bytes has made bytes of. It knows the names of its own tags only."},
+     "from_bytes($type, data, /)\n--\n\nWhat to_bytes has made bytes of. Of foreign tags it knows those that it has."},
     {"__reduce__", (PyCFunction)Doc_reduce, METH_NOARGS, "__reduce__($self, /)\n--\n\nFor pickle."},
     {NULL, NULL, 0, NULL},
 };

@@ -134,7 +134,8 @@ Model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         goto failed;
     }
     self->words = xt_words_new(&self->model);
-    if (self->words == NULL) {
+    self->shelves = PyMem_Calloc(XTPY_SHELVES, sizeof(*self->shelves));
+    if (self->words == NULL || self->shelves == NULL) {
         PyErr_NoMemory();
         goto failed;
     }
@@ -166,6 +167,10 @@ Model_dealloc(ModelObject *self)
         desk_free(self->idle);
         self->idle = next;
     }
+    for (size_t i = 0; self->shelves != NULL && i < XTPY_SHELVES; i++) {
+        Py_XDECREF(self->shelves[i].pair);
+    }
+    PyMem_Free(self->shelves);
     if (self->words != NULL && self->fork_count != xc_fork_count()) {
         xt_words_after_fork(self->words);
     }
@@ -197,7 +202,7 @@ static PyObject *
 result_of(ModelObject *self, xtpy_desk *desk, size_t doc, int as_doc)
 {
     return as_doc ? xtpy_doc_new(self->state, desk->batch, doc, self->tags)
-                  : xtpy_batch_list(desk->batch, doc, self->tags);
+                  : xtpy_batch_list(desk->batch, doc, self->tags, self->shelves);
 }
 
 static PyObject *

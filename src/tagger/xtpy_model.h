@@ -19,8 +19,9 @@ typedef struct {
     PyObject *block;                 /* owned: bytes, that `model` points into */
     PyObject *tags;                  /* owned: tuple of the classes' names */
     xt_model model;
-    xt_words *words; /* owned */
-    xtpy_desk *idle; /* owned */
+    xt_words *words;     /* owned */
+    xtpy_shelf *shelves; /* owned: XTPY_SHELVES */
+    xtpy_desk *idle;     /* owned */
     size_t n_idle;
     uint32_t fork_count;
 } ModelObject;

@@ -185,7 +185,7 @@ results_of(PipeObject *self, xtpy_batch *batch)
     PyObject *results = PyList_New((Py_ssize_t)batch->c.n_docs);
     for (size_t i = 0; results != NULL && i < batch->c.n_docs; i++) {
         PyObject *one = self->as_doc ? xtpy_doc_new(self->state, batch, i, self->model->tags)
-                                     : xtpy_batch_list(batch, i, self->model->tags);
+                                     : xtpy_batch_list(batch, i, self->model->tags, self->model->shelves);
         if (one == NULL) {
             Py_CLEAR(results);
             break;
