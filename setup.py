@@ -41,6 +41,7 @@ def extension(name, sources):
         define_macros=[("_GNU_SOURCE", "1")],
         extra_compile_args=["-std=c11", "-O2", "-g0", "-fvisibility=hidden", *extra],
         extra_link_args=["-pthread"],
+        libraries=["m"],
         optional=True,
     )
 

@@ -41,7 +41,7 @@ no_memory(xc_err *err)
 xc_status
 xt_batch_reserve_words(xt_batch *batch, size_t more, xc_err *err)
 {
-    if (batch->room_words - batch->n_words >= more) {
+    if (batch->places != NULL && batch->room_words - batch->n_words >= more) {
         return XC_OK;
     }
     if (more > SIZE_MAX / 32 - batch->n_words) {
@@ -70,7 +70,7 @@ xt_batch_reserve_words(xt_batch *batch, size_t more, xc_err *err)
 xc_status
 xt_batch_reserve_text(xt_batch *batch, size_t more, xc_err *err)
 {
-    if (batch->room_text - batch->n_text >= more) {
+    if (batch->text != NULL && batch->room_text - batch->n_text >= more) {
         return XC_OK;
     }
     if (more > UINT32_MAX - batch->n_text) {

@@ -27,7 +27,8 @@ void xt_batch_fini(xt_batch *batch);
 /* Empties it; what memory it has it keeps, unless that is very much. */
 void xt_batch_reset(xt_batch *batch);
 
-/* Room for so many more, so that what follows can write without asking. XC_NOMEM; XC_LIMIT: 4 GiB of text. */
+/* Room for so many more (and an array, if for none), so that what follows can write without asking. XC_NOMEM; XC_LIMIT:
+ * 4 GiB of text. */
 xc_status xt_batch_reserve_words(xt_batch *batch, size_t more, xc_err *err);
 xc_status xt_batch_reserve_text(xt_batch *batch, size_t more, xc_err *err);
 /* The words added since the last one are a document. */
