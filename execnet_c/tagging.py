@@ -39,7 +39,8 @@ _logger = logging.getLogger(__name__)
 
 # What NLTK's TaggerI gives to its taggers.
 _INHERITED = (
-    *("_confusion_cached", "accuracy", "confusion", "evaluate", "evaluate_per_tag", "f_measure", "precision", "recall"),
+    *("_check_params", "_confusion_cached", "accuracy", "confusion", "evaluate", "evaluate_per_tag", "f_measure"),
+    *("precision", "recall"),
 )
 
 # What the C code computes in its own way.
@@ -372,7 +373,6 @@ class PerceptronTagger:
         return self._compiled().tag_sents(sentences, True, as_doc)
 
     def _tag_with_confidence(self, tokens, use_tagdict):
-        tokens = list(tokens) if not isinstance(tokens, (str, bytes, bytearray)) else tokens
         model = self._compiled()
         tags, sums, counted = model.tag_with_sums(tokens, use_tagdict)
         step = 8 * len(model.classes)
