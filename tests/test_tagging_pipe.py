@@ -286,10 +286,14 @@ INTERRUPTED = """
 import itertools, sys
 from execnet_c.tagging import PerceptronTagger
 tagger = PerceptronTagger.decode_json_obj(({"bias": {"A": 1.0}}, {}, ["A", "B"]))
-try:
+
+def run():
     for i, doc in enumerate(tagger.pipe(itertools.repeat(["a"] * 50), n_threads=2)):
         if i == 3000:
             print("running", flush=True)
+
+try:
+    run()
 except KeyboardInterrupt:
     import os, time
     deadline = time.monotonic() + 30

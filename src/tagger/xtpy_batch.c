@@ -244,7 +244,7 @@ add_items(xtpy_batch *batch, xtpy_state *state, PyObject *doc)
         if (add_word(batch, state, word, &places[i]) < 0) {
             return -1;
         }
-        batch->words[batch->n_held++] = Py_NewRef(word);
+        batch->words[batch->n_held++] = batch->keep_words || !PyUnicode_CheckExact(word) ? Py_NewRef(word) : NULL;
     }
     batch->c.n_words += n;
     xc_err err;
@@ -279,7 +279,7 @@ xtpy_batch_add(xtpy_batch *batch, xtpy_state *state, PyObject *doc)
     Py_DECREF(items);
     if (rc < 0) {
         while (batch->n_held > n_held) {
-            Py_DECREF(batch->words[--batch->n_held]);
+            Py_XDECREF(batch->words[--batch->n_held]);
         }
         batch->c.n_text = n_text;
     }
@@ -312,20 +312,27 @@ shelf_of(xtpy_shelf *shelves, uint32_t id, uint32_t label)
     return &shelves[(id * 2 ^ label) % XTPY_SHELVES];
 }
 
-/* Takes the word; an equal one may be in the pair. */
+/* The pair of word number i; its tag is borrowed. */
 static inline PyObject *
-pair_of(PyObject *word, uint32_t id, uint32_t label, PyObject *tag, xtpy_shelf *shelves)
+pair_of(xtpy_batch *batch, size_t i, PyObject *tag, xtpy_shelf *shelves)
 {
-    if (id == XT_NONE || !PyUnicode_CheckExact(word)) {
+    const uint32_t id = batch->c.ids[i], label = batch->c.labels[i];
+    PyObject *word = batch->words[i];
+    batch->words[i] = NULL;
+    if (word != NULL && !PyUnicode_CheckExact(word)) {
         return new_pair(word, tag);
     }
-    xtpy_shelf *shelf = shelf_of(shelves, id, label);
-    if (shelf->pair != NULL && shelf->id == id && shelf->label == label) {
-        Py_DECREF(word);
+    xtpy_shelf *shelf = id != XT_NONE ? shelf_of(shelves, id, label) : NULL;
+    if (shelf != NULL && shelf->pair != NULL && shelf->id == id && shelf->label == label) {
+        Py_XDECREF(word);
         return Py_NewRef(shelf->pair);
     }
-    PyObject *pair = new_pair(word, tag);
-    if (pair != NULL) {
+    if (word == NULL) {
+        const xt_place *place = &batch->c.places[i];
+        word = xtpy_text((xt_span){batch->c.text + place->at, place->size & XT_LONGEST_WORD});
+    }
+    PyObject *pair = word != NULL ? new_pair(word, tag) : NULL;
+    if (pair != NULL && shelf != NULL) {
         PyObject *before = shelf->pair;
         *shelf = (xtpy_shelf){id, label, Py_NewRef(pair)};
         Py_XDECREF(before);
@@ -342,15 +349,12 @@ xtpy_batch_list(xtpy_batch *batch, size_t doc, PyObject *tags, xtpy_shelf *shelv
         return NULL;
     }
     for (size_t i = start; i < end; i++) {
-        PyObject *word = batch->words[i], *tag = PyTuple_GET_ITEM(tags, batch->c.labels[i]);
         if (i + 2 * AHEAD < batch->c.n_words) {
             const size_t soon = i + AHEAD, later = i + 2 * AHEAD;
-            __builtin_prefetch(batch->words[later], 1);
             __builtin_prefetch(shelf_of(shelves, batch->c.ids[later], batch->c.labels[later]));
             __builtin_prefetch(shelf_of(shelves, batch->c.ids[soon], batch->c.labels[soon])->pair, 1);
         }
-        batch->words[i] = NULL;
-        PyObject *pair = pair_of(word, batch->c.ids[i], batch->c.labels[i], tag, shelves);
+        PyObject *pair = pair_of(batch, i, PyTuple_GET_ITEM(tags, batch->c.labels[i]), shelves);
         if (pair == NULL) {
             Py_DECREF(list);
             return NULL;

@@ -1,6 +1,7 @@
 /*
- * A batch with the Python words that its bytes came from. Between filling and reading it, it holds a reference to each
- * word, which then becomes the result's own.
+ * A batch with the Python words that its bytes came from, as far as somebody needs those again: who makes Docs keeps
+ * all, others only words of a subclass of str. The rest is found among the pairs made before, or made anew from the
+ * bytes: not to touch each word again saves more than that costs.
  */
 #ifndef XTPY_BATCH_H
 #define XTPY_BATCH_H
@@ -10,8 +11,9 @@
 
 typedef struct xtpy_batch {
     xt_batch c;
-    PyObject **words; /* owned, and so are the first n_held of them */
+    PyObject **words; /* owned, and so are the first n_held of them; NULL for those that are not kept */
     size_t n_held, room_held;
+    bool keep_words;
     struct xtpy_batch *next; /* whoever keeps it */
 } xtpy_batch;
 
@@ -35,7 +37,7 @@ typedef struct {
 
 /* Document number `doc` as NLTK has it: [(word, tag), ...]. To be asked for once, in order; takes the words away. */
 PyObject *xtpy_batch_list(xtpy_batch *batch, size_t doc, PyObject *tags, xtpy_shelf *shelves);
-/* Its words as a tuple, on the same terms. */
+/* Its words as a tuple, on the same terms, if they were kept. */
 PyObject *xtpy_batch_words(xtpy_batch *batch, size_t doc);
 
 /*

@@ -25,7 +25,7 @@ desk_free(xtpy_desk *desk)
 }
 
 static xtpy_desk *
-desk_take(ModelObject *self, int use_only)
+desk_take(ModelObject *self, int use_only, int as_doc)
 {
     xtpy_desk *desk = self->idle;
     if (xtpy_model_ready(self) < 0) {
@@ -50,6 +50,7 @@ desk_take(ModelObject *self, int use_only)
         }
     }
     desk->batch->c.use_only = use_only != 0;
+    desk->batch->keep_words = as_doc != 0;
     return desk;
 }
 
@@ -213,7 +214,7 @@ Model_tag(ModelObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O|pp:tag", &tokens, &use_only, &as_doc)) {
         return NULL;
     }
-    xtpy_desk *desk = desk_take(self, use_only);
+    xtpy_desk *desk = desk_take(self, use_only, as_doc);
     if (desk == NULL) {
         return NULL;
     }
@@ -266,7 +267,7 @@ static PyObject *
 tag_all(ModelObject *self, PyObject *sentences, int use_only, int as_doc, PyObject *results)
 {
     PyObject *iterator = results != NULL ? PyObject_GetIter(sentences) : NULL;
-    xtpy_desk *desk = iterator != NULL ? desk_take(self, use_only) : NULL;
+    xtpy_desk *desk = iterator != NULL ? desk_take(self, use_only, as_doc) : NULL;
     int more = desk != NULL ? 1 : -1;
     while (more > 0) {
         more = fill(self, desk, iterator);
@@ -334,7 +335,7 @@ Model_tag_with_sums(ModelObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O|p:tag_with_sums", &tokens, &use_only)) {
         return NULL;
     }
-    xtpy_desk *desk = desk_take(self, use_only);
+    xtpy_desk *desk = desk_take(self, use_only, 0);
     if (desk == NULL) {
         return NULL;
     }

@@ -163,6 +163,7 @@ Pipe_give(PipeObject *self, PyObject *docs)
     }
     batch->next = NULL;
     batch->c.use_only = self->use_only != 0;
+    batch->keep_words = self->as_doc != 0;
     size_t n = add_docs(self, batch, docs, &error);
     /* A document's own code may have run meanwhile. */
     if (usable(self) < 0) {
