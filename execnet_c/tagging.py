@@ -401,9 +401,14 @@ class PerceptronTagger:
     def tag_numbers(self, sentences, use_tagdict=True):
         """The tags of sentences as numbers in sorted(classes), a byte each (two if there are more than 256), end to end.
 
-        What a worker may answer instead of words that the other side has anyway: see pair.
+        What a worker may answer instead of words that the other side has anyway: see pair. Sentences may be what pack
+        made of them: then no str is made here.
         """
         return self._compiled().tag_numbers(sentences, use_tagdict)
+
+    def pack(self, sentences):
+        """Sentences as bytes, about as long as their text: what to send to a worker that is to answer with tag_numbers."""
+        return self._compiled().pack(sentences)
 
     def pair(self, sentences, numbers):
         """[[(word, tag), ...], ...] of a list of sentences and what tag_numbers gave for them, there or here."""

@@ -10,11 +10,17 @@ import subprocess
 import sys
 from array import array
 
+import tagging  # isort: skip (before nltk, which reads NLTK_DATA once)
 import pytest
 
 import execnet_c
 from execnet_c import _tagger
 from execnet_c.tagging import Doc, PerceptronTagger
+
+try:
+    import numpy  # noqa: F401 (it starts threads of its own: before the tests count them)
+except ImportError:
+    pass
 
 TRAINING = [
     [("the", "DT"), ("dog", "NN"), ("barks", "VBZ"), (".", ".")],
@@ -117,6 +123,8 @@ def test_through_a_channel(trained):
         sentences = [sentence for sentence in SENTENCES if "\ud800x" not in sentence]
         channel.send(sentences)
         assert trained.pair(sentences, channel.receive(60)) == trained.tag_sents(sentences)
+        channel.send(trained.pack(SENTENCES))
+        assert trained.pair(SENTENCES, channel.receive(60)) == trained.tag_sents(SENTENCES)
     finally:
         group.terminate(timeout=5.0)
 
@@ -138,8 +146,6 @@ def test_a_pickle_is_not_much_longer_than_the_json(trained):
 
 
 def test_a_large_pickle_is_shorter_than_the_json_and_loads_fast():
-    import tagging
-
     tagger = PerceptronTagger.from_nltk(tagging.tagger())
     block = tagger._compiled().block
     assert len(pickle.dumps(tagger)) < len(json.dumps(tagger.encode_json_obj()))
@@ -396,6 +402,30 @@ def test_numbers(trained):
         trained.pair(["the"], numbers)
 
 
+def test_packed(trained):
+    packed = trained.pack(iter(SENTENCES))
+    assert type(packed) is bytes
+    assert trained.tag_numbers(packed) == trained.tag_numbers(SENTENCES)
+    assert trained.tag_numbers(packed, False) == trained.tag_numbers(SENTENCES, False)
+    assert trained.tag_numbers(trained.pack([])) == b"" == trained.tag_numbers(trained.pack([[], []]))
+    for size in range(len(packed)):
+        with pytest.raises(ValueError, match="no packed sentences"):
+            trained.tag_numbers(packed[:size])
+    choose, other = random.Random(6), copy.copy(trained)  # which comes to remember wrong normal forms
+    for _ in range(5000):
+        bad = bytearray(packed)
+        at = choose.randrange(len(bad))
+        bad[at] = choose.randrange(256)
+        try:
+            numbers = other.tag_numbers(bytes(bad))
+        except ValueError:
+            continue
+        assert len(numbers) == sum(map(len, SENTENCES)) and max(numbers) < len(trained.classes)
+    for bad in (5, [["a", 1]], ["text"]):
+        with pytest.raises(TypeError):
+            trained.pack(bad)
+
+
 def many_classes():
     return PerceptronTagger.decode_json_obj(({}, {"a": "T299", "b": "T3"}, [f"T{i}" for i in range(300)]))
 
@@ -445,8 +475,6 @@ def test_the_buffer_of_a_doc(trained):
 
 
 def test_a_doc_is_about_as_long_as_its_text():
-    import tagging
-
     tagger = PerceptronTagger.from_nltk(tagging.tagger())
     sentences = [[word for word, _ in sentence] for sentence in tagging.treebank_sentences(300)]
     text = sum(len(" ".join(sentence)) for sentence in sentences)
@@ -492,7 +520,7 @@ def test_nothing_grows(trained):
         list(trained.pipe(docs, 7, 2))
         next(trained.pipe(docs, 7, 2, as_doc=True))
         trained.tag(SENTENCES[0], return_conf=True)
-        trained.pair(SENTENCES, trained.tag_numbers(SENTENCES))
+        trained.pair(SENTENCES, trained.tag_numbers(trained.pack(SENTENCES)))
         [Doc.from_bytes(doc.to_bytes()) for doc in trained.tag_sents(SENTENCES, as_doc=True)]
         model = _tagger.Model(block)
         _tagger.Model.build(model.weights(), model.tagdict(), model.classes)
@@ -521,7 +549,7 @@ tagger = PerceptronTagger.decode_json_obj((weights, {"a": "B"}, ["A", "B"]))
 model, sentences = tagger._compiled(), [["the", "d\\xf6g", "\\ud800", "a"]] * 3
 [doc, *_] = model.tag_sents(sentences, True, True)
 data, expected = doc.to_bytes(), model.tag_sents(sentences)
-numbers = model.tag_numbers(sentences)
+numbers, packed = model.tag_numbers(sentences), model.pack(sentences)
 
 def pipe():
     stream = _tagger.Pipe(model, 2)
@@ -532,6 +560,7 @@ def pipe():
 acts = [
     lambda: model.tag(sentences[0]), lambda: model.tag_sents(sentences), lambda: model.tag_sents(sentences, True, True),
     lambda: model.tag_with_sums(sentences[0]), lambda: model.pair(sentences, numbers), lambda: model.tag_numbers(sentences),
+    lambda: model.pack(sentences), lambda: model.tag_numbers(packed),
     lambda: _tagger.Model(model.block), lambda: _tagger.Model.build(weights, {"a": "B"}, ["A", "B"]), model.weights,
     model.tagdict, doc.to_bytes, lambda: Doc.from_bytes(data), lambda: doc.tags, lambda: repr(doc), pipe,
 ]

@@ -303,12 +303,56 @@ Model_tag_sents(ModelObject *self, PyObject *args)
 }
 
 static PyObject *
+Model_pack(ModelObject *self, PyObject *sentences)
+{
+    PyObject *iterator = PyObject_GetIter(sentences), *result = NULL, *sentence = NULL;
+    xtpy_desk *desk = iterator != NULL ? desk_take(self, 1, 0) : NULL;
+    int rc = desk != NULL ? 0 : -1;
+    while (rc == 0 && (sentence = PyIter_Next(iterator)) != NULL) {
+        rc = xtpy_batch_add(desk->batch, self->state, sentence);
+        Py_DECREF(sentence);
+    }
+    if (rc == 0 && !PyErr_Occurred()) {
+        result = xtpy_numbers_pack(&desk->batch->c);
+    }
+    if (desk != NULL) {
+        desk_give_back(self, desk);
+    }
+    Py_XDECREF(iterator);
+    return result;
+}
+
+/* The numbers for what `pack` made. */
+static PyObject *
+tag_packed(ModelObject *self, PyObject *packed, int use_only)
+{
+    PyObject *numbers = NULL, *result = NULL;
+    xtpy_desk *desk = desk_take(self, use_only, 0);
+    if (desk == NULL) {
+        return NULL;
+    }
+    if (xtpy_numbers_unpack(&desk->batch->c, packed) == 0) {
+        work(self, desk);
+        numbers = PyByteArray_FromStringAndSize(NULL, 0);
+        if (numbers != NULL && xtpy_numbers_add(numbers, &self->model, &desk->batch->c) == 0) {
+            result = PyBytes_FromObject(numbers);
+        }
+    }
+    Py_XDECREF(numbers);
+    desk_give_back(self, desk);
+    return result;
+}
+
+static PyObject *
 Model_tag_numbers(ModelObject *self, PyObject *args)
 {
     PyObject *sentences;
     int use_only = 1;
     if (!PyArg_ParseTuple(args, "O|p:tag_numbers", &sentences, &use_only)) {
         return NULL;
+    }
+    if (PyBytes_Check(sentences)) {
+        return tag_packed(self, sentences, use_only);
     }
     PyObject *numbers = tag_all(self, sentences, use_only, 0, PyByteArray_FromStringAndSize(NULL, 0));
     PyObject *result = numbers != NULL ? PyBytes_FromObject(numbers) : NULL;
@@ -420,6 +464,8 @@ static PyMethodDef Model_methods[] = {
      "tag_sents($self, sentences, use_tagdict=True, as_doc=False, /)\n--\n\nTag sentences, without the GIL."},
     {"tag_numbers", (PyCFunction)Model_tag_numbers, METH_VARARGS,
      "tag_numbers($self, sentences, use_tagdict=True, /)\n--\n\nThe numbers of their tags, end to end."},
+    {"pack", (PyCFunction)Model_pack, METH_O,
+     "pack($self, sentences, /)\n--\n\nSentences as bytes, for tag_numbers elsewhere."},
     {"pair", (PyCFunction)Model_pair, METH_VARARGS,
      "pair($self, sentences, numbers, /)\n--\n\nSentences with the tags of these numbers."},
     {"tag_with_sums", (PyCFunction)Model_tag_with_sums, METH_VARARGS,

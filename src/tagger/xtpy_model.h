@@ -40,6 +40,10 @@ int xtpy_numbers_add(PyObject *numbers, const xt_model *model, const xt_batch *b
 /* What xtpy_batch_list would have given for each of the sentences. */
 PyObject *xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model, PyObject *tags);
 
+/* The sentences of a batch as bytes, to be tagged elsewhere; and back into an empty batch, -1 with an exception. */
+PyObject *xtpy_numbers_pack(const xt_batch *batch);
+int xtpy_numbers_unpack(xt_batch *batch, PyObject *packed);
+
 /* A new Doc of document number `doc` of a batch. */
 PyObject *xtpy_doc_new(xtpy_state *state, xtpy_batch *batch, size_t doc, PyObject *tags);
 
