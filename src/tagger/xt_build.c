@@ -48,14 +48,14 @@ xt_feature_name(unsigned slot)
     return (xt_span){(const unsigned char *)feature_names[slot], strlen(feature_names[slot])};
 }
 
-/* Room for `more` items behind those there are. */
+/* Room for `more` items behind those there are; an array, if for none. */
 static xc_status
 reserve(list *to, uint32_t more, size_t size, xc_err *err)
 {
     if (more > XT_MAX_COUNT - to->n) {
         return xc_fail(err, XC_LIMIT, 0, "a tagger model that is too large");
     }
-    if (to->n + more > to->room) {
+    if (to->items == NULL || to->n + more > to->room) {
         uint32_t room = to->n + more + (to->n + more) / 2 + 64;
         void *items = xc_realloc(to->items, room * size);
         if (items == NULL) {

@@ -54,7 +54,7 @@ static inline int
 xt_span_compare(xt_span a, xt_span b)
 {
     size_t both = a.size < b.size ? a.size : b.size;
-    int order = memcmp(a.at, b.at, both);
+    int order = both > 0 ? memcmp(a.at, b.at, both) : 0;
     return order != 0 ? order : (a.size > b.size) - (a.size < b.size);
 }
 

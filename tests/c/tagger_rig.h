@@ -32,11 +32,11 @@ typedef struct {
     uint64_t *block; /* owned */
 } rig_model;
 
-static const char *const rig_classes[] = {"-START-", "A", "A B", "B", "B C", "C"};
+static const char *const rig_classes[] = {"", "-START-", "A", "A B", "B", "B C", "C"};
 static const char *const rig_words[] = {"a",  "b",  "A",    "aB",  "B c", "c",        "B C c", "",    "-a", "a-b",
                                         "1a", "42", "1999", "abc", "xyz", "xyzzyabc", "YZ",    "-",   ".",  "1998",
                                         "ab", "ba", "bcd",  "BCD", "12",  "c-",       "cab",   "abz", "!",  "z"};
-#define RIG_CLASSES 6u
+#define RIG_CLASSES 7u
 #define RIG_WORDS   30u
 
 static uint64_t rig_state = 88172645463325252u;
@@ -141,7 +141,7 @@ rig_tag(const rig_model *rig, const char *const *words, unsigned n, bool use_onl
         unsigned best = 0;
         bool known = false;
         for (unsigned k = 0; k < rig->n_only && use_only; k++) {
-            if (strcmp(rig->only[k], words[i]) == 0) {
+            if (strcmp(rig->only[k], words[i]) == 0 && rig_classes[rig->only_label[k]][0] != '\0') {
                 best = rig->only_label[k];
                 known = true;
             }
