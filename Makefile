@@ -110,16 +110,17 @@ lint: lint-layout lint-core lint-warnings
 lint-layout:
 	clang-format --dry-run -Werror $(C_FILES)
 
-# No warning from either compiler: the core without Python.h in reach and with its locks as annotated...
+# No warning from either compiler: the core and what of the tagger is like it without Python.h in reach and with their
+# locks as annotated...
 lint-core:
-	printf '%s\n' src/core/*.c | xargs -P 2 -I FILE gcc $(STRICT) -c FILE -o /dev/null
-	printf '%s\n' src/core/*.c | xargs -P 2 -I FILE clang $(STRICT) -Wthread-safety -c FILE -o /dev/null
+	printf '%s\n' src/core/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE gcc $(STRICT) -c FILE -o /dev/null
+	printf '%s\n' src/core/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE clang $(STRICT) -Wthread-safety -c FILE -o /dev/null
 
 # ... and what is for this PYTHON.
 lint-warnings: INCLUDE = -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
 lint-warnings:
-	printf '%s\n' src/py/*.c | xargs -P 2 -I FILE gcc $(STRICT) $(INCLUDE) -c FILE -o /dev/null
-	printf '%s\n' src/py/*.c | xargs -P 2 -I FILE clang $(STRICT) $(INCLUDE) -c FILE -o /dev/null
+	printf '%s\n' src/py/*.c src/tagger/xtpy_*.c | xargs -P 2 -I FILE gcc $(STRICT) $(INCLUDE) -c FILE -o /dev/null
+	printf '%s\n' src/py/*.c src/tagger/xtpy_*.c | xargs -P 2 -I FILE clang $(STRICT) $(INCLUDE) -c FILE -o /dev/null
 
 format:
 	clang-format -i $(C_FILES)

@@ -1,6 +1,7 @@
-"""Builds the C extension; the rest of the package's description is in pyproject.toml.
+"""Builds the two C extensions; the rest of the package's description is in pyproject.toml.
 
-Where it cannot be built the package is installed without it, and works with its plain-Python core.
+Where they cannot be built the package is installed without them: it works with its plain-Python core, and without
+execnet_c.tagging.
 
 What far ends are sent is packed here, too: execnet_c/pack.py.
 
@@ -30,18 +31,27 @@ class BuildPy(build_py):
 
 extra = os.environ.get("EXECNET_C_CFLAGS", "").split()
 
+
+def extension(name, sources):
+    headers = [header for folder in {os.path.dirname(path) for path in sources} for header in glob.glob(folder + "/*.h")]
+    return Extension(
+        "execnet_c." + name,
+        sources=sorted(sources),
+        depends=sorted(headers),
+        define_macros=[("_GNU_SOURCE", "1")],
+        extra_compile_args=["-std=c11", "-O2", "-g0", "-fvisibility=hidden", *extra],
+        extra_link_args=["-pthread"],
+        libraries=["m"],
+        optional=True,
+    )
+
+
 setup(
     license="MIT",
     cmdclass={"build_py": BuildPy},
     ext_modules=[
-        Extension(
-            "execnet_c._core",
-            sources=sorted(glob.glob("src/core/*.c") + glob.glob("src/py/*.c")),
-            depends=sorted(glob.glob("src/core/*.h") + glob.glob("src/py/*.h")),
-            define_macros=[("_GNU_SOURCE", "1")],
-            extra_compile_args=["-std=c11", "-O2", "-g0", "-fvisibility=hidden", *extra],
-            extra_link_args=["-pthread"],
-            optional=True,
-        )
+        extension("_core", [*glob.glob("src/core/*.c"), *glob.glob("src/py/*.c")]),
+        # Of the core it takes the two rooms that everything stands on, for itself.
+        extension("_tagger", [*glob.glob("src/tagger/*.c"), "src/core/xc_base.c", "src/core/xc_sync.c"]),
     ],
 )

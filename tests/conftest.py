@@ -23,7 +23,7 @@ from masters import sleep_at_a_pipe
 LIBS = ["execnet_c", "execnet"] if pairing.name == pairing.DEFAULT else ["execnet_c"]
 
 # Rooms whose tests, all of them, are of one process and name their core themselves, or of programs around it all.
-ANY_CORE = ("test_serializer", "test_examples", "test_makefile", "test_users", "test_rings")
+ANY_CORE = ("test_serializer", "test_examples", "test_makefile", "test_users", "test_rings", "test_tagging")
 
 # Rooms about what two different cores may have to do with each other: all that C-Python and Python-C run. The others are
 # about one end at a time, and C-C and Python-Python have each core at both ends.

@@ -82,14 +82,14 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     package = source_files("execnet_c", suffixes={".py", ".pyi", ".typed"}) | {"execnet_c/py.typed"}
     info = f"execnet_c-{version()}.dist-info/"
     files = {name for name in built.wheel_files if not name.startswith(info)}
-    made = {f"_core{suffix}", "far_end.source", f"far_end.{sys.implementation.cache_tag}"}
+    made = {f"_core{suffix}", f"_tagger{suffix}", "far_end.source", f"far_end.{sys.implementation.cache_tag}"}
     assert files == package | {f"execnet_c/{name}" for name in made}
     assert any(name.startswith(info) and name.endswith("LICENSE") for name in built.wheel_files)
 
 
 def test_the_package_is_typed(built):
     assert "execnet_c/py.typed" in built.wheel_files
-    assert "execnet_c/_core.pyi" in built.wheel_files
+    assert {"execnet_c/_core.pyi", "execnet_c/_tagger.pyi"} <= built.wheel_files
 
 
 def test_the_sdist_has_all_sources_and_tests(built):
@@ -138,8 +138,9 @@ def test_the_installed_package_is_this_version():
 
 def test_a_user_s_build_never_stops_at_a_warning(built):
     """A compiler newer than ours may warn of something new. (-Werror=NAME can come with Python's own flags.)"""
-    compiled = [line for line in built.said.splitlines() if re.search(r"\s-c src/(core|py)/\w+\.c\s", line)]
-    assert len(compiled) == len(source_files("src", suffixes={".c"})), "the build shows its compiler's command lines"
+    compiled = [line for line in built.said.splitlines() if re.search(r"\s-c src/(core|py|tagger)/\w+\.c\s", line)]
+    sources = {re.search(r"\s-c (\S+)", line)[1] for line in compiled}
+    assert sources == source_files("src", suffixes={".c"}), "the build shows its compiler's command lines"
     for line in compiled:
         assert "-Werror" not in line.split()
         assert "-std=c11" in line.split()

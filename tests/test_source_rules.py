@@ -25,6 +25,10 @@ ORDER = [
     {"relay"},
 ]
 
+# The same of the tagger without Python, which stands on two rooms of the core.
+TAGGER_ORDER = [{"text"}, {"model"}, {"build", "word"}, {"decide"}, {"batch"}, {"team"}]
+TAGGER_STANDS_ON = {"../core/xc_base.h", "../core/xc_sync.h"}
+
 # Files that belong to another room than the one of their name.
 ROOM_OF = {name: "link" for name in ("link_impl", "tend", "reader", "inbox", "answer", "sink", "alive", "patience")}
 
@@ -43,8 +47,12 @@ def core():
     return texts("src/core/*.[ch]")
 
 
+def tagger():
+    return texts("src/tagger/xt_*.[ch]")
+
+
 def glue():
-    return texts("src/py/*.[ch]")
+    return texts("src/py/*.[ch]", "src/tagger/xtpy_*.[ch]")
 
 
 def everything():
@@ -76,9 +84,9 @@ def included(text, quotes='"'):
 # --- the rules ------------------------------------------------------------------------------------------------------
 
 
-def python_in_reach(files):
+def python_in_reach(files, stands_on=()):
     """Core files that include something else than each other and the system's headers, Python's being none of them."""
-    names = {name.rpartition("/")[2] for name in files}
+    names = {name.rpartition("/")[2] for name in files} | set(stands_on)
     wrong = []
     for name, text in files.items():
         wrong += [f"{name} includes {other}" for other in included(text) if other not in names]
@@ -86,13 +94,13 @@ def python_in_reach(files):
     return wrong
 
 
-def out_of_order(files, order):
+def out_of_order(files, order, prefix="xc_"):
     """Includes between rooms that do not point to the left; rooms that have no place."""
     place = {room: number for number, rooms in enumerate(order) for room in rooms}
     wrong = []
 
     def room_of(name):
-        stem = re.fullmatch(r"xc_(\w+)\.[ch]", name.rpartition("/")[2])[1]
+        stem = re.fullmatch(prefix + r"(\w+)\.[ch]", name.rpartition("/")[2])[1]
         return ROOM_OF.get(stem, stem)
 
     for name, text in files.items():
@@ -101,7 +109,7 @@ def out_of_order(files, order):
             wrong.append(f"{name}: room {room} has no place in the order")
             continue
         for target in included(text):
-            if not target.startswith("xc_"):
+            if not target.startswith(prefix):
                 continue
             other = room_of(target)
             if other != room and place.get(other, len(order)) >= place[room]:
@@ -234,20 +242,25 @@ def test_there_is_something_to_read():
 
 def test_the_core_cannot_see_python():
     assert python_in_reach(core()) == []
+    assert python_in_reach(tagger(), TAGGER_STANDS_ON) == []
+    assert python_in_reach(tagger()) != []
 
 
 def test_the_core_names_nothing_of_python():
-    pattern = r"\bPy[A-Z_]\w+|\bxcpy_\w+"
-    assert [f"{name}: {word}" for name, text in core().items() for word in re.findall(pattern, code_of(text))] == []
+    pattern = r"\bPy[A-Z_]\w+|\bx[ct]py_\w+"
+    files = {**core(), **tagger()}
+    assert [f"{name}: {word}" for name, text in files.items() for word in re.findall(pattern, code_of(text))] == []
 
 
 def test_rooms_include_only_what_stands_to_their_left():
     assert out_of_order(core(), ORDER) == []
+    assert out_of_order(tagger(), TAGGER_ORDER, "xt_") == []
 
 
 def test_the_order_names_no_room_that_is_not_there():
     rooms = {name.rpartition("xc_")[2].split(".")[0] for name in core()}
     assert set().union(*ORDER) - rooms == set()
+    assert set().union(*TAGGER_ORDER) - {name.rpartition("xt_")[2].split(".")[0] for name in tagger()} == set()
     assert set(ROOM_OF) - rooms == set()
 
 
@@ -258,7 +271,7 @@ def test_what_holds_objects(rule):
 
 def test_every_room_says_what_it_is():
     """At the head of its header; a file without one says it itself."""
-    files = {**core(), **glue()}
+    files = {**core(), **tagger(), **glue()}
     paired = {name for name in files if name.endswith(".c") and name[:-1] + "h" in files}
     assert broken_in({name: text for name, text in files.items() if name not in paired}, without_head) == []
 

@@ -25,8 +25,8 @@ def run(tmp_path):
     """Runs a module of mypy's where the package lies: its sources from here, the extension that is under test."""
     folder = tmp_path / "execnet_c"
     shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    extension = importlib.util.find_spec("execnet_c._core").origin
-    shutil.copy(extension, folder)
+    for extension in ("_core", "_tagger"):
+        shutil.copy(importlib.util.find_spec(f"execnet_c.{extension}").origin, folder)
 
     def run(*arguments):
         done = subprocess.run(
@@ -46,8 +46,9 @@ def run(tmp_path):
 
 
 @needs_mypy
-def test_the_stub_is_the_module(run):
-    status, said = run("mypy.stubtest", "execnet_c._core")
+@pytest.mark.parametrize("extension", ["_core", "_tagger"])
+def test_the_stub_is_the_module(run, extension):
+    status, said = run("mypy.stubtest", f"execnet_c.{extension}")
     assert status == 0, said
 
 

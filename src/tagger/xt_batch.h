@@ -1,0 +1,58 @@
+/*
+ * Documents on their way: their words as bytes, and the class of each word once it is tagged. One thread fills a batch
+ * and gives it away; then any number of threads tag, each taking the next few documents; then one thread reads it.
+ */
+#ifndef XT_BATCH_H
+#define XT_BATCH_H
+
+#include "xt_decide.h"
+
+typedef struct xt_batch {
+    unsigned char *text; /* owned, as all arrays here */
+    size_t n_text, room_text;
+    xt_place *places;
+    uint16_t *labels;
+    uint32_t *ids;
+    size_t n_words, room_words;
+    size_t *ends; /* of each document, in words */
+    size_t n_docs, room_docs;
+    bool use_only;
+    atomic_size_t next;     /* document that nobody has taken */
+    size_t users;           /* the team's mutex: threads that are tagging it */
+    struct xt_batch *later; /* the team's mutex */
+} xt_batch;
+
+void xt_batch_init(xt_batch *batch);
+void xt_batch_fini(xt_batch *batch);
+/* Empties it; what memory it has it keeps, unless that is very much. */
+void xt_batch_reset(xt_batch *batch);
+
+/* Room for so many more (and an array, if for none), so that what follows can write without asking. XC_NOMEM; XC_LIMIT:
+ * 4 GiB of text. */
+xc_status xt_batch_reserve_words(xt_batch *batch, size_t more, xc_err *err);
+xc_status xt_batch_reserve_text(xt_batch *batch, size_t more, xc_err *err);
+/* The words added since the last one are a document. */
+xc_status xt_batch_end_doc(xt_batch *batch, xc_err *err);
+
+static inline size_t
+xt_batch_doc_start(const xt_batch *batch, size_t doc)
+{
+    return doc == 0 ? 0 : batch->ends[doc - 1];
+}
+
+static inline xt_task
+xt_batch_task(const xt_batch *batch)
+{
+    return (xt_task){batch->text, batch->places, batch->n_words, batch->use_only, batch->labels, batch->ids};
+}
+
+static inline bool
+xt_batch_is_taken(const xt_batch *batch)
+{
+    return atomic_load_explicit(&batch->next, memory_order_relaxed) >= batch->n_docs;
+}
+
+/* Tags documents that nobody has taken until there are none, or *stop (which may be NULL) is set. Never sleeps. */
+void xt_batch_work(xt_batch *batch, xt_scratch *scratch, xt_words *words, const atomic_bool *stop);
+
+#endif

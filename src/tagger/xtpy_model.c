@@ -1,0 +1,507 @@
+/*
+ * The type Model.
+ *
+ * What a call needs, a batch and a scratch, it takes off the model with the GIL held and puts back with the GIL held:
+ * threads that tag at the same time have one each. The words are shared by all of them.
+ */
+#include "xtpy_model.h"
+
+#define IDLE_DESKS 4
+#define CHUNK_WORDS                                                                                                    \
+    16384              /* of tag_sents: often enough for signals and other threads, seldom enough to cost nothing      \
+                        */
+#define HELD_WORDS 256 /* fewer take less time than giving the GIL away and getting it back */
+
+/* ---- desks ---- */
+
+static void
+desk_free(xtpy_desk *desk)
+{
+    if (desk != NULL) {
+        xtpy_batch_free(desk->batch);
+        xt_scratch_free(desk->scratch);
+        PyMem_Free(desk);
+    }
+}
+
+static xtpy_desk *
+desk_take(ModelObject *self, int use_only, int as_doc)
+{
+    xtpy_desk *desk = self->idle;
+    if (xtpy_model_ready(self) < 0) {
+        return NULL;
+    }
+    if (desk != NULL) {
+        self->idle = desk->next;
+        self->n_idle--;
+    }
+    else {
+        desk = PyMem_Calloc(1, sizeof(*desk));
+        if (desk == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+        desk->batch = xtpy_batch_new();
+        desk->scratch = desk->batch != NULL ? xt_scratch_new(&self->model) : NULL;
+        if (desk->scratch == NULL) {
+            desk_free(desk);
+            PyErr_NoMemory();
+            return NULL;
+        }
+    }
+    desk->batch->c.use_only = use_only != 0;
+    desk->batch->keep_words = as_doc != 0;
+    return desk;
+}
+
+static void
+desk_give_back(ModelObject *self, xtpy_desk *desk)
+{
+    xtpy_batch_reset(desk->batch);
+    if (self->n_idle >= IDLE_DESKS) {
+        desk_free(desk);
+        return;
+    }
+    desk->next = self->idle;
+    self->idle = desk;
+    self->n_idle++;
+}
+
+/* ---- a model ---- */
+
+int
+xtpy_model_ready(ModelObject *model)
+{
+    if (model->model.head->n_classes == 0) {
+        PyErr_SetString(PyExc_ValueError, "this tagger has no classes: it has not been trained");
+        return -1;
+    }
+    if (model->fork_count != xc_fork_count()) {
+        xt_words_after_fork(model->words);
+        model->fork_count = xc_fork_count();
+    }
+    return 0;
+}
+
+/* What is in a bytes object stands at a multiple of 8 in every CPython of 64 bits; the view relies on it. */
+static PyObject *
+aligned(PyObject *block)
+{
+    if ((uintptr_t)PyBytes_AS_STRING(block) % 8 == 0) {
+        return Py_NewRef(block);
+    }
+    PyErr_SetString(PyExc_SystemError, "bytes at an odd address");
+    return NULL;
+}
+
+static PyObject *
+tag_names(const xt_model *model)
+{
+    PyObject *tags = PyTuple_New((Py_ssize_t)model->head->n_classes);
+    for (uint32_t i = 0; tags != NULL && i < model->head->n_classes; i++) {
+        PyObject *name = xtpy_text(xt_text_of(model, model->classes[i]));
+        if (name == NULL) {
+            Py_CLEAR(tags);
+            break;
+        }
+        PyUnicode_InternInPlace(&name);
+        PyTuple_SET_ITEM(tags, i, name);
+    }
+    return tags;
+}
+
+static PyObject *
+Model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"block", NULL};
+    PyObject *block;
+    xc_err err;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "S:Model", names, &block)) {
+        return NULL;
+    }
+    ModelObject *self = (ModelObject *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->state = PyType_GetModuleState(type);
+    self->fork_count = xc_fork_count();
+    self->block = aligned(block);
+    if (self->block == NULL) {
+        goto failed;
+    }
+    if (xt_model_open(&self->model, PyBytes_AS_STRING(self->block), (size_t)PyBytes_GET_SIZE(self->block), &err) !=
+        XC_OK) {
+        xtpy_raise(&err);
+        goto failed;
+    }
+    self->words = xt_words_new(&self->model);
+    self->shelves = PyMem_Calloc(XTPY_SHELVES, sizeof(*self->shelves));
+    if (self->words == NULL || self->shelves == NULL) {
+        PyErr_NoMemory();
+        goto failed;
+    }
+    self->tags = tag_names(&self->model);
+    if (self->tags != NULL) {
+        return (PyObject *)self;
+    }
+failed:
+    Py_DECREF(self);
+    return NULL;
+}
+
+static int
+Model_traverse(ModelObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->block);
+    Py_VISIT(self->tags);
+    return 0;
+}
+
+static void
+Model_dealloc(ModelObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    while (self->idle != NULL) {
+        xtpy_desk *next = self->idle->next;
+        desk_free(self->idle);
+        self->idle = next;
+    }
+    for (size_t i = 0; self->shelves != NULL && i < XTPY_SHELVES; i++) {
+        Py_XDECREF(self->shelves[i].pair);
+    }
+    PyMem_Free(self->shelves);
+    if (self->words != NULL && self->fork_count != xc_fork_count()) {
+        xt_words_after_fork(self->words);
+    }
+    xt_words_free(self->words);
+    xt_model_close(&self->model);
+    Py_XDECREF(self->block);
+    Py_XDECREF(self->tags);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* ---- tagging ---- */
+
+/* Tags what lies on the desk, without the GIL if that takes a while. */
+static void
+work(ModelObject *self, xtpy_desk *desk)
+{
+    xt_batch *batch = &desk->batch->c;
+    if (batch->n_words < HELD_WORDS) {
+        xt_batch_work(batch, desk->scratch, self->words, NULL);
+        return;
+    }
+    Py_BEGIN_ALLOW_THREADS
+        xt_batch_work(batch, desk->scratch, self->words, NULL);
+    Py_END_ALLOW_THREADS
+}
+
+static PyObject *
+result_of(ModelObject *self, xtpy_desk *desk, size_t doc, int as_doc)
+{
+    return as_doc ? xtpy_doc_new(self->state, desk->batch, doc, self->tags)
+                  : xtpy_batch_list(desk->batch, doc, self->tags, self->shelves);
+}
+
+static PyObject *
+Model_tag(ModelObject *self, PyObject *args)
+{
+    PyObject *tokens, *result = NULL;
+    int use_only = 1, as_doc = 0;
+    if (!PyArg_ParseTuple(args, "O|pp:tag", &tokens, &use_only, &as_doc)) {
+        return NULL;
+    }
+    xtpy_desk *desk = desk_take(self, use_only, as_doc);
+    if (desk == NULL) {
+        return NULL;
+    }
+    if (xtpy_batch_add(desk->batch, self->state, tokens) == 0) {
+        work(self, desk);
+        result = result_of(self, desk, 0, as_doc);
+    }
+    desk_give_back(self, desk);
+    return result;
+}
+
+/* Fills the desk from an iterator. 1: there is more; 0: that was all; -1 with an exception. */
+static int
+fill(ModelObject *self, xtpy_desk *desk, PyObject *sentences)
+{
+    while (desk->batch->c.n_words < CHUNK_WORDS && desk->batch->c.n_docs < CHUNK_WORDS) {
+        PyObject *sentence = PyIter_Next(sentences);
+        if (sentence == NULL) {
+            return PyErr_Occurred() ? -1 : 0;
+        }
+        int rc = xtpy_batch_add(desk->batch, self->state, sentence);
+        Py_DECREF(sentence);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 1;
+}
+
+/* What is on the desk, tagged, behind the results so far: a list, or a bytearray of numbers alone. */
+static int
+add_results(ModelObject *self, xtpy_desk *desk, PyObject *results, int as_doc)
+{
+    if (PyByteArray_Check(results)) {
+        return xtpy_numbers_add(results, &self->model, &desk->batch->c);
+    }
+    int rc = 0;
+    const bool gc = xtpy_pause_gc();
+    for (size_t i = 0; i < desk->batch->c.n_docs && rc == 0; i++) {
+        PyObject *one = result_of(self, desk, i, as_doc);
+        rc = one != NULL ? PyList_Append(results, one) : -1;
+        Py_XDECREF(one);
+    }
+    xtpy_resume_gc(gc);
+    return rc;
+}
+
+/* Takes `results`, empty or NULL; returns it filled. */
+static PyObject *
+tag_all(ModelObject *self, PyObject *sentences, int use_only, int as_doc, PyObject *results)
+{
+    PyObject *iterator = results != NULL ? PyObject_GetIter(sentences) : NULL;
+    xtpy_desk *desk = iterator != NULL ? desk_take(self, use_only, as_doc) : NULL;
+    int more = desk != NULL ? 1 : -1;
+    while (more > 0) {
+        more = fill(self, desk, iterator);
+        if (more < 0 || PyErr_CheckSignals() < 0) {
+            more = -1;
+            break;
+        }
+        work(self, desk);
+        if (add_results(self, desk, results, as_doc) < 0) {
+            more = -1;
+        }
+        xtpy_batch_reset(desk->batch);
+    }
+    if (desk != NULL) {
+        desk_give_back(self, desk);
+    }
+    Py_XDECREF(iterator);
+    if (more < 0) {
+        Py_CLEAR(results);
+    }
+    return results;
+}
+
+static PyObject *
+Model_tag_sents(ModelObject *self, PyObject *args)
+{
+    PyObject *sentences;
+    int use_only = 1, as_doc = 0;
+    if (!PyArg_ParseTuple(args, "O|pp:tag_sents", &sentences, &use_only, &as_doc)) {
+        return NULL;
+    }
+    return tag_all(self, sentences, use_only, as_doc, PyList_New(0));
+}
+
+static PyObject *
+Model_pack(ModelObject *self, PyObject *sentences)
+{
+    PyObject *iterator = PyObject_GetIter(sentences), *result = NULL, *sentence = NULL;
+    xtpy_desk *desk = iterator != NULL ? desk_take(self, 1, 0) : NULL;
+    int rc = desk != NULL ? 0 : -1;
+    while (rc == 0 && (sentence = PyIter_Next(iterator)) != NULL) {
+        rc = xtpy_batch_add(desk->batch, self->state, sentence);
+        Py_DECREF(sentence);
+    }
+    if (rc == 0 && !PyErr_Occurred()) {
+        result = xtpy_numbers_pack(&desk->batch->c);
+    }
+    if (desk != NULL) {
+        desk_give_back(self, desk);
+    }
+    Py_XDECREF(iterator);
+    return result;
+}
+
+/* The numbers for what `pack` made. */
+static PyObject *
+tag_packed(ModelObject *self, PyObject *packed, int use_only)
+{
+    PyObject *numbers = NULL, *result = NULL;
+    xtpy_desk *desk = desk_take(self, use_only, 0);
+    if (desk == NULL) {
+        return NULL;
+    }
+    if (xtpy_numbers_unpack(&desk->batch->c, packed) == 0) {
+        work(self, desk);
+        numbers = PyByteArray_FromStringAndSize(NULL, 0);
+        if (numbers != NULL && xtpy_numbers_add(numbers, &self->model, &desk->batch->c) == 0) {
+            result = PyBytes_FromObject(numbers);
+        }
+    }
+    Py_XDECREF(numbers);
+    desk_give_back(self, desk);
+    return result;
+}
+
+static PyObject *
+Model_tag_numbers(ModelObject *self, PyObject *args)
+{
+    PyObject *sentences;
+    int use_only = 1;
+    if (!PyArg_ParseTuple(args, "O|p:tag_numbers", &sentences, &use_only)) {
+        return NULL;
+    }
+    if (PyBytes_Check(sentences)) {
+        return tag_packed(self, sentences, use_only);
+    }
+    PyObject *numbers = tag_all(self, sentences, use_only, 0, PyByteArray_FromStringAndSize(NULL, 0));
+    PyObject *result = numbers != NULL ? PyBytes_FromObject(numbers) : NULL;
+    Py_XDECREF(numbers);
+    return result;
+}
+
+static PyObject *
+Model_pair(ModelObject *self, PyObject *args)
+{
+    PyObject *sentences, *numbers;
+    if (!PyArg_ParseTuple(args, "OO:pair", &sentences, &numbers)) {
+        return NULL;
+    }
+    return xtpy_numbers_pair(sentences, numbers, &self->model, self->tags);
+}
+
+/* The tags of one sentence, and the sums that decided: (tags, doubles as bytes, a byte for each word). */
+static PyObject *
+Model_tag_with_sums(ModelObject *self, PyObject *args)
+{
+    PyObject *tokens, *tags = NULL, *sums = NULL, *counted = NULL, *result = NULL;
+    int use_only = 1;
+    if (!PyArg_ParseTuple(args, "O|p:tag_with_sums", &tokens, &use_only)) {
+        return NULL;
+    }
+    xtpy_desk *desk = desk_take(self, use_only, 0);
+    if (desk == NULL) {
+        return NULL;
+    }
+    xt_batch *batch = &desk->batch->c;
+    if (xtpy_batch_add(desk->batch, self->state, tokens) < 0) {
+        goto done;
+    }
+    if (batch->n_words > PY_SSIZE_T_MAX / sizeof(double) / self->model.head->n_classes) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    sums = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(batch->n_words * self->model.head->n_classes * sizeof(double)));
+    counted = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)batch->n_words);
+    tags = PyList_New((Py_ssize_t)batch->n_words);
+    if (sums == NULL || counted == NULL || tags == NULL) {
+        goto done;
+    }
+    const xt_task task = xt_batch_task(batch);
+    xt_words_enter(self->words);
+    xt_tag_with_sums(desk->scratch, self->words, &task, (double *)(void *)PyBytes_AS_STRING(sums),
+                     (bool *)(void *)PyBytes_AS_STRING(counted));
+    xt_words_leave(self->words);
+    for (size_t i = 0; i < batch->n_words; i++) {
+        PyList_SET_ITEM(tags, (Py_ssize_t)i, Py_NewRef(PyTuple_GET_ITEM(self->tags, batch->labels[i])));
+    }
+    result = PyTuple_Pack(3, tags, sums, counted);
+done:
+    Py_XDECREF(tags);
+    Py_XDECREF(sums);
+    Py_XDECREF(counted);
+    desk_give_back(self, desk);
+    return result;
+}
+
+/* ---- what it is made of ---- */
+
+static PyObject *
+Model_build(PyObject *Py_UNUSED(type), PyObject *args)
+{
+    PyObject *weights, *tagdict, *classes;
+    if (!PyArg_ParseTuple(args, "OOO:build", &weights, &tagdict, &classes)) {
+        return NULL;
+    }
+    return xtpy_build(weights, tagdict, classes);
+}
+
+static PyObject *
+Model_weights(ModelObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return xtpy_weights(&self->model, self->tags);
+}
+
+static PyObject *
+Model_tagdict(ModelObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return xtpy_tagdict(&self->model, self->tags);
+}
+
+static PyObject *
+Model_state(ModelObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const xt_head *head = self->model.head;
+    if (self->fork_count != xc_fork_count()) {
+        xt_words_after_fork(self->words);
+        self->fork_count = xc_fork_count();
+    }
+    unsigned long long ties = 0;
+    for (xtpy_desk *desk = self->idle; desk != NULL; desk = desk->next) {
+        ties += xt_scratch_ties(desk->scratch);
+    }
+    return Py_BuildValue("{s:O,s:I,s:I,s:I,s:n,s:K}", "thousandths", head->milli ? Py_True : Py_False, "features",
+                         (unsigned)head->n_rows, "weights", (unsigned)head->n_weights, "forms", (unsigned)head->n_forms,
+                         "words", (Py_ssize_t)xt_words_count(self->words), "ties", ties);
+}
+
+static PyMethodDef Model_methods[] = {
+    {"build", (PyCFunction)Model_build, METH_VARARGS | METH_STATIC,
+     "build(weights, tagdict, classes, /)\n--\n\nThe block of NLTK's three parts."},
+    {"tag", (PyCFunction)Model_tag, METH_VARARGS,
+     "tag($self, tokens, use_tagdict=True, as_doc=False, /)\n--\n\nTag one sentence."},
+    {"tag_sents", (PyCFunction)Model_tag_sents, METH_VARARGS,
+     "tag_sents($self, sentences, use_tagdict=True, as_doc=False, /)\n--\n\nTag sentences, without the GIL."},
+    {"tag_numbers", (PyCFunction)Model_tag_numbers, METH_VARARGS,
+     "tag_numbers($self, sentences, use_tagdict=True, /)\n--\n\nThe numbers of their tags, end to end."},
+    {"pack", (PyCFunction)Model_pack, METH_O,
+     "pack($self, sentences, /)\n--\n\nSentences as bytes, for tag_numbers elsewhere."},
+    {"pair", (PyCFunction)Model_pair, METH_VARARGS,
+     "pair($self, sentences, numbers, /)\n--\n\nSentences with the tags of these numbers."},
+    {"tag_with_sums", (PyCFunction)Model_tag_with_sums, METH_VARARGS,
+     "tag_with_sums($self, tokens, use_tagdict=True, /)\n--\n\nThe tags and what decided."},
+    {"weights", (PyCFunction)Model_weights, METH_NOARGS, "weights($self, /)\n--\n\nNLTK's dict of dicts."},
+    {"tagdict", (PyCFunction)Model_tagdict, METH_NOARGS, "tagdict($self, /)\n--\n\nWords that have only one tag."},
+    {"_state", (PyCFunction)Model_state, METH_NOARGS, "_state($self, /)\n--\n\nFor tests."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef Model_members[] = {
+    {"block", T_OBJECT_EX, offsetof(ModelObject, block), READONLY, "The model as bytes."},
+    {"classes", T_OBJECT_EX, offsetof(ModelObject, tags), READONLY, "All tags, sorted: a tuple."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot Model_slots[] = {
+    {Py_tp_doc, "Model(block)\n--\n\nA trained tagger, read-only, from the bytes that `build` makes."},
+    {Py_tp_new, Model_new},
+    {Py_tp_dealloc, Model_dealloc},
+    {Py_tp_traverse, Model_traverse},
+    {Py_tp_methods, Model_methods},
+    {Py_tp_members, Model_members},
+    {0, NULL},
+};
+
+static PyType_Spec Model_spec = {
+    .name = "execnet_c._tagger.Model",
+    .basicsize = sizeof(ModelObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = Model_slots,
+};
+
+int
+xtpy_model_setup(PyObject *module, xtpy_state *state)
+{
+    state->ModelType = PyType_FromModuleAndSpec(module, &Model_spec, NULL);
+    return state->ModelType == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)state->ModelType);
+}

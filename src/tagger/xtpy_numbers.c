@@ -1,0 +1,244 @@
+/*
+ * Tags as numbers alone, and their way back to the words: for a far end that answers somebody who has the words. And
+ * sentences packed into bytes: a batch as it is, so that a far end tags them without making a str of any word.
+ *
+ * Packed, in the byte order of whoever packs: a mark, how many sentences, words and bytes of text, the sentences' sizes
+ * in words, the words' sizes as in an xt_place, the text.
+ */
+#include "xtpy_model.h"
+
+/* ---- appending ---- */
+
+/* Bytes of a number: the classes decide. */
+static size_t
+width_of(const xt_model *model)
+{
+    return model->head->n_classes <= 256 ? 1 : 2;
+}
+
+int
+xtpy_numbers_add(PyObject *numbers, const xt_model *model, const xt_batch *batch)
+{
+    const size_t width = width_of(model), before = (size_t)PyByteArray_GET_SIZE(numbers);
+    if (batch->n_words > (PY_SSIZE_T_MAX - before) / width) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (PyByteArray_Resize(numbers, (Py_ssize_t)(before + batch->n_words * width)) < 0) {
+        return -1;
+    }
+    unsigned char *to = (unsigned char *)PyByteArray_AS_STRING(numbers) + before;
+    for (size_t i = 0; i < batch->n_words; i++) {
+        *to++ = (unsigned char)batch->labels[i];
+        if (width == 2) {
+            *to++ = (unsigned char)(batch->labels[i] >> 8);
+        }
+    }
+    return 0;
+}
+
+/* ---- pairing ---- */
+
+typedef struct {
+    const unsigned char *at, *end;
+    size_t width;
+    PyObject *tags; /* borrowed */
+} reader;
+
+/* The next tag, borrowed; NULL with ValueError. */
+static PyObject *
+next_tag(reader *from)
+{
+    size_t number = (size_t)PyTuple_GET_SIZE(from->tags);
+    if ((size_t)(from->end - from->at) >= from->width) {
+        number = from->width == 1 ? from->at[0] : (size_t)from->at[1] << 8 | from->at[0];
+        from->at += from->width;
+    }
+    if (number >= (size_t)PyTuple_GET_SIZE(from->tags)) {
+        PyErr_SetString(PyExc_ValueError, "these numbers are not the tags of these sentences");
+        return NULL;
+    }
+    return PyTuple_GET_ITEM(from->tags, number);
+}
+
+static PyObject *
+paired(PyObject *sentence, reader *from)
+{
+    PyObject *words = PyUnicode_Check(sentence) ? NULL : PySequence_Fast(sentence, "a sentence is to be a list");
+    if (words == NULL) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "a sentence is to be a list, not str");
+        }
+        return NULL;
+    }
+    const Py_ssize_t n = PySequence_Fast_GET_SIZE(words);
+    const bool gc = xtpy_pause_gc();
+    PyObject *list = PyList_New(n);
+    for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
+        PyObject *word = PySequence_Fast_GET_ITEM(words, i), *tag = next_tag(from);
+        PyObject *pair = tag != NULL ? PyTuple_New(2) : NULL;
+        if (pair == NULL) {
+            Py_CLEAR(list);
+            break;
+        }
+        PyTuple_SET_ITEM(pair, 0, Py_NewRef(word));
+        PyTuple_SET_ITEM(pair, 1, Py_NewRef(tag));
+        if (PyUnicode_CheckExact(word)) {
+            PyObject_GC_UnTrack(pair);
+        }
+        PyList_SET_ITEM(list, i, pair);
+    }
+    xtpy_resume_gc(gc);
+    Py_DECREF(words);
+    return list;
+}
+
+PyObject *
+xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model, PyObject *tags)
+{
+    Py_buffer view;
+    PyObject *result = NULL, *given = PySequence_Fast(sentences, "sentences are to be a list");
+    if (given == NULL) {
+        return NULL;
+    }
+    if (PyObject_GetBuffer(numbers, &view, PyBUF_SIMPLE) < 0) {
+        Py_DECREF(given);
+        return NULL;
+    }
+    reader from = {view.buf, (const unsigned char *)view.buf + view.len, width_of(model), tags};
+    result = PyList_New(0);
+    /* A sentence's own code may change the list. */
+    for (Py_ssize_t i = 0; result != NULL && i < PySequence_Fast_GET_SIZE(given); i++) {
+        PyObject *sentence = Py_NewRef(PySequence_Fast_GET_ITEM(given, i));
+        PyObject *one = paired(sentence, &from);
+        Py_DECREF(sentence);
+        if (one == NULL || PyList_Append(result, one) < 0) {
+            Py_CLEAR(result);
+        }
+        Py_XDECREF(one);
+    }
+    if (result != NULL && from.at != from.end) {
+        PyErr_SetString(PyExc_ValueError, "these numbers are not the tags of these sentences");
+        Py_CLEAR(result);
+    }
+    PyBuffer_Release(&view);
+    Py_DECREF(given);
+    return result;
+}
+
+/* ---- packing ---- */
+
+#define PACKED 0x6b706378u
+
+enum { MARK, N_DOCS, N_WORDS, N_TEXT, N_HEAD };
+
+PyObject *
+xtpy_numbers_pack(const xt_batch *batch)
+{
+    const size_t n_numbers = N_HEAD + batch->n_docs + batch->n_words;
+    if (batch->n_docs > UINT32_MAX || batch->n_words > UINT32_MAX ||
+        n_numbers > (PY_SSIZE_T_MAX - batch->n_text) / sizeof(uint32_t)) {
+        PyErr_SetString(PyExc_OverflowError, "too many words at once");
+        return NULL;
+    }
+    PyObject *packed = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(n_numbers * sizeof(uint32_t) + batch->n_text));
+    if (packed == NULL) {
+        return NULL;
+    }
+    unsigned char *to = (unsigned char *)PyBytes_AS_STRING(packed);
+    const uint32_t head[N_HEAD] = {PACKED, (uint32_t)batch->n_docs, (uint32_t)batch->n_words, (uint32_t)batch->n_text};
+    memcpy(to, head, sizeof(head));
+    to += sizeof(head);
+    for (size_t i = 0; i < batch->n_docs; i++, to += sizeof(uint32_t)) {
+        uint32_t size = (uint32_t)(batch->ends[i] - xt_batch_doc_start(batch, i));
+        memcpy(to, &size, sizeof(size));
+    }
+    for (size_t i = 0; i < batch->n_words; i++, to += sizeof(uint32_t)) {
+        memcpy(to, &batch->places[i].size, sizeof(uint32_t));
+    }
+    if (batch->n_text > 0) {
+        memcpy(to, batch->text, batch->n_text);
+    }
+    return packed;
+}
+
+/* The next word of the batch's text, of `size` as in an xt_place: false if it is not all there. */
+static bool
+add_place(xt_batch *batch, size_t *at, uint32_t size)
+{
+    const size_t start = *at, n = size & XT_LONGEST_WORD;
+    if (n > batch->n_text - *at) {
+        return false;
+    }
+    *at += n;
+    if (size & XT_HAS_NORMAL) {
+        uint32_t more;
+        if (batch->n_text - *at < sizeof(more)) {
+            return false;
+        }
+        memcpy(&more, batch->text + *at, sizeof(more));
+        *at += sizeof(more);
+        if (more > batch->n_text - *at) {
+            return false;
+        }
+        *at += more;
+    }
+    batch->places[batch->n_words++] = (xt_place){(uint32_t)start, size};
+    return true;
+}
+
+/* Into an empty batch. XC_BAD: these bytes are nothing packed, or not all of it. */
+static xc_status
+unpack(xt_batch *batch, xt_span packed, xc_err *err)
+{
+    uint32_t head[N_HEAD], size;
+    if (packed.size < sizeof(head)) {
+        return xc_fail(err, XC_BAD, 0, "these bytes are no packed sentences");
+    }
+    memcpy(head, packed.at, sizeof(head));
+    const uint64_t n_numbers = N_HEAD + (uint64_t)head[N_DOCS] + head[N_WORDS];
+    if (head[MARK] != PACKED || n_numbers * sizeof(uint32_t) + head[N_TEXT] != packed.size) {
+        return xc_fail(err, XC_BAD, 0, "these bytes are no packed sentences");
+    }
+    xc_status rc = xt_batch_reserve_text(batch, head[N_TEXT], err);
+    rc = rc == XC_OK ? xt_batch_reserve_words(batch, head[N_WORDS], err) : rc;
+    if (rc != XC_OK) {
+        return rc;
+    }
+    const unsigned char *docs = packed.at + sizeof(head), *sizes = docs + head[N_DOCS] * sizeof(uint32_t);
+    memcpy(batch->text, sizes + head[N_WORDS] * sizeof(uint32_t), head[N_TEXT]);
+    batch->n_text = head[N_TEXT];
+    size_t at = 0;
+    for (uint32_t doc = 0; doc < head[N_DOCS]; doc++) {
+        memcpy(&size, docs + doc * sizeof(uint32_t), sizeof(size));
+        if (size > head[N_WORDS] - batch->n_words) {
+            return xc_fail(err, XC_BAD, 0, "these bytes are no packed sentences");
+        }
+        for (; size > 0; size--) {
+            uint32_t place;
+            memcpy(&place, sizes + batch->n_words * sizeof(uint32_t), sizeof(place));
+            if (!add_place(batch, &at, place)) {
+                return xc_fail(err, XC_BAD, 0, "these bytes are no packed sentences");
+            }
+        }
+        rc = xt_batch_end_doc(batch, err);
+        if (rc != XC_OK) {
+            return rc;
+        }
+    }
+    return batch->n_words == head[N_WORDS] && at == head[N_TEXT]
+               ? XC_OK
+               : xc_fail(err, XC_BAD, 0, "these bytes are no packed sentences");
+}
+
+int
+xtpy_numbers_unpack(xt_batch *batch, PyObject *packed)
+{
+    xc_err err;
+    xt_span span = {(const unsigned char *)PyBytes_AS_STRING(packed), (size_t)PyBytes_GET_SIZE(packed)};
+    if (unpack(batch, span, &err) != XC_OK) {
+        xtpy_raise(&err);
+        return -1;
+    }
+    return 0;
+}

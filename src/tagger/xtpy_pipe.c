@@ -1,0 +1,269 @@
+/*
+ * The type Pipe: batches given to threads, and taken back in order. While they work on one, the calling thread prepares
+ * the next and makes objects of the one before; when it has nothing else to do it tags with them, having released the
+ * GIL once for the batch.
+ */
+#include "xt_team.h"
+#include "xtpy_model.h"
+
+typedef struct {
+    PyObject_HEAD xtpy_state *state; /* borrowed: our type keeps the module alive */
+    ModelObject *model;              /* owned */
+    xt_team *team;                   /* owned; NULL once closed */
+    xtpy_batch *first;               /* owned: given, oldest first */
+    xtpy_batch *idle;                /* owned */
+    int use_only, as_doc;
+    bool busy; /* a thread is inside take, without the GIL */
+} PipeObject;
+
+static PyObject *
+Pipe_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"model", "n_threads", "use_tagdict", "as_doc", NULL};
+    xtpy_state *state = PyType_GetModuleState(type);
+    PyObject *model;
+    Py_ssize_t n_threads;
+    int use_only = 1, as_doc = 0;
+    xc_err err;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!n|pp:Pipe", names, state->ModelType, &model, &n_threads,
+                                     &use_only, &as_doc)) {
+        return NULL;
+    }
+    if (n_threads < 1 || n_threads > 1024) {
+        PyErr_SetString(PyExc_ValueError, "n_threads is to be from 1 to 1024");
+        return NULL;
+    }
+    if (xtpy_model_ready((ModelObject *)model) < 0) {
+        return NULL;
+    }
+    PipeObject *self = (PipeObject *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->state = state;
+    self->model = (ModelObject *)Py_NewRef(model);
+    self->use_only = use_only;
+    self->as_doc = as_doc;
+    if (xt_team_new(&self->model->model, self->model->words, (size_t)n_threads - 1, &self->team, &err) != XC_OK) {
+        xtpy_raise(&err);
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static int
+Pipe_traverse(PipeObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->model);
+    for (xtpy_batch *batch = self->first; batch != NULL; batch = batch->next) {
+        for (size_t i = 0; i < batch->n_held; i++) {
+            Py_VISIT(batch->words[i]);
+        }
+    }
+    return 0;
+}
+
+static void
+free_all(xtpy_batch **list)
+{
+    while (*list != NULL) {
+        xtpy_batch *batch = *list;
+        *list = batch->next;
+        xtpy_batch_free(batch);
+    }
+}
+
+/* Ends the threads, which takes them some documents' time, and then what they worked on. */
+static void
+end(PipeObject *self)
+{
+    xt_team *team = self->team;
+    self->team = NULL;
+    if (team != NULL) {
+        Py_BEGIN_ALLOW_THREADS
+            xt_team_free_nogil(team);
+        Py_END_ALLOW_THREADS
+    }
+    free_all(&self->first);
+    free_all(&self->idle);
+}
+
+static void
+Pipe_dealloc(PipeObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    end(self);
+    Py_XDECREF(self->model);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static int
+usable(PipeObject *self)
+{
+    const char *why = NULL;
+    if (self->team == NULL) {
+        why = "this pipe is closed";
+    }
+    else if (!xt_team_is_here(self->team)) {
+        why = "this pipe belongs to the parent process";
+    }
+    else if (self->busy) {
+        why = "another thread is using this pipe";
+    }
+    if (why != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, why);
+        return -1;
+    }
+    return 0;
+}
+
+/* Documents of a list up to one that is none: then *error is owned, what is wrong with it. */
+static size_t
+add_docs(PipeObject *self, xtpy_batch *batch, PyObject *docs, PyObject **error)
+{
+    size_t n = 0;
+    for (; n < (size_t)PyList_GET_SIZE(docs); n++) {
+        PyObject *doc = Py_NewRef(PyList_GET_ITEM(docs, (Py_ssize_t)n));
+        int rc = xtpy_batch_add(batch, self->state, doc);
+        Py_DECREF(doc);
+        if (rc < 0) {
+            PyObject *type, *trace;
+            PyErr_Fetch(&type, error, &trace);
+            PyErr_NormalizeException(&type, error, &trace);
+            Py_XDECREF(type);
+            Py_XDECREF(trace);
+            break;
+        }
+    }
+    return n;
+}
+
+/* give(docs): None, or (number, error) of the first document that is none; those before it are given. */
+static PyObject *
+Pipe_give(PipeObject *self, PyObject *docs)
+{
+    PyObject *error = NULL;
+    if (!PyList_Check(docs)) {
+        PyErr_SetString(PyExc_TypeError, "docs are to be a list");
+        return NULL;
+    }
+    if (usable(self) < 0 || xtpy_model_ready(self->model) < 0) {
+        return NULL;
+    }
+    xtpy_batch *batch = self->idle;
+    if (batch != NULL) {
+        self->idle = batch->next;
+    }
+    else if ((batch = xtpy_batch_new()) == NULL) {
+        return NULL;
+    }
+    batch->next = NULL;
+    batch->c.use_only = self->use_only != 0;
+    batch->keep_words = self->as_doc != 0;
+    size_t n = add_docs(self, batch, docs, &error);
+    /* A document's own code may have run meanwhile. */
+    if (usable(self) < 0) {
+        Py_XDECREF(error);
+        xtpy_batch_free(batch);
+        return NULL;
+    }
+    xtpy_batch **last = &self->first;
+    while (*last != NULL) {
+        last = &(*last)->next;
+    }
+    *last = batch;
+    xt_team_give(self->team, &batch->c);
+    return error != NULL ? Py_BuildValue("(nN)", (Py_ssize_t)n, error) : Py_NewRef(Py_None);
+}
+
+static PyObject *
+results_of(PipeObject *self, xtpy_batch *batch)
+{
+    PyObject *results = PyList_New((Py_ssize_t)batch->c.n_docs);
+    for (size_t i = 0; results != NULL && i < batch->c.n_docs; i++) {
+        PyObject *one = self->as_doc ? xtpy_doc_new(self->state, batch, i, self->model->tags)
+                                     : xtpy_batch_list(batch, i, self->model->tags, self->model->shelves);
+        if (one == NULL) {
+            Py_CLEAR(results);
+            break;
+        }
+        PyList_SET_ITEM(results, (Py_ssize_t)i, one);
+    }
+    return results;
+}
+
+/* take(): the results of the oldest batch, once they are there. */
+static PyObject *
+Pipe_take(PipeObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (usable(self) < 0) {
+        return NULL;
+    }
+    xtpy_batch *batch = self->first;
+    if (batch == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "no batch was given");
+        return NULL;
+    }
+    self->busy = true;
+    Py_BEGIN_ALLOW_THREADS
+        xt_team_wait_nogil(self->team, &batch->c);
+    Py_END_ALLOW_THREADS
+    self->busy = false;
+    self->first = batch->next;
+    const bool gc = xtpy_pause_gc();
+    PyObject *results = results_of(self, batch);
+    xtpy_resume_gc(gc);
+    xtpy_batch_reset(batch);
+    batch->next = self->idle;
+    self->idle = batch;
+    if (results != NULL && PyErr_CheckSignals() < 0) {
+        Py_CLEAR(results);
+    }
+    return results;
+}
+
+static PyObject *
+Pipe_close(PipeObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (self->busy) {
+        PyErr_SetString(PyExc_RuntimeError, "another thread is using this pipe");
+        return NULL;
+    }
+    end(self);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef Pipe_methods[] = {
+    {"give", (PyCFunction)Pipe_give, METH_O,
+     "give($self, docs, /)\n--\n\nHave documents tagged; (number, error) of the first one that can not be."},
+    {"take", (PyCFunction)Pipe_take, METH_NOARGS, "take($self, /)\n--\n\nThe results of the oldest batch given."},
+    {"close", (PyCFunction)Pipe_close, METH_NOARGS, "close($self, /)\n--\n\nEnd the threads."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot Pipe_slots[] = {
+    {Py_tp_doc, "Pipe(model, n_threads, use_tagdict=True, as_doc=False)\n--\n\nThreads that tag batches."},
+    {Py_tp_new, Pipe_new},
+    {Py_tp_dealloc, Pipe_dealloc},
+    {Py_tp_traverse, Pipe_traverse},
+    {Py_tp_methods, Pipe_methods},
+    {0, NULL},
+};
+
+static PyType_Spec Pipe_spec = {
+    .name = "execnet_c._tagger.Pipe",
+    .basicsize = sizeof(PipeObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = Pipe_slots,
+};
+
+int
+xtpy_pipe_setup(PyObject *module, xtpy_state *state)
+{
+    state->PipeType = PyType_FromModuleAndSpec(module, &Pipe_spec, NULL);
+    return state->PipeType == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)state->PipeType);
+}
