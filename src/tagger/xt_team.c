@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <time.h>
 
 typedef struct {
     xt_team *team;
@@ -149,7 +150,7 @@ xt_team_give(xt_team *team, xt_batch *batch)
     xc_unlock(&team->mu);
 }
 
-void
+int64_t
 xt_team_wait_nogil(xt_team *team, xt_batch *batch)
 {
     XC_ASSERT_NOGIL();
@@ -164,6 +165,14 @@ xt_team_wait_nogil(xt_team *team, xt_batch *batch)
     }
     *link = batch->later;
     xc_unlock(&team->mu);
+    return xc_now();
+}
+
+void
+xt_team_pause_nogil(void)
+{
+    XC_ASSERT_NOGIL();
+    (void)nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
 }
 
 void

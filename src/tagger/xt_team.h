@@ -13,8 +13,10 @@ typedef struct xt_team xt_team;
 xc_status xt_team_new(const xt_model *model, xt_words *words, size_t n_threads, xt_team **team, xc_err *err);
 /* The batch is borrowed until xt_team_wait_nogil has returned for it, or xt_team_free_nogil. Never blocks. */
 void xt_team_give(xt_team *team, xt_batch *batch);
-/* Until all of a given batch is tagged. Sleeps: GIL released. */
-void xt_team_wait_nogil(xt_team *team, xt_batch *batch);
+/* Until all of a given batch is tagged. Returns the time of that, by xc_now. Sleeps: GIL released. */
+int64_t xt_team_wait_nogil(xt_team *team, xt_batch *batch);
+/* So long that another thread which waits for the GIL takes it. Sleeps: GIL released. */
+void xt_team_pause_nogil(void);
 /*
  * Ends the threads, each after the few documents that it is at, and frees. Batches not waited for are left as they are.
  * Takes NULL. Sleeps: GIL released. Of a team of the parent's after a fork only memory is freed.
