@@ -30,6 +30,22 @@ def tagger():
     return tagger
 
 
+@pytest.fixture
+def somebody_computes():
+    """Another thread that wants the GIL all the time: it is given away between documents then."""
+    over = threading.Event()
+
+    def compute():
+        while not over.is_set():
+            sum(range(1000))
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    yield
+    over.set()
+    thread.join(TIMEOUT)
+
+
 @pytest.fixture(scope="module")
 def expected(tagger):
     return [tagger.tag(doc) for doc in DOCS]
@@ -136,6 +152,39 @@ def test_another_thread_goes_on_beside_it(tagger):
         sys.setswitchinterval(interval)
         worker.join(TIMEOUT)
     assert len(seen) > 5
+
+
+@pytest.mark.parametrize("as_doc", [False, True])
+def test_the_same_while_another_thread_computes(tagger, expected, somebody_computes, as_doc):
+    results = tagger.pipe(DOCS * 20, 3000, as_doc=as_doc)
+    assert [list(doc) for doc in results] == expected * 20
+    assert gc.isenabled()
+
+
+def test_a_pipe_is_in_use_while_others_have_the_gil(tagger, expected, somebody_computes):
+    """Nobody closes it then; afterwards anybody may."""
+    pipe = _tagger.Pipe(tagger._compiled(), 1)
+    docs, refused, closed = DOCS * 60, [], threading.Event()
+
+    def close():
+        while not closed.is_set():
+            try:
+                pipe.close()
+                closed.set()
+            except RuntimeError as exc:
+                refused.append(str(exc))
+
+    assert pipe.give(docs) is None
+    assert pipe.take() == expected * 60
+    assert pipe.give(docs) is None
+    closer = threading.Thread(target=close)
+    closer.start()
+    try:
+        assert pipe.take() == expected * 60
+    except RuntimeError as exc:
+        assert str(exc) == "this pipe is closed"  # before it had begun
+    closer.join(TIMEOUT)
+    assert closed.is_set() and set(refused) <= {"another thread is using this pipe"}
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
