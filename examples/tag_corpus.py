@@ -216,7 +216,8 @@ def in_c(tagger):
     try:
         from execnet_c.tagging import PerceptronTagger
     except ImportError as error:
-        raise Failed(f"--tagger c: {error}") from error
+        why = error.__cause__ or error
+        raise Failed(f"--tagger c needs the C module of execnet_c.tagging, which is not here: {why}") from error
     return PerceptronTagger.from_nltk(tagger)
 
 
