@@ -352,6 +352,47 @@ class Msgpack:
         return version_of("msgpack")
 
 
+class OurTagger:
+    """Each tagger gets one of NLTK's, and has the same weights; tag_sents is to give the same tags."""
+
+    def __init__(self, setting):
+        from execnet_c.tagging import PerceptronTagger
+
+        self._make = PerceptronTagger.from_nltk
+
+    def start(self, tagger):
+        self.tagger = self._make(tagger)
+        self.tag_sents = self.tagger.tag_sents
+
+    def version(self):
+        return version_of(OURS)
+
+
+class NltkTagger:
+    def __init__(self, setting):
+        importlib.import_module("nltk")
+
+    def start(self, tagger):
+        self.tag_sents = tagger.tag_sents
+
+    def version(self):
+        return version_of("nltk")
+
+
+class FastNltkTagger:
+    """It is handed the weights: by itself it would want them unzipped, and keep a copy for all in the temporary directory."""
+
+    def __init__(self, setting):
+        self._tagger = importlib.import_module("fastnltk._rust").PerceptronTagger()
+
+    def start(self, tagger):
+        self._tagger.load(tagger.model.weights, tagger.tagdict, sorted(tagger.model.classes))
+        self.tag_sents = self._tagger.tag_sents
+
+    def version(self):
+        return version_of("fastnltk")
+
+
 GATEWAYS = {OURS: ExecnetC, "execnet": Execnet}
 
 CONVERSATIONS = {**GATEWAYS, "multiprocessing.Pipe": Pipe, "pyzmq": Zmq, "mpi4py": Mpi, "mitogen": Mitogen}
@@ -359,6 +400,8 @@ CONVERSATIONS = {**GATEWAYS, "multiprocessing.Pipe": Pipe, "pyzmq": Zmq, "mpi4py
 CALLS = {"multiprocessing.Pool": Pool, "concurrent.futures": Futures, "joblib": Joblib}
 
 SSH_GATEWAYS = {OURS: ExecnetCSsh, "execnet": ExecnetSsh}
+
+TAGGERS = {OURS: OurTagger, "NLTK": NltkTagger, "fastnltk": FastNltkTagger}
 
 SERIALIZERS = {
     OURS: OurSerializer,
