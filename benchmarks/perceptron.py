@@ -20,8 +20,8 @@ REMOTE_TAG = """
 import pickle
 tagger = pickle.loads(channel.receive())
 channel.send("ready")
-for sentences in channel:
-    channel.send(tagger.tag_numbers(sentences))
+for packed in channel:
+    channel.send(tagger.tag_numbers(packed))
 """
 
 
@@ -75,11 +75,11 @@ def over(channels, tagger):
     def tag(sentences):
         batches, tagged = [sentences[at : at + BATCH] for at in range(0, len(sentences), BATCH)], []
         for number, batch in enumerate(batches[: 2 * AHEAD]):
-            channels[number % 2].send(batch)
+            channels[number % 2].send(tagger.pack(batch))
         for number, batch in enumerate(batches):
             tagged += tagger.pair(batch, channels[number % 2].receive())
             if number + 2 * AHEAD < len(batches):
-                channels[number % 2].send(batches[number + 2 * AHEAD])
+                channels[number % 2].send(tagger.pack(batches[number + 2 * AHEAD]))
         return tagged
 
     return tag
@@ -92,6 +92,8 @@ def in_turns(ways, sentences, patience):
         for way, function in ways.items():
             spent, tagged = seconds(function, sentences)
             times[way].append(spent)
+            if not isinstance(tagged[0], list):
+                tagged = [list(doc) for doc in tagged]
             assert known is None or tagged == known, way
             known = tagged
     return {way: count(sentences) / statistics.median(spent) for way, spent in times.items()}
@@ -114,6 +116,8 @@ def more_than_one(peer, setting):
     ways = {
         "tag_calling": tagger.tag_sents,
         "tag_pipe": lambda sentences: list(tagger.pipe(sentences, BATCH, 2)),
+        "tag_calling_docs": lambda sentences: tagger.tag_sents(sentences, as_doc=True),
+        "tag_pipe_docs": lambda sentences: list(tagger.pipe(sentences, BATCH, 2, as_doc=True)),
         "tag_far": over(channels, tagger),
     }
     found = in_turns(ways, sentences, setting.pick(4, 1, 0))
@@ -128,6 +132,7 @@ def more_than_one(peer, setting):
         "text": text,
         **found,
         "tag_pipe_times": found["tag_pipe"] / found["tag_calling"],
+        "tag_docs_times": found["tag_pipe_docs"] / found["tag_calling_docs"],
         "tag_far_times": found["tag_far"] / found["tag_pipe"],
         "tag_beside": work,
         "tag_beside_free": free,
@@ -155,6 +160,9 @@ WORKS = {
             "tag_calling": Line("tag_sents, on the calling thread", "1/s", more_is_better=True),
             "tag_pipe": Line("pipe, two threads", "1/s", more_is_better=True),
             "tag_pipe_times": Line("  times tag_sents", "", more_is_better=True),
+            "tag_calling_docs": Line("tag_sents, as Docs", "1/s", more_is_better=True),
+            "tag_pipe_docs": Line("pipe, two threads, as Docs", "1/s", more_is_better=True),
+            "tag_docs_times": Line("  times tag_sents", "", more_is_better=True),
             "tag_beside": Line("Python work beside pipe on one thread", "%", more_is_better=True),
             "tag_beside_free": Line("  time without waiting for the GIL", "%", more_is_better=True),
             "tag_beside_rate": Line("  what pipe tags beside it", "1/s", more_is_better=True),
