@@ -6,6 +6,7 @@ back. Constructing one imports its library: ImportError or `Missing` says that i
 """
 
 import importlib
+import importlib.util
 import inspect
 import os
 import shutil
@@ -353,7 +354,12 @@ class Msgpack:
 
 
 class OurTagger:
-    """Each tagger gets one of NLTK's, and has the same weights; tag_sents is to give the same tags."""
+    """Each tagger gets one of NLTK's, and has the same weights. Whether tag_sents gives the same tags, says `exact`.
+
+    None of them imports nltk, which has to be told first where its data is: that comes with the tagger.
+    """
+
+    exact = True
 
     def __init__(self, setting):
         from execnet_c.tagging import PerceptronTagger
@@ -369,8 +375,10 @@ class OurTagger:
 
 
 class NltkTagger:
+    exact = True
+
     def __init__(self, setting):
-        importlib.import_module("nltk")
+        pass
 
     def start(self, tagger):
         self.tag_sents = tagger.tag_sents
@@ -382,10 +390,14 @@ class NltkTagger:
 class FastNltkTagger:
     """It is handed the weights: by itself it would want them unzipped, and keep a copy for all in the temporary directory."""
 
+    exact = False
+
     def __init__(self, setting):
-        self._tagger = importlib.import_module("fastnltk._rust").PerceptronTagger()
+        if importlib.util.find_spec("fastnltk") is None:
+            raise Missing("No module named 'fastnltk'")
 
     def start(self, tagger):
+        self._tagger = importlib.import_module("fastnltk._rust").PerceptronTagger()
         self._tagger.load(tagger.model.weights, tagger.tagdict, sorted(tagger.model.classes))
         self.tag_sents = self._tagger.tag_sents
 
