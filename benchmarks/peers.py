@@ -19,7 +19,7 @@ from base import Missing, version_of
 OURS = "execnet_c"
 
 # For those who are in a hurry: peers that take long to start or that few have installed are asked for by name.
-HEAVY = {"multiprocessing.Pool", "concurrent.futures", "joblib", "pyzmq", "mpi4py", "mitogen"}
+HEAVY = {"multiprocessing.Pool", "concurrent.futures", "fastnltk", "joblib", "pyzmq", "mpi4py", "mitogen"}
 
 _GATEWAY_LINE = """
 class line:

@@ -121,7 +121,7 @@ def more_than_one(peer, setting):
         "tag_pipe_docs": lambda sentences: list(tagger.pipe(sentences, BATCH, 2, as_doc=True)),
         "tag_far": over(channels, tagger),
     }
-    found = in_turns(ways, sentences, setting.pick(4, 1, 0))
+    found = in_turns(ways, sentences, setting.pick(3, 1, 0))
     group.terminate(timeout=5.0)
 
     def pipe_all():
@@ -170,6 +170,6 @@ WORKS = {
             "tag_far": Line("two gateways, numbers of tags come back", "1/s", more_is_better=True),
             "tag_far_times": Line("  times two threads", "", more_is_better=True),
         },
-        rounds=(3, 0),
+        rounds=(2, 0),
     ),
 }
