@@ -40,11 +40,18 @@ STRICT := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 
 .PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python test-needs hosts lint lint-layout lint-core lint-warnings format bench bench-quick bench-limits clean
 
-# The recipe on two gateways, then a whole text; a few of its lines. Not from here: here lies the source of the
+# The recipe on two gateways, then a whole text, with NLTK's tagger and with the one in C; a few of its lines. Not from here: here lies the source of the
 # package, and what runs is to be the built one.
 tag: $(PACKAGE) $(WEIGHTS)
 	cd examples && $(BIN)/python tag_two_gateways.py
 	cd examples && $(BIN)/python tag_corpus.py --output $(abspath $(VENV))/tagged.txt
+	@cd examples && if $(BIN)/python -c "import execnet_c.tagging" 2>/dev/null; then \
+		$(BIN)/python tag_corpus.py --tagger c --output $(abspath $(VENV))/tagged-c.txt && \
+		cmp $(abspath $(VENV))/tagged.txt $(abspath $(VENV))/tagged-c.txt && \
+		echo "Both taggers have written the same, byte for byte."; \
+	else \
+		echo "execnet_c's own tagger is in C, which was not built here; left out"; \
+	fi
 	@echo "Some lines of $(VENV)/tagged.txt:"
 	@sed -n '2p;102p;202p;302p;402p' $(VENV)/tagged.txt
 

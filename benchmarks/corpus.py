@@ -1,4 +1,4 @@
-"""Tagged text to serialize, to send and to tag: NLTK's treebank where it is, else Python's own help texts.
+"""Text to serialize, to send and to tag: NLTK's treebank and Brown where they are, else Python's own help texts.
 
 NLTK's data is looked for in EXECNET_C_NLTK_DATA, NLTK_DATA and the data folder beside the checkout, as the tests do.
 """
@@ -28,12 +28,22 @@ def load(number, scratch=None):
 
     scratch: a directory where it stays for the next who asks: the import of nltk takes longer than most measurements.
     """
+    return kept(f"{number} sentences", scratch, lambda: _load(number))
+
+
+def load_words(number, scratch=None):
+    """(where the text is from, a list of so many sentences of Brown, each a list of words)."""
+    return kept(f"{number} sentences of words", scratch, lambda: _load_words(number))
+
+
+def kept(name, scratch, make):
+    """What make() gave to the first who asked for that name; each has a copy."""
     if scratch is None:
-        return _load(number)
-    path = os.path.join(scratch, f"{number} sentences")
+        return make()
+    path = os.path.join(scratch, name)
     if not os.path.exists(path):
         with open(path, "wb") as file:
-            pickle.dump(_load(number), file)
+            pickle.dump(make(), file)
     with open(path, "rb") as file:
         return pickle.load(file)
 
@@ -46,6 +56,17 @@ def _load(number):
         return "NLTK's treebank", [list(sentence) for sentence in treebank.tagged_sents()[:number]]
     except (ImportError, LookupError):
         return "no treebank found; words of pydoc_data.topics with made-up tags", _from_topics()[:number]
+
+
+def _load_words(number):
+    find_data()
+    try:
+        from nltk.corpus import brown
+
+        return "Brown", [list(sentence) for sentence in brown.sents()[:number]]
+    except (ImportError, LookupError):
+        text, tagged = _load(number)
+        return f"no Brown found; {text}", [[word for word, _ in sentence] for sentence in tagged]
 
 
 def tagger():

@@ -6,6 +6,7 @@ back. Constructing one imports its library: ImportError or `Missing` says that i
 """
 
 import importlib
+import importlib.util
 import inspect
 import os
 import shutil
@@ -18,7 +19,7 @@ from base import Missing, version_of
 OURS = "execnet_c"
 
 # For those who are in a hurry: peers that take long to start or that few have installed are asked for by name.
-HEAVY = {"multiprocessing.Pool", "concurrent.futures", "joblib", "pyzmq", "mpi4py", "mitogen"}
+HEAVY = {"multiprocessing.Pool", "concurrent.futures", "fastnltk", "joblib", "pyzmq", "mpi4py", "mitogen"}
 
 _GATEWAY_LINE = """
 class line:
@@ -352,6 +353,58 @@ class Msgpack:
         return version_of("msgpack")
 
 
+class OurTagger:
+    """Each tagger gets one of NLTK's, and has the same weights. Whether tag_sents gives the same tags, says `exact`.
+
+    None of them imports nltk, which has to be told first where its data is: that comes with the tagger.
+    """
+
+    exact = True
+
+    def __init__(self, setting):
+        from execnet_c.tagging import PerceptronTagger
+
+        self._make = PerceptronTagger.from_nltk
+
+    def start(self, tagger):
+        self.tagger = self._make(tagger)
+        self.tag_sents = self.tagger.tag_sents
+
+    def version(self):
+        return version_of(OURS)
+
+
+class NltkTagger:
+    exact = True
+
+    def __init__(self, setting):
+        pass
+
+    def start(self, tagger):
+        self.tag_sents = tagger.tag_sents
+
+    def version(self):
+        return version_of("nltk")
+
+
+class FastNltkTagger:
+    """It is handed the weights: by itself it would want them unzipped, and keep a copy for all in the temporary directory."""
+
+    exact = False
+
+    def __init__(self, setting):
+        if importlib.util.find_spec("fastnltk") is None:
+            raise Missing("No module named 'fastnltk'")
+
+    def start(self, tagger):
+        self._tagger = importlib.import_module("fastnltk._rust").PerceptronTagger()
+        self._tagger.load(tagger.model.weights, tagger.tagdict, sorted(tagger.model.classes))
+        self.tag_sents = self._tagger.tag_sents
+
+    def version(self):
+        return version_of("fastnltk")
+
+
 GATEWAYS = {OURS: ExecnetC, "execnet": Execnet}
 
 CONVERSATIONS = {**GATEWAYS, "multiprocessing.Pipe": Pipe, "pyzmq": Zmq, "mpi4py": Mpi, "mitogen": Mitogen}
@@ -359,6 +412,8 @@ CONVERSATIONS = {**GATEWAYS, "multiprocessing.Pipe": Pipe, "pyzmq": Zmq, "mpi4py
 CALLS = {"multiprocessing.Pool": Pool, "concurrent.futures": Futures, "joblib": Joblib}
 
 SSH_GATEWAYS = {OURS: ExecnetCSsh, "execnet": ExecnetSsh}
+
+TAGGERS = {OURS: OurTagger, "NLTK": NltkTagger, "fastnltk": FastNltkTagger}
 
 SERIALIZERS = {
     OURS: OurSerializer,

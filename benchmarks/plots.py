@@ -33,7 +33,7 @@ def colour(peer):
     return OTHERS if peer in NAMED else FLOOR
 
 
-NAMED = {*peers.CONVERSATIONS, *peers.CALLS, *peers.SERIALIZERS}
+NAMED = {*peers.CONVERSATIONS, *peers.CALLS, *peers.SERIALIZERS, *peers.TAGGERS}
 
 
 def draw(works, path):

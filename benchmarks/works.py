@@ -4,6 +4,7 @@ import bulk
 import gil
 import main_job
 import one_way
+import perceptron
 import round_trips
 import scale
 import serializing
@@ -18,6 +19,7 @@ SUBJECTS = {
     "start": starting.WORKS,
     "gil": gil.WORKS,
     "main job": main_job.WORKS,
+    "tagging": perceptron.WORKS,
     "scale": scale.WORKS,
     "users": users.WORKS,
 }

@@ -1,10 +1,10 @@
 """Tags a whole text over any number of gateways and writes it in its own order, one sentence of word/TAG a line.
 
-    tag_corpus.py [FILE ...] [--tx SPEC ...] [--output FILE]
+    tag_corpus.py [FILE ...] [--tx SPEC ...] [--tagger nltk|c] [--output FILE]
 
 Every gateway gets the pickled tagger once and then batches of sentences, a few of them ahead, so that it never
 waits for this process. What one gateway fails to do is done by the others. The output equals what the tagger gives
-in one process.
+in one process. With --tagger c the gateways get execnet_c's tagger with the same weights, which finds the same tags.
 
 A sentence ends at a blank line, or at ``.``, ``!`` or ``?`` (quotes and brackets may follow) before white space and
 a capital, a digit or an opening quote or bracket; abbreviations before a capital therefore end one too. Words are
@@ -69,6 +69,7 @@ class Work:
         self._waiting = deque(enumerate(batches))
         self._count = self._missing = len(batches)
         self._results = {}
+        self.seconds = 0.0  # that the gateways' CPUs have spent on nothing but tagging
         self._feeders = feeders
         self._stopped = False
         self._fatal = None
@@ -82,8 +83,9 @@ class Work:
                 self._changed.wait()
             return self._waiting.popleft()
 
-    def bring(self, number, result):
+    def bring(self, number, result, seconds):
         with self._changed:
+            self.seconds += seconds
             self._results[number] = result
             self._missing -= 1
             self._changed.notify_all()
@@ -132,9 +134,9 @@ def feed(name, channel, pickled_tagger, work):
                 channel.send(words)
             if not taken:
                 return
-            tags = channel.receive()
+            tags, seconds = channel.receive()
             (number, _), words = taken.popleft()
-            work.bring(number, [list(zip(*sentence)) for sentence in zip(words, tags)])
+            work.bring(number, [list(zip(*sentence)) for sentence in zip(words, tags)], seconds)
     except Exception as error:
         work.give_up(name, real_cause(channel, error), [batch for batch, _ in taken])
 
@@ -181,6 +183,8 @@ def tag_text(text, specs, tagger, write):
                 bar.update(len(batch))
         seconds = time.monotonic() - started
         say(f"{words} tokens in {seconds:.1f} s, {words / seconds:.0f} tokens a second over {len(specs)} gateway(s)")
+        if work.seconds:
+            say(f"the tagger alone: {words / work.seconds:.0f} tokens a second of a gateway's CPU")
     finally:
         work.stop()
         group.terminate(timeout=LEAVE_SECONDS)
@@ -205,6 +209,16 @@ def expand_spec(text):
     if int(times) == 0 or not spec or spec.startswith("*"):
         raise argparse.ArgumentTypeError(f"{text!r} names no gateway; write SPEC or N*SPEC, as in 4*popen")
     return [spec] * int(times)
+
+
+def in_c(tagger):
+    """execnet_c's tagger with the weights of this one of NLTK's."""
+    try:
+        from execnet_c.tagging import PerceptronTagger
+    except ImportError as error:
+        why = error.__cause__ or error
+        raise Failed(f"--tagger c needs the C module of execnet_c.tagging, which is not here: {why}") from error
+    return PerceptronTagger.from_nltk(tagger)
 
 
 def read_texts(paths):
@@ -239,7 +253,9 @@ def run(options):
     text = read_texts(options.files)
     specs = list(itertools.chain.from_iterable(options.tx or [expand_spec("2*popen")]))
     tagger, weights = load_tagger()
-    say(f"using {weights}")
+    if options.tagger == "c":
+        tagger = in_c(tagger)
+    say(f"using {'execnet_c' if options.tagger == 'c' else 'NLTK'}'s tagger with {weights}")
     with open_output(options.output) as file:
         tag_text(text, specs, tagger, file.write)
 
@@ -250,6 +266,7 @@ def main(arguments=None):
     parser.add_argument(
         "--tx", action="append", type=expand_spec, metavar="SPEC", help="a gateway, or several as N*SPEC (2*popen)"
     )
+    parser.add_argument("--tagger", choices=["nltk", "c"], default="nltk", help="NLTK's own or execnet_c's (nltk)")
     parser.add_argument("--output", metavar="FILE", help="write the tagged text there instead of to stdout")
     options = parser.parse_args(arguments)
     try:

@@ -1,11 +1,13 @@
 """The examples as a user runs them: a command, what it prints, how it ends."""
 
 import functools
+import importlib.util
 import io
 import os
 import pickle
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,59 @@ def test_a_long_text_keeps_its_order(tmp_path, long_file):
     done = tagging.run_example("tag_corpus.py", long_file, "--tx", "3*popen", "--output", "tagged.txt", cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("", 0)
     assert (tmp_path / "tagged.txt").read_text(encoding="utf-8") == in_process(LONG_TEXT)
+
+
+needs_the_c_module = pytest.mark.skipif(
+    not importlib.util.find_spec("execnet_c._tagger"), reason="the tagger in C is not built"
+)
+
+
+@needs_the_c_module
+def test_the_tagger_in_c_writes_the_same(tmp_path, long_file):
+    done = tagging.run_example("tag_corpus.py", long_file, "--tagger", "c", "--output", "tagged.txt", cwd=tmp_path)
+    assert (done.stdout, done.returncode) == ("", 0)
+    assert (tmp_path / "tagged.txt").read_text(encoding="utf-8") == in_process(LONG_TEXT)
+    assert "using execnet_c's tagger with " in done.stderr
+    assert "the tagger alone: " in done.stderr
+
+
+@needs_the_c_module
+def test_the_far_end_of_the_tagger_in_c_needs_no_nltk(tmp_path, text_file):
+    """Nor is it there. The worker starts where this process is, and imports from there first."""
+    (tmp_path / "nltk.py").write_text("raise ImportError('no nltk here', name='nltk')\n")
+    done = tagging.run_example("tag_corpus.py", text_file, "--tagger", "c", "--tx", "popen", cwd=tmp_path)
+    assert (done.stdout, done.returncode) == (in_process(TEXT), 0)
+
+
+def package_without_the_c_module(folder):
+    """A PYTHONPATH for a process that sees the installed package, but not its tagger."""
+    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['execnet_c._tagger'] = None\n")
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
+def test_the_tagger_in_c_where_it_is_not_built(tmp_path, text_file):
+    env = {"PYTHONPATH": package_without_the_c_module(tmp_path)}
+    done = tagging.run_example("tag_corpus.py", text_file, "--tagger", "c", cwd=tmp_path, env=env)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert done.stderr.startswith("tag_corpus: --tagger c needs the C module of execnet_c.tagging, which is not here: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@needs_the_c_module
+def test_the_far_end_has_no_tagger_in_c(tmp_path, text_file):
+    python = f"env PYTHONPATH={package_without_the_c_module(tmp_path)} {sys.executable}"
+    done = tagging.run_example(
+        "tag_corpus.py", text_file, "--tagger", "c", "--tx", f"popen//python={python}", cwd=tmp_path
+    )
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert "can not import execnet_c._tagger; install execnet_c for it, or use --tagger nltk" in done.stderr
+    assert done.stderr.endswith("no gateway is left to go on\n")
+
+
+def test_a_tagger_that_is_none(tmp_path, text_file):
+    done = tagging.run_example("tag_corpus.py", text_file, "--tagger", "fast", cwd=tmp_path)
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert "choose from" in done.stderr
 
 
 def test_files_in_the_order_named(tmp_path):
