@@ -184,6 +184,12 @@ def run(code, *args, status=0, stderr="", env=(), limit=LIMIT):
 PROMPT = 1.0
 
 
+def stop_process(pid):
+    """SIGSTOP; returns when all its threads have stopped. Until the first one takes the signal the others run on."""
+    os.kill(pid, signal.SIGSTOP)
+    assert wait_until(lambda: all((stat_of(pid, int(tid)) or "T")[0] in "tT" for tid in os.listdir(f"/proc/{pid}/task")))
+
+
 def sleep_at_a_pipe(library):
     """A thread that does gets a fd for that, and keeps it."""
     group = library.Group()

@@ -183,7 +183,7 @@ def test_a_worker_that_dies_while_it_is_sent_a_large_item():
             gateway = group.makegateway()
             pid = worker_of(gateway)
             channel = gateway.newchannel()
-            os.kill(pid, signal.SIGSTOP)
+            stop_process(pid)
             main = threading.get_native_id()
             times = []
             def kill():
@@ -262,7 +262,7 @@ def test_each_wait_ends_with_the_worker():
             thread.start()
         for thread in threads[:-1]:
             wait_asleep(os.getpid(), thread.native_id)
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         killed = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         for thread in threads[:-1]:
@@ -662,7 +662,7 @@ def test_a_worker_in_the_middle_of_a_large_item_ends_with_its_master():
         gateway = group.makegateway()
         pid = worker_of(gateway)
         channel = gateway.remote_exec("channel.send(channel.receive())")
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         threading.Thread(target=channel.send, args=(b"x" * (1 << 26),)).start()
         print(pid, flush=True)
         time.sleep(1000)
@@ -729,7 +729,7 @@ def test_terminate_takes_about_twice_its_timeout_and_leaves_nothing(timeout):
                     other.send(1)
                     assert channel.receive(30) == 2
                 if body == "STOP":
-                    os.kill(pids[-1], signal.SIGSTOP)
+                    stop_process(pids[-1])
             start = time.monotonic()
             group.terminate(timeout=timeout)
             took = time.monotonic() - start

@@ -240,7 +240,7 @@ def test_more_interrupts_than_numbers():
             raise Stop
         signal.signal(signal.SIGALRM, handler)
         for i in range(150):
-            os.kill(pid, signal.SIGSTOP)
+            stop_process(pid)
             assert wait_until(lambda: stat_of(pid)[0] in "tT")
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.01)
@@ -319,7 +319,7 @@ def test_a_worker_that_dies_while_it_sends_or_receives():
             assert ready.receive(30) == 1
             if sending:
                 channel.send(0)
-                os.kill(pid, signal.SIGSTOP)
+                stop_process(pid)
                 thread = threading.Timer(0.1, os.kill, (pid, signal.SIGKILL))
                 thread.start()
                 error = raises(OSError, channel.send, b"x" * (1 << 26))
@@ -350,7 +350,7 @@ def test_an_exit_does_not_wait_for_a_long_message():
         gateway = group.makegateway()
         pid = worker_of(gateway)
         channel = gateway.remote_exec("channel.receive()")
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         errors = []
         def send():
             errors.append(raises(OSError, channel.send, b"x" * (1 << 26)))
@@ -394,7 +394,7 @@ def test_a_handler_may_send_a_long_item_inside_another_while_others_wait():
             entered.wait()
             wait_asleep(os.getpid())
             os.kill(pid, signal.SIGCONT)
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         shooter = threading.Thread(target=shoot)
         shooter.start()
         channel.send(b"a" * size)

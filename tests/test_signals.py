@@ -178,7 +178,7 @@ def test_remote_status():
         group = execnet_c.Group()
         gateway = group.makegateway()
         pid = worker_of(gateway)
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         with interrupted("remote_status"):
             gateway.remote_status()
         os.kill(pid, signal.SIGCONT)
@@ -220,7 +220,7 @@ if True:
         for i in range(3):
             channel.send("before")
             assert channel.receive(30) == about("before")
-            os.kill(pid, signal.SIGSTOP)
+            stop_process(pid)
             with interrupted("send of " + sys.argv[1]):
                 channel.send(item)
             os.kill(pid, signal.SIGCONT)
@@ -241,7 +241,7 @@ def test_send_of_items_of_one_frame_into_a_full_pipe(times):
         + """
 if True:
         times = int(sys.argv[1])
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         n = 0
         with interrupted("send of small items"):
             while True:
@@ -267,7 +267,7 @@ def test_send_that_waits_for_another_thread_to_write():
         + """
 if True:
         item = b"x" * (1 << 25)
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         thread = threading.Thread(target=channel.send, args=(item,))
         thread.start()
         wait_asleep(os.getpid(), thread.native_id)
@@ -288,12 +288,12 @@ def test_remote_exec_and_exit_while_the_pipe_is_full():
         group = execnet_c.Group()
         gateway = group.makegateway()
         pid = worker_of(gateway)
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         with interrupted("remote_exec"):
             gateway.remote_exec("# " + "x" * (1 << 24))
         os.kill(pid, signal.SIGCONT)
         assert worker_of(gateway) == pid
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         with interrupted("send before exit"):
             gateway.remote_exec("channel.receive()").send(b"x" * (1 << 24))
         start = time.monotonic()
@@ -468,7 +468,7 @@ if True:
             os.kill(pid, signal.SIGCONT)
         for item in (b"x" * (1 << 25), "y" * (1 << 25)):
             entered.clear()
-            os.kill(pid, signal.SIGSTOP)
+            stop_process(pid)
             thread = threading.Thread(target=shoot)
             thread.start()
             channel.send(item)
@@ -498,7 +498,7 @@ if True:
             wait_asleep(os.getpid())
             os.kill(os.getpid(), signal.SIGUSR1)
             entered.wait()
-        os.kill(pid, signal.SIGSTOP)
+        stop_process(pid)
         with interrupted("nested send", before=nest):
             channel.send(item)
         os.kill(pid, signal.SIGCONT)

@@ -268,7 +268,7 @@ become_program(start_plan *plan)
     if (dup2(plan->ends[0][0], 0) < 0 || dup2(plan->ends[1][1], 1) < 0 || dup2(plan->ends[2][1], 2) < 0) {
         return errno;
     }
-    if (!CHILD_SHARES_MEMORY) { /* out of the way of both */
+    if (!CHILD_SHARES_MEMORY && plan->keep >= 0) { /* out of the way of both */
         plan->report[1] = fcntl(plan->report[1], F_DUPFD_CLOEXEC, 5);
         if (plan->report[1] < 0) {
             return errno;
@@ -281,7 +281,8 @@ become_program(start_plan *plan)
         lowest++;
     }
     if (!CHILD_SHARES_MEMORY) {
-        if (dup2(plan->report[1], lowest) < 0 || fcntl(lowest, F_SETFD, FD_CLOEXEC) != 0) {
+        if (plan->report[1] != lowest &&
+            (dup2(plan->report[1], lowest) < 0 || fcntl(lowest, F_SETFD, FD_CLOEXEC) != 0)) {
             return errno;
         }
         plan->report[1] = lowest++;

@@ -1,6 +1,7 @@
 """Each argument by its name."""
 
 import io
+import time
 
 import execnet
 from _script import show
@@ -18,6 +19,8 @@ show(channel.reconfigure, py2str_as_py3str=True, py3str_as_py2str=False)
 got = []
 show(channel.setcallback, callback=got.append, endmarker=None)
 show(channel.send, item=2)
+while not got:
+    time.sleep(0.01)
 show(channel.close, error=None)
 show(channel.waitclose, timeout=30)
 print(got)
