@@ -56,7 +56,7 @@ def beside(other, setting):
 
 
 def with_bulk(peer, setting):
-    mib, pieces = setting.pick((64, 16), (64, 4), (1, 2))
+    mib, pieces = setting.pick((64, 16), (32, 2), (1, 2))
     data = bytes(mib * MIB)
 
     def receive_all():

@@ -1,10 +1,11 @@
 """The main job: tagging the treebank over two far ends, against two processes that have nothing to say to each other.
 
-One sentence at a time to each of two, all sentences sent ahead, and in batches of 100. Each far end has the pickled
-tagger before the time starts. The answers are checked: all for their words, a part for their tags.
+In lockstep (each far end gets its next sentence when its answer is here), all sentences sent ahead, and in batches of
+100. Each far end has the pickled tagger before the time starts. The answers are checked: all for their words, a part for their tags.
 """
 
 import pickle
+import threading
 
 import corpus
 import peers
@@ -67,17 +68,34 @@ def with_gateways(peer, setting):
             channels[i % 2].send(item)
         return [channels[i % 2].receive() for i in range(len(items))]
 
-    def lockstep():
-        return [tagged for at in range(0, len(work.sentences), 2) for tagged in ahead(work.sentences[at : at + 2])]
+    def ask(number, sentence):
+        channels[number].send(sentence)
+        return channels[number].receive()
 
     found = {
         "text": work.text,
-        "job_lockstep": work.rate(lockstep),
+        "job_lockstep": work.rate(lambda: in_lockstep(ask, work.sentences)),
         "job_ahead": work.rate(lambda: ahead(work.sentences)),
         "job_batches": work.rate(lambda: flat(ahead(work.batches))),
     }
     group.terminate(timeout=5.0)
     return found
+
+
+def in_lockstep(ask, sentences):
+    """One half of the sentences to each of two, by a thread that has ask(0 or 1, sentence) answered before the next."""
+    tagged = [None] * len(sentences)
+
+    def run(number):
+        for at in range(number, len(sentences), 2):
+            tagged[at] = ask(number, sentences[at])
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return tagged
 
 
 def load_there(pickled):
@@ -102,14 +120,10 @@ def with_pool(peer, setting):
         pool.map(tag, work.sentences[:BATCH], chunksize=BATCH // 4)
         return {
             "text": work.text,
-        "job_lockstep": work.rate(lambda: flat(pool.map(tag, two, 1) for two in in_twos(work.sentences))),
+            "job_lockstep": work.rate(lambda: in_lockstep(lambda _, words: pool.apply(tag, (words,)), work.sentences)),
             "job_ahead": work.rate(lambda: list(pool.imap(tag, work.sentences))),
             "job_batches": work.rate(lambda: list(pool.imap(tag, work.sentences, BATCH))),
         }
-
-
-def in_twos(items):
-    return [items[at : at + 2] for at in range(0, len(items), 2)]
 
 
 def with_futures(peer, setting):
@@ -120,9 +134,13 @@ def with_futures(peer, setting):
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(2, spawn, load_there, (work.pickled,)) as executor:
         list(executor.map(tag, work.sentences[:BATCH], chunksize=BATCH // 4))
+
+        def ask(_, sentence):
+            return executor.submit(tag, sentence).result()
+
         return {
             "text": work.text,
-        "job_lockstep": work.rate(lambda: flat(list(executor.map(tag, two)) for two in in_twos(work.sentences))),
+            "job_lockstep": work.rate(lambda: in_lockstep(ask, work.sentences)),
             "job_ahead": work.rate(lambda: list(executor.map(tag, work.sentences))),
             "job_batches": work.rate(lambda: list(executor.map(tag, work.sentences, chunksize=BATCH))),
         }
@@ -132,18 +150,20 @@ def with_joblib(peer, setting):
     from joblib import Parallel, delayed
 
     work = job(setting)
-    with Parallel(n_jobs=2, initializer=load_there, initargs=(work.pickled,)) as parallel:
+    found = {"text": work.text}
+    settings = {"n_jobs": 2, "initializer": load_there, "initargs": (work.pickled,)}
 
-        def mapped(function, items):
-            return parallel(delayed(function)(item) for item in items)
+    def mapped(parallel, function, items):
+        return parallel(delayed(function)(item) for item in items)
 
-        mapped(tag_batch, [work.sentences[: BATCH // 4]] * 4)
-        return {
-            "text": work.text,
-        "job_lockstep": work.rate(lambda: flat(mapped(tag, two) for two in in_twos(work.sentences))),
-            "job_ahead": work.rate(lambda: mapped(tag, work.sentences)),
-            "job_batches": work.rate(lambda: flat(mapped(tag_batch, work.batches))),
-        }
+    with Parallel(batch_size=1, pre_dispatch=2, **settings) as parallel:
+        mapped(parallel, tag_batch, [work.sentences[: BATCH // 4]] * 4)
+        found["job_lockstep"] = work.rate(lambda: mapped(parallel, tag, work.sentences))
+    with Parallel(**settings) as parallel:
+        mapped(parallel, tag_batch, [work.sentences[: BATCH // 4]] * 4)
+        found["job_ahead"] = work.rate(lambda: mapped(parallel, tag, work.sentences))
+        found["job_batches"] = work.rate(lambda: flat(mapped(parallel, tag_batch, work.batches)))
+    return found
 
 
 def with_library(peer, setting):

@@ -562,11 +562,17 @@ xc_link_drop_chan(xc_link *link, xc_chan *chan)
 }
 
 xc_status
+xc_take_item_locked(xc_chan *chan, xc_msg **out)
+{
+    *out = xc_queue_pop(&chan->items);
+    return *out != NULL ? XC_OK : chan->recv_closed ? XC_CLOSED : XC_AGAIN;
+}
+
+xc_status
 xc_link_take_item(xc_link *link, xc_chan *chan, xc_msg **out)
 {
     xc_lock(&link->mu);
-    *out = xc_queue_pop(&chan->items);
-    xc_status rc = *out != NULL ? XC_OK : chan->recv_closed ? XC_CLOSED : XC_AGAIN;
+    xc_status rc = xc_take_item_locked(chan, out);
     xc_unlock(&link->mu);
     return rc;
 }

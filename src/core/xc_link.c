@@ -15,7 +15,10 @@
 #include "xc_link_impl.h"
 #include "xc_trace.h"
 
-enum { PAUSES = 8 };
+enum {
+    PAUSES = 8,
+    SOON_READS = 2, /* by who takes an item soon: what comes for others may have no end */
+};
 
 bool
 xc_link_forked(const xc_link *link)
@@ -199,17 +202,27 @@ xc_wake_locked(xc_link *link)
     }
 }
 
+/* Who is to have the role if nobody has it. */
+static xc_waiter *
+next_reader_locked(xc_link *link)
+{
+    xc_waiter *waiter = link->waiters;
+    while (waiter != NULL && (!may_read(waiter) || waiter->rung)) {
+        waiter = waiter->next;
+    }
+    return waiter;
+}
+
 void
 xc_hand_on_locked(xc_link *link)
 {
     if (link->reading || link->eof) {
         return;
     }
-    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
-        if (may_read(waiter) && !waiter->rung) {
-            xc_ring_waiter(waiter);
-            return;
-        }
+    xc_waiter *next = next_reader_locked(link);
+    if (next != NULL) {
+        xc_ring_waiter(next);
+        return;
     }
     link->used = true;
     if (!xc_watched_locked(link) && !link->rearm_set) {
@@ -230,30 +243,34 @@ take_role_locked(xc_link *link, xc_waiter *self)
     return true;
 }
 
-/* One step of reading by a waiter: reads, or looks again, or sleeps. XC_OK: look at the condition again. */
+/* One step of reading by a waiter: reads, or looks again, or sleeps; *began: when the stream was found empty, 0: it was
+ * not. XC_OK: look at the condition again. */
 static xc_status
 read_step(xc_link *link, const xc_wait *wait, xc_bell *bell, int64_t *began, size_t *space)
 {
     xc_err err = {.code = XC_OK};
     xc_status rc = xc_read_some(link, wait->can_give, space, &err);
     if (rc == XC_OK || rc == XC_SPACE) {
+        if (*began != 0 && !wait->no_look) {
+            xc_spin_learn(&link->spin, xc_now() - *began);
+        }
+        *began = 0;
         return rc;
     }
     if (rc != XC_AGAIN) {
         xc_end_reading(link, &err);
         return XC_OK;
     }
-    if (xc_link_has_rings(link)) {
-        bool looks = !wait->no_look && xc_cpu_count() > 1;
-        return looks && xc_ring_look(link->stream.ring, XC_RING_LOOK_NS)
-                   ? XC_OK
-                   : xc_stream_sleep_nogil(&link->stream, bell, POLLIN, wait->until);
-    }
     int64_t now = xc_now();
-    if (*began == 0) {
-        *began = now;
+    bool first = *began == 0;
+    *began = first ? now : *began;
+    if (xc_link_has_rings(link)) {
+        int64_t look = first && !wait->no_look ? xc_spin_begin_ring(&link->spin) : 0;
+        if (look > 0 && xc_ring_look(link->stream.ring, look)) {
+            return XC_OK;
+        }
     }
-    if (!wait->no_look && now < *began + xc_spin_begin(&link->spin) && now < wait->until) {
+    else if (!wait->no_look && now < *began + xc_spin_begin(&link->spin) && now < wait->until) {
         for (int i = 0; i < PAUSES; i++) {
             xc_pause();
         }
@@ -271,40 +288,43 @@ xc_link_ready(xc_link *link, const xc_wait *wait)
     return ready;
 }
 
-/* Nobody else is to be served by a reader who leaves so soon. */
-static bool
-begin_look_locked(xc_link *link, const xc_wait *wait)
-{
-    xc_waiter self = {.wait = wait, .bell = xc_bell_mine()};
-    return xc_link_has_rings(link) && link->waiters == NULL && take_role_locked(link, &self);
-}
-
-bool
-xc_link_look(xc_link *link, const xc_wait *wait, int64_t ns)
+/* The rings are looked at for at most `ns`, and read. */
+static xc_status
+look_and_read(xc_link *link, int64_t ns)
 {
     xc_err err = {.code = XC_OK};
-    xc_status rc = XC_OK;
     size_t space;
+    if (!link->unparsed && !xc_ring_look(link->stream.ring, ns)) {
+        return XC_AGAIN;
+    }
+    xc_status rc = xc_read_some(link, true, &space, &err);
+    if (rc != XC_OK && rc != XC_AGAIN && rc != XC_SPACE) {
+        xc_end_reading(link, &err);
+    }
+    return rc;
+}
+
+xc_status
+xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out)
+{
+    const xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = chan};
+    xc_waiter self = {.wait = &wait, .bell = xc_bell_mine()};
     xc_lock(&link->mu);
-    bool ready = xc_ready_locked(link, wait);
-    if (!ready && begin_look_locked(link, wait)) {
-        while (!ready && rc == XC_OK) {
+    xc_status rc = xc_take_item_locked(chan, out);
+    if (rc == XC_AGAIN && xc_link_has_rings(link) && next_reader_locked(link) == NULL &&
+        take_role_locked(link, &self)) {
+        xc_status read = XC_OK;
+        for (int i = 0; i < SOON_READS && rc == XC_AGAIN && read == XC_OK; i++) {
             xc_unlock(&link->mu);
-            rc = xc_read_some(link, wait->can_give, &space, &err);
-            if (rc == XC_AGAIN && xc_ring_look(link->stream.ring, ns)) {
-                rc = xc_read_some(link, wait->can_give, &space, &err);
-            }
-            if (rc != XC_OK && rc != XC_AGAIN && rc != XC_SPACE) {
-                xc_end_reading(link, &err);
-            }
+            read = look_and_read(link, ns);
             xc_lock(&link->mu);
-            ready = xc_ready_locked(link, wait);
+            rc = xc_take_item_locked(chan, out);
         }
         link->reading = false;
         xc_hand_on_locked(link);
     }
     xc_unlock(&link->mu);
-    return ready;
+    return rc;
 }
 
 xc_status
@@ -314,7 +334,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
     xc_waiter self = {.wait = wait, .bell = xc_bell_mine()};
     xc_waiter **p;
     xc_status rc = XC_OK;
-    int64_t began = 0; /* when the stream was first found empty */
+    int64_t began = 0;
     xc_lock(&link->mu);
     if (wait->kind == XC_WAIT_TASK) {
         link->primary_waits = true; /* until it has taken one: the spare thread leaves the first task to it */
@@ -340,8 +360,8 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
     }
     *p = self.next; /* out of the waiter list first */
     if (self.reader) {
-        if (began != 0 && rc == XC_OK && !wait->no_look) {
-            xc_spin_learn(&link->spin, xc_now() - began);
+        if (began != 0 && rc != XC_OK && !wait->no_look) {
+            xc_spin_learn(&link->spin, XC_FOREVER);
         }
         link->reading = false;
     }

@@ -86,9 +86,6 @@ xc_status xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space);
 
 /* Does it hold now? Never blocks, reads nothing. */
 bool xc_link_ready(xc_link *link, const xc_wait *wait);
-/* Does it hold now, or after reading a ring that is looked at for at most `ns`? Does not sleep, so that for some
- * microseconds it may be called with the GIL held. False: wait for it. */
-bool xc_link_look(xc_link *link, const xc_wait *wait, int64_t ns);
 
 /*
  * A wait without a thread, for a thread that does other things meanwhile: once what `wait` says holds, or the link
@@ -122,6 +119,9 @@ void xc_link_drop_chan(xc_link *link, xc_chan *chan);
 
 /* The next item. XC_OK: *out is owned (free with xc_link_free_msg). XC_AGAIN: none now. XC_CLOSED: none ever. */
 xc_status xc_link_take_item(xc_link *link, xc_chan *chan, xc_msg **out);
+/* The same; if there is none, rings are looked at for about `ns` and read. Does not sleep: for some microseconds it may
+ * be called with the GIL held. XC_AGAIN: wait for it. */
+xc_status xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out);
 /* The oldest text with which the far end closed the channel, owned; NULL if there is none. */
 xc_msg *xc_link_take_error(xc_link *link, xc_chan *chan);
 void xc_link_free_msg(xc_link *link, xc_msg *msg);

@@ -19,8 +19,6 @@ enum { XC_INBUF = 64 * 1024 };
 
 /* A link goes back to the pump so long after it was last read. */
 #define XC_REARM_NS (5 * XC_MS)
-/* How long (ns) a reader looks at a ring before it sleeps: about what a sleep and its end cost. */
-#define XC_RING_LOOK_NS (100 * INT64_C(1000))
 
 /* Of fds through which no frames go: nobody holds their other end any more; who does is no far end of ours. */
 enum { XC_FDS_FINE, XC_FDS_HUNG_UP, XC_FDS_NOISY };
@@ -152,6 +150,9 @@ void xc_forget_arrivals_locked(xc_link *link); /* what is not complete will neve
 void xc_answer_status_locked(xc_link *link, uint32_t id, bool facts);
 #define XC_NO_TASKS "execution disallowed"
 void xc_refuse_task_locked(xc_link *link, uint32_t id, const char *text); /* short */
+
+/* xc_inbox.c: as xc_link_take_item */
+xc_status xc_take_item_locked(xc_chan *chan, xc_msg **out);
 
 /* xc_patience.c */
 void xc_patience_begin_locked(xc_link *link); /* another task is the first of those that wait, if any does */

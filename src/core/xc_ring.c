@@ -234,7 +234,7 @@ xc_ring_worth_looking(const xc_ring *ring)
 bool
 xc_ring_look(xc_ring *ring, int64_t ns)
 {
-    int64_t until = xc_after(ns);
+    int64_t now = 0, until = 0; /* what comes at once comes before the clock is needed */
     do {
         show_cpu(ring);
         if (!xc_ring_worth_looking(ring)) {
@@ -246,7 +246,9 @@ xc_ring_look(xc_ring *ring, int64_t ns)
             }
             xc_pause();
         }
-    } while (xc_now() < until);
+        now = xc_now();
+        until = until == 0 ? now + ns : until;
+    } while (now < until);
     return false;
 }
 

@@ -6,15 +6,29 @@ enum {
     LATE = 4096, /* ... when nothing has changed for long */
     WEIGHT = 8,  /* of the past in the mean */
     ALARM = 3,   /* waits so much longer than at best mean that something has changed */
+    LONGS = 4,   /* long waits in a row after which nobody looks until one was short */
 };
 
-/* Longer waits say nothing: the far end was working. */
-#define SHORT_WAIT XC_MS
+/* In longer waits (ns) the far end was working: they say nothing about the way. Both sides may have had to be woken in
+ * shorter ones. */
+#define SHORT_WAIT (XC_MS / 2)
+
+static bool
+is_useless(const xc_spin *spin)
+{
+    return spin->longs >= LONGS || xc_cpu_count() < 2;
+}
 
 int64_t
 xc_spin_begin(const xc_spin *spin)
 {
-    return spin->asleep || xc_cpu_count() < 2 ? 0 : XC_SPIN_NS;
+    return spin->asleep || is_useless(spin) ? 0 : XC_SPIN_NS;
+}
+
+int64_t
+xc_spin_begin_ring(const xc_spin *spin)
+{
+    return is_useless(spin) ? 0 : XC_SPIN_RING_NS;
 }
 
 static void
@@ -47,8 +61,10 @@ void
 xc_spin_learn(xc_spin *spin, int64_t ns)
 {
     if (ns > SHORT_WAIT) {
+        spin->longs += spin->longs < LONGS;
         return;
     }
+    spin->longs = 0;
     if (spin->patience == 0) {
         spin->patience = spin->trial_at = SOON;
     }

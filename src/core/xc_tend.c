@@ -61,7 +61,7 @@ static bool
 more_is_near(const xc_link *link)
 {
     return xc_link_has_rings(link) && link->into != NULL && xc_cpu_count() > 1 &&
-           xc_ring_look(link->stream.ring, XC_RING_LOOK_NS);
+           xc_ring_look(link->stream.ring, XC_SPIN_RING_NS);
 }
 
 /* Reads what is there, if nobody else does. On the pump's thread. */

@@ -12,6 +12,9 @@
 #include "error.h"
 #include "io.h"
 
+/* What comes so soon is waited for without releasing the GIL: see SMALL_FRAME in io.c. */
+#define LOOK_NS (3 * INT64_C(1000))
+
 /* --- items ---------------------------------------------------------------------------------------------------- */
 
 /* What make_channel needs: a payload's channels exist since it arrived, and may have been closed since. */
@@ -361,13 +364,14 @@ receive(ChannelObject *self, PyObject *timeout)
     if (xcpy_check_usable(gateway) < 0 || (timeout != Py_None && xcpy_deadline(timeout, false, &until) < 0)) {
         return NULL;
     }
-    for (;;) {
+    for (bool soon = true;; soon = false) {
         xc_msg *msg;
         if (self->has_callback) {
             PyErr_SetString(PyExc_OSError, "cannot receive(), channel has receiver callback");
             return NULL;
         }
-        xc_status rc = xc_link_take_item(gateway->link, self->chan, &msg);
+        xc_status rc = soon ? xc_link_take_soon(gateway->link, self->chan, LOOK_NS, &msg)
+                            : xc_link_take_item(gateway->link, self->chan, &msg);
         if (rc == XC_OK) {
             return xcpy_load_item(gateway, msg);
         }

@@ -21,8 +21,6 @@
  * a few microseconds, while beside a computing Python thread a release may cost the switch interval, 5 ms. An int's
  * round trip beside one takes 1.0 ms so, against 2.6 to 3.3 with each write outside the GIL. */
 enum { SMALL_FRAME = 16 * 1024, STACK_PARTS = 10 };
-/* What comes at once is waited for without releasing the GIL, for the same reason. */
-#define LOOK_NS (3 * INT64_C(1000))
 
 /* The thread on which CPython runs signal handlers. A forked child's is the one that forked. */
 static bool
@@ -98,9 +96,6 @@ give_space(GatewayObject *gateway, xc_wait *wait, size_t space)
 int
 xcpy_wait(GatewayObject *gateway, xc_wait *wait)
 {
-    if (xc_link_look(gateway->link, wait, LOOK_NS)) {
-        return 0;
-    }
     int parked = xcpy_parks(gateway) ? xcpy_park(gateway, wait) : XCPY_NOT_PARKED;
     if (parked != XCPY_NOT_PARKED) {
         return parked;

@@ -172,7 +172,7 @@ take(rig *it, xc_chan *chan)
 {
     xc_msg *msg = NULL;
     xc_status rc;
-    while ((rc = xc_link_take_item(it->link, chan, &msg)) == XC_AGAIN) {
+    while ((rc = xc_link_take_soon(it->link, chan, 3000, &msg)) == XC_AGAIN) {
         xc_status waited = wait_for(it, XC_WAIT_ITEM, chan, XC_FOREVER);
         CHECK(waited == XC_OK || waited == XC_INTR);
     }

@@ -77,7 +77,31 @@ long_waits_do_not_count(void)
     (void)run(&spin, 1000, 2 * US, 100 * US);
     before = spin;
     (void)run(&spin, 10000, 2 * XC_MS, 2 * XC_MS);
+    before.longs = spin.longs;
     CHECK(memcmp(&spin, &before, sizeof spin) == 0);
+}
+
+/* After some of them nobody looks, at a ring neither, until one was short. */
+static void
+looks_for_what_comes_soon(void)
+{
+    xc_spin spin = {.asleep = false};
+    for (int i = 0; i < 3; i++) {
+        for (int k = 0; k < 3; k++) {
+            CHECK_INT(xc_spin_begin_ring(&spin), XC_SPIN_RING_NS);
+            xc_spin_learn(&spin, XC_MS);
+        }
+        CHECK_INT(xc_spin_begin(&spin), XC_SPIN_NS);
+        xc_spin_learn(&spin, XC_FOREVER);
+        CHECK_INT(xc_spin_begin(&spin), 0);
+        CHECK_INT(xc_spin_begin_ring(&spin), 0);
+        for (int k = 0; k < 1000; k++) {
+            xc_spin_learn(&spin, XC_MS);
+        }
+        CHECK_INT(xc_spin_begin_ring(&spin), 0);
+        xc_spin_learn(&spin, 200 * US); /* both sides asleep */
+    }
+    CHECK_INT(xc_spin_begin(&spin), XC_SPIN_NS);
 }
 
 /* Waits of any length in any order keep it within its bounds. */
@@ -112,6 +136,7 @@ with_one_cpu(void)
         return; /* not allowed here */
     }
     CHECK_INT(xc_spin_begin(&spin), 0);
+    CHECK_INT(xc_spin_begin_ring(&spin), 0);
 }
 #endif
 
@@ -136,6 +161,7 @@ main(void)
     RUN(follows_a_change);
     RUN(finds_what_became_better);
     RUN(long_waits_do_not_count);
+    RUN(looks_for_what_comes_soon);
     RUN(survives_anything);
     return check_end();
 }
