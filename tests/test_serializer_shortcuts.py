@@ -118,7 +118,14 @@ NOT_PLAIN = {
     "long": b"G" + i4(5),
     "longint": b"H" + i4(2) + b"12",
     "complex": b"T" + struct.pack("!2d", 1, 2),
-    "tuple": text("a") + text("b") + b"@" + i4(2),
+    "pair": text("a") + text("b") + b"@" + i4(2),
+    "pair of long str": text("x" * 30) + text("\xe9" * 30) + b"@" + i4(2),
+    "pair with bad str": text("a") + b"N" + i4(2) + b"a\xff" + b"@" + i4(2),
+    "pair of two kinds": text("a") + text("b", b"S") + b"@" + i4(2),
+    "triple": text("a") + text("b") + text("c") + b"@" + i4(3),
+    "one of two": text("a") + text("b") + b"@" + i4(1),
+    "two, and no tuple": text("a") + text("b"),
+    "pair and more": text("a") + text("b") + b"@" + i4(2) + b"@" + i4(1),
     "list": b"K" + i4(0),
     "dict": b"J",
     "bad str": b"N" + i4(2) + b"a\xff",
@@ -154,6 +161,7 @@ PROGRAMS = {
     "unicode key": b"J" + text("ab", b"S") + a + b"P" + text("ab", b"M") + a + b"P",
     "list in dict": b"J" + key + b"K" + i4(1) + item(0, a) + b"P" + text("b") + b + b"P",
     "dict in list": b"K" + i4(1) + item(0, b"J" + key + a + b"P"),
+    "pairs": b"K" + i4(2) + item(0, text("ab") + text("N") + b"@" + i4(2)) + item(1, text("") + key + b"@" + i4(2)),
 }
 
 
@@ -181,3 +189,26 @@ def test_programs_and_all_cuts_and_changes_of_them(name):
         same_load(data[:at])
         for byte in b"@ABCDFHJKLNPQRS\0\1\xff":
             same_load(data[:at] + bytes([byte]) + data[at + 1 :])
+
+
+def test_pairs_of_str():
+    pairs = [("a", "NN"), ("", ""), ("\xe9", "x" * 50), ("a", "NN")]
+    for value in (pairs, pairs * 100, [*pairs, 1, "a", *pairs], [pairs, [pairs]]):
+        assert again(value) == value
+    assert not any(map(gc.is_tracked, again(pairs)))
+    data = _core.dumps(pairs)
+    assert _core.loads(data, py3str_as_py2str=True) == [(w.encode(), t.encode()) for w, t in pairs]
+
+
+@pytest.mark.parametrize("inner", [[("a", "b")], [("a", "b", "c")]], ids=["pair", "triple"])
+def test_a_pair_is_as_deep_as_any_tuple(inner):
+    def nested(n):
+        data = _core.dumps(inner)[1:-1]
+        return b"\x02" + (b"K" + i4(1) + b"F" + i4(0)) * n + data + b"P" * n + b"Q"
+
+    deepest = 100_000 - 2  # the list with the tuple in it makes it 100,000
+    value = _core.loads(nested(deepest))
+    while value != inner:
+        (value,) = value
+    with pytest.raises(_core.LoadError, match="nested too deeply"):
+        _core.loads(nested(deepest + 1))

@@ -434,6 +434,51 @@ take_plain_value(xcpy_loader *L, xcpy_cursor p, PyObject **value)
     return *value != NULL ? p + size + 1 : NULL;
 }
 
+/* A str at `p` and at least `more` bytes behind it: returns the position behind the str, *n is its length. `p` if what
+ * stands there is anything else, or is not all there. */
+static inline xcpy_cursor
+pass_str(const xcpy_loader *L, xcpy_cursor p, size_t more, uint32_t *n)
+{
+    if (!has(L, p, 5 + more) || !is_str(L, p)) {
+        return p;
+    }
+    *n = xc_get_u32(p + 1);
+    return *n <= INT32_MAX && has(L, p, 5 + *n + more) ? p + 5 + *n : p;
+}
+
+/* As take_plain_value, for a tuple of two str: what tagged words are. */
+static inline xcpy_cursor
+take_pair(xcpy_loader *L, xcpy_cursor p, PyObject **value)
+{
+    static const unsigned char tail[] = {XC_OP_TUPLE, 0, 0, 0, 2, XC_OP_SETITEM};
+    uint32_t n[2];
+    xcpy_cursor second = pass_str(L, p, 5, &n[0]);
+    xcpy_cursor behind = second == p ? p : pass_str(L, second, sizeof tail, &n[1]);
+    if (second == p || behind == second || memcmp(behind, tail, sizeof tail) != 0) {
+        return p;
+    }
+    PyObject *pair = PyTuple_New(2);
+    if (pair == NULL) {
+        return NULL;
+    }
+    xcpy_cursor from[] = {p, second};
+    for (int i = 0; i < 2; i++) {
+        L->op = from[i];
+        PyObject *str = xcpy_load_str(L, from[i] + 5, n[i]);
+        if (str == NULL) {
+            Py_DECREF(pair);
+            return NULL;
+        }
+        PyTuple_SET_ITEM(pair, i, str);
+    }
+    PyObject_GC_UnTrack(pair); /* as load_tuple() does */
+    *value = pair;
+    return behind + sizeof tail;
+}
+
+/* The tag of a list with a pair in it, and nothing deeper. */
+enum { AROUND_PAIR = LIST | TRACKED | 2 * DEPTH_1 };
+
 /* The list at the top of the stack gets the items that stand at `p`, for as long as they are plain and each has an
  * empty slot of its own. */
 static inline xcpy_cursor
@@ -448,6 +493,10 @@ fill_list(xcpy_loader *L, xcpy_cursor p)
             break;
         }
         xcpy_cursor behind = take_plain_value(L, p + 5, &value);
+        if (behind == p + 5) {
+            behind = take_pair(L, p + 5, &value);
+            target->tag = target->tag < AROUND_PAIR && behind != p + 5 ? AROUND_PAIR : target->tag;
+        }
         if (behind == NULL) {
             return NULL;
         }
