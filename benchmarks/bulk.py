@@ -4,6 +4,7 @@ Random bytes, because a compressing ssh (execnet's always does) would otherwise 
 that takes an item checks its length within the time that is measured, and its CRC after it.
 """
 
+import mmap
 import os
 import statistics
 import subprocess
@@ -74,15 +75,23 @@ def in_c(suffix, sizes, way):
     return measure
 
 
-def by_ssh(suffix, sizes):
-    """`cat` over there takes the bytes; `head` gives zeros, which are as good as others to an ssh that does not compress."""
+# Ends with the last byte that it was sent, and has all of them then, as who receives an item has.
+KEEP = "import sys; sys.stdout.write('x'); sys.stdout.flush(); data = sys.stdin.buffer.read()"
+
+
+def by_ssh(suffix, sizes, kept=False):
+    """`cat` over there takes the bytes; `head` gives zeros, which are as good as others to an ssh that does not compress.
+
+    kept: whoever receives them has them all in fresh memory in the end.
+    """
     pipe = subprocess.PIPE
 
     def measure(setting):
         size = setting.pick(*sizes) * MIB
         data = os.urandom(MIB)
-        with subprocess.Popen(setting.ssh("echo x; cat >/dev/null"), stdin=pipe, stdout=pipe, bufsize=0) as process:
-            process.stdout.read(1)
+        taking = f'exec {setting.python} -c "{KEEP}"' if kept else "printf x; cat >/dev/null"
+        with subprocess.Popen(setting.ssh(taking), stdin=pipe, stdout=pipe, bufsize=0) as process:
+            assert process.stdout.read(1) == b"x"
             with Clock() as to:
                 for _ in range(size // MIB):
                     process.stdin.write(data)
@@ -91,10 +100,11 @@ def by_ssh(suffix, sizes):
         command = setting.ssh(f"echo x; read go; head -c {size} /dev/zero")
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0) as process:
             assert process.stdout.read(2) == b"x\n"
-            block, taken = bytearray(MIB), 0
+            step = size if kept else MIB
+            block, taken = memoryview(mmap.mmap(-1, step)), 0
             with Clock() as back:
                 process.stdin.write(b"go\n")
-                while piece := process.stdout.readinto(block):
+                while piece := process.stdout.readinto(block[taken % step :]):
                     taken += piece
             assert taken == size
         return {f"to_{suffix}": size / to.seconds / 1e6, f"from_{suffix}": size / back.seconds / 1e6}
@@ -157,7 +167,10 @@ WORKS = {
         moving("ssh64", SIZES["ssh64"], 1),
         peers.SSH_GATEWAYS,
         LINES["ssh64"],
-        floors={"ssh": by_ssh("ssh64", SIZES["ssh64"])},
+        floors={
+            "ssh": by_ssh("ssh64", SIZES["ssh64"]),
+            "ssh, kept in memory": by_ssh("ssh64", SIZES["ssh64"], kept=True),
+        },
         rounds=(5, 1),
         needs_host=True,
     ),
@@ -166,7 +179,10 @@ WORKS = {
         moving("ssh1024", SIZES["ssh1024"], 1),
         only(peers.SSH_GATEWAYS, peers.OURS),
         LINES["ssh1024"],
-        floors={"ssh": by_ssh("ssh1024", SIZES["ssh1024"])},
+        floors={
+            "ssh": by_ssh("ssh1024", SIZES["ssh1024"]),
+            "ssh, kept in memory": by_ssh("ssh1024", SIZES["ssh1024"], kept=True),
+        },
         left_out=NO_EXECNET,
         rounds=(2, 0),
         needs_host=True,

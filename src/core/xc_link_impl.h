@@ -44,9 +44,10 @@ typedef struct xc_arrival {
     struct xc_arrival *next;
     uint32_t number; /* a long message's */
     xc_long_frame head;
-    size_t got;  /* bytes of the payload that came */
-    size_t skip; /* so many of its first bytes are not kept: the memory was lent, see XC_SPACE */
-    xc_msg *msg; /* owned; NULL: where they go is not decided yet */
+    size_t got;   /* bytes of the payload that came */
+    size_t skip;  /* so many of its first bytes are not kept: the memory was lent, see XC_SPACE */
+    size_t paged; /* up to there the pages of its memory were chosen */
+    xc_msg *msg;  /* owned; NULL: where they go is not decided yet */
 } xc_arrival;
 
 struct xc_link {

@@ -5,8 +5,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define FILL_MIN  ((size_t)4 << 20)
-#define MOVE_STEP ((size_t)1 << 20)
+#include "xc_sync.h"
+
+#define MIB       ((size_t)1 << 20)
+#define FILL_MIN  (4 * MIB)
+#define MOVE_STEP MIB
+#define HUGE      (2 * MIB) /* nearly everywhere; where it is more, the first page tells less */
+#define STEP      (32 * MIB)
+#define MARGIN    (2 * MIB) /* who asks again reads no more at a time */
+#define DEAR_NS   XC_MS     /* so long takes one huge page in small ones */
 
 static void
 advise(void *ptr, size_t n, size_t page, int advice)
@@ -18,17 +25,47 @@ advise(void *ptr, size_t n, size_t page, int advice)
     }
 }
 
+#if defined(MADV_HUGEPAGE)
+/* One huge page at `page` is taken, and how long that takes. */
+static bool
+are_huge_pages_dear(unsigned char *page)
+{
+    int64_t before = xc_now();
+    *(volatile unsigned char *)page = 0;
+    return xc_now() - before > DEAR_NS;
+}
+
+size_t
+xc_pages_ahead(void *ptr, size_t n, size_t from)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), step = n - from < STEP ? n - from : STEP;
+    unsigned char *next = (unsigned char *)ptr + from;
+    if (n - from < FILL_MIN) {
+        return n;
+    }
+    unsigned char *first = next + (HUGE - (uintptr_t)next % HUGE) % HUGE;
+    advise(next, step, page, MADV_HUGEPAGE);
+    if (are_huge_pages_dear(first)) {
+        advise(first + HUGE, (size_t)(next + step - first) - HUGE, page, MADV_NOHUGEPAGE);
+    }
+    return from + step == n ? n : from + step - MARGIN;
+}
+#else
+size_t
+xc_pages_ahead(void *ptr, size_t n, size_t from)
+{
+    (void)ptr;
+    (void)from;
+    return n;
+}
+#endif
+
 void
 xc_pages_fill(void *ptr, size_t n)
 {
-#if defined(MADV_HUGEPAGE)
-    if (n >= FILL_MIN) {
-        advise(ptr, n, (size_t)sysconf(_SC_PAGESIZE), MADV_HUGEPAGE);
+    for (size_t at = 0; at < n;) {
+        at = xc_pages_ahead(ptr, n, at);
     }
-#else
-    (void)ptr;
-    (void)n;
-#endif
 }
 
 void

@@ -76,9 +76,6 @@ new_msg(uint8_t code, uint32_t chan, size_t size)
         msg->lost = true;
         msg->size = size;
     }
-    else if (msg != NULL) {
-        xc_pages_fill(msg->data, size);
-    }
     return msg;
 }
 
@@ -333,6 +330,15 @@ parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
     return rc == XC_AGAIN ? XC_OK : rc;
 }
 
+static void
+choose_pages(xc_arrival *arrival)
+{
+    size_t kept = arrival->got - arrival->skip;
+    if (kept >= arrival->paged && !arrival->msg->lost) {
+        arrival->paged = xc_pages_ahead(arrival->msg->data, arrival->msg->size, kept);
+    }
+}
+
 /* Goes on with a payload that is read in place; of a long one, with the header of what follows the piece, so that the
  * next piece need not be copied. */
 static xc_status
@@ -342,6 +348,7 @@ read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err)
     xc_queue batch = {.head = NULL};
     size_t got = 0;
     xc_status rc;
+    choose_pages(arrival);
     if (arrival->msg->lost) {
         size_t most = link->frame_left < XC_INBUF ? link->frame_left : XC_INBUF;
         rc = xc_stream_read(&link->stream, link->inbuf, most, &got, err);

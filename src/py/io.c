@@ -5,7 +5,6 @@
  */
 #include "io.h"
 
-#include "../core/xc_pages.h"
 #include "../core/xc_trace.h"
 #include "park.h"
 
@@ -89,7 +88,6 @@ give_space(GatewayObject *gateway, xc_wait *wait, size_t space)
         return;
     }
     unsigned char *ptr = (unsigned char *)PyBytes_AS_STRING(bytes);
-    xc_pages_fill(ptr, space);
     if (!xc_link_give_space(gateway->link, bytes, ptr, space)) {
         Py_DECREF(bytes);
     }
