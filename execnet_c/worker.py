@@ -215,7 +215,13 @@ class _Tasks:
         # receive() raises an EOFError without a text where the other side has closed: an orderly end of the task.
         if isinstance(exc, EOFError) and (not exc.args or not self._gateway.hasreceiver()):
             return None
-        return _format(exc)
+        text = _format(exc)
+        if isinstance(exc, ImportError) and exc.name == "execnet_c":
+            text += (
+                "execnet_c is not installed here. A tagger of execnet_c.tagging needs it; tagger.to_nltk() makes one "
+                "of NLTK's, to be sent instead\n"
+            )
+        return text
 
 
 def _run(channel, item):

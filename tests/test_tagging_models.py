@@ -112,6 +112,18 @@ else:
     run(code)
 
 
+def test_where_nothing_is_installed(trained):
+    group = execnet_c.Group()
+    try:
+        gateway = group.makegateway(f"popen//python={sys.executable} -I -S")
+        channel = gateway.remote_exec("import pickle; pickle.loads(channel.receive())")
+        channel.send(pickle.dumps(trained))
+        with pytest.raises(execnet_c.RemoteError, match=r"No module named 'execnet_c'(.|\n)*tagger\.to_nltk\(\)"):
+            channel.receive(60)
+    finally:
+        group.terminate(timeout=5.0)
+
+
 def test_through_a_channel(trained):
     group = execnet_c.Group()
     try:
