@@ -619,9 +619,8 @@ def _stream(start, source, batch_size, tokenize):
                     end = _parse_error(texts[bad[0]], bad[1])
             if not waiting:
                 break
-            results = pipe.take()
+            yield from pipe.take()
             waiting -= 1
-            yield from results
     finally:
         pipe.close()
     if not isinstance(end, StopIteration):

@@ -566,7 +566,7 @@ numbers, packed = model.tag_numbers(sentences), model.pack(sentences)
 def pipe():
     stream = _tagger.Pipe(model, 2)
     stream.give(sentences)
-    stream.take()
+    list(stream.take())
     stream.close()
 
 acts = [

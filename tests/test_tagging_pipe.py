@@ -175,12 +175,12 @@ def test_a_pipe_is_in_use_while_others_have_the_gil(tagger, expected, somebody_c
                 refused.append(str(exc))
 
     assert pipe.give(docs) is None
-    assert pipe.take() == expected * 60
+    assert list(pipe.take()) == expected * 60
     assert pipe.give(docs) is None
     closer = threading.Thread(target=close)
     closer.start()
     try:
-        assert pipe.take() == expected * 60
+        assert list(pipe.take()) == expected * 60
     except RuntimeError as exc:
         assert str(exc) == "this pipe is closed"  # before it had begun
     closer.join(TIMEOUT)
@@ -250,13 +250,18 @@ def test_the_c_side_alone(tagger):
     assert pipe.give([["the"]]) is None
     number, error = pipe.give([["Dog"], 3])
     assert number == 1 and isinstance(error, TypeError)
-    assert [pipe.take(), pipe.take()] == [[tagger.tag(["the"])], [tagger.tag(["Dog"])]]
+    assert [list(pipe.take()), list(pipe.take())] == [[tagger.tag(["the"])], [tagger.tag(["Dog"])]]
+    assert list(pipe) == []
     with pytest.raises(TypeError):
         pipe.give(("the",))
-    pipe.give(DOCS)
+    for _ in range(3):
+        pipe.give(DOCS)
+    assert next(pipe.take()) == tagger.tag(DOCS[0])
+    assert list(pipe.take()) == tagger.tag_sents(DOCS)  # what was left of the one before is given up
+    assert next(pipe.take()) == tagger.tag(DOCS[0])
     pipe.close()
     pipe.close()
-    for attempt in (pipe.take, lambda: pipe.give(DOCS)):
+    for attempt in (pipe.take, lambda: pipe.give(DOCS), lambda: next(pipe)):
         with pytest.raises(RuntimeError, match="closed"):
             attempt()
     for arguments in ((model, 0), (model, 100000), (3, 1)):

@@ -372,9 +372,14 @@ xtpy_batch_words(xtpy_batch *batch, size_t doc)
     if (words == NULL) {
         return NULL;
     }
+    bool exact = true;
     for (size_t i = start; i < end; i++) {
+        exact = exact && PyUnicode_CheckExact(batch->words[i]);
         PyTuple_SET_ITEM(words, (Py_ssize_t)(i - start), batch->words[i]);
         batch->words[i] = NULL;
+    }
+    if (exact && start < end) { /* see new_pair(); the empty tuple is everybody's */
+        PyObject_GC_UnTrack(words);
     }
     return words;
 }
