@@ -70,7 +70,7 @@ def one_thread(peer, setting):
 # --- on two threads, on two gateways ----------------------------------------------------------------------------------
 
 
-def over(channels, tagger):
+def over(channels, tagger, as_doc):
     """A function that tags over them: batches are sent ahead, numbers of tags come back and go with the words here."""
 
     def tag(sentences):
@@ -78,7 +78,7 @@ def over(channels, tagger):
         for number, batch in enumerate(batches[: 2 * AHEAD]):
             channels[number % 2].send(tagger.pack(batch))
         for number, batch in enumerate(batches):
-            tagged += tagger.pair(batch, channels[number % 2].receive())
+            tagged += tagger.pair(batch, channels[number % 2].receive(), as_doc)
             if number + 2 * AHEAD < len(batches):
                 channels[number % 2].send(tagger.pack(batches[number + 2 * AHEAD]))
         return tagged
@@ -127,7 +127,8 @@ def more_than_one(peer, setting):
         "tag_pipe": lambda sentences: list(tagger.pipe(sentences, BATCH, 2)),
         "tag_calling_docs": lambda sentences: tagger.tag_sents(sentences, as_doc=True),
         "tag_pipe_docs": lambda sentences: list(tagger.pipe(sentences, BATCH, 2, as_doc=True)),
-        "tag_far": over(channels, tagger),
+        "tag_far": over(channels, tagger, False),
+        "tag_far_docs": over(channels, tagger, True),
     }
     found = in_turns(ways, sentences, setting.pick(3, 1, 0))
     group.terminate(timeout=5.0)
@@ -144,6 +145,7 @@ def more_than_one(peer, setting):
         "tag_pipe_times": found["tag_pipe"] / found["tag_calling"],
         "tag_docs_times": found["tag_pipe_docs"] / found["tag_calling_docs"],
         "tag_far_times": found["tag_far"] / found["tag_pipe"],
+        "tag_far_docs_times": found["tag_far_docs"] / found["tag_pipe_docs"],
         "tag_beside": work,
         "tag_beside_free": free,
         "tag_beside_rate": count(sentences) / spent,
@@ -180,6 +182,8 @@ WORKS = {
             "tag_beside_rate": Line("  what pipe tags beside it", "1/s", more_is_better=True),
             "tag_far": Line("two gateways, numbers of tags come back", "1/s", more_is_better=True),
             "tag_far_times": Line("  times two threads, all kept", "", more_is_better=True),
+            "tag_far_docs": Line("two gateways, as Docs", "1/s", more_is_better=True),
+            "tag_far_docs_times": Line("  times two threads, all kept as Docs", "", more_is_better=True),
         },
         rounds=(2, 0),
     ),

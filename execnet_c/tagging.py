@@ -410,9 +410,12 @@ class PerceptronTagger:
         """Sentences as bytes, about as long as their text: what to send to a worker that is to answer with tag_numbers."""
         return self._compiled().pack(sentences)
 
-    def pair(self, sentences, numbers):
-        """[[(word, tag), ...], ...] of a list of sentences and what tag_numbers gave for them, there or here."""
-        return self._compiled().pair(sentences, numbers)
+    def pair(self, sentences, numbers, as_doc=False):
+        """[[(word, tag), ...], ...] of a list of sentences and what tag_numbers gave for them, there or here.
+
+        Docs instead of lists if `as_doc` is true: in a fourth of the time.
+        """
+        return self._compiled().pair(sentences, numbers, as_doc)
 
     # --- training
 

@@ -1,6 +1,7 @@
 """A tagger's parts: the block, what is made of it, what it is made of, and all that is not one."""
 
 import copy
+import gc
 import json
 import os
 import pickle
@@ -407,11 +408,31 @@ def test_numbers(trained):
     classes = sorted(trained.classes)
     assert [classes[number] for number in numbers] == [tag for sentence in tagged for _, tag in sentence]
     assert trained.pair(SENTENCES, numbers) == trained.pair(map(tuple, SENTENCES), bytearray(numbers)) == tagged
-    for bad in (numbers[:-1], numbers + b"\0", b"\xff" * len(numbers)):
-        with pytest.raises(ValueError, match="not the tags"):
-            trained.pair(SENTENCES, bad)
-    with pytest.raises(TypeError):
-        trained.pair(["the"], numbers)
+    docs = trained.pair(map(tuple, SENTENCES), bytearray(numbers), as_doc=True)
+    assert docs == trained.tag_sents(SENTENCES, as_doc=True) and list(map(list, docs)) == tagged
+    for as_doc in (False, True):
+        for bad in (numbers[:-1], numbers + b"\0", b"\xff" * len(numbers)):
+            with pytest.raises(ValueError, match="not the tags"):
+                trained.pair(SENTENCES, bad, as_doc)
+        with pytest.raises(TypeError, match="not str"):
+            trained.pair(["the"], numbers, as_doc)
+        with pytest.raises(TypeError):
+            trained.pair([3], numbers, as_doc)
+    with pytest.raises(TypeError, match="token 1 is of type int"):
+        trained.pair([["the", 3]], numbers, as_doc=True)
+    assert not any(gc.is_tracked(doc.words) for doc in docs)
+
+
+def test_words_of_a_kind_of_str_stay_what_they_are(trained):
+    class Word(str):
+        pass
+
+    words = [Word("the"), "dog"]
+    words[0].document = words  # a cycle, once the Doc is in it
+    [doc] = trained.pair([words], trained.tag_numbers([words]), as_doc=True)
+    [same] = trained.tag_sents([words], as_doc=True)
+    assert type(doc.words[0]) is type(same.words[0]) is Word and doc == same
+    assert gc.is_tracked(doc.words) and gc.is_tracked(same.words)
 
 
 def test_packed(trained):
@@ -448,6 +469,9 @@ def test_more_than_256_classes():
     numbers = tagger.tag_numbers([["a", "b"]])
     assert len(numbers) == 4 and tagger.pair([["a", "b"]], numbers) == [tagger.tag(["a", "b"])]
     [doc] = tagger.tag_sents([["a", "b"]], as_doc=True)
+    assert tagger.pair([["a", "b"]], numbers, as_doc=True) == [doc]
+    with pytest.raises(ValueError, match="not the tags"):
+        tagger.pair([["a", "b"]], b"\x2b\x01\x2c\x01", as_doc=True)
     assert memoryview(doc).format == "H" and [sorted(tagger.classes)[n] for n in memoryview(doc)] == ["T299", "T3"]
     assert Doc.from_bytes(doc.to_bytes()) == doc
 
@@ -572,6 +596,7 @@ def pipe():
 acts = [
     lambda: model.tag(sentences[0]), lambda: model.tag_sents(sentences), lambda: model.tag_sents(sentences, True, True),
     lambda: model.tag_with_sums(sentences[0]), lambda: model.pair(sentences, numbers), lambda: model.tag_numbers(sentences),
+    lambda: model.pair(sentences, numbers, True),
     lambda: model.pack(sentences), lambda: model.tag_numbers(packed),
     lambda: _tagger.Model(model.block), lambda: _tagger.Model.build(weights, {"a": "B"}, ["A", "B"]), model.weights,
     model.tagdict, doc.to_bytes, lambda: Doc.from_bytes(data), lambda: doc.tags, lambda: repr(doc), pipe,

@@ -75,6 +75,22 @@ xtpy_doc_new(xtpy_state *state, xtpy_batch *batch, size_t doc, PyObject *tags)
     return (PyObject *)self;
 }
 
+PyObject *
+xtpy_doc_of(xtpy_state *state, PyObject *words, const unsigned char *numbers, PyObject *tags)
+{
+    DocObject *self = make((PyTypeObject *)state->DocType, words, tags);
+    for (Py_ssize_t i = 0; self != NULL && i < self->shape; i++) {
+        uint32_t number = self->width == 1 ? numbers[i] : (uint32_t)numbers[2 * i] | (uint32_t)numbers[2 * i + 1] << 8;
+        if (number >= (size_t)PyTuple_GET_SIZE(tags)) {
+            PyErr_SetString(PyExc_ValueError, "these numbers are not the tags of these sentences");
+            Py_CLEAR(self);
+            break;
+        }
+        set_number(self, i, number);
+    }
+    return (PyObject *)self;
+}
+
 static void
 Doc_dealloc(DocObject *self)
 {

@@ -364,10 +364,11 @@ static PyObject *
 Model_pair(ModelObject *self, PyObject *args)
 {
     PyObject *sentences, *numbers;
-    if (!PyArg_ParseTuple(args, "OO:pair", &sentences, &numbers)) {
+    int as_doc = 0;
+    if (!PyArg_ParseTuple(args, "OO|p:pair", &sentences, &numbers, &as_doc)) {
         return NULL;
     }
-    return xtpy_numbers_pair(sentences, numbers, &self->model, self->tags);
+    return xtpy_numbers_pair(sentences, numbers, &self->model, self->tags, as_doc ? self->state : NULL);
 }
 
 /* The tags of one sentence, and the sums that decided: (tags, doubles as bytes, a byte for each word). */
@@ -467,7 +468,7 @@ static PyMethodDef Model_methods[] = {
     {"pack", (PyCFunction)Model_pack, METH_O,
      "pack($self, sentences, /)\n--\n\nSentences as bytes, for tag_numbers elsewhere."},
     {"pair", (PyCFunction)Model_pair, METH_VARARGS,
-     "pair($self, sentences, numbers, /)\n--\n\nSentences with the tags of these numbers."},
+     "pair($self, sentences, numbers, as_doc=False, /)\n--\n\nSentences with the tags of these numbers."},
     {"tag_with_sums", (PyCFunction)Model_tag_with_sums, METH_VARARGS,
      "tag_with_sums($self, tokens, use_tagdict=True, /)\n--\n\nThe tags and what decided."},
     {"weights", (PyCFunction)Model_weights, METH_NOARGS, "weights($self, /)\n--\n\nNLTK's dict of dicts."},

@@ -37,8 +37,9 @@ PyObject *xtpy_tagdict(const xt_model *model, PyObject *tags);
 
 /* Appends the tags of a batch to a bytearray. -1 with an exception. */
 int xtpy_numbers_add(PyObject *numbers, const xt_model *model, const xt_batch *batch);
-/* What xtpy_batch_list would have given for each of the sentences. */
-PyObject *xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model, PyObject *tags);
+/* What xtpy_batch_list would have given for each of the sentences; Docs unless as_docs is NULL. */
+PyObject *xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model, PyObject *tags,
+                            xtpy_state *as_docs);
 
 /* The sentences of a batch as bytes, to be tagged elsewhere; and back into an empty batch, -1 with an exception. */
 PyObject *xtpy_numbers_pack(const xt_batch *batch);
@@ -46,5 +47,8 @@ int xtpy_numbers_unpack(xt_batch *batch, PyObject *packed);
 
 /* A new Doc of document number `doc` of a batch. */
 PyObject *xtpy_doc_new(xtpy_state *state, xtpy_batch *batch, size_t doc, PyObject *tags);
+/* Takes the words, a tuple of str. For each a number, as wide as a Doc's of these tags, the low byte first. NULL with
+ * ValueError: one is the number of no tag. */
+PyObject *xtpy_doc_of(xtpy_state *state, PyObject *words, const unsigned char *numbers, PyObject *tags);
 
 #endif

@@ -39,6 +39,8 @@ xtpy_numbers_add(PyObject *numbers, const xt_model *model, const xt_batch *batch
 
 /* ---- pairing ---- */
 
+static const char not_these[] = "these numbers are not the tags of these sentences";
+
 typedef struct {
     const unsigned char *at, *end;
     size_t width;
@@ -55,20 +57,27 @@ next_tag(reader *from)
         from->at += from->width;
     }
     if (number >= (size_t)PyTuple_GET_SIZE(from->tags)) {
-        PyErr_SetString(PyExc_ValueError, "these numbers are not the tags of these sentences");
+        PyErr_SetString(PyExc_ValueError, not_these);
         return NULL;
     }
     return PyTuple_GET_ITEM(from->tags, number);
 }
 
 static PyObject *
+items_of(PyObject *sentence)
+{
+    if (PyUnicode_Check(sentence)) {
+        PyErr_SetString(PyExc_TypeError, "a sentence is to be a list, not str");
+        return NULL;
+    }
+    return PySequence_Fast(sentence, "a sentence is to be a list");
+}
+
+static PyObject *
 paired(PyObject *sentence, reader *from)
 {
-    PyObject *words = PyUnicode_Check(sentence) ? NULL : PySequence_Fast(sentence, "a sentence is to be a list");
+    PyObject *words = items_of(sentence);
     if (words == NULL) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_TypeError, "a sentence is to be a list, not str");
-        }
         return NULL;
     }
     const Py_ssize_t n = PySequence_Fast_GET_SIZE(words);
@@ -93,8 +102,57 @@ paired(PyObject *sentence, reader *from)
     return list;
 }
 
+#define AHEAD 8 /* words whose memory is asked for early */
+
+/* A tuple of the words, if all are str. */
+static PyObject *
+tuple_of(PyObject *words)
+{
+    const Py_ssize_t n = PySequence_Fast_GET_SIZE(words);
+    PyObject *tuple = PyTuple_New(n), **items = PySequence_Fast_ITEMS(words);
+    bool exact = n > 0;
+    for (Py_ssize_t i = 0; tuple != NULL && i < n; i++) {
+        if (i + AHEAD < n) {
+            __builtin_prefetch(items[i + AHEAD], 1);
+        }
+        if (!PyUnicode_Check(items[i])) {
+            PyErr_Format(PyExc_TypeError, "token %zd is of type %.100s, not str", i, Py_TYPE(items[i])->tp_name);
+            Py_CLEAR(tuple);
+            break;
+        }
+        exact = exact && PyUnicode_CheckExact(items[i]);
+        PyTuple_SET_ITEM(tuple, i, Py_NewRef(items[i]));
+    }
+    if (tuple != NULL && exact) {
+        PyObject_GC_UnTrack(tuple);
+    }
+    return tuple;
+}
+
+static PyObject *
+doc_of(PyObject *sentence, reader *from, xtpy_state *state)
+{
+    PyObject *items = items_of(sentence);
+    const bool gc = xtpy_pause_gc();
+    PyObject *words = items != NULL ? tuple_of(items) : NULL, *doc = NULL;
+    xtpy_resume_gc(gc);
+    Py_XDECREF(items);
+    if (words == NULL) {
+        return NULL;
+    }
+    const size_t n = (size_t)PyTuple_GET_SIZE(words);
+    if ((size_t)(from->end - from->at) / from->width < n) {
+        PyErr_SetString(PyExc_ValueError, not_these);
+        Py_DECREF(words);
+        return NULL;
+    }
+    doc = xtpy_doc_of(state, words, from->at, from->tags);
+    from->at += n * from->width;
+    return doc;
+}
+
 PyObject *
-xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model, PyObject *tags)
+xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model, PyObject *tags, xtpy_state *as_docs)
 {
     Py_buffer view;
     PyObject *result = NULL, *given = PySequence_Fast(sentences, "sentences are to be a list");
@@ -110,7 +168,7 @@ xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model,
     /* A sentence's own code may change the list. */
     for (Py_ssize_t i = 0; result != NULL && i < PySequence_Fast_GET_SIZE(given); i++) {
         PyObject *sentence = Py_NewRef(PySequence_Fast_GET_ITEM(given, i));
-        PyObject *one = paired(sentence, &from);
+        PyObject *one = as_docs != NULL ? doc_of(sentence, &from, as_docs) : paired(sentence, &from);
         Py_DECREF(sentence);
         if (one == NULL || PyList_Append(result, one) < 0) {
             Py_CLEAR(result);
@@ -118,7 +176,7 @@ xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model,
         Py_XDECREF(one);
     }
     if (result != NULL && from.at != from.end) {
-        PyErr_SetString(PyExc_ValueError, "these numbers are not the tags of these sentences");
+        PyErr_SetString(PyExc_ValueError, not_these);
         Py_CLEAR(result);
     }
     PyBuffer_Release(&view);

@@ -303,7 +303,8 @@ Pipe_close(PipeObject *self, PyObject *Py_UNUSED(ignored))
 static PyMethodDef Pipe_methods[] = {
     {"give", (PyCFunction)Pipe_give, METH_O,
      "give($self, docs, /)\n--\n\nHave documents tagged; (number, error) of the first one that can not be."},
-    {"take", (PyCFunction)Pipe_take, METH_NOARGS, "take($self, /)\n--\n\nThe pipe, to iterate over the results of the oldest batch given."},
+    {"take", (PyCFunction)Pipe_take, METH_NOARGS,
+     "take($self, /)\n--\n\nThe pipe, to iterate over the results of the oldest batch given."},
     {"close", (PyCFunction)Pipe_close, METH_NOARGS, "close($self, /)\n--\n\nEnd the threads."},
     {NULL, NULL, 0, NULL},
 };
