@@ -29,7 +29,7 @@ class Work:
     might look for here. rounds: at most so many (full, quick), none if it is to be asked for. limit: seconds for one measurement.
     """
 
-    def __init__(self, title, function, peers, lines, floors=(), left_out=(), rounds=(15, 2), limit=60, needs_host=False):
+    def __init__(self, title, function, peers, lines, floors=(), left_out=(), rounds=(15, 1), limit=60, needs_host=False):
         self.title = title
         self.function = function
         self.peers = dict(peers)

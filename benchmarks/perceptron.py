@@ -4,6 +4,7 @@ All have the same weights. Whether tags are right is what NLTK says; it says so 
 asks keeps it for the others. NLTK being the slow one, the text of the first work is short.
 """
 
+import gc
 import pickle
 import statistics
 import time
@@ -98,7 +99,9 @@ def in_turns(ways, sentences, patience):
             if not isinstance(tagged[0], list):
                 tagged = [list(doc) for doc in tagged]
             assert known is None or tagged == known, way
-            known = tagged
+            if known is None:
+                known = tagged
+                gc.freeze()  # what is only compared with is no business of the collector's
     return {way: count(sentences) / statistics.median(spent) for way, spent in times.items()}
 
 
