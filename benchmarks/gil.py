@@ -126,6 +126,7 @@ WORKS = {
         },
         left_out={"mitogen": "1 GiB each way takes it longer than all others together"},
         rounds=(2, 1),
+        limit=180,  # execnet and multiprocessing.Pipe receive 1 GiB in up to a minute beside such work
     ),
     "gil-messages": Work(
         "The GIL: Python work beside a thread that gets 1,000 messages a second",

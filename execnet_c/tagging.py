@@ -413,7 +413,7 @@ class PerceptronTagger:
     def pair(self, sentences, numbers, as_doc=False):
         """[[(word, tag), ...], ...] of a list of sentences and what tag_numbers gave for them, there or here.
 
-        Docs instead of lists if `as_doc` is true: in a fourth of the time.
+        Docs instead of lists if `as_doc` is true, which are made in less time.
         """
         return self._compiled().pair(sentences, numbers, as_doc)
 

@@ -25,6 +25,19 @@ advise(void *ptr, size_t n, size_t page, int advice)
     }
 }
 
+void
+xc_pages_fill(void *ptr, size_t n)
+{
+#if defined(MADV_HUGEPAGE)
+    if (n >= FILL_MIN) {
+        advise(ptr, n, (size_t)sysconf(_SC_PAGESIZE), MADV_HUGEPAGE);
+    }
+#else
+    (void)ptr;
+    (void)n;
+#endif
+}
+
 #if defined(MADV_HUGEPAGE)
 /* One huge page at `page` is taken, and how long that takes. */
 static bool
@@ -59,14 +72,6 @@ xc_pages_ahead(void *ptr, size_t n, size_t from)
     return n;
 }
 #endif
-
-void
-xc_pages_fill(void *ptr, size_t n)
-{
-    for (size_t at = 0; at < n;) {
-        at = xc_pages_ahead(ptr, n, at);
-    }
-}
 
 void
 xc_pages_drop(void *ptr, size_t n)

@@ -331,11 +331,19 @@ parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
 }
 
 static void
-choose_pages(xc_arrival *arrival)
+choose_pages(const xc_link *link, xc_arrival *arrival)
 {
+    xc_msg *msg = arrival->msg;
     size_t kept = arrival->got - arrival->skip;
-    if (kept >= arrival->paged && !arrival->msg->lost) {
-        arrival->paged = xc_pages_ahead(arrival->msg->data, arrival->msg->size, kept);
+    if (kept < arrival->paged || msg->lost) {
+        return;
+    }
+    if (xc_link_has_rings(link)) {
+        xc_pages_fill(msg->data + kept, msg->size - kept);
+        arrival->paged = msg->size;
+    }
+    else {
+        arrival->paged = xc_pages_ahead(msg->data, msg->size, kept);
     }
 }
 
@@ -348,7 +356,7 @@ read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err)
     xc_queue batch = {.head = NULL};
     size_t got = 0;
     xc_status rc;
-    choose_pages(arrival);
+    choose_pages(link, arrival);
     if (arrival->msg->lost) {
         size_t most = link->frame_left < XC_INBUF ? link->frame_left : XC_INBUF;
         rc = xc_stream_read(&link->stream, link->inbuf, most, &got, err);

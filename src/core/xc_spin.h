@@ -7,7 +7,7 @@
  * are timed, the other way gets a short trial now and then, and soon after waits have become longer.
  *
  * Where answers take so long that no way of waiting matters, nobody looks: it would only take the CPU from those that
- * work on them (two far ends that tag, and a near end, on two CPUs: 0.89 of their speed so, 0.97 otherwise).
+ * work on them (two far ends that tag, and a near end, on two CPUs: 0.90 of their speed so, 0.98 otherwise).
  */
 #ifndef XC_SPIN_H
 #define XC_SPIN_H
