@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # The rooms of the core, left to right: each includes only what stands to its left, and itself.
 ORDER = [
-    {"base", "bytes", "opcodes", "pages"},
+    {"base", "bytes", "opcodes"},
     {"sync", "buf", "frame", "scan", "stderr"},
-    {"queue", "cut", "spin", "child", "forkfd", "pump", "noise", "trace", "ring"},
+    {"pages", "queue", "cut", "spin", "child", "forkfd", "pump", "noise", "trace", "ring"},
     {"chan", "fate", "stream", "region"},
     {"writer"},
     {"link"},
