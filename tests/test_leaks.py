@@ -425,7 +425,7 @@ def footprint():
     folder = "/proc/self/fd"
     fds = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder) if os.path.lexists(f"{folder}/{fd}")]
     threads = len(os.listdir("/proc/self/task"))
-    # A thread gets an eventfd when it first sleeps while another reads, which may be early or late; and the pump has one.
+    # A thread gets an eventfd when it first sleeps while another reads, which may be late; and the pump has one.
     fds = len(fds) - min(fds.count("anon_inode:[eventfd]"), threads + 1)
     return sys.getallocatedblocks(), fds, threads
 
