@@ -1,7 +1,8 @@
 """The main job: tagging the treebank over two far ends, against two processes that have nothing to say to each other.
 
 In lockstep (each far end gets its next sentence when its answer is here), all sentences sent ahead, and in batches of
-100. Each far end has the pickled tagger before the time starts. The answers are checked: all for their words, a part for their tags.
+100. Each far end has the pickled tagger before the time starts. The answers are checked: all for their words, a part
+for their tags.
 """
 
 import pickle
