@@ -4,9 +4,10 @@ Every far end of ours, however it is started, writes a marker, because a login o
 speaks frames behind that (see src/core/xc_frame.h). The first frame each way is a hello (code 8), known to nobody else:
 
 - this side sends its settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`, `start` (a text to run,
-  see _to_run()) and `sent` (sources of modules for that);
-- the far end applies them and answers with a dict: `version`, `core` ("C", or "Python" for the twin), `pid`; or, with
-  what went wrong in `error`.
+  see _to_run()), `sent` (sources of modules for that) and, to another interpreter on this machine, `memory` (see
+  memory.py);
+- the far end applies them and answers with a dict: `version`, `core` ("C", or "Python" for the twin), `pid`, `memory`
+  (whether it shares that: then both sides move); or, with what went wrong in `error`.
 
 Frames may follow the hello without waiting for the answer: a far end that cannot serve ends, and says why on its
 stderr, which is what the first use of the gateway then raises. The answer is waited for where there are settings that
@@ -41,7 +42,7 @@ def start(gateway, spec):
     argv = program_s_own(spec)
     gateway._reads_line = argv is not None
     if argv is None:
-        argv = argv_of(spec, shares and gateway._share())
+        argv = argv_of(spec, shares and not spec.python and gateway._share())
     if gateway._outer is not None:
         return gateway._start_via(argv)
     gateway._command = argv
@@ -68,6 +69,7 @@ def finish(gateway, spec):
         return
     if gateway._outer is not None:
         gateway._await_start(HELLO_TIMEOUT)
+    memory = None
     if _is_foreign(gateway, spec):
         from .text import text_for
 
@@ -78,7 +80,11 @@ def finish(gateway, spec):
         except ValueError as exc:
             raise _no_worker(gateway, "PythonMissing", str(exc)) from None
         gateway._write(text)
-        gateway._send(_core.HELLO, 0, _settings(gateway, spec))
+        if may_share(spec) and not gateway._reads_line:
+            from .memory import offer
+
+            memory = offer(gateway)
+        gateway._send(_core.HELLO, 0, {**_settings(gateway, spec), "memory": memory})
     answer = _answer(gateway, dict)
     if "error" in answer:
         raise _core.RemoteError(answer["error"])
@@ -86,6 +92,8 @@ def finish(gateway, spec):
         raise _stranger(gateway)
     gateway._serves = True
     gateway._worker_pid = answer["pid"]
+    if memory:
+        gateway._move() if answer.get("memory") else gateway._withdraw()
     if keepalive and answer["core"] == "C":  # the twin cannot answer while a task keeps the GIL: no sign of its death
         gateway._keepalive(keepalive)
 

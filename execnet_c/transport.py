@@ -47,11 +47,11 @@ def argv_of(spec, shares=False):
 
 
 def may_share(spec):
-    """Whether the far end of this spec would take memory to share: this very interpreter does, with the C core, unless
-    the spec says `transport=pipe`. Raises ValueError for another transport."""
+    """Whether the far end of this spec may take memory to share: an interpreter on this machine may, with the C core,
+    unless the spec says `transport=pipe`. Raises ValueError for another transport."""
     if spec.transport not in (None, "pipe"):
         raise ValueError(f"spec {str(spec)!r}: transport may be pipe, not {spec.transport!r}")
-    elsewhere = spec.ssh or spec.vagrant_ssh or spec.python or spec.via or spec.transport
+    elsewhere = not spec.popen or spec.via or spec.transport
     return not elsewhere and core == "C" and not os.environ.get("EXECNET_C_PURE")
 
 

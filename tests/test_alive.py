@@ -169,7 +169,7 @@ def test_one_behind_a_slow_line_lives_while_much_is_sent(group, tmp_path):
     script = tmp_path / "line.py"
     script.write_text(SLOW_LINE)
     line = shlex.join([sys.executable, str(script), str(200_000), "0.1"])
-    gw = group.makegateway(f"popen//python={line}//keepalive=2")
+    gw = group.makegateway(f"popen//python={line}//transport=pipe//keepalive=2")
     channel = gw.remote_exec("channel.send(1); channel.send(len(channel.receive()))")
     assert channel.receive(TIMEOUT) == 1
     began = time.monotonic()

@@ -4,6 +4,7 @@ import hashlib
 import os
 import resource
 import signal
+import sys
 import threading
 
 import execnet_c as execnet
@@ -39,6 +40,12 @@ def can_share():
 pytestmark = pytest.mark.skipif(not can_share(), reason="no shared memory on this system")
 
 
+@pytest.fixture(params=["popen", f"popen//python={sys.executable}"], ids=["born", "moved"])
+def spec(request):
+    """Of far ends that share memory from birth, and of those that move once they have said that they can."""
+    return request.param
+
+
 @pytest.fixture
 def group():
     group = execnet.Group()
@@ -49,18 +56,19 @@ def group():
 # ---- when
 
 
-def test_this_very_interpreter_shares_memory(group):
-    for spec in ("popen", "popen//dont_write_bytecode", "popen//chdir=/", "popen//execmodel=main_thread_only"):
-        gateway = group.makegateway(spec)
-        assert gateway.remote_status().transport == "ring", spec
+def test_an_interpreter_with_the_c_core_shares_memory(group, spec):
+    for keys in ("", "//dont_write_bytecode", "//chdir=/", "//execmodel=main_thread_only", "//env:A=1"):
+        gateway = group.makegateway(spec + keys)
+        assert gateway.remote_exec("channel.send(7)").receive(TIMEOUT) == 7
+        assert gateway.remote_status().transport == "ring", keys
         assert repr(gateway).endswith(" active channels, ring>")
 
 
 def test_where_frames_go_through_pipes(group):
-    import sys
-
     group.makegateway("popen//id=master")
-    for spec in ("popen//transport=pipe", f"popen//python={sys.executable}", "popen//via=master"):
+    python = f"popen//python={sys.executable}"
+    pure = f"popen//python=env EXECNET_C_PURE=1 {sys.executable}"
+    for spec in ("popen//transport=pipe", python + "//transport=pipe", pure, "popen//via=master", python + "//via=master"):
         gateway = group.makegateway(spec)
         assert gateway.remote_exec("channel.send(7)").receive(TIMEOUT) == 7
         assert gateway.remote_status().transport == "pipe", spec
@@ -79,12 +87,12 @@ def test_the_transport_is_no_fact_of_the_far_end(group):
     assert repr(status) == "<RInfo 'execmodel=thread, numchannels=0, numexecuting=0'>"
 
 
-def test_without_memory_to_share_pipes_do(group):
+def test_without_memory_to_share_pipes_do(group, spec):
     """A limit on the size of files is one on such memory, too."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (RING, limit[1]))
     try:
-        gateway = group.makegateway()
+        gateway = group.makegateway(spec)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     channel = gateway.remote_exec(ECHO)
@@ -93,8 +101,8 @@ def test_without_memory_to_share_pipes_do(group):
     assert gateway.remote_status().transport == "pipe"
 
 
-def test_no_process_of_a_task_gets_the_memory(group):
-    channel = group.makegateway().remote_exec(
+def test_no_process_of_a_task_gets_the_memory(group, spec):
+    channel = group.makegateway(spec).remote_exec(
         FIND
         + """
 import os, subprocess
@@ -119,12 +127,88 @@ channel.send(subprocess.run(["ls", "-l", "/proc/self/fd"], capture_output=True, 
     assert "memfd" not in channel.receive(TIMEOUT)
 
 
+# ---- how another interpreter comes to it
+
+
+def memory_fds():
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink("/proc/self/fd/" + fd))
+        except OSError:
+            pass  # the listing's own
+    return [link for link in links if "memfd:execnet_c" in link]
+
+
+def test_nothing_stays_open(group):
+    for keys in ("", "//env:EXECNET_C_PURE=1"):
+        gateway = group.makegateway(f"popen//python={sys.executable}{keys}")
+        assert gateway.remote_exec("channel.send(7)").receive(TIMEOUT) == 7
+        assert memory_fds() == []
+
+
+def another_file(tmp_path, offered):
+    os.mkfifo(tmp_path / "fifo")  # to open it waits for who writes
+    return (str(tmp_path / "fifo"), *offered[1:])
+
+
+def a_directory(tmp_path, offered):
+    about = os.stat(tmp_path)
+    return (str(tmp_path), about.st_dev, about.st_ino, offered[3])
+
+
+def a_file_of_that_size(tmp_path, offered):
+    with open(tmp_path / "memory", "wb") as file:
+        file.truncate(2 * os.sysconf("SC_PAGE_SIZE") + 2 * RING)
+    about = os.stat(file.name)
+    return file.name, about.st_dev, about.st_ino, offered[3]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        another_file,
+        a_directory,
+        a_file_of_that_size,
+        lambda path, offered: ("/proc/1/fd/no-such-fd", *offered[1:]),
+        lambda path, offered: (*offered[:2], offered[2] + 1, offered[3]),
+        lambda path, offered: (*offered[:3], "another kernel"),
+    ],
+    ids=["file", "directory", "no-memory", "nothing", "inode", "kernel"],
+)
+def test_memory_that_the_far_end_does_not_find(group, changed, tmp_path, monkeypatch):
+    """Another machine, behind a command of the user's: it has other things at that place, or nothing."""
+    from execnet_c import memory
+
+    offer = memory.offer
+    monkeypatch.setattr(memory, "offer", lambda gateway: changed(tmp_path, offer(gateway)))
+    gateway = group.makegateway(f"popen//python={sys.executable}")
+    channel = gateway.remote_exec(ECHO)
+    channel.send(b"x" * RING)
+    assert channel.receive(TIMEOUT) == b"x" * RING
+    assert gateway.remote_status().transport == "pipe"
+    assert memory_fds() == []
+
+
+def test_memory_in_another_namespace_of_processes(group):
+    """There this process has no number, or another one."""
+    import shutil
+    import subprocess
+
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("no namespace of processes can be made here")
+    gateway = group.makegateway(f"popen//python={' '.join(command)} {sys.executable}")
+    assert gateway.remote_exec("import os; channel.send(os.getpid())").receive(TIMEOUT) == 1
+    assert gateway.remote_status().transport == "pipe"
+
+
 # ---- sizes: what fits, and what just does not
 
 
 @pytest.mark.parametrize("around", [16 * 1024, 64 * 1024, 256 * 1024, RING, 2 * RING])
-def test_sizes_around_those_that_matter(group, around):
-    channel = group.makegateway().remote_exec(ECHO)
+def test_sizes_around_those_that_matter(group, spec, around):
+    channel = group.makegateway(spec).remote_exec(ECHO)
     for size in range(around - 20, around + 3):
         item = hashlib.sha256(b"%d" % size).digest() * (size // 32) + b"y" * (size % 32)
         channel.send(item)
@@ -132,9 +216,9 @@ def test_sizes_around_those_that_matter(group, around):
     channel.close()
 
 
-def test_many_threads_on_one_gateway(group):
+def test_many_threads_on_one_gateway(group, spec):
     """Each channel keeps its order, nothing is lost or mixed up."""
-    gateway = group.makegateway()
+    gateway = group.makegateway(spec)
     sizes = [1, 100, 5000, 70_000, 300_000, RING + 1]
     failed = []
 
@@ -158,10 +242,10 @@ def test_many_threads_on_one_gateway(group):
 # ---- nobody reads
 
 
-def test_a_far_end_that_sends_much_is_not_held_up(group, tmp_path):
+def test_a_far_end_that_sends_much_is_not_held_up(group, spec, tmp_path):
     """Here nobody waits for it: the I/O thread takes it in."""
     done = tmp_path / "done"
-    channel = group.makegateway().remote_exec(
+    channel = group.makegateway(spec).remote_exec(
         f"for n in range(8):\n    channel.send(bytes([n]) * {RING})\nopen({str(done)!r}, 'w').close()"
     )
     assert wait_until(done.exists)
@@ -169,10 +253,10 @@ def test_a_far_end_that_sends_much_is_not_held_up(group, tmp_path):
         assert channel.receive(TIMEOUT) == bytes([n]) * RING
 
 
-def test_a_far_end_that_computes_does_not_hold_us_up(group, tmp_path):
+def test_a_far_end_that_computes_does_not_hold_us_up(group, spec, tmp_path):
     """Over there nobody waits either: all of it goes out while the task is busy."""
     sent = tmp_path / "sent"
-    channel = group.makegateway().remote_exec(
+    channel = group.makegateway(spec).remote_exec(
         f"""
 import os
 channel.send("begun")
@@ -188,16 +272,16 @@ channel.send([len(channel.receive()) for _ in range(8)])
     assert channel.receive(TIMEOUT) == [RING] * 8
 
 
-def test_callbacks_get_all_in_order(group):
+def test_callbacks_get_all_in_order(group, spec):
     seen = []
-    channel = group.makegateway().remote_exec("for n in range(20000): channel.send(n)")
+    channel = group.makegateway(spec).remote_exec("for n in range(20000): channel.send(n)")
     channel.setcallback(seen.append, endmarker="end")
     channel.waitclose(TIMEOUT)
     assert seen == [*range(20000), "end"]
 
 
-def test_at_rest_nobody_wakes_up(group):
-    gateway = group.makegateway()
+def test_at_rest_nobody_wakes_up(group, spec):
+    gateway = group.makegateway(spec)
     channel = gateway.remote_exec(
         """
 import os, time
@@ -222,8 +306,8 @@ for seconds in channel:
 
 
 @pytest.mark.parametrize("seconds", [0, 0.001, 0.003, 0.01, 0.03])
-def test_a_far_end_killed_while_it_sends(group, seconds):
-    gateway = group.makegateway()
+def test_a_far_end_killed_while_it_sends(group, spec, seconds):
+    gateway = group.makegateway(spec)
     channel = gateway.remote_exec(
         f"""
 import os, signal, threading, time
@@ -246,12 +330,12 @@ while True:
 
 
 @pytest.mark.parametrize("seconds", [0, 0.002, 0.02])
-def test_a_master_killed_while_both_send(seconds):
+def test_a_master_killed_while_both_send(seconds, spec):
     """Its far end learns of it, and ends; so no process is left, which is what run() sees to."""
     run(
         """
         seconds = float(sys.argv[1])
-        gateway = execnet_c.makegateway()
+        gateway = execnet_c.makegateway(sys.argv[2])
         channel = gateway.remote_exec("for item in channel: channel.send(item)")
         def kill():
             time.sleep(seconds)
@@ -264,14 +348,15 @@ def test_a_master_killed_while_both_send(seconds):
             channel.send(list(range(100)))
         """,
         str(seconds),
+        spec,
         status=-signal.SIGKILL,
     )
 
 
 @pytest.mark.parametrize("byte", [0x00, 0x01, 0x7F, 0xFF])
-def test_a_far_end_that_writes_nonsense_into_the_indexes(group, byte):
+def test_a_far_end_that_writes_nonsense_into_the_indexes(group, spec, byte):
     """It spoils its own connection; this process goes on, and is told that it was nonsense or that nothing more came."""
-    gateway, other = group.makegateway(), group.makegateway()
+    gateway, other = group.makegateway(spec), group.makegateway()
     channel = gateway.remote_exec(
         FIND
         + f"""
@@ -293,8 +378,8 @@ os._exit(3)
     assert other.remote_exec("channel.send(6 * 7)").receive(TIMEOUT) == 42
 
 
-def test_a_far_end_cannot_shrink_the_memory(group):
-    channel = group.makegateway().remote_exec(
+def test_a_far_end_cannot_shrink_the_memory(group, spec):
+    channel = group.makegateway(spec).remote_exec(
         FIND
         + """
 import os

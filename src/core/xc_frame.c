@@ -9,8 +9,9 @@
 const char *
 xc_code_name(uint8_t code)
 {
-    static const char *const names[] = {"STATUS",      "RECONFIGURE",  "TERMINATE", "EXEC", "DATA",  "CLOSE",
-                                        "CLOSE_ERROR", "LAST_MESSAGE", "HELLO",     "LONG", "PIECE", "DROP"};
+    static const char *const names[] = {"STATUS", "RECONFIGURE", "TERMINATE",    "EXEC",  "DATA",
+                                        "CLOSE",  "CLOSE_ERROR", "LAST_MESSAGE", "HELLO", "LONG",
+                                        "PIECE",  "DROP",        "MOVE"};
     return code < sizeof names / sizeof *names ? names[code] : "?";
 }
 
@@ -33,13 +34,13 @@ xc_status
 xc_frame_unpack(const unsigned char in[XC_HEADER_SIZE], xc_frame *out, xc_err *err)
 {
     uint32_t size = xc_get_u32(in + 5);
-    if (in[0] > XC_DROP) {
+    if (in[0] > XC_MOVE) {
         return bad_header(in, "unknown message code", err);
     }
     if (size > XC_MAX_PAYLOAD) {
         return bad_header(in, "negative payload length", err);
     }
-    if ((in[0] == XC_LONG && size != XC_LONG_SIZE) || (in[0] == XC_DROP && size != 0)) {
+    if ((in[0] == XC_LONG && size != XC_LONG_SIZE) || (in[0] >= XC_DROP && size != 0)) {
         return bad_header(in, "wrong payload length", err);
     }
     *out = (xc_frame){.code = in[0], .chan = xc_get_u32(in + 1), .size = size};

@@ -6,7 +6,7 @@
  *
  * A payload of XC_LONG_MIN bytes or more travels in pieces, between which other frames may stand: XC_LONG announces the
  * message, XC_PIECEs bring its payload, and it takes effect, as a frame of its code, when the last byte has come. These
- * three codes are only for peers that are known to be of this very version: nothing about them is negotiated.
+ * codes, and XC_MOVE, are only for peers that are known to be of this very version: nothing about them is negotiated.
  *
  * A far end that is started writes the marker before its first frame: what a login shell or a start-up file prints
  * comes before it and is not taken for frames.
@@ -51,6 +51,7 @@ typedef enum {
     XC_LONG = 9,   /* a long message begins: its code (1 byte), channel id (4), size of its payload (8) */
     XC_PIECE = 10, /* the next bytes of that payload */
     XC_DROP = 11,  /* its sender gave up: what came of it is forgotten. No payload */
+    XC_MOVE = 12,  /* what follows comes through the rings that were offered: see xc_move.c. No payload */
 } xc_code;
 
 typedef struct {
@@ -64,8 +65,8 @@ const char *xc_code_name(uint8_t code);
 
 void xc_frame_pack(unsigned char out[XC_HEADER_SIZE], xc_code code, uint32_t chan, uint32_t size);
 
-/* XC_OK, or XC_BAD with what is wrong (an unknown code, a negative length, another one than a LONG or DROP has) and the
- * header's bytes in hex. */
+/* XC_OK, or XC_BAD with what is wrong (an unknown code, a negative length, another one than a LONG, DROP or MOVE has)
+ * and the header's bytes in hex. */
 xc_status xc_frame_unpack(const unsigned char in[XC_HEADER_SIZE], xc_frame *out, xc_err *err);
 
 /* What is announced by a LONG: a frame but for the size, which is larger. */

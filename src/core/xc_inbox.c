@@ -712,6 +712,7 @@ xc_link_look_state(xc_link *link, xc_link_state *out)
         .ended_by = link->ended_by,
         .executing = link->executing,
         .channels = (uint32_t)link->table.n_used,
+        .rings = xc_reads_ring(link),
     };
     xc_unlock(&link->mu);
 }

@@ -26,12 +26,6 @@ xc_link_forked(const xc_link *link)
     return link->forks != xc_fork_count();
 }
 
-bool
-xc_link_has_rings(const xc_link *link)
-{
-    return link->stream.ring != NULL;
-}
-
 /* --- the end of a link ---------------------------------------------------------------------------------------- */
 
 static bool
@@ -96,7 +90,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
     if (link->unmarked) { /* what looked like the start of the marker was none */
         xc_noise_rest(&link->noise, link->inbuf + link->in_start, link->in_end - link->in_start);
     }
-    if (xc_link_has_rings(link)) {
+    if (xc_reads_ring(link)) {
         link->called = false;
         xc_ring_close(link->stream.ring); /* the fds are closed when nobody writes either: see retire() */
     }
@@ -264,7 +258,7 @@ read_step(xc_link *link, const xc_wait *wait, xc_bell *bell, int64_t *began, siz
     int64_t now = xc_now();
     bool first = *began == 0;
     *began = first ? now : *began;
-    if (xc_link_has_rings(link)) {
+    if (xc_reads_ring(link)) {
         int64_t look = first && !wait->no_look ? xc_spin_begin_ring(&link->spin) : 0;
         if (look > 0 && xc_ring_look(link->stream.ring, look)) {
             return XC_OK;
@@ -311,8 +305,7 @@ xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out)
     xc_waiter self = {.wait = &wait, .bell = xc_bell_mine()};
     xc_lock(&link->mu);
     xc_status rc = xc_take_item_locked(chan, out);
-    if (rc == XC_AGAIN && xc_link_has_rings(link) && next_reader_locked(link) == NULL &&
-        take_role_locked(link, &self)) {
+    if (rc == XC_AGAIN && xc_reads_ring(link) && next_reader_locked(link) == NULL && take_role_locked(link, &self)) {
         xc_status read = XC_OK;
         for (int i = 0; i < SOON_READS && rc == XC_AGAIN && read == XC_OK; i++) {
             xc_unlock(&link->mu);
@@ -473,22 +466,6 @@ open_streams(int in, int out, xc_stream *stream, xc_err *err)
     return xc_stream_open(stream, in, out, err);
 }
 
-/* The rings are the link's from now on: what comes through the fds is watched as long as it lives. */
-static xc_status
-use_rings(xc_link *link, xc_region *region, xc_err *err)
-{
-    link->region = *region;
-    *region = (xc_region){.fd = -1};
-    link->region.in.call = link->region.out.call = link->sink.out;
-    link->stream.ring = &link->region.in;
-    link->sink.ring = &link->region.out;
-    link->unmarked = false;
-    xc_lock(&link->mu);
-    xc_status rc = xc_pump_arm(&link->watch, POLLIN);
-    xc_unlock(&link->mu);
-    return rc == XC_OK ? rc : xc_fail(err, rc, ENOMEM, "watch a pipe");
-}
-
 static void
 init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsigned char *inbuf, xc_msg *last)
 {
@@ -550,7 +527,7 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
     if (rc == XC_OK && (link = make_link(opts, &stream, err)) == NULL) {
         xc_pump_leave();
     }
-    if (link != NULL && rings && use_rings(link, opts->region, err) != XC_OK) {
+    if (link != NULL && rings && xc_begin_with_rings(link, opts->region, err) != XC_OK) {
         xc_link_release(link);
         link = NULL;
     }

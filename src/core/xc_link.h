@@ -190,6 +190,21 @@ const char *xc_model_name(xc_model model);
 void xc_link_set_model(xc_link *link, xc_model model);
 xc_model xc_link_model(xc_link *link);
 
+/* --- moving ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * From fds onto rings: where the far end must first say whether it has this core. Each side has its end of one region;
+ * what it sends goes through that once it has moved, what it receives once the other has. To be done before there are
+ * tasks: nothing but the answer to a hello is on its way.
+ */
+/* The region (taken) is where this link may move. Never blocks. */
+void xc_link_offer(xc_link *link, xc_region *region);
+/* It will not: nothing was moved. A far end that moves all the same has broken the rules. Never blocks. */
+void xc_link_withdraw(xc_link *link);
+/* What is sent from now on goes through the region, whose fd is closed. XC_OK; other codes: the link takes nothing
+ * more, *err says why. */
+xc_status xc_link_move_nogil(xc_link *link, xc_err *err);
+
 /* --- how it stands -------------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -200,10 +215,9 @@ typedef struct {
     xc_err ended_by;    /* XC_OK while it lives; XC_CLOSED after a goodbye of the far end; XC_EOF; XC_BAD; ... */
     uint32_t executing; /* tasks that run or wait to */
     uint32_t channels;  /* open ones */
+    bool rings;         /* what arrives comes through shared memory */
 } xc_link_state;
 void xc_link_look_state(xc_link *link, xc_link_state *out);
-/* True: its frames go through shared memory. */
-bool xc_link_has_rings(const xc_link *link);
 /* Copies what came before the marker, `max` bytes at most. Returns how many there are. */
 size_t xc_link_noise(xc_link *link, void *into, size_t max);
 /* From now on a status request with a payload is answered with `facts`, the encoding of a dict with its STOP, and the

@@ -1,9 +1,9 @@
 /*
  * The inside of a link, shared by the rooms that make it up and by nobody else: xc_link.c (lives, waiting),
  * xc_tend.c (the pump's part), xc_reader.c (the stream is cut into messages), xc_inbox.c (what a frame that arrived
- * does to channels, tasks and the backlog), xc_answer.c (what is answered without anybody's help), xc_sink.c (channels
- * whose frames go somewhere else), xc_alive.c (that it ends when the far end gives no sign of life), xc_patience.c
- * (tasks that wait for the main thread).
+ * does to channels, tasks and the backlog), xc_move.c (how it comes to its rings), xc_answer.c (what is answered
+ * without anybody's help), xc_sink.c (channels whose frames go somewhere else), xc_alive.c (that it ends when the far
+ * end gives no sign of life), xc_patience.c (tasks that wait for the main thread).
  */
 #ifndef XC_LINK_IMPL_H
 #define XC_LINK_IMPL_H
@@ -59,7 +59,7 @@ struct xc_link {
     xc_job retirement;
 
     /* The reader role and what goes with it. */
-    xc_stream stream;     /* its `in`: the reader */
+    xc_stream stream;     /* its `in`: the reader; its `ring`: that and mu change it */
     xc_stream sink;       /* its `out`: the writer. Two, as they are closed at different times under different locks */
     xc_region region;     /* owned; of both streams, where they are rings */
     unsigned char *inbuf; /* the reader: bytes in_start..in_end are not parsed yet */
@@ -132,6 +132,17 @@ void xc_ring_waiter(xc_waiter *waiter);
 void xc_wake_locked(xc_link *link);                    /* rings every waiter whose condition holds */
 void xc_hand_on_locked(xc_link *link);                 /* nobody reads: the next waiter does, or the pump soon */
 void xc_end_reading(xc_link *link, const xc_err *why); /* nothing more can be read; with the reader role */
+
+/* True: what arrives comes through a ring. Needs the reader role or mu. */
+static inline bool
+xc_reads_ring(const xc_link *link)
+{
+    return link->stream.ring != NULL;
+}
+
+/* xc_move.c */
+xc_status xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err); /* region: taken if XC_OK */
+xc_status xc_take_move(xc_link *link, xc_err *err); /* the far end moved; what it left in the buffer are calls */
 
 /* xc_tend.c */
 void xc_look_again(xc_link *link);                /* the stream is looked at soon, whoever reads it; any thread */

@@ -273,6 +273,9 @@ parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err)
     if (rc != XC_OK) {
         return rc;
     }
+    if (frame.code == XC_MOVE) {
+        return xc_take_move(link, err);
+    }
     if (frame.code == XC_PIECE) {
         return take_piece(link, &frame, have, can_give, batch, err);
     }
@@ -338,7 +341,7 @@ choose_pages(const xc_link *link, xc_arrival *arrival)
     if (kept < arrival->paged || msg->lost) {
         return;
     }
-    if (xc_link_has_rings(link)) {
+    if (xc_reads_ring(link)) {
         xc_pages_fill(msg->data + kept, msg->size - kept);
         arrival->paged = msg->size;
     }

@@ -245,9 +245,8 @@ xc_stream_close_write(xc_stream *stream)
 {
     if (stream->ring != NULL) {
         xc_ring_close(stream->ring);
-        return;
     }
-    if (stream->out < 0) {
+    if (stream->out < 0 || stream->kept) {
         return;
     }
     (void)shutdown(stream->out, SHUT_WR);

@@ -15,6 +15,7 @@ typedef struct {
     int out; /* owned; -1 when closed; may equal `in` */
     xc_ring
         *ring; /* borrowed; NULL: none, the fds carry the bytes. Else they stay open, and tell of the far end's death */
+    bool kept; /* `out` outlives the writing side: the far end's I/O thread is called through it */
     atomic_bool heard;   /* set by each read that brought something; whoever wants to know takes it back */
     atomic_size_t wrote; /* bytes so far; wraps around */
 } xc_stream;
@@ -45,8 +46,8 @@ size_t xc_stream_unread(const xc_stream *stream);
 /* Something is there to be read, an end perhaps. Any thread. */
 bool xc_stream_has_more(const xc_stream *stream);
 
-/* Idempotent. Closing the writing side of a socket shuts it down, that of a ring leaves its fd open; the other closes
- * what is left, and leaves a ring alone. */
+/* Idempotent. Closing the writing side of a socket shuts it down; one that is kept is left open, and a ring closed. The
+ * other closes what is left, and leaves a ring alone. */
 void xc_stream_close_write(xc_stream *stream);
 void xc_stream_close(xc_stream *stream);
 

@@ -17,14 +17,14 @@ enum { PUMP_READS = 16 };
 bool
 xc_watched_locked(const xc_link *link)
 {
-    return xc_link_has_rings(link) ? link->called : link->watch.armed != 0;
+    return xc_reads_ring(link) ? link->called : link->watch.armed != 0;
 }
 
 /* It learns of it from now on. XC_AGAIN: something has come meanwhile. XC_SYS: no memory for that just now. */
 static xc_status
 watch_locked(xc_link *link)
 {
-    if (!xc_link_has_rings(link)) {
+    if (!xc_reads_ring(link)) {
         return xc_pump_arm(&link->watch, POLLIN);
     }
     link->called = xc_ring_arm(link->stream.ring);
@@ -34,7 +34,7 @@ watch_locked(xc_link *link)
 void
 xc_unwatch_locked(xc_link *link)
 {
-    if (!xc_link_has_rings(link)) {
+    if (!xc_reads_ring(link)) {
         if (link->watch.armed != 0) {
             (void)xc_pump_arm(&link->watch, 0);
         }
@@ -60,7 +60,7 @@ again_locked(xc_link *link)
 static bool
 more_is_near(const xc_link *link)
 {
-    return xc_link_has_rings(link) && link->into != NULL && xc_cpu_count() > 1 &&
+    return xc_reads_ring(link) && link->into != NULL && xc_cpu_count() > 1 &&
            xc_ring_look(link->stream.ring, XC_SPIN_RING_NS);
 }
 
@@ -91,7 +91,7 @@ drain(xc_link *link)
     }
     xc_lock(&link->mu);
     link->reading = false;
-    if (xc_link_has_rings(link) && !link->eof && (rc == XC_OK || watch_locked(link) == XC_AGAIN)) {
+    if (xc_reads_ring(link) && !link->eof && (rc == XC_OK || watch_locked(link) == XC_AGAIN)) {
         again_locked(link);
     }
     xc_hand_on_locked(link);
@@ -139,7 +139,10 @@ xc_readable(xc_watch *watch, short revents)
 {
     xc_link *link = watch->owner;
     (void)revents;
-    if (xc_link_has_rings(link)) {
+    xc_lock(&link->mu);
+    bool calls = xc_reads_ring(link);
+    xc_unlock(&link->mu);
+    if (calls) {
         hear_calls(link);
     }
     drain(link);

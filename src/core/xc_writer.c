@@ -82,7 +82,7 @@ close_locked(xc_writer *writer)
     if (!writer->closed) {
         writer->closed = true;
         (void)xc_pump_arm(&writer->watch, 0);
-        if (writer->stream->ring == NULL) {
+        if (!writer->stream->kept) {
             xc_forkfd_remove(writer->stream->out);
         }
         xc_stream_close_write(writer->stream);
@@ -322,6 +322,9 @@ write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err)
         if (err != NULL) {
             *err = writer->broken;
         }
+    }
+    else if (sending->moves_to != NULL) {
+        writer->stream->ring = sending->moves_to;
     }
     sending->mine = false;
     release_locked(writer);

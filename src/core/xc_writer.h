@@ -44,10 +44,11 @@ typedef struct {
 struct xc_sending {
     struct iovec *parts; /* borrowed until the frame is out or spilled; advanced in place */
     int n;
-    bool mine;       /* this frame has the turn */
-    bool started;    /* some of it is written */
-    bool polite;     /* whoever stands in the line already has the turn before it */
-    uint64_t ticket; /* its place in the line, which it keeps when it goes on after a signal; 0: none yet */
+    bool mine;         /* this frame has the turn */
+    bool started;      /* some of it is written */
+    bool polite;       /* whoever stands in the line already has the turn before it */
+    uint64_t ticket;   /* its place in the line, which it keeps when it goes on after a signal; 0: none yet */
+    xc_ring *moves_to; /* borrowed; what comes behind this frame goes into that. NULL: where this goes, too */
 };
 
 /* One long message on its way; lives on the sender's stack. */

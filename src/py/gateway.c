@@ -198,28 +198,11 @@ Gateway_start(GatewayObject *self, PyObject *args)
     return result;
 }
 
-PyDoc_STRVAR(
-    share_doc,
-    "_share($self, /)\n--\n\n"
-    "Make memory for the process that _start() will start: that gets it as its fd 3, and the frames go through\n"
-    "it. False where there can be none; then they go through the pipes.");
-
-static PyObject *
-Gateway_share(GatewayObject *self, PyObject *unused)
-{
-    xc_err err;
-    (void)unused;
-    if (self->link == NULL && self->region.map == NULL) {
-        (void)xc_region_create(XC_RING_SIZE, &self->region, &err); /* a limit, or no such system call */
-    }
-    return PyBool_FromLong(self->region.map != NULL);
-}
-
 PyDoc_STRVAR(serve_doc,
              "_serve($self, fd_in, fd_out, fd_memory=-1, /)\n--\n\n"
              "Be the far end over these fds, which are taken: tasks are accepted, and the process ends with the\n"
-             "connection. `fd_memory`: what the other side's _share() made. Raises OSError where that is no such\n"
-             "memory, or cannot be mapped.");
+             "connection. `fd_memory`: what the other side's _share() made. Raises DataFormatError where that is no\n"
+             "such memory, OSError where it cannot be mapped.");
 
 static PyObject *
 Gateway_serve(GatewayObject *self, PyObject *args)
@@ -637,14 +620,14 @@ Gateway_state(GatewayObject *self, PyObject *unused)
         Py_DECREF(status);
         return NULL;
     }
-    return Py_BuildValue(
-        "{sssOsOsOsOsIsIsssssisNsisOsNsy#}", "transport", xc_link_has_rings(self->link) ? "ring" : "pipe", "fin",
-        state.fin ? Py_True : Py_False, "said_goodbye", state.said_goodbye ? Py_True : Py_False, "heard_goodbye",
-        state.heard_goodbye ? Py_True : Py_False, "greeted", state.greeted ? Py_True : Py_False, "channels",
-        (unsigned int)state.channels, "executing", (unsigned int)state.executing, "reason",
-        xc_status_name(state.ended_by.code), "detail", state.ended_by.detail, "errno", state.ended_by.sys_errno,
-        "noise", noise, "pid", (int)process.pid, "ended", process.ended ? Py_True : Py_False, "status", status,
-        "stderr", process.tail, (Py_ssize_t)process.n_tail);
+    return Py_BuildValue("{sssOsOsOsOsIsIsssssisNsisOsNsy#}", "transport", state.rings ? "ring" : "pipe", "fin",
+                         state.fin ? Py_True : Py_False, "said_goodbye", state.said_goodbye ? Py_True : Py_False,
+                         "heard_goodbye", state.heard_goodbye ? Py_True : Py_False, "greeted",
+                         state.greeted ? Py_True : Py_False, "channels", (unsigned int)state.channels, "executing",
+                         (unsigned int)state.executing, "reason", xc_status_name(state.ended_by.code), "detail",
+                         state.ended_by.detail, "errno", state.ended_by.sys_errno, "noise", noise, "pid",
+                         (int)process.pid, "ended", process.ended ? Py_True : Py_False, "status", status, "stderr",
+                         process.tail, (Py_ssize_t)process.n_tail);
 }
 
 /* Without a Python side above it: just the end. */
@@ -705,7 +688,6 @@ static PyMemberDef Gateway_members[] = {
 };
 
 static PyMethodDef Gateway_methods[] = {
-    {"_share", (PyCFunction)Gateway_share, METH_NOARGS, share_doc},
     {"_start", (PyCFunction)Gateway_start, METH_VARARGS, start_doc},
     {"_serve", (PyCFunction)Gateway_serve, METH_VARARGS, serve_doc},
     {"_hello", (PyCFunction)Gateway_hello, METH_O, hello_doc},
@@ -769,11 +751,11 @@ xcpy_gateway_setup(PyObject *module, xcpy_state *state)
         return -1;
     }
     int added = add_method(state->GatewayType, &xcpy_run_callbacks_method);
-    for (PyMethodDef *def = xcpy_relay_methods; added == 0 && def->ml_name != NULL; def++) {
-        added = add_method(state->GatewayType, def);
-    }
-    for (PyMethodDef *def = xcpy_connected_methods; added == 0 && def->ml_name != NULL; def++) {
-        added = add_method(state->GatewayType, def);
+    PyMethodDef *const more[] = {xcpy_relay_methods, xcpy_connected_methods, xcpy_memory_methods};
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        for (PyMethodDef *def = more[i]; added == 0 && def->ml_name != NULL; def++) {
+            added = add_method(state->GatewayType, def);
+        }
     }
     return added;
 }

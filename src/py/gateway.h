@@ -82,4 +82,8 @@ extern PyMethodDef xcpy_relay_methods[];
 
 extern PyMethodDef xcpy_connected_methods[];
 
+/* --- memory.c --------------------------------------------------------------------------------------------------- */
+
+extern PyMethodDef xcpy_memory_methods[];
+
 #endif

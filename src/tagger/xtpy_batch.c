@@ -6,8 +6,6 @@
  */
 #include "xtpy_batch.h"
 
-#define AHEAD 8 /* objects whose memory is asked for early */
-
 xtpy_batch *
 xtpy_batch_new(void)
 {
@@ -229,8 +227,8 @@ add_items(xtpy_batch *batch, xtpy_state *state, PyObject *doc)
     xt_place *places = batch->c.places + batch->c.n_words;
     for (size_t i = 0; i < n; i++) {
         PyObject *word = items[i];
-        if (i + AHEAD < n) {
-            __builtin_prefetch(items[i + AHEAD]);
+        if (i + XTPY_AHEAD < n) {
+            __builtin_prefetch(items[i + XTPY_AHEAD]);
         }
         if (!PyUnicode_Check(word)) {
             PyErr_Format(PyExc_TypeError, "token %zu is of type %.100s, not str", i, Py_TYPE(word)->tp_name);
@@ -288,24 +286,6 @@ xtpy_batch_add(xtpy_batch *batch, xtpy_state *state, PyObject *doc)
 
 /* ---- reading ---- */
 
-/* Takes the word. */
-static PyObject *
-new_pair(PyObject *word, PyObject *tag)
-{
-    PyObject *pair = PyTuple_New(2);
-    if (pair == NULL) {
-        Py_DECREF(word);
-        return NULL;
-    }
-    PyTuple_SET_ITEM(pair, 0, word);
-    PyTuple_SET_ITEM(pair, 1, Py_NewRef(tag));
-    /* Of two exact str there is no cycle. The collector would come to the same in its own time. */
-    if (PyUnicode_CheckExact(word)) {
-        PyObject_GC_UnTrack(pair);
-    }
-    return pair;
-}
-
 static inline xtpy_shelf *
 shelf_of(xtpy_shelf *shelves, uint32_t id, uint32_t label)
 {
@@ -320,7 +300,7 @@ pair_of(xtpy_batch *batch, size_t i, PyObject *tag, xtpy_shelf *shelves)
     PyObject *word = batch->words[i];
     batch->words[i] = NULL;
     if (word != NULL && !PyUnicode_CheckExact(word)) {
-        return new_pair(word, tag);
+        return xtpy_new_pair(word, tag);
     }
     xtpy_shelf *shelf = id != XT_NONE ? shelf_of(shelves, id, label) : NULL;
     if (shelf != NULL && shelf->pair != NULL && shelf->id == id && shelf->label == label) {
@@ -331,7 +311,7 @@ pair_of(xtpy_batch *batch, size_t i, PyObject *tag, xtpy_shelf *shelves)
         const xt_place *place = &batch->c.places[i];
         word = xtpy_text((xt_span){batch->c.text + place->at, place->size & XT_LONGEST_WORD});
     }
-    PyObject *pair = word != NULL ? new_pair(word, tag) : NULL;
+    PyObject *pair = word != NULL ? xtpy_new_pair(word, tag) : NULL;
     if (pair != NULL && shelf != NULL) {
         PyObject *before = shelf->pair;
         *shelf = (xtpy_shelf){id, label, Py_NewRef(pair)};
@@ -349,8 +329,8 @@ xtpy_batch_list(xtpy_batch *batch, size_t doc, PyObject *tags, xtpy_shelf *shelv
         return NULL;
     }
     for (size_t i = start; i < end; i++) {
-        if (i + 2 * AHEAD < batch->c.n_words) {
-            const size_t soon = i + AHEAD, later = i + 2 * AHEAD;
+        if (i + 2 * XTPY_AHEAD < batch->c.n_words) {
+            const size_t soon = i + XTPY_AHEAD, later = i + 2 * XTPY_AHEAD;
             __builtin_prefetch(shelf_of(shelves, batch->c.ids[later], batch->c.labels[later]));
             __builtin_prefetch(shelf_of(shelves, batch->c.ids[soon], batch->c.labels[soon])->pair, 1);
         }
@@ -378,7 +358,7 @@ xtpy_batch_words(xtpy_batch *batch, size_t doc)
         PyTuple_SET_ITEM(words, (Py_ssize_t)(i - start), batch->words[i]);
         batch->words[i] = NULL;
     }
-    if (exact && start < end) { /* see new_pair(); the empty tuple is everybody's */
+    if (exact && start < end) { /* see xtpy_new_pair(); the empty tuple is everybody's */
         PyObject_GC_UnTrack(words);
     }
     return words;

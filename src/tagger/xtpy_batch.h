@@ -35,6 +35,26 @@ typedef struct {
 
 #define XTPY_SHELVES (1u << 17)
 
+#define XTPY_AHEAD 8 /* objects whose memory is asked for early */
+
+/* (word, tag). Takes the word. */
+static inline PyObject *
+xtpy_new_pair(PyObject *word, PyObject *tag)
+{
+    PyObject *pair = PyTuple_New(2);
+    if (pair == NULL) {
+        Py_DECREF(word);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(pair, 0, word);
+    PyTuple_SET_ITEM(pair, 1, Py_NewRef(tag));
+    /* Of two exact str there is no cycle. The collector would come to the same in its own time. */
+    if (PyUnicode_CheckExact(word)) {
+        PyObject_GC_UnTrack(pair);
+    }
+    return pair;
+}
+
 /* Document number `doc` as NLTK has it: [(word, tag), ...]. To be asked for once, in order; takes the words away. */
 PyObject *xtpy_batch_list(xtpy_batch *batch, size_t doc, PyObject *tags, xtpy_shelf *shelves);
 /* Its words as a tuple, on the same terms, if they were kept. */

@@ -82,9 +82,8 @@ xtpy_doc_of(xtpy_state *state, PyObject *words, const unsigned char *numbers, Py
     for (Py_ssize_t i = 0; self != NULL && i < self->shape; i++) {
         uint32_t number = self->width == 1 ? numbers[i] : (uint32_t)numbers[2 * i] | (uint32_t)numbers[2 * i + 1] << 8;
         if (number >= (size_t)PyTuple_GET_SIZE(tags)) {
-            PyErr_SetString(PyExc_ValueError, "these numbers are not the tags of these sentences");
-            Py_CLEAR(self);
-            break;
+            Py_DECREF(self);
+            return xtpy_raise_other_numbers();
         }
         set_number(self, i, number);
     }

@@ -37,6 +37,8 @@ PyObject *xtpy_tagdict(const xt_model *model, PyObject *tags);
 
 /* Appends the tags of a batch to a bytearray. -1 with an exception. */
 int xtpy_numbers_add(PyObject *numbers, const xt_model *model, const xt_batch *batch);
+/* ValueError: the numbers are not those of the tags of these words. Returns NULL. */
+PyObject *xtpy_raise_other_numbers(void);
 /* What xtpy_batch_list would have given for each of the sentences; Docs unless as_docs is NULL. */
 PyObject *xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model, PyObject *tags,
                             xtpy_state *as_docs);

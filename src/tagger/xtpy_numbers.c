@@ -39,7 +39,12 @@ xtpy_numbers_add(PyObject *numbers, const xt_model *model, const xt_batch *batch
 
 /* ---- pairing ---- */
 
-static const char not_these[] = "these numbers are not the tags of these sentences";
+PyObject *
+xtpy_raise_other_numbers(void)
+{
+    PyErr_SetString(PyExc_ValueError, "these numbers are not the tags of these sentences");
+    return NULL;
+}
 
 typedef struct {
     const unsigned char *at, *end;
@@ -57,8 +62,7 @@ next_tag(reader *from)
         from->at += from->width;
     }
     if (number >= (size_t)PyTuple_GET_SIZE(from->tags)) {
-        PyErr_SetString(PyExc_ValueError, not_these);
-        return NULL;
+        return xtpy_raise_other_numbers();
     }
     return PyTuple_GET_ITEM(from->tags, number);
 }
@@ -85,15 +89,10 @@ paired(PyObject *sentence, reader *from)
     PyObject *list = PyList_New(n);
     for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
         PyObject *word = PySequence_Fast_GET_ITEM(words, i), *tag = next_tag(from);
-        PyObject *pair = tag != NULL ? PyTuple_New(2) : NULL;
+        PyObject *pair = tag != NULL ? xtpy_new_pair(Py_NewRef(word), tag) : NULL;
         if (pair == NULL) {
             Py_CLEAR(list);
             break;
-        }
-        PyTuple_SET_ITEM(pair, 0, Py_NewRef(word));
-        PyTuple_SET_ITEM(pair, 1, Py_NewRef(tag));
-        if (PyUnicode_CheckExact(word)) {
-            PyObject_GC_UnTrack(pair);
         }
         PyList_SET_ITEM(list, i, pair);
     }
@@ -101,8 +100,6 @@ paired(PyObject *sentence, reader *from)
     Py_DECREF(words);
     return list;
 }
-
-#define AHEAD 8 /* words whose memory is asked for early */
 
 /* A tuple of the words, if all are str. */
 static PyObject *
@@ -112,8 +109,8 @@ tuple_of(PyObject *words)
     PyObject *tuple = PyTuple_New(n), **items = PySequence_Fast_ITEMS(words);
     bool exact = n > 0;
     for (Py_ssize_t i = 0; tuple != NULL && i < n; i++) {
-        if (i + AHEAD < n) {
-            __builtin_prefetch(items[i + AHEAD], 1);
+        if (i + XTPY_AHEAD < n) {
+            __builtin_prefetch(items[i + XTPY_AHEAD], 1);
         }
         if (!PyUnicode_Check(items[i])) {
             PyErr_Format(PyExc_TypeError, "token %zd is of type %.100s, not str", i, Py_TYPE(items[i])->tp_name);
@@ -134,7 +131,7 @@ doc_of(PyObject *sentence, reader *from, xtpy_state *state)
 {
     PyObject *items = items_of(sentence);
     const bool gc = xtpy_pause_gc();
-    PyObject *words = items != NULL ? tuple_of(items) : NULL, *doc = NULL;
+    PyObject *words = items != NULL ? tuple_of(items) : NULL;
     xtpy_resume_gc(gc);
     Py_XDECREF(items);
     if (words == NULL) {
@@ -142,11 +139,10 @@ doc_of(PyObject *sentence, reader *from, xtpy_state *state)
     }
     const size_t n = (size_t)PyTuple_GET_SIZE(words);
     if ((size_t)(from->end - from->at) / from->width < n) {
-        PyErr_SetString(PyExc_ValueError, not_these);
         Py_DECREF(words);
-        return NULL;
+        return xtpy_raise_other_numbers();
     }
-    doc = xtpy_doc_of(state, words, from->at, from->tags);
+    PyObject *doc = xtpy_doc_of(state, words, from->at, from->tags);
     from->at += n * from->width;
     return doc;
 }
@@ -176,8 +172,7 @@ xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model,
         Py_XDECREF(one);
     }
     if (result != NULL && from.at != from.end) {
-        PyErr_SetString(PyExc_ValueError, not_these);
-        Py_CLEAR(result);
+        Py_SETREF(result, xtpy_raise_other_numbers());
     }
     PyBuffer_Release(&view);
     Py_DECREF(given);

@@ -1,0 +1,114 @@
+/*
+ * How a link comes to its rings: it is born with them, or it moves. Each side says so with a frame, behind which its
+ * bytes come through the ring, and through the fds only calls of its I/O thread.
+ *
+ * Invariant: `stream.ring` and `sink.ring` point into `region` or are NULL, and never change back.
+ */
+#include <errno.h>
+#include <poll.h>
+
+#include "xc_link_impl.h"
+#include "xc_trace.h"
+
+/* For nine bytes, into a pipe that the far end has emptied. */
+#define MOVE_NS (10 * XC_S)
+
+static void
+keep_locked(xc_link *link, xc_region *region)
+{
+    link->region = *region;
+    *region = (xc_region){.fd = -1};
+    xc_lock(&link->writer.mu);
+    link->region.in.call = link->region.out.call = link->sink.out;
+    link->sink.kept = link->sink.out >= 0;
+    xc_unlock(&link->writer.mu);
+}
+
+/* The fds are watched from now on as long as the link lives. */
+static xc_status
+read_ring_locked(xc_link *link, xc_err *err)
+{
+    if (xc_pump_arm(&link->watch, POLLIN) != XC_OK) {
+        return xc_fail(err, XC_SYS, ENOMEM, "watch a pipe");
+    }
+    link->stream.ring = &link->region.in;
+    return XC_OK;
+}
+
+xc_status
+xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err)
+{
+    link->unmarked = false;
+    xc_lock(&link->mu);
+    keep_locked(link, region);
+    link->sink.ring = &link->region.out;
+    xc_status rc = read_ring_locked(link, err);
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+void
+xc_link_offer(xc_link *link, xc_region *region)
+{
+    xc_lock(&link->mu);
+    keep_locked(link, region);
+    xc_unlock(&link->mu);
+}
+
+void
+xc_link_withdraw(xc_link *link)
+{
+    xc_lock(&link->mu);
+    if (!xc_reads_ring(link)) {
+        xc_lock(&link->writer.mu);
+        link->sink.kept = false;
+        xc_unlock(&link->writer.mu);
+        xc_region_close(&link->region);
+    }
+    xc_unlock(&link->mu);
+}
+
+xc_status
+xc_link_move_nogil(xc_link *link, xc_err *err)
+{
+    unsigned char frame[XC_HEADER_SIZE];
+    struct iovec part = {frame, sizeof frame};
+    xc_sending sending = {.parts = &part, .n = 1, .moves_to = &link->region.out};
+    int64_t until = xc_after(MOVE_NS);
+    xc_frame_pack(frame, XC_MOVE, 0, 0);
+    if (xc_tracing()) {
+        xc_trace_frame("sent", XC_MOVE, 0, 0);
+    }
+    xc_lock(&link->mu);
+    xc_region_close_fd(&link->region);
+    xc_unlock(&link->mu);
+    xc_status rc;
+    do {
+        rc = xc_writer_send_nogil(&link->writer, &sending, until, err);
+    } while (rc == XC_INTR);
+    if (rc == XC_TIMEOUT) {
+        rc = xc_fail(err, XC_SYS, ETIMEDOUT, "move to shared memory");
+        xc_writer_break(&link->writer, err);
+        xc_writer_spill(&link->writer, &sending);
+    }
+    return rc;
+}
+
+xc_status
+xc_take_move(xc_link *link, xc_err *err)
+{
+    xc_status rc;
+    if (xc_tracing()) {
+        xc_trace_frame("received", XC_MOVE, 0, 0);
+    }
+    xc_lock(&link->mu);
+    if (link->region.map == NULL || xc_reads_ring(link)) {
+        rc = xc_failf(err, XC_BAD, "read", "the far end moved to memory that nobody had offered");
+    }
+    else {
+        rc = read_ring_locked(link, err);
+    }
+    xc_unlock(&link->mu);
+    link->in_start = link->in_end = 0;
+    return rc;
+}
