@@ -6,8 +6,8 @@ speaks frames behind that (see src/core/xc_frame.h). The first frame each way is
 - this side sends its settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`, `start` (a text to run,
   see _to_run()), `sent` (sources of modules for that) and, to another interpreter on this machine, `memory` (see
   memory.py);
-- the far end applies them and answers with a dict: `version`, `core` ("C", or "Python" for the twin), `pid`, `memory`
-  (whether it shares that: then both sides move); or, with what went wrong in `error`.
+- the far end applies them and answers with a dict: `version`, `core` ("C", or "Python" for the twin), `pid` and, if it
+  shares that, `memory`: then both sides move; or, with what went wrong in `error`.
 
 Frames may follow the hello without waiting for the answer: a far end that cannot serve ends, and says why on its
 stderr, which is what the first use of the gateway then raises. The answer is waited for where there are settings that

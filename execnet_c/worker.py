@@ -72,13 +72,14 @@ def main(marks=True, memory=None):
     gateway._set_facts(
         {"executable": sys.executable, "version_info": sys.version_info[:5], "platform": sys.platform, "pid": pid}
     )
-    shares, offered = False, settings.get("memory")
-    if offered and core == "C":
+    answer, memory = {"version": __version__, "core": core, "pid": pid}, settings.get("memory")
+    if memory and core == "C":
         from .memory import attach
 
-        shares = attach(gateway, offered)
-    gateway._send(_core.HELLO, 0, {"version": __version__, "core": core, "pid": pid, "memory": shares})
-    if shares:
+        if attach(gateway, memory):
+            answer["memory"] = True
+    gateway._send(_core.HELLO, 0, answer)
+    if "memory" in answer:
         gateway._move()
     tasks = _Tasks(gateway, pid)
     if gateway._parking:
