@@ -6,8 +6,9 @@ speaks frames behind that (see src/core/xc_frame.h). The first frame each way is
 - this side sends its settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`, `start` (a text to run,
   see _to_run()), `sent` (sources of modules for that) and, to another interpreter on this machine, `memory` (see
   memory.py);
-- the far end applies them and answers with a dict: `version`, `core` ("C", or "Python" for the twin), `pid` and, if it
-  shares that, `memory`: then both sides move; or, with what went wrong in `error`.
+- the far end applies them, moves to that memory if it can, and answers with a dict: `version`, `core` ("C", or "Python"
+  for the twin), `pid`; or, with what went wrong in `error`. This side moves when it has an answer that came that way:
+  neither side reads there before it has moved, but for the answer.
 
 Frames may follow the hello without waiting for the answer: a far end that cannot serve ends, and says why on its
 stderr, which is what the first use of the gateway then raises. The answer is waited for where there are settings that
@@ -93,7 +94,7 @@ def finish(gateway, spec):
     gateway._serves = True
     gateway._worker_pid = answer["pid"]
     if memory:
-        gateway._move() if answer.get("memory") else gateway._withdraw()
+        gateway._move() if gateway._state()["transport"] == "ring" else gateway._withdraw()
     if keepalive and answer["core"] == "C":  # the twin cannot answer while a task keeps the GIL: no sign of its death
         gateway._keepalive(keepalive)
 

@@ -1,7 +1,7 @@
 """Memory that a gateway shares with another interpreter on this machine: how it is offered, and found.
 
 The interpreter that has the C core, too, is told where in /proc this process has the memory open. It opens that and
-says so in its answer (see bootstrap.py); then the frames go through it, and no longer through the pipes.
+moves: its answer (see bootstrap.py) comes through it already. Then this side does.
 """
 
 import os
@@ -16,11 +16,11 @@ def offer(gateway):
     try:
         kernel = _kernel()
         fd = gateway._offer()
+        if fd is None:
+            return None
+        about = os.fstat(fd)  # closed already where the far end has just died
     except OSError:
         return None
-    if fd is None:
-        return None
-    about = os.fstat(fd)
     return f"/proc/{os.getpid()}/fd/{fd}", about.st_dev, about.st_ino, kernel
 
 
@@ -40,12 +40,19 @@ def find(path, device, inode, kernel):
     """The fd of the memory that was offered so; None where it is out of reach: another machine or container, another
     user."""
     try:
-        about = os.stat(path)  # it may be anything, and opening that might wait
-        if (about.st_dev, about.st_ino) != (device, inode) or _kernel() != kernel:
-            return None
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        if not _is_it(os.stat(path), device, inode) or _kernel() != kernel:
+            return None  # it may be anything, and to open that might wait
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return None
+    if _is_it(os.fstat(fd), device, inode):
+        return fd
+    os.close(fd)
+    return None
+
+
+def _is_it(about, device, inode):
+    return (about.st_dev, about.st_ino) == (device, inode)
 
 
 def _kernel():

@@ -51,7 +51,7 @@ def may_share(spec):
     unless the spec says `transport=pipe`. Raises ValueError for another transport."""
     if spec.transport not in (None, "pipe"):
         raise ValueError(f"spec {str(spec)!r}: transport may be pipe, not {spec.transport!r}")
-    elsewhere = not spec.popen or spec.via or spec.transport
+    elsewhere = not spec.popen or spec.ssh or spec.vagrant_ssh or spec.via or spec.transport
     return not elsewhere and core == "C" and not os.environ.get("EXECNET_C_PURE")
 
 

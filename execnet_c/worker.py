@@ -72,15 +72,13 @@ def main(marks=True, memory=None):
     gateway._set_facts(
         {"executable": sys.executable, "version_info": sys.version_info[:5], "platform": sys.platform, "pid": pid}
     )
-    answer, memory = {"version": __version__, "core": core, "pid": pid}, settings.get("memory")
-    if memory and core == "C":
+    offered = settings.get("memory")
+    if offered and core == "C":
         from .memory import attach
 
-        if attach(gateway, memory):
-            answer["memory"] = True
-    gateway._send(_core.HELLO, 0, answer)
-    if "memory" in answer:
-        gateway._move()
+        if attach(gateway, offered):
+            gateway._move()
+    gateway._send(_core.HELLO, 0, {"version": __version__, "core": core, "pid": pid})
     tasks = _Tasks(gateway, pid)
     if gateway._parking:
         from .greenlets import serve

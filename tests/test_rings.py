@@ -75,6 +75,14 @@ def test_where_frames_go_through_pipes(group):
         assert repr(gateway).endswith(" active channels, pipe>")
 
 
+@pytest.mark.parametrize("spec", ["ssh=h", "popen//ssh=h", "popen//vagrant_ssh=h", "socket=h:1", "popen//via=gw0"])
+def test_who_is_elsewhere_is_offered_nothing(spec):
+    from execnet_c.transport import may_share
+
+    assert not may_share(execnet.XSpec(spec))
+    assert may_share(execnet.XSpec("popen")) and may_share(execnet.XSpec("popen//python=python3"))
+
+
 @pytest.mark.parametrize("text", ["transport", "transport=tcp", "transport="])
 def test_a_transport_that_there_is_not(group, text):
     with pytest.raises(ValueError, match="transport may be pipe"):

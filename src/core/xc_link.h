@@ -194,11 +194,11 @@ xc_model xc_link_model(xc_link *link);
 
 /*
  * From fds onto rings: where the far end must first say whether it has this core. Each side has its end of one region;
- * what it sends goes through that once it has moved, what it receives once the other has. To be done before there are
- * tasks: nothing but the answer to a hello is on its way.
+ * what it sends goes through that once it has moved, what it receives once the other has. Until both have, as little is
+ * sent as fits into a ring: who makes room there may call the other side, which is not to come before its own move.
  */
-/* The region (taken) is where this link may move. Never blocks. */
-void xc_link_offer(xc_link *link, xc_region *region);
+/* The region (taken) is where this link may move. False: it has one already. Never blocks. */
+bool xc_link_offer(xc_link *link, xc_region *region);
 /* It will not: nothing was moved. A far end that moves all the same has broken the rules. Never blocks. */
 void xc_link_withdraw(xc_link *link);
 /* What is sent from now on goes through the region, whose fd is closed. XC_OK; other codes: the link takes nothing

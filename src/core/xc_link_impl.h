@@ -83,7 +83,7 @@ struct xc_link {
     bool retired;   /* mu: the pump has forgotten it */
     bool used;      /* mu: somebody read since the rearm timer was set */
     bool called;    /* mu: the far end calls when something comes, as the pump has asked it to */
-    xc_watch watch; /* mu; with rings armed from birth to the end */
+    xc_watch watch; /* mu; with rings armed from then to the end */
     xc_msg *last;   /* mu: XC_FIN, made at birth: want of memory cannot keep the end from taking effect */
     xc_timer rearm;
     xc_waiter *waiters;    /* mu: borrowed, oldest first */
@@ -141,7 +141,7 @@ xc_reads_ring(const xc_link *link)
 }
 
 /* xc_move.c */
-xc_status xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err); /* region: taken if XC_OK */
+xc_status xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err); /* region: taken */
 xc_status xc_take_move(xc_link *link, xc_err *err); /* the far end moved; what it left in the buffer are calls */
 
 /* xc_tend.c */

@@ -20,7 +20,7 @@ keep_locked(xc_link *link, xc_region *region)
     *region = (xc_region){.fd = -1};
     xc_lock(&link->writer.mu);
     link->region.in.call = link->region.out.call = link->sink.out;
-    link->sink.kept = link->sink.out >= 0;
+    link->sink.kept = true;
     xc_unlock(&link->writer.mu);
 }
 
@@ -47,12 +47,17 @@ xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err)
     return rc;
 }
 
-void
+bool
 xc_link_offer(xc_link *link, xc_region *region)
 {
     xc_lock(&link->mu);
-    keep_locked(link, region);
+    bool first = link->region.map == NULL;
+    if (first) {
+        keep_locked(link, region);
+    }
     xc_unlock(&link->mu);
+    xc_region_close(region);
+    return first;
 }
 
 void
@@ -76,13 +81,16 @@ xc_link_move_nogil(xc_link *link, xc_err *err)
     xc_sending sending = {.parts = &part, .n = 1, .moves_to = &link->region.out};
     int64_t until = xc_after(MOVE_NS);
     xc_frame_pack(frame, XC_MOVE, 0, 0);
+    xc_lock(&link->mu);
+    xc_status rc = link->region.map != NULL ? XC_OK : xc_failf(err, XC_BAD, "move", "no memory was offered");
+    xc_region_close_fd(&link->region);
+    xc_unlock(&link->mu);
+    if (rc != XC_OK) {
+        return rc;
+    }
     if (xc_tracing()) {
         xc_trace_frame("sent", XC_MOVE, 0, 0);
     }
-    xc_lock(&link->mu);
-    xc_region_close_fd(&link->region);
-    xc_unlock(&link->mu);
-    xc_status rc;
     do {
         rc = xc_writer_send_nogil(&link->writer, &sending, until, err);
     } while (rc == XC_INTR);
@@ -110,5 +118,6 @@ xc_take_move(xc_link *link, xc_err *err)
     }
     xc_unlock(&link->mu);
     link->in_start = link->in_end = 0;
+    xc_pump_set(&link->writer.flush, xc_now()); /* what was passed over may have called for that */
     return rc;
 }

@@ -324,6 +324,7 @@ write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err)
         }
     }
     else if (sending->moves_to != NULL) {
+        (void)xc_pump_arm(&writer->watch, 0);
         writer->stream->ring = sending->moves_to;
     }
     sending->mine = false;

@@ -383,6 +383,18 @@ is_str(const xcpy_loader *L, xcpy_cursor p)
     return *p == XC_OP_STR && !L->opts->strconfig.py3str_as_py2str;
 }
 
+/* A str at `p` and at least `more` bytes behind it: returns the position behind the str, *n is its length. `p` if what
+ * stands there is anything else, or is not all there. */
+static inline xcpy_cursor
+pass_str(const xcpy_loader *L, xcpy_cursor p, size_t more, uint32_t *n)
+{
+    if (!has(L, p, 5 + more) || !is_str(L, p)) {
+        return p;
+    }
+    *n = xc_get_u32(p + 1);
+    return *n <= INT32_MAX && has(L, p, 5 + *n + more) ? p + 5 + *n : p;
+}
+
 /*
  * A value that has no parts and SETITEM right behind it: returns the position behind that, and *value is owned. `p` if
  * what stands there is anything else, or is not all there; NULL with an exception. p < L->end.
@@ -399,14 +411,10 @@ take_plain_value(xcpy_loader *L, xcpy_cursor p, PyObject **value)
         size = 9;
     }
     else if (is_str(L, p)) {
-        if (!has(L, p, 5)) {
+        size = (size_t)(pass_str(L, p, 1, &n) - p);
+        if (size == 0) {
             return p;
         }
-        n = xc_get_u32(p + 1);
-        if (n > INT32_MAX) {
-            return p;
-        }
-        size = (size_t)n + 5;
     }
     else if (*p != XC_OP_NONE && *p != XC_OP_TRUE && *p != XC_OP_FALSE) {
         return p;
@@ -432,18 +440,6 @@ take_plain_value(xcpy_loader *L, xcpy_cursor p, PyObject **value)
         *value = Py_NewRef(*p == XC_OP_TRUE ? Py_True : Py_False);
     }
     return *value != NULL ? p + size + 1 : NULL;
-}
-
-/* A str at `p` and at least `more` bytes behind it: returns the position behind the str, *n is its length. `p` if what
- * stands there is anything else, or is not all there. */
-static inline xcpy_cursor
-pass_str(const xcpy_loader *L, xcpy_cursor p, size_t more, uint32_t *n)
-{
-    if (!has(L, p, 5 + more) || !is_str(L, p)) {
-        return p;
-    }
-    *n = xc_get_u32(p + 1);
-    return *n <= INT32_MAX && has(L, p, 5 + *n + more) ? p + 5 + *n : p;
 }
 
 /* As take_plain_value, for a tuple of two str: what tagged words are. */
@@ -515,19 +511,16 @@ static inline xcpy_cursor
 fill_dict(xcpy_loader *L, xcpy_cursor p)
 {
     PyObject *dict = L->top[-1].u.obj;
-    while (has(L, p, 6) && is_str(L, p)) {
+    uint32_t n;
+    for (xcpy_cursor behind = pass_str(L, p, 1, &n); behind != p; behind = pass_str(L, p, 1, &n)) {
         PyObject *value;
-        uint32_t n = xc_get_u32(p + 1);
-        if (n > INT32_MAX || !has(L, p, (size_t)n + 6)) {
-            break;
-        }
         L->op = p;
         PyObject *key = xcpy_load_str(L, p + 5, n);
         if (key == NULL) {
             return NULL;
         }
-        p += (size_t)n + 5;
-        xcpy_cursor behind = take_plain_value(L, p, &value);
+        p = behind;
+        behind = take_plain_value(L, p, &value);
         if (behind == p) {
             return push(L, p, key, OBJECT);
         }

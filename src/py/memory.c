@@ -25,7 +25,7 @@ Gateway_share(GatewayObject *self, PyObject *unused)
 PyDoc_STRVAR(offer_doc,
              "_offer($self, /)\n--\n\n"
              "Make memory that the far end may open: the fd of it, which is open until _move() or _withdraw(), one of\n"
-             "which must follow. None where there can be none.");
+             "which must follow. None where there can be none, or was one before.");
 
 static PyObject *
 Gateway_offer(GatewayObject *self, PyObject *unused)
@@ -40,7 +40,9 @@ Gateway_offer(GatewayObject *self, PyObject *unused)
         Py_RETURN_NONE;
     }
     int fd = region.fd;
-    xc_link_offer(self->link, &region);
+    if (!xc_link_offer(self->link, &region)) {
+        Py_RETURN_NONE;
+    }
     return PyLong_FromLong(fd);
 }
 
@@ -60,7 +62,7 @@ Gateway_attach(GatewayObject *self, PyObject *args)
     if (xc_region_attach(fd, &region, &err) != XC_OK) {
         return xcpy_raise(self->state, &err);
     }
-    xc_link_offer(self->link, &region);
+    (void)xc_link_offer(self->link, &region);
     Py_RETURN_NONE;
 }
 
@@ -81,7 +83,7 @@ Gateway_withdraw(GatewayObject *self, PyObject *unused)
 PyDoc_STRVAR(move_doc,
              "_move($self, /)\n--\n\n"
              "What is sent from now on goes through the memory of _offer() or _attach(); the other side does\n"
-             "the same. Raises OSError when the connection has ended.");
+             "the same. Raises OSError when the connection has ended, or nine bytes take more than 10 seconds.");
 
 static PyObject *
 Gateway_move(GatewayObject *self, PyObject *unused)
@@ -95,8 +97,8 @@ Gateway_move(GatewayObject *self, PyObject *unused)
     Py_BEGIN_ALLOW_THREADS
         rc = xc_link_move_nogil(self->link, &err);
     Py_END_ALLOW_THREADS
-    if (rc != XC_OK) {
-        return xcpy_raise_ended(self, true);
+    if (rc != XC_OK) { /* of other ends the Python side knows more */
+        return rc == XC_BAD || rc == XC_SYS ? xcpy_raise(self->state, &err) : xcpy_raise_ended(self, true);
     }
     Py_RETURN_NONE;
 }

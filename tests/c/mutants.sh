@@ -33,6 +33,7 @@ mutant handed xc_writer test_writer_handed 'release_locked(writer); .* so that t
 mutant refused xc_writer test_writer 'wake_all_locked(writer); .* each is refused now' &
 mutant nested xc_writer test_writer_long 'spill_own_locked(writer); .* or those in the line would wait for us' &
 mutant broken xc_writer test_writer 'wake_all_locked(writer);$' &
+mutant moved xc_move test_move 'xc_pump_set(&link->writer.flush, xc_now()); .* may have called for that' &
 over_rings() { RIG_RINGS=1 && export RIG_RINGS && mutant "$@"; }
 over_rings called xc_tend test_relay 'xc_writer_flush(&link->writer); .* there may be room' &
 mutant news xc_ring test_ring 'wake_other(ring); .* it may sleep for just this' &

@@ -25,7 +25,7 @@ mover_open(bool offers)
         CHECK_RC(xc_region_create(XC_RING_SIZE, &region, &err), XC_OK);
         CHECK_RC(xc_region_attach(dup(region.fd), &it.far, &err), XC_OK);
         it.far.in.call = it.far.out.call = it.fds.to;
-        xc_link_offer(it.fds.link, &region);
+        CHECK(xc_link_offer(it.fds.link, &region));
     }
     return it;
 }
@@ -269,6 +269,36 @@ behind_a_full_pipe(void)
     mover_close(&it);
 }
 
+/* Room was made in a full ring: the call for that came with the move. */
+static void
+a_call_with_the_move(void)
+{
+    enum { POSTS = 3, SIZE = XC_RING_SIZE / 2, ALL = POSTS * (XC_HEADER_SIZE + SIZE) };
+    static const unsigned char payload[SIZE];
+    static unsigned char got[ALL];
+    mover it = mover_open(true);
+    wire frame = {NULL, 0, 0}, stream = {NULL, 0, 0};
+    link_moves(&it);
+    wire_add(&frame, XC_DATA, 1, payload, SIZE);
+    for (int i = 0; i < POSTS; i++) {
+        CHECK_RC(xc_writer_post(&it.fds.link->writer, frame.data, frame.n), XC_OK);
+    }
+    AWAIT(xc_ring_filled(&it.far.in) == XC_RING_SIZE);
+    AWAIT(atomic_load(&it.far.in.other->sleeps) == XC_RING_PUMP);
+    stop_pump();
+    it.far.in.call = -1; /* the call comes with the move instead */
+    ring_get(&it, got, XC_RING_SIZE);
+    CHECK_INT(atomic_load(&it.far.in.other->sleeps), XC_RING_AWAKE);
+    wire_add(&stream, XC_MOVE, 0, NULL, 0);
+    *wire_room(&stream, 1) = 0;
+    write_all(it.fds.to, stream.data, stream.n);
+    let_pump_go();
+    ring_get(&it, got, ALL - XC_RING_SIZE);
+    wire_free(&frame);
+    wire_free(&stream);
+    mover_close(&it);
+}
+
 /* --- what breaks the rules ------------------------------------------------------------------------------------- */
 
 static void
@@ -287,6 +317,21 @@ moves_that_are_not_expected(void)
     ring_put(&it, twice.data, twice.n);
     wire_free(&twice);
     check_ended(&it, XC_BAD, "memory that nobody had offered");
+    mover_close(&it);
+}
+
+/* Of this side's own. */
+static void
+offers_and_moves_out_of_turn(void)
+{
+    mover it = mover_open(true);
+    xc_region region;
+    xc_err err;
+    CHECK_RC(xc_region_create(XC_RING_SIZE, &region, &err), XC_OK);
+    CHECK(!xc_link_offer(it.fds.link, &region));
+    CHECK(region.map == NULL);
+    xc_link_withdraw(it.fds.link);
+    CHECK_RC(xc_link_move_nogil(it.fds.link, &err), XC_BAD);
     mover_close(&it);
 }
 
@@ -407,8 +452,7 @@ both_at_once(void)
         sides[0].link = xc_link_new(&opts, back[0], there[1], &err);
         sides[1].link = xc_link_new(&opts, there[0], back[1], &err);
         CHECK(sides[0].link != NULL && sides[1].link != NULL);
-        xc_link_offer(sides[0].link, &region);
-        xc_link_offer(sides[1].link, &attached);
+        CHECK(xc_link_offer(sides[0].link, &region) && xc_link_offer(sides[1].link, &attached));
         for (int n = 0; n < 2; n++) {
             CHECK_RC(xc_link_chan(sides[n].link, 1, &sides[n].chan, &err), XC_OK);
             CHECK(pthread_create(&threads[n], NULL, run_side, &sides[n]) == 0);
@@ -441,6 +485,8 @@ main(void)
     RUN_IO(calls_behind_the_move);
     RUN_IO(a_sleeper_moves);
     RUN_IO(behind_a_full_pipe);
+    RUN_IO(a_call_with_the_move);
+    RUN_IO(offers_and_moves_out_of_turn);
     RUN_IO(moves_that_are_not_expected);
     RUN_IO(a_withdrawn_link_goes_on);
     RUN_IO(goodbye_between_the_moves);
