@@ -115,6 +115,9 @@ class Gateway(_core.Gateway):
         """Say goodbye: the far end ends when its tasks have, or is made to some seconds later. Does not wait: that is
         Group.terminate's part. Calling it again does nothing."""
         if self in self._group:
+            for gateway in [*self._group]:
+                if gateway._outer is self and gateway.hasreceiver():
+                    gateway._cut_off = True
             self._goodbye()
             self._group._unregister(self)
 

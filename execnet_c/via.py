@@ -60,6 +60,7 @@ class Gateway(near.Gateway):
 
     _pid = 0
     _lost = None  # how the gateway in between ended, before it could say how this one did
+    _cut_off = False  # that one was exited while this one lived
 
     def _start_via(self, argv):
         """Have the gateway in between start `argv`, whose first word may be None: its own interpreter. Does not wait.
@@ -130,8 +131,9 @@ class Gateway(near.Gateway):
 
     def _death(self, sending):
         if self._died is None and not super()._state()["said_goodbye"]:
-            self._wait_gone(near.REAP_TIMEOUT)
-            if not self._last_word and not self._outer.hasreceiver():
+            if not self._cut_off:
+                self._wait_gone(near.REAP_TIMEOUT)
+            if self._cut_off or not (self._last_word or self._outer.hasreceiver()):
                 how = "the gateway that it went through has ended: "
                 how += self._lost or f"gateway {self._outer.id!r} was exited"
                 self._died = LinkLost, f"gateway {self.id!r}: {how}", fields_of(self, how)

@@ -359,10 +359,15 @@ def test_the_gateway_in_between_is_killed(group, outer, inner, state):
 
 
 @ours
-def test_the_gateway_in_between_is_exited(group, outer, inner):
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_gateway_in_between_is_exited(group, outer, inner, busy):
     pid = worker_of(inner)
     channel = inner.remote_exec("channel.receive()")
+    if busy:  # it ends when its task has, and has told how the inner one's process ended by then
+        task = outer.remote_exec("import time; channel.send(1); time.sleep(0.5)")
+        assert task.receive(TIMEOUT) == 1
     outer.exit()
+    assert wait_until(lambda: not inner.hasreceiver())
     with pytest.raises(execnet_c.LinkLost, match="'inner'.*'outer' was exited"):
         channel.receive(TIMEOUT)
     assert wait_until(lambda: is_gone(pid))
