@@ -81,8 +81,15 @@ xc_link_move_nogil(xc_link *link, xc_err *err)
     xc_sending sending = {.parts = &part, .n = 1, .moves_to = &link->region.out};
     int64_t until = xc_after(MOVE_NS);
     xc_frame_pack(frame, XC_MOVE, 0, 0);
+    xc_status rc = XC_OK;
     xc_lock(&link->mu);
-    xc_status rc = link->region.map != NULL ? XC_OK : xc_failf(err, XC_BAD, "move", "no memory was offered");
+    if (link->eof) {
+        *err = link->ended_by;
+        rc = err->code;
+    }
+    else if (link->region.map == NULL) {
+        rc = xc_failf(err, XC_BAD, "move", "no memory was offered");
+    }
     xc_region_close_fd(&link->region);
     xc_unlock(&link->mu);
     if (rc != XC_OK) {

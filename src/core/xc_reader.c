@@ -341,9 +341,9 @@ choose_pages(const xc_link *link, xc_arrival *arrival)
     if (kept < arrival->paged || msg->lost) {
         return;
     }
-    if (xc_reads_ring(link)) {
-        xc_pages_fill(msg->data + kept, msg->size - kept);
-        arrival->paged = msg->size;
+    if (xc_reads_ring(link) && kept < XC_PAGES_MUCH) {
+        arrival->paged = msg->size < XC_PAGES_MUCH ? msg->size : XC_PAGES_MUCH;
+        xc_pages_fill(msg->data + kept, arrival->paged - kept);
     }
     else {
         arrival->paged = xc_pages_ahead(msg->data, msg->size, kept);
