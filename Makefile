@@ -32,13 +32,14 @@ WEIGHTS := $(VENV)/.weights
 TEST_NEEDS := $(VENV)/.test-needs
 USER_NEEDS := $(VENV)/.user-needs
 BENCH_NEEDS := $(VENV)/.bench-needs
+LINT_NEEDS := $(VENV)/.lint-needs
 LIMITS := $(VENV)/limits/pingpong $(VENV)/limits/bandwidth
 
 SOURCES := $(wildcard src/*/*.c src/*/*.h execnet_c/*.py execnet_c/*.pyi execnet_c/py.typed)
 C_FILES := $(wildcard src/*/*.c src/*/*.h tests/c/*.c tests/c/*.h benchmarks/limits/*.c benchmarks/limits/*.h)
 STRICT := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 
-.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python test-needs hosts lint lint-layout lint-core lint-warnings format bench bench-quick bench-limits clean
+.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
 
 # The recipe on two gateways, then a whole text, with NLTK's tagger and with the one in C; a few of its lines. Not from here: here lies the source of the
 # package, and what runs is to be the built one.
@@ -112,10 +113,13 @@ hosts:
 			>/dev/null || echo "could not be installed:$$missing"; \
 	fi
 
-lint: lint-layout lint-core lint-warnings
+lint: lint-layout lint-python lint-core lint-warnings
 
-lint-layout:
-	clang-format --dry-run -Werror $(C_FILES)
+lint-layout: $(LINT_NEEDS)
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+
+lint-python: $(LINT_NEEDS)
+	$(BIN)/ruff check .
 
 # No warning from either compiler: the core and what of the tagger is like it without Python.h in reach and with their
 # locks as annotated...
@@ -129,8 +133,8 @@ lint-warnings:
 	printf '%s\n' src/py/*.c src/tagger/xtpy_*.c | xargs -P 2 -I FILE gcc $(STRICT) $(INCLUDE) -c FILE -o /dev/null
 	printf '%s\n' src/py/*.c src/tagger/xtpy_*.c | xargs -P 2 -I FILE clang $(STRICT) $(INCLUDE) -c FILE -o /dev/null
 
-format:
-	clang-format -i $(C_FILES)
+format: $(LINT_NEEDS)
+	$(BIN)/clang-format -i $(C_FILES)
 
 # Less than ten minutes beside other libraries and what the system gives at best; less than one for the quick one, which
 # says less. What `make bench RESULTS=benchmarks/results` writes is what the README shows.
@@ -190,6 +194,11 @@ $(USER_NEEDS): $(MADE) pyproject.toml | $(PACKAGE)
 	$(PIP) install --no-warn-conflicts --target $(VENV)/users "$$(echo $(VENV)/wheel/*.whl)[users]" || \
 		echo "other programs that use execnet could not be installed; their tests say what they skip"
 	rm -rf $(VENV)/users/execnet_c* $(VENV)/users/bin/execnet-c*
+	touch $@
+
+# Each at one version: another one finds other faults.
+$(LINT_NEEDS): $(MADE) Makefile
+	$(PIP) install clang-format==14.0.6 ruff==0.17.6
 	touch $@
 
 $(BENCH_NEEDS): $(MADE) pyproject.toml | $(PACKAGE)

@@ -52,8 +52,11 @@ def split_sentences(text):
             yield rest
 
 
-def split_words(sentence, tokenizer=TreebankWordTokenizer()):
-    return tokenizer.tokenize(sentence, convert_parentheses=True)
+_tokenizer = TreebankWordTokenizer()
+
+
+def split_words(sentence):
+    return _tokenizer.tokenize(sentence, convert_parentheses=True)
 
 
 class Work:

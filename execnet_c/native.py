@@ -35,8 +35,8 @@ _thread = unpatched("_thread")
 RLock, allocate_lock, get_ident = _thread.RLock, _thread.allocate_lock, _thread.get_ident
 start_new_thread = _thread.start_new_thread
 sleep = unpatched("time").sleep
-os = unpatched("os")
-select = unpatched("select")
+os = unpatched("os")  # noqa: F811
+select = unpatched("select")  # noqa: F811
 
 
 class Thread:

@@ -10,6 +10,8 @@ from .native import get_ident, os, start_new_thread
 from .pyserializer import DataFormatError
 from .pywire import CLOSE, CLOSE_ERROR, DATA, RECONFIGURE
 
+Gateway = None  # the type; pycore sets it
+
 NO_ENDMARKER_WANTED = object()
 INTERRUPT_TEXT = "keyboard-interrupted"
 
@@ -264,7 +266,7 @@ class Channel:
         callback(endmarker) comes last. Raises OSError when there is a callback already."""
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {type(callback).__name__}")
-        gateway, chan = self.gateway, self._chan
+        gateway = self.gateway
         gateway._check_usable()
         who = gateway._who()
         try:

@@ -15,7 +15,7 @@ from _io import FileIO
 from itertools import count
 from time import monotonic
 
-from . import pypump, pyserializer, pywire
+from . import pychannel, pypump, pyserializer, pywire
 from .native import RLock, allocate_lock, get_ident, os
 from .pychannel import (
     NO_ENDMARKER_WANTED,
@@ -582,8 +582,8 @@ class Gateway(Tasks):
                 self._fail_callback(chan, exc)
             item = None
         else:
-            for chan in list(self._chans.values()) if code == FIN else [chan]:
-                self._end_callback(chan)
+            for ended in list(self._chans.values()) if code == FIN else [chan]:
+                self._end_callback(ended)
             self._apply(code, id, payload)
         self._wake()
 
@@ -712,3 +712,6 @@ class Gateway(Tasks):
 
     def _death(self, sending):
         return (OSError if sending else EOFError)("the connection has ended")
+
+
+pychannel.Gateway = Gateway

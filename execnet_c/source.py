@@ -68,12 +68,13 @@ def _advice(task: object, types: object) -> str:
 
 
 def _dedent(text: str) -> str:
-    """`textwrap.dedent` for spaces and tabs, without the import of `re` that comes with it."""
+    """`textwrap.dedent` of Python 3.14, without that import. Before 3.14 a line of blanks and a carriage return counts
+    as one that has text."""
     lines = text.split("\n")
     margin = None
     for i, line in enumerate(lines):
         body = line.lstrip(" \t")
-        if not body:
+        if not body or body.isspace():
             lines[i] = ""
             continue
         indent = line[: len(line) - len(body)]

@@ -112,7 +112,7 @@ def test_both_ends_may_send_a_lot_before_anyone_receives(gw):
         channel.send(sum(len(channel.receive()) for i in range(8)))
         """
     )
-    for i in range(8):
+    for _ in range(8):
         channel.send(b"x" * 1000000)
     for i in range(8):
         assert channel.receive(TIMEOUT) == bytes([i]) * 1000000
@@ -447,6 +447,16 @@ def test_the_class_can_be_subclassed(lib):
     assert issubclass(Talking, lib.Channel)
     assert Talking.send is not lib.Channel.send
     assert Talking.receive is lib.Channel.receive
+
+
+@pytest.mark.ours
+def test_a_channel_can_be_made_of_a_gateway_and_an_id(lib, gw):
+    channel = lib.Channel(gw, 8)
+    assert (channel.gateway, channel.id, channel.isclosed()) == (gw, 8, False)
+    with pytest.raises(ValueError, match="has a channel with id 8 already"):
+        lib.Channel(gw, 8)
+    with pytest.raises(TypeError, match="argument 1 must be"):
+        lib.Channel("gw0", 10)
 
 
 def test_reconfigure_leaves_todays_strings_alone(gw, echo):

@@ -25,7 +25,7 @@ if pairing.name in ("C-Python", "Python-C"):
 import execnet_c
 from conftest import TIMEOUT
 from far_ends import FAR_ENDS, PLAIN
-from masters import MARK, Program, living, run, wait_until
+from masters import MARK, Program, living, wait_until
 
 ROOT = Path(execnet_c.__file__).resolve().parent.parent
 

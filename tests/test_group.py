@@ -227,9 +227,9 @@ def test_terminate_reaps_what_left_the_group_before(group):
 
 
 @pytest.mark.ours
-def test_a_gateway_that_cannot_be_made_leaves_nothing(group):
+def test_a_gateway_that_cannot_be_made_leaves_nothing(lib, group):
     before = children_of(os.getpid())
-    with pytest.raises(Exception):
+    with pytest.raises(lib.RemoteError):
         group.makegateway("popen//chdir=/proc/cannot be made")
     assert wait_until(lambda: children_of(os.getpid()) == before)
     assert len(group) == 0

@@ -92,7 +92,7 @@ def same(a, b):
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict):
-        return len(a) == len(b) and all(same(k, l) and same(a[k], b[l]) for k, l in zip(a, b))
+        return len(a) == len(b) and all(same(j, k) and same(a[j], b[k]) for j, k in zip(a, b))
     if isinstance(a, (set, frozenset)):
         return a == b and sorted(map(repr, map(type, a))) == sorted(map(repr, map(type, b)))
     return repr(a) == repr(b)
@@ -357,7 +357,7 @@ class TestLimits:
     def test_deep_in(self, ser):
         n = 100_000
         value = ser.loads(b"\x02" + b"K\0\0\0\1F\0\0\0\0" * n + b"L" + b"P" * n + b"Q")
-        for depth in range(n):
+        for _ in range(n):
             value = value[0]
         assert value is None
         ser.loads(b"\x02@\0\0\0\0" + b"@\0\0\0\1" * (n - 1) + b"Q")

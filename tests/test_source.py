@@ -80,15 +80,25 @@ def test_a_string_is_sent_as_it_is():
         "  a\n",
         "  ",
         "\n\n",
-        " \r\n  a\r\n  b\r\n",
+        "  a\r\n  b\r\n",
         "  a\x0c\n  b\x0b c\n  \u2028d\n",
         "    é\n    ü",
         " \xa0 a\n  b",
     ],
 )
 def test_a_string_is_dedented_as_textwrap_does(text):
-    # Python 3.14 takes more characters for blank than spaces and tabs; none of these texts has such a line.
     assert source_of(text) == (textwrap.dedent(text), None, None)
+
+
+@pytest.mark.parametrize(
+    "text, dedented",
+    [(" \r\n  a\r\n  b\r\n", "\na\r\nb\r\n"), (" \x0c\n  a\n", "\na\n"), ("\t\x1f\n  a\n   b", "\na\n b")],
+)
+def test_a_line_of_other_blanks_has_no_indentation_either(text, dedented):
+    # As textwrap does from Python 3.14 on.
+    assert source_of(text) == (dedented, None, None)
+    if sys.version_info >= (3, 14):
+        assert textwrap.dedent(text) == dedented
 
 
 def test_a_subclass_of_str_is_a_string():

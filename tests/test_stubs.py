@@ -45,10 +45,16 @@ def run(tmp_path):
     return run
 
 
+# Type checkers know a buffer by this method, whatever the version; before 3.12 no type in C has it.
+NOT_AT_RUNTIME = [] if sys.version_info >= (3, 12) else ["execnet_c._tagger.Doc.__buffer__"]
+
+
 @needs_mypy
 @pytest.mark.parametrize("extension", ["_core", "_tagger"])
-def test_the_stub_is_the_module(run, extension):
-    status, said = run("mypy.stubtest", f"execnet_c.{extension}")
+def test_the_stub_is_the_module(run, extension, tmp_path):
+    (tmp_path / "allowed").write_text("\n".join(NOT_AT_RUNTIME))
+    allowed = "--allowlist=allowed", "--ignore-unused-allowlist"
+    status, said = run("mypy.stubtest", f"execnet_c.{extension}", *allowed)
     assert status == 0, said
 
 

@@ -1,5 +1,4 @@
 import execnet
-from _script import show
 
 group = execnet.Group()
 gw = group.makegateway()

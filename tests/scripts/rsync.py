@@ -47,7 +47,7 @@ def send(source, *targets, callback=True, **options):
     for gateway, destination in targets:
         rsync.add_target(gateway, destination, lambda: print("  finished"), **options)
     print("send", rsync.send())
-    for gateway, destination in targets:
+    for _, destination in targets:
         tree(destination)
 
 
