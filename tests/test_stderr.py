@@ -4,6 +4,7 @@ expense, whoever does not read."""
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -175,6 +176,22 @@ def test_a_slow_handler_holds_up_nobody_and_is_told_what_it_lost(group):
     assert len(said[0]) + len(said[1]) + lost in (len(data), len(data) - 1)
     assert MIB <= len(said[1]) <= MIB + 10 and len(said[0]) <= 2 * 65536 + 10
     assert data.decode().startswith(said[0]) and data.decode().endswith(said[1])
+
+
+def test_signals_lose_nothing(group, lines):
+    gw = group.makegateway("popen")
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        write(gw, b"first\n")
+        lines.await_last(gw, "first")
+        (listener,) = lines.threads
+        channel = gw.remote_exec("import os\nfor n in range(20000): os.write(2, b'%07d\\n' % n)")
+        while not channel.isclosed():
+            signal.pthread_kill(listener, signal.SIGUSR1)
+        lines.await_last(gw, "0019999")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert lines.of(gw)[1:] == ["%07d" % n for n in range(20000)]
 
 
 def test_a_line_without_an_end_comes_in_pieces(group, lines):

@@ -427,6 +427,10 @@ xc_launch_listen_nogil(xc_launch *launch, bool knows_end, int64_t until, void *i
         xc_lock(&launch->mu);
         launch->listener = NULL;
     }
+    if (rc != XC_OK) { /* what has come meanwhile is for the next call */
+        xc_unlock(&launch->mu);
+        return rc;
+    }
     size_t there = xc_buf_size(&launch->said), n = there < size ? there : size;
     *out = (xc_said){.lost = launch->lost,
                      .n = n,
@@ -438,7 +442,7 @@ xc_launch_listen_nogil(xc_launch *launch, bool knows_end, int64_t until, void *i
         xc_buf_take(&launch->said, n);
     }
     xc_unlock(&launch->mu);
-    return rc;
+    return XC_OK;
 }
 
 void

@@ -55,8 +55,8 @@ typedef struct {
 
 /*
  * What it has said since the last call, `size` bytes at most; waits until there is something, or
- * `closed` holds, or `ended` unless `knows_end`. XC_OK, XC_TIMEOUT, XC_INTR. One thread at a time; sleeps without a
- * mutex.
+ * `closed` holds, or `ended` unless `knows_end`. XC_OK; XC_TIMEOUT, XC_INTR: nothing was taken. One thread at a time;
+ * sleeps without a mutex.
  */
 xc_status xc_launch_listen_nogil(xc_launch *launch, bool knows_end, int64_t until, void *into, size_t size,
                                  xc_said *out);

@@ -346,6 +346,55 @@ who_listens_hears_it_all(void)
     CHECK(memcmp(state.tail, want + n - XC_STDERR_TAIL, XC_STDERR_TAIL) == 0);
 }
 
+/* Takes its time, so that there is more to hear when the interrupted sleep returns. */
+static void
+handle_slowly(int sig)
+{
+    (void)sig;
+    const struct timespec pause = {.tv_nsec = 20 * XC_MS};
+    (void)nanosleep(&pause, NULL);
+}
+
+struct pest {
+    pthread_t whom;
+    atomic_bool enough;
+};
+
+static void *
+interrupt_often(void *arg)
+{
+    struct pest *pest = arg;
+    while (!atomic_load(&pest->enough)) {
+        check_pause_ms(20);
+        (void)pthread_kill(pest->whom, SIGUSR1);
+    }
+    return NULL;
+}
+
+static void
+who_is_interrupted_hears_it_all(void)
+{
+    char got[100];
+    struct sigaction before, act = {.sa_handler = handle_slowly};
+    struct pest pest = {.whom = pthread_self()};
+    pthread_t thread;
+    size_t have = 0;
+    xc_said said = {.n = 0};
+    CHECK_INT(sigaction(SIGUSR1, &act, &before), 0);
+    struct worker worker = start_listening("for i in 0 1 2 3 4 5 6 7 8 9; do sleep 0.01; printf $i >&2; done");
+    CHECK_INT(pthread_create(&thread, NULL, interrupt_often, &pest), 0);
+    while (!said.ended && have < sizeof got) {
+        said = listen_for(&worker, false, got + have, sizeof got - have);
+        have += said.n;
+    }
+    atomic_store(&pest.enough, true);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    CHECK_INT(sigaction(SIGUSR1, &before, NULL), 0);
+    (void)await_end(&worker);
+    release(&worker);
+    CHECK(have == 10 && memcmp(got, "0123456789", 10) == 0);
+}
+
 static void
 who_listens_late_hears_the_end(void)
 {
@@ -534,6 +583,7 @@ main(void)
     RUN_IO(a_full_stderr_holds_up_nobody);
     RUN_IO(our_stderr_may_be_closed);
     RUN_IO(who_listens_hears_it_all);
+    RUN_IO(who_is_interrupted_hears_it_all);
     RUN_IO(who_listens_late_hears_the_end);
     RUN_IO(others_may_go_on);
     RUN_IO(no_such_program);
