@@ -296,13 +296,77 @@ def test_after(n): pass
 """
 
 
-@pytest.mark.parametrize("how", ["os._exit(3)", "os.kill(os.getpid(), signal.SIGKILL)", "os.abort()"])
-def test_a_worker_that_crashes_is_replaced(suite, how):
+CAUSES = {
+    "os._exit(3)": "ended with exit status 3",
+    "os.kill(os.getpid(), signal.SIGKILL)": "was killed by SIGKILL",
+    "os.abort()": "was killed by SIGABRT",
+}
+
+
+@pytest.mark.parametrize("how, cause", CAUSES.items())
+def test_a_worker_that_crashes_is_replaced(suite, how, cause):
     suite.write("test_crash.py", CRASHES.format(how=how))
     result = suite.both("-n", 2)
+    # The line that programs look for stays as it is; the cause stands below it.
+    down = r"\[(gw[01])\] node down: Not properly terminated\n    gateway '\1': its worker "
+    assert re.search(down + re.escape(cause), result.output), result.output
     assert (result.returncode, result.counts) == (1, {"passed": 20, "failed": 1}), result.output
     assert re.search(r"worker 'gw[01]' crashed while running .*test_crash", result.output)
     assert "replacing crashed worker" in result.output
+
+
+ODD_TEXTS = """
+import enum
+import pathlib
+import warnings
+
+import pytest
+
+class Word(str):
+    def __str__(self):
+        raise RuntimeError("not this way")
+
+class Color(enum.Enum):
+    RED = 1
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+class Share(float): pass
+
+def test_passes(record_property):
+    record_property("values", [Word("plain"), Color.RED, Number.ONE, Share(0.5), pathlib.Path("/x"), "caf\\udce9", True])
+    record_property(Word("key"), {"caf\\udce9": (None, b"\\xff")})
+
+def test_fails():
+    print("caf\\udce9")
+    raise ValueError("caf\\udce9")
+
+@pytest.mark.skip(reason=Word("caf\\udce9"))
+def test_skipped(): pass
+
+def test_warns():
+    warnings.warn("caf\\udce9")
+"""
+
+ODD_CONFTEST = CONFTEST + """
+def pytest_runtest_logreport(report):
+    if report.user_properties and "PYTEST_XDIST_WORKER" not in os.environ and report.when == "call":
+        print("\\nPROPERTIES", report.user_properties)
+"""
+
+
+def test_reports_with_texts_that_cannot_be_sent_arrive_as_plain_ones(suite):
+    suite.write("conftest.py", ODD_CONFTEST)
+    suite.write("test_odd.py", ODD_TEXTS)
+    suite.write(os.fsdecode(b"test_caf\xe9.py"), "def test_in_a_file_with_an_odd_name(): pass\n")
+    result = suite.run("-n", 1, "-s", "-p", "no:unraisableexception")
+    assert "INTERNALERROR" not in result.output
+    assert (result.returncode, result.counts) == (1, {"passed": 3, "failed": 1, "skipped": 1, "warning": 1}), result.output
+    values = ["plain", "Color.RED", 1, 0.5, "/x", "caf\\udce9", True]
+    properties = [("values", values), ("key", {"caf\\udce9": (None, b"\xff")})]
+    assert f"PROPERTIES {properties!r}".replace("(", "[").replace(")", "]") in result.output.replace("(", "[").replace(")", "]")
+    assert "ValueError: caf\\udce9" in result.output
 
 
 def test_no_worker_may_be_replaced(suite):
