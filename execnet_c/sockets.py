@@ -159,8 +159,8 @@ class Gateway(near.Gateway):
                     return
         except (socket.timeout, TimeoutError):
             if not asked:
-                what = f"{self._address} asks for no secret, and this side has one that it must know first (it is "
-                what += "taken from EXECNET_C_SECRET_FILE or EXECNET_C_SECRET: unset them for a server without one)"
+                what = f"{self._address} asks for no secret, and this side has one: that is another server than the "
+                what += "one with the secret, or it was started without it, and gets nothing to run"
                 raise self._refused(LoginDenied, what) from None
             raise self._refused(HostSilent, f"{self._address} does not answer") from None
         except OSError as exc:

@@ -1,7 +1,9 @@
 """Gateways over sockets: our server and execnet's, what goes through, how each end ends, and who gets in."""
 
+import fcntl
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -437,7 +439,8 @@ def test_no_secret_where_one_is_wanted(guarded):
 def test_a_secret_where_none_is_wanted(no_secret, server, monkeypatch):
     monkeypatch.setenv("EXECNET_C_SECRET", SECRET)
     monkeypatch.setattr(sockets, "SECRET_TIMEOUT", 1.0)
-    refused(f"socket={server.address}", execnet_c.LoginDenied, "asks for no secret, and this side has one")
+    error = refused(f"socket={server.address}", execnet_c.LoginDenied, "asks for no secret, and this side has one")
+    assert "unset" not in str(error), "whoever has taken the port would ask for none"
 
 
 def test_a_secret_that_cannot_be_read(server, monkeypatch, tmp_path):
@@ -649,6 +652,21 @@ def test_nobody_reads_what_the_server_says(no_secret):
         for _ in range(3):
             converse(server.address, b"no program\n")
             assert serves(server.address)
+
+
+def test_nobody_empties_the_pipe_that_the_server_writes_to(no_secret):
+    with our_server() as server:
+        fcntl.fcntl(server.stdout, 1031, 8192)  # F_SETPIPE_SZ
+        for _ in range(200):
+            assert converse(server.address, b"no program\n") == b""
+        assert serves(server.address)
+        assert select.select([server.stdout], [], [], 0)[0], "there were lines"
+        os.set_blocking(server.stdout.fileno(), False)
+        said = os.read(server.stdout.fileno(), 1 << 20).decode()
+        assert 1000 < len(said) <= 8192 and re.fullmatch(r"(127\.0\.0\.1:\d+: refused: .*\n)+", said), said
+        assert serves(server.address)
+        said = os.read(server.stdout.fileno(), 1 << 20).decode()
+        assert re.fullmatch(r"127\.0\.0\.1:\d+: process \d+\n", said), "what can be said is said"
 
 
 # --- installvia -------------------------------------------------------------------------------------------------------
