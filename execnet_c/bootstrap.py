@@ -19,10 +19,11 @@ which Python it is, and is sent the text that makes it a worker (see text.py); t
 """
 
 import sys
+from errno import EACCES, ENOENT
 
 from ._version import __version__
 from .cores import module as _core
-from .transport import argv_of, keepalive_of, may_share, program_s_own
+from .transport import SET_PYTHON, argv_of, keepalive_of, may_share, program_s_own
 
 # Seconds that a far end with settings may take to answer: an interpreter with a slow site, on a busy machine.
 HELLO_TIMEOUT = 60.0
@@ -47,7 +48,13 @@ def start(gateway, spec):
     if gateway._outer is not None:
         return gateway._start_via(argv)
     gateway._command = argv
-    gateway._start(argv, None if _is_foreign(gateway, spec) else settings)
+    foreign = _is_foreign(gateway, spec)
+    try:
+        gateway._start(argv, None if foreign else settings)
+    except OSError as exc:
+        if foreign or exc.errno not in (ENOENT, EACCES):
+            raise
+        raise OSError(exc.errno, f"{exc.strerror}, which is this program's sys.executable; {SET_PYTHON}") from None
     if gateway._reads_line:
         from .text import LINE
 

@@ -153,6 +153,10 @@ class Group:
         spec = spec or self.defaultspec
         if not isinstance(spec, XSpec):
             spec = XSpec(spec)
+        if place is None and spec._is_odd():
+            from .unmeant import check
+
+            check(spec)
         self.allocate_id(spec)
         if spec.execmodel is None:
             spec.execmodel = self._remote_execmodel.backend

@@ -49,6 +49,9 @@ else:
 _TASK = """\
 def install(channel, program, outside, address):
     import os, subprocess, sys
+    if not sys.executable or getattr(sys, "frozen", False):
+        channel.send("no its interpreter, sys.executable, is not known, or a frozen program itself")
+        return
     if outside:
         address = os.environ.get("SSH_CONNECTION", "").split()[2:3]
         address = (address[0], 0) if address else None

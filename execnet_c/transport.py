@@ -25,25 +25,47 @@ def argv_of(spec, shares=False):
     """The command line (a list of str) for an XSpec of a local gateway, or one over ssh. Where that is to go through
     another gateway, None stands first for the interpreter of that. `shares`: the worker gets memory to share.
 
-    Raises ValueError for a spec that is neither, naming what it has instead.
+    Raises ValueError for a spec that is neither, naming what it has instead; OSError where this very
+    interpreter is asked for and not known.
     """
     if spec.ssh or spec.vagrant_ssh:
         from .ssh import argv_of
 
         return argv_of(spec, keepalive_of(spec))
     if not spec.popen:
-        raise ValueError(f"no gateway type found for {str(spec)!r}")
+        raise no_type(spec)
     if spec.python or spec.via:
         from .text import LINE
 
         argv, program = _command(spec) if spec.python else [None], LINE
     else:
         arguments = "memory=3" if shares else ""  # see Gateway._share()
-        argv, program = [sys.executable], _IMPORT_LINE.format(importdir=IMPORT_DIR, arguments=arguments)
+        argv, program = [_this_python(spec)], _IMPORT_LINE.format(importdir=IMPORT_DIR, arguments=arguments)
     argv.append("-u")
     if spec.dont_write_bytecode:
         argv.append("-B")
     return [*argv, "-c", program]
+
+
+SET_PYTHON = "name a Python by python= in the spec, as in popen//python=/usr/bin/python3"
+
+
+def _this_python(spec):
+    frozen = getattr(sys, "frozen", False)
+    if sys.executable and not frozen:
+        return sys.executable
+    why = f"is this frozen program itself ({sys.executable})" if frozen else f"is not known ({sys.executable!r})"
+    raise OSError(f"spec {str(spec)!r}: the interpreter of this program, sys.executable, {why}; {SET_PYTHON}")
+
+
+def no_type(spec):
+    """The error for a spec that does not say what to start."""
+    from .unmeant import TYPES, nearest
+
+    first = str(spec).partition("//")[0].partition("=")[0]
+    near = nearest(first, TYPES)
+    hint = f"did you mean {near!r}?" if near else f"it needs {', '.join(TYPES[:-1])} or {TYPES[-1]}"
+    return ValueError(f"no gateway type found for {str(spec)!r}; {hint}")
 
 
 def may_share(spec):

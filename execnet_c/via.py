@@ -14,16 +14,22 @@ from .cores import module as _core
 from .deaths import LinkLost, fields_of, shown
 from .native import allocate_lock
 from .text import module_source
+from .transport import SET_PYTHON
 
 _LONG = 1e6  # seconds: locks know a longest time
 
 # Runs on the gateway in between. The plain-Python core there may be one that was sent without what this needs.
 _TASK = '''\
-def start(channel, stream, control, argv):
+def start(channel, stream, control, argv, set_python):
     import sys
     from importlib import import_module
     gateway = channel.gateway
-    argv = [argv[0] or sys.executable] + argv[1:]
+    if not argv[0]:
+        argv = [sys.executable] + argv[1:]
+        if not sys.executable or getattr(sys, "frozen", False):
+            why = "the interpreter over there, sys.executable, is not known or is a frozen program itself (%r); "
+            channel.send((2, why % (sys.executable,) + set_python))
+            return
     relay = getattr(gateway, "_relay", None)
     package = type(gateway).__module__.rpartition(".")[0]
     for name in ("pylaunch", "pyrelay") if relay is None else ():
@@ -71,7 +77,7 @@ class Gateway(near.Gateway):
         self._command = [argv[0] or f"<the interpreter of gateway {outer.id!r}>", *argv[1:]]
         self._control, self._started, stream = outer.newchannel(), outer.newchannel(), outer.newchannel()
         words = [word and os.fsencode(word) for word in argv]
-        task = {"stream": stream, "control": self._control, "argv": words}
+        task = {"stream": stream, "control": self._control, "argv": words, "set_python": SET_PYTHON}
         self._start_over(stream)  # before anything can come
         outer._post(_core.EXEC, self._started.id, (_TASK, "<execnet_c via>", "start", task))
 

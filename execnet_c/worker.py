@@ -108,6 +108,9 @@ def _apply(gateway, settings):
     path, nice = settings["chdir"], settings["nice"]
     try:
         if path:
+            path = os.path.expanduser(path)
+            if path[0] == "~":
+                raise OSError(f"chdir={path}: there is no such home")
             if not os.path.exists(path):
                 os.mkdir(path)
             os.chdir(path)

@@ -11,8 +11,11 @@ class XSpec:
     - A key without ``=value`` is True.
     - Each key may be given once, ``env:NAME=value`` as often as needed; the last one for a NAME counts.
     - Keys do not start with an underscore; neither keys nor values contain ``//``.
+    - Other keys than those below are a program's own. makegateway() warns of one that looks like one of those, unless it
+      begins with ``x-``.
 
-    Each key is an attribute, and an attribute for a key that was not given is None.
+    Each key is an attribute, and an attribute for a key that was not given is None. Attributes may be set: that is how
+    a value gets ``//`` into it, as in ``spec.env["URL"] = "http://host"``.
     """
 
     chdir: str | None = None
@@ -52,7 +55,8 @@ class XSpec:
             if key.startswith("env:"):
                 self.env[key[4:]] = value
             elif key in self.__dict__:
-                raise ValueError(f"duplicate key: {key!r} in {string!r}")
+                instead = ": write env:NAME=value" if key == "env" else ""
+                raise ValueError(f"duplicate key: {key!r} in {string!r}{instead}")
             else:
                 setattr(self, key, value)
 
@@ -75,6 +79,13 @@ class XSpec:
     def __eq__(self, other: object) -> bool:
         # Not by type: a spec of execnet with the same text is the same spec.
         return self._spec == getattr(other, "_spec", None)
+
+    def _is_odd(self) -> bool:
+        """Whether it has keys that nobody knows, or values where none belong; see unmeant.py."""
+        if self.id is True or not {self.popen, self.dont_write_bytecode} <= {None, True}:
+            return True
+        known = XSpec.__dict__
+        return any(key not in known for key in self.__dict__ if key not in ("_spec", "env"))
 
     def _samefilesystem(self) -> bool:
         return self.popen is not None and self.chdir is None
