@@ -1,6 +1,5 @@
 """Specs and interpreters that cannot have been meant: what is said of them, and what passes as in execnet."""
 
-import os
 import re
 import sys
 import warnings
