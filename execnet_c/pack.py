@@ -107,7 +107,7 @@ _HOT = {
     "worker": "main _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks.run _Tasks._ensure_spare",
     "pycore": "Gateway._serve Gateway._connect Gateway._hello Gateway._check_usable Gateway._wait Gateway._wake "
     "Gateway._read Gateway._feed Gateway._file Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
-    "Gateway._load_plain Gateway._set_facts Gateway._channel",
+    "Gateway._load_plain Gateway._set_facts Gateway._channel Gateway._open",
     "pytasks": "Tasks._next_task Tasks._queue_task",
     "pychannel": "until_of Chan.__init__ Chan.holder Channel._new Channel.send",
     "pywatch": "start reap",

@@ -152,8 +152,7 @@ class Channel:
             raise ValueError(f"the gateway has a channel with id {id} already")
         if gateway._eof:
             raise gateway._death(True)
-        chan = gateway._chans[id] = Chan(id, gateway._coerce)
-        return Channel._new(cls, gateway, chan)
+        return Channel._new(cls, gateway, gateway._open(id))
 
     @staticmethod
     def _new(cls, gateway, chan):

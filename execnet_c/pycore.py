@@ -521,13 +521,15 @@ class Gateway(Tasks):
 
     def _channel(self, id):
         """The object for a channel of that id, made where there is none."""
-        chan = self._chans.get(id)
-        if chan is None:
-            if self._eof:
-                raise LoadError("the item carries a channel, but the connection has ended")
-            chan = self._chans[id] = Chan(id, self._coerce)
+        chan = self._chans.get(id) or self._open(id)
         channel = chan.holder()
         return channel if channel is not None else Channel._new(Channel, self, chan)
+
+    def _open(self, id):
+        chan = self._chans[id] = Chan(id, self._coerce)
+        if self._fin:  # looked at behind that: the end closes those that it finds
+            self._close(chan, True)
+        return chan
 
     def _post(self, code, id, *item):
         self._writer.post(frame(code, id, dump_item(*item, Channel) if item else ()))

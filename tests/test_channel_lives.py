@@ -1,6 +1,7 @@
 """Channels: how they are made, sent and closed, and what becomes of one that an end closes or forgets."""
 
 import os
+import queue
 import threading
 
 import pytest
@@ -117,6 +118,22 @@ def test_data_may_be_sent_before_the_item_with_its_channel_is_received_over_ther
         other.send(i)
     other.close()
     assert channel.receive(TIMEOUT) == list(range(100))
+
+
+def _echo_one(channel, others):
+    channel.send(others[0].receive())
+
+
+@pytest.mark.ours  # execnet loses it
+@pytest.mark.parametrize("model", ["thread", "main_thread_only"])
+def test_data_may_be_sent_before_the_task_with_its_channel_has_begun(group, model):
+    gw = group.makegateway(f"popen//execmodel={model}")
+    other = gw.newchannel()
+    busy = gw.remote_exec("channel.receive()")
+    channel = gw.remote_exec(_echo_one, others=[other])
+    other.send(42)
+    busy.send(None)
+    assert channel.receive(TIMEOUT) == 42
 
 
 def test_a_channel_may_be_the_only_way_back(gw):
@@ -429,6 +446,124 @@ def test_the_channel_of_a_task_can_be_dropped_while_it_runs(gw):
     assert report.receive(TIMEOUT) == "running"
     del channel
     assert report.receive(TIMEOUT) == "dropped"
+
+
+# ---- channels in items that are received after the end of the connection
+
+
+def by_receive(lib, channel):
+    return lambda: channel.receive(TIMEOUT)
+
+
+def by_iteration(lib, channel):
+    return lambda: next(iter(channel))
+
+
+def by_callback(lib, channel):
+    came = queue.Queue()
+    channel.setcallback(came.put)
+    return lambda: came.get(True, TIMEOUT)
+
+
+def by_late_callback(lib, channel):
+    def get():
+        came = []
+        channel.setcallback(came.append)
+        return came[0] if came or wait_until(lambda: came) else None
+
+    return get
+
+
+def by_receive_queue(lib, channel):
+    came = lib.MultiChannel([channel]).make_receive_queue()
+    return lambda: came.get(True, TIMEOUT)[1]
+
+
+@pytest.mark.parametrize("how", [by_receive, by_iteration, by_callback, by_late_callback, by_receive_queue])
+def test_an_item_with_channels_outlives_the_connection(lib, gw, how):
+    """It waits behind a callback, and the worker dies meanwhile."""
+    gate = threading.Event()
+    items, known, dropped = gw.newchannel(), gw.newchannel(), gw.newchannel()
+    channel = gw.remote_exec(
+        """
+        import os
+        items, known, dropped = channel.receive()
+        channel.send(os.getpid())
+        channel.receive()
+        made = channel.gateway.newchannel()
+        channel.send("for the callback")
+        items.send([known, (made, {"dropped": dropped})])
+        made.send("on the way")
+        os.kill(os.getpid(), 9)
+        """
+    )
+    channel.send((items, known, dropped))
+    pid = channel.receive(TIMEOUT)
+    number = dropped.id
+    del dropped
+    get = how(lib, items)
+    held = threading.Event()
+    channel.setcallback(lambda item: held.set() or gate.wait(TIMEOUT))
+    channel.send(None)
+    assert held.wait(TIMEOUT)
+    if lib.__name__ == "execnet_c":
+        assert wait_until(lambda: gw._state()["reason"] != "XC_OK")
+    else:
+        assert wait_until(lambda: not os.path.exists(f"/proc/{pid}/exe"))
+    gate.set()
+    first, (made, rest) = get()
+    gw.join(TIMEOUT)
+    assert first is known
+    assert rest["dropped"].id == number
+    assert made.id == 2
+    assert made.receive(TIMEOUT) == "on the way"
+    for other in (known, made, rest["dropped"]):
+        with pytest.raises(OSError):
+            other.send(1)
+        with pytest.raises(EOFError):
+            other.receive(TIMEOUT)
+        with pytest.raises(EOFError):
+            other.waitclose(TIMEOUT)
+
+
+@pytest.mark.ours  # it looks at the worker's insides to know when
+def test_an_item_with_channels_outlives_the_connection_over_there(gw, tmp_path):
+    """The same where the near end is gone, and a task still reads what had arrived."""
+    path = tmp_path / "said"
+    channel = gw.remote_exec(
+        """
+        import os, threading, time
+        path, items, known = channel.receive()
+        held = threading.Event()
+
+        def wait_for_the_end(item):
+            held.set()
+            while not channel.gateway._state()["heard_goodbye"]:
+                time.sleep(0.01)
+
+        channel.setcallback(wait_for_the_end)
+        channel.send("ready")
+        held.wait()
+        first, (made,) = items.receive()
+        said = [str(first is known)]
+        for other in (first, made):
+            try:
+                other.receive()
+            except EOFError:
+                said.append("end")
+        with open(path + ".new", "w") as file:
+            file.write(", ".join(said))
+        os.rename(path + ".new", path)
+        """
+    )
+    items, known, made = gw.newchannel(), gw.newchannel(), gw.newchannel()
+    channel.send((str(path), items, known))
+    assert channel.receive(TIMEOUT) == "ready"
+    channel.send("for the callback")
+    items.send([known, (made,)])
+    gw.exit()
+    assert wait_until(path.exists)
+    assert path.read_text() == "True, end, end"
 
 
 def test_an_error_that_nobody_saw_is_written_to_stderr(gw, capsys):

@@ -166,11 +166,19 @@ void
 xc_scan_ids(xc_msg *msg)
 {
     struct id_list list = {NULL, 0, 0};
-    if (msg->space != NULL || msg->lost || !xc_scan_may_carry_ids(msg->data, msg->size)) {
+    if ((msg->code != XC_DATA && msg->code != XC_EXEC) || msg->space != NULL || msg->lost) {
         return;
     }
-    if (xc_scan(msg->data, msg->size, add_id, &list, NULL) != XC_OK || list.n == 0) {
-        xc_free(list.ids); /* a malformed payload is the loader's to refuse */
+    if (xc_scan_may_carry_ids(msg->data, msg->size)) {
+        xc_status rc = xc_scan(msg->data, msg->size, add_id, &list, NULL);
+        list.n = rc == XC_OK ? list.n : 0; /* a malformed payload is the loader's to refuse */
+        msg->lost = rc == XC_NOMEM;
+    }
+    if (msg->code == XC_EXEC && !add_id(&list, msg->chan)) {
+        msg->lost = true;
+    }
+    if (list.n == 0 || msg->lost) {
+        xc_free(list.ids);
         return;
     }
     msg->ids = list.ids;
@@ -187,7 +195,8 @@ open_chan_locked(xc_link *link, uint32_t id)
     return chan;
 }
 
-/* The channels that the payload carries exist from now on, so that what arrives for them is kept. */
+/* The channels that the payload carries exist from now on, so that what arrives for them is kept. Also where the stream
+ * has ended meanwhile: that takes effect behind this message, and ends them, too. */
 static void
 make_carried_locked(xc_link *link, xc_msg *msg)
 {
@@ -201,11 +210,12 @@ make_carried_locked(xc_link *link, xc_msg *msg)
         if (chan != NULL) {
             chan->refs++;
         }
-        else if (link->eof || (chan = open_chan_locked(link, msg->ids[n])) == NULL) {
+        else if ((chan = open_chan_locked(link, msg->ids[n])) == NULL) {
             break;
         }
         carried[n] = chan;
     }
+    msg->lost = n < msg->n_ids;
     msg->carried = carried;
     msg->n_ids = n;
     xc_free(msg->ids);
@@ -246,26 +256,12 @@ xc_close_locked(xc_link *link, xc_chan *chan, bool send_only)
 static void
 queue_task_locked(xc_link *link, xc_msg *msg)
 {
-    xc_chan *chan = xc_chan_find(&link->table, msg->chan);
-    xc_chan **carried = xc_alloc(sizeof *carried);
-    if (chan != NULL) {
-        chan->refs++;
-    }
-    else {
-        chan = open_chan_locked(link, msg->chan);
-    }
-    if (chan == NULL || carried == NULL) {
-        xc_free(carried);
-        if (chan != NULL) {
-            xc_unhold_locked(link, chan);
-        }
+    make_carried_locked(link, msg);
+    if (msg->lost) {
         xc_refuse_task_locked(link, msg->chan, XC_NO_TASKS);
         xc_bury_msg_locked(link, msg);
         return;
     }
-    carried[0] = chan;
-    msg->carried = carried;
-    msg->n_ids = 1;
     link->executing++;
     xc_queue_push(&link->tasks, msg);
     if (link->tasks.count == 1) {
@@ -316,7 +312,7 @@ apply_locked(xc_link *link, xc_msg *msg)
         xc_queue_push(&chan->errors, msg);
         return;
     case XC_EXEC:
-        if (link->opts.worker && !msg->lost) {
+        if (link->opts.worker) {
             queue_task_locked(link, msg);
             return;
         }
@@ -676,7 +672,7 @@ xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan)
     xc_lock(&link->mu);
     if (link->tasks.count > (!primary && link->primary_waits ? 1 : 0)) {
         *out = xc_queue_pop(&link->tasks);
-        *chan = (*out)->carried[0];
+        *chan = xc_task_chan(*out);
         (*chan)->refs++;
         link->primary_waits = link->primary_waits && !primary;
         xc_patience_begin_locked(link);

@@ -108,7 +108,7 @@ struct xc_link {
     uint32_t n_callbacks; /* mu */
     uint32_t n_sinks;     /* mu: that have not been told of their end */
 
-    xc_queue tasks;     /* mu: each carries its channel in `carried` */
+    xc_queue tasks;     /* mu */
     uint32_t executing; /* mu */
     bool primary_waits; /* mu: the worker's main thread is idle */
     xc_model model;     /* mu: with XC_MODEL_MAIN_ONLY see xc_patience.c for the next two */
@@ -162,6 +162,13 @@ void xc_forget_arrivals_locked(xc_link *link); /* what is not complete will neve
 void xc_answer_status_locked(xc_link *link, uint32_t id, bool facts);
 #define XC_NO_TASKS "execution disallowed"
 void xc_refuse_task_locked(xc_link *link, uint32_t id, const char *text); /* short */
+
+/* The channel of one of `tasks`. */
+static inline xc_chan *
+xc_task_chan(const xc_msg *msg)
+{
+    return msg->carried[msg->n_ids - 1];
+}
 
 /* xc_inbox.c: as xc_link_take_item */
 xc_status xc_take_item_locked(xc_chan *chan, xc_msg **out);

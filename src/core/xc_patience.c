@@ -60,7 +60,7 @@ static void
 refuse_first_locked(xc_link *link)
 {
     xc_msg *msg = xc_queue_pop(&link->tasks);
-    xc_chan *chan = msg->carried[0];
+    xc_chan *chan = xc_task_chan(msg);
     if (!chan->recv_closed) {
         xc_refuse_task_locked(link, chan->id, TOO_LONG);
     }

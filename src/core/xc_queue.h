@@ -16,13 +16,14 @@ typedef struct xc_msg {
     struct xc_msg *next;
     uint8_t code;             /* xc_code, or one of the link's own events */
     signed char coerce;       /* string coercion to load it with: its channel's, as it was when it took effect */
-    bool lost;                /* the payload did not fit into memory and was skipped: `size` says how long it was */
+    bool lost;                /* there was no memory for it, so that it cannot be loaded: `size` says how long it was */
     uint32_t chan;            /* channel id */
     size_t size;              /* bytes of payload */
     unsigned char *data;      /* the payload: behind this struct, or inside `space` */
     void *space;              /* memory lent by the Python side for this payload (a bytes object), or NULL; see
                                  xc_link_give_space. Freed by the Python side only. */
-    struct xc_chan **carried; /* owned array, each element counted: channels whose ids stand in the payload */
+    struct xc_chan **carried; /* owned array, each element counted: channels whose ids stand in the payload;
+                                 of a task its own is the last one */
     uint32_t *ids;            /* owned array: those ids, until the message takes effect and `carried` is made */
     size_t n_ids;             /* of either array */
 } xc_msg;

@@ -49,9 +49,7 @@ deliver(xc_link *link, xc_queue *batch, xc_err *err)
         if (xc_tracing()) {
             xc_trace_frame("received", msg->code, msg->chan, msg->size + (msg->space != NULL ? 5 : 0));
         }
-        if (msg->code == XC_DATA) {
-            xc_scan_ids(msg);
-        }
+        xc_scan_ids(msg);
     }
     xc_lock(&link->mu);
     for (xc_msg *msg; rc == XC_OK && (msg = xc_queue_pop(batch)) != NULL;) {

@@ -17,7 +17,7 @@
 
 /* --- items ---------------------------------------------------------------------------------------------------- */
 
-/* What make_channel needs: a payload's channels exist since it arrived, and may have been closed since. */
+/* What make_channel needs: the channels of an item or a task exist since it arrived, and may have been closed since. */
 struct source {
     GatewayObject *gateway;
     const xc_msg *msg;
@@ -29,13 +29,9 @@ make_channel(void *arg, uint32_t id)
 {
     struct source *source = arg;
     GatewayObject *gateway = source->gateway;
-    xc_err err;
     xc_chan *chan = xc_link_carried(gateway->link, source->msg, source->next++, id);
-    if (chan == NULL && xc_link_chan(gateway->link, id, &chan, &err) != XC_OK) {
-        if (err.code != XC_CLOSED) {
-            return xcpy_raise(gateway->state, &err);
-        }
-        PyErr_SetString(gateway->state->LoadError, "the item carries a channel, but the connection has ended");
+    if (chan == NULL) {
+        PyErr_SetString(gateway->state->LoadError, "a channel in a message that is neither an item nor a task");
         return NULL;
     }
     return xcpy_channel_of(gateway, chan);

@@ -217,6 +217,33 @@ tasks_for_two(void)
     rig_close(&it);
 }
 
+/* What arrives for the channels of a waiting task is kept, as for those of an item. */
+static void
+tasks_that_carry_channels(void)
+{
+    rig it = rig_open(true);
+    unsigned char payload[5 * 2 + 6];
+    xc_msg *msg;
+    xc_chan *chan;
+    rig_send(&it, XC_EXEC, 1, payload, put_chans(payload, 3, 2, 2));
+    send_int(&it, 5, 42);
+    CHECK_RC(wait_for(&it, XC_WAIT_TASK, NULL, XC_FOREVER), XC_OK);
+    expect_status(&it, 7, 3, 1);
+    CHECK_RC(xc_link_take_task(it.link, true, &msg, &chan), XC_OK);
+    CHECK_INT(chan->id, 1);
+    xc_chan *first = xc_link_carried(it.link, msg, 0, 3), *second = xc_link_carried(it.link, msg, 1, 5);
+    CHECK(first != NULL && second != NULL);
+    expect_int(&it, second, 42);
+    xc_link_free_msg(it.link, msg);
+    xc_link_drop_chan(it.link, first);
+    expect_frame(it.from, XC_CLOSE, 3, NULL, 0);
+    xc_link_drop_chan(it.link, second);
+    expect_frame(it.from, XC_CLOSE, 5, NULL, 0);
+    xc_link_drop_chan(it.link, chan);
+    expect_frame(it.from, XC_CLOSE, 1, NULL, 0);
+    rig_close(&it);
+}
+
 /* After the goodbye the tasks that are there are still handed out, then no more, to neither thread. */
 static void
 tasks_and_the_goodbye(void)
@@ -383,13 +410,14 @@ static void
 the_end_behind_callbacks(void)
 {
     rig it = rig_open(false);
-    xc_chan *chans[3], *chan;
+    xc_chan *chans[3], *plain = new_chan(&it), *chan;
     for (int i = 0; i < 3; i++) {
         chans[i] = new_chan(&it);
         CHECK(xc_link_set_callback(it.link, chans[i]));
     }
     send_chan(&it, chans[0]->id, 300);
     send_int(&it, 300, 5);
+    send_chan(&it, plain->id, 302);
     rig_hang_up(&it);
     AWAIT(state_of(&it).ended_by.code == XC_EOF);
     CHECK(!state_of(&it).fin);
@@ -408,6 +436,12 @@ the_end_behind_callbacks(void)
     CHECK(state_of(&it).fin);
     expect_no_next(&it);
     xc_link_dispatch_leave(it.link);
+    xc_msg *item = take(&it, plain); /* it came before the end: nothing of it is lost */
+    chan = xc_link_carried(it.link, item, 0, 302);
+    CHECK(chan != NULL && xc_link_chan_state(it.link, chan).recv_closed);
+    xc_link_drop_chan(it.link, chan);
+    xc_link_free_msg(it.link, item);
+    xc_link_drop_chan(it.link, plain);
     for (int i = 0; i < 3; i++) {
         CHECK(xc_link_chan_state(it.link, chans[i]).recv_closed);
         xc_link_drop_chan(it.link, chans[i]);
@@ -569,6 +603,7 @@ main(void)
     RUN_IO(hello);
     RUN_IO(too_many_hellos);
     RUN_IO(tasks_for_two);
+    RUN_IO(tasks_that_carry_channels);
     RUN_IO(tasks_and_the_goodbye);
     RUN_IO(order_behind_a_callback);
     RUN_IO(leaving_works_off_the_rest);
