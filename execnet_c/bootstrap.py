@@ -23,7 +23,7 @@ from errno import EACCES, ENOENT
 
 from ._version import __version__
 from .cores import module as _core
-from .transport import SET_PYTHON, argv_of, keepalive_of, may_share, program_s_own
+from .transport import SET_PYTHON, argv_of, keepalive_of, may_share, outside, program_s_own
 
 # Seconds that a far end with settings may take to answer: an interpreter with a slow site, on a busy machine.
 HELLO_TIMEOUT = 60.0
@@ -47,7 +47,7 @@ def start(gateway, spec):
         argv = argv_of(spec, shares and not spec.python and gateway._share())
     if gateway._outer is not None:
         return gateway._start_via(argv)
-    gateway._command = argv
+    argv = gateway._command = outside(argv)
     foreign = _is_foreign(gateway, spec)
     try:
         gateway._start(argv, None if foreign else settings)

@@ -83,6 +83,15 @@ def program_s_own(spec):
     return None if room is None or spec.via else room.program_s_own(spec)
 
 
+def outside(argv):
+    """The command line for a process that is no part of this program: one that PyInstaller has made gives its own
+    libraries to every child, and ssh and other Pythons have theirs."""
+    if not hasattr(sys, "_MEIPASS") or "LD_LIBRARY_PATH" not in os.environ:
+        return argv
+    before = os.environ.get("LD_LIBRARY_PATH_ORIG")
+    return ["env", *([f"LD_LIBRARY_PATH={before}"] if before else ["-u", "LD_LIBRARY_PATH"]), *argv]
+
+
 def keepalive_of(spec):
     """The seconds for which the far end may be silent, 0 for ever. Raises ValueError for what is none."""
     if spec.keepalive is None:

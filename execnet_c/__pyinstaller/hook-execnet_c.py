@@ -1,0 +1,10 @@
+"""What PyInstaller adds to a program that imports execnet_c: its modules, most of which are imported when they are first
+needed; their source, as far ends are sent that of some; and the texts that stand ready for far ends."""
+
+from PyInstaller.utils.hooks import collect_data_files, collect_submodules
+
+# Those for plugins, greenlets and the tagger import what the program may not have; it names them itself if it has.
+LEFT = {"execnet_c.pytest_plugin", "execnet_c.tagging", "execnet_c._tagger", "execnet_c.__main__"}
+
+hiddenimports = [name for name in collect_submodules("execnet_c") if name not in LEFT and "__pyinstaller" not in name]
+datas = collect_data_files("execnet_c", include_py_files=True, excludes=["__pyinstaller", "**/*.pyi", "py.typed"])
