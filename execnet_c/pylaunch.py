@@ -300,8 +300,11 @@ def _write_stderr(data):
 
 def _spawn(argv, stdin, stdout, stderr):
     """The pid. The I/O thread has SIGINT blocked, and so has the process until it can take it."""
+    # subprocess lets others run while the process reads the environment: it gets a copy, made in one step.
+    env = getattr(os.environ, "_data", None)
+    env = env and env.copy()
     try:
-        process = unpatched("subprocess").Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr)
+        process = unpatched("subprocess").Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env)
     except OSError as exc:
         name = os.fsdecode(argv[0])
         raise OSError(exc.errno, f"start a process: {os.strerror(exc.errno)}: {name}") from None

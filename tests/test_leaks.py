@@ -556,6 +556,22 @@ def settle():
     "remote_exec": GATEWAY + """
 act = lambda: gateway.remote_exec("channel.receive()").close()
 """,
+    "start": """
+from execnet_c.cores import module
+def prepare():
+    global gateway, fds
+    gateway, fds = module.Gateway(), footprint()[1]
+act = lambda: gateway._start(["true", "argument"], None)
+def settle():
+    global gateway
+    try:
+        gateway._wait_gone(30)
+    except OSError:
+        pass  # it was not started
+    gateway, deadline = None, time.monotonic() + 30
+    while footprint()[1] > fds:
+        assert time.monotonic() < deadline
+""",
 }
 
 

@@ -11,6 +11,8 @@ import pairing
 import pytest
 from conftest import TIMEOUT, wait_until
 
+from execnet_c import cores
+
 THREADS = 8
 
 ECHO = "for item in channel: channel.send(item)"
@@ -327,6 +329,31 @@ def test_gateways_made_used_and_ended_in_threads(lib):
         return number
 
     assert run_together(live) == list(range(THREADS))
+
+
+@pytest.mark.ours
+def test_the_environment_changes_while_processes_start(monkeypatch):
+    names = [f"EXECNET_C_TEST_{number}" for number in range(1000)]
+    for name in names:  # to read them takes its time
+        monkeypatch.setenv(name, "x" * 50)
+    enough = threading.Event()
+
+    def change():
+        while not enough.is_set():
+            for name in names[-20:]:
+                del os.environ[name]
+            for name in names[-20:]:
+                os.environ[name] = "x"
+
+    thread = in_thread(change)
+    try:
+        for _ in range(100):
+            gateway = cores.module.Gateway()
+            gateway._start(["true"], None)
+            assert gateway._wait_gone(TIMEOUT)
+    finally:
+        enough.set()
+        thread.join(TIMEOUT)
 
 
 def test_a_gateway_outlives_the_thread_that_made_it(group):

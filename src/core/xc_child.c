@@ -2,7 +2,7 @@
  * Starting and ending processes.
  *
  * Between vfork and exec the child runs in the parent's memory: child_runs() does system calls only, and everything
- * that needs memory (the places where the program may be) is worked out before. All signals are blocked around it,
+ * that needs memory or can change meanwhile is in an xc_program before. All signals are blocked around it,
  * and the child puts every caught one at default before it lets them in again: the parent's handlers would otherwise
  * run in the child, on the parent's data.
  *
@@ -56,78 +56,14 @@
 #define PIDFD_TYPE ((idtype_t)3) /* P_PIDFD */
 #endif
 
-extern char **environ;
-
 typedef struct {
-    char *const *argv;
-    char **places;      /* owned, one block: the files to try, in order, NULL-terminated */
-    int ends[3][2];     /* owned; for fd 0, 1, 2: read end, write end */
-    int report[2];      /* owned; -1 where the child shares our memory */
-    volatile int error; /* the child's errno; 0: it runs */
-    int keep;           /* borrowed: the child's fd 3; -1: none */
-    bool shielded;      /* SIGINT stays blocked */
+    const xc_program *program; /* borrowed */
+    int ends[3][2];            /* owned; for fd 0, 1, 2: read end, write end */
+    int report[2];             /* owned; -1 where the child shares our memory */
+    volatile int error;        /* the child's errno; 0: it runs */
+    int keep;                  /* borrowed: the child's fd 3; -1: none */
+    bool shielded;             /* SIGINT stays blocked */
 } start_plan;
-
-/* ---- where the program may be ---- */
-
-/* "" in PATH is the current directory. `*to` moves on behind the written name. */
-static char *
-put_place(const char *dir, size_t dir_len, const char *name, char **to)
-{
-    char *place = *to;
-    char *at = place;
-    if (dir_len == 0) {
-        *at++ = '.';
-    }
-    memcpy(at, dir, dir_len);
-    at += dir_len;
-    *at++ = '/';
-    memcpy(at, name, strlen(name) + 1);
-    *to = at + strlen(name) + 1;
-    return place;
-}
-
-static size_t
-count_dirs(const char *path)
-{
-    size_t n = 1;
-    for (; *path != '\0'; path++) {
-        n += *path == ':';
-    }
-    return n;
-}
-
-/* NULL: no memory. */
-static char **
-list_places(const char *name)
-{
-    const char *path = getenv("PATH");
-    if (path == NULL) {
-        path = "/bin:/usr/bin";
-    }
-    if (strchr(name, '/') != NULL || name[0] == '\0') {
-        path = NULL;
-    }
-    size_t n = path != NULL ? count_dirs(path) : 1;
-    size_t table = (n + 1) * sizeof(char *);
-    size_t text = path != NULL ? strlen(path) + n * (strlen(name) + 3) : strlen(name) + 1;
-    char **places = xc_alloc(table + text);
-    if (places == NULL) {
-        return NULL;
-    }
-    char *to = (char *)places + table;
-    if (path == NULL) {
-        memcpy(to, name, strlen(name) + 1);
-        places[0] = to;
-    }
-    for (size_t i = 0; path != NULL && i < n; i++) {
-        size_t len = strcspn(path, ":");
-        places[i] = put_place(path, len, name, &to);
-        path += len + 1;
-    }
-    places[n] = NULL;
-    return places;
-}
 
 /* ---- fds ---- */
 
@@ -160,7 +96,6 @@ close_plan(start_plan *plan)
     }
     close_fd(&plan->report[0]);
     close_fd(&plan->report[1]);
-    xc_free(plan->places);
 }
 
 /* ---- in the child: system calls only ---- */
@@ -250,8 +185,8 @@ exec_one_of(const start_plan *plan)
 {
     int worth_telling = 0;
     int last = ENOENT;
-    for (char **place = plan->places; *place != NULL; place++) {
-        execve(*place, plan->argv, environ);
+    for (char **place = plan->program->places; *place != NULL; place++) {
+        execve(*place, plan->program->argv, plan->program->env);
         last = errno;
         if (last != ENOENT && last != ENOTDIR && worth_telling == 0) {
             worth_telling = last;
@@ -374,7 +309,7 @@ run_plan(start_plan *plan, xc_child *child, xc_err *err)
     }
     if (plan->error != 0) {
         bury(pid);
-        xc_failf(err, XC_SYS, "start a process", "%s", plan->argv[0]);
+        xc_failf(err, XC_SYS, "start a process", "%s", plan->program->argv[0]);
         if (err != NULL) {
             err->sys_errno = plan->error;
         }
@@ -386,10 +321,10 @@ run_plan(start_plan *plan, xc_child *child, xc_err *err)
 }
 
 static xc_status
-start(xc_child *child, char *const argv[], int keep, bool shielded, xc_child_pipes *pipes, xc_err *err)
+start(xc_child *child, const xc_program *program, int keep, bool shielded, xc_child_pipes *pipes, xc_err *err)
 {
     start_plan plan = {
-        .argv = argv,
+        .program = program,
         .keep = keep,
         .shielded = shielded,
         .ends = {{-1, -1}, {-1, -1}, {-1, -1}},
@@ -398,10 +333,6 @@ start(xc_child *child, char *const argv[], int keep, bool shielded, xc_child_pip
     xc_status rc;
     *child = (xc_child){.pidfd = -1};
     *pipes = (xc_child_pipes){-1, -1, -1};
-    plan.places = list_places(argv[0]);
-    if (plan.places == NULL) {
-        return xc_fail(err, XC_NOMEM, 0, "start a process");
-    }
     if (!make_pipes(&plan)) {
         rc = xc_fail(err, XC_SYS, errno, "make a pipe");
         goto done;
@@ -417,15 +348,15 @@ done:
 }
 
 xc_status
-xc_child_start(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_err *err)
+xc_child_start(xc_child *child, const xc_program *program, xc_child_pipes *pipes, xc_err *err)
 {
-    return start(child, argv, -1, false, pipes, err);
+    return start(child, program, -1, false, pipes, err);
 }
 
 xc_status
-xc_child_start_shielded(xc_child *child, char *const argv[], int keep, xc_child_pipes *pipes, xc_err *err)
+xc_child_start_shielded(xc_child *child, const xc_program *program, int keep, xc_child_pipes *pipes, xc_err *err)
 {
-    return start(child, argv, keep, true, pipes, err);
+    return start(child, program, keep, true, pipes, err);
 }
 
 /* waitid on the child, WNOHANG with WEXITED and `flags`: 0 with info->si_pid == 0 while it lives, else an errno. */

@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include "xc_program.h"
 #include "xc_sync.h"
 
 typedef struct {
@@ -25,17 +26,18 @@ typedef struct {
 } xc_child_pipes;
 
 /*
- * Starts argv[0] (found by PATH if it has no slash; argv is NULL-terminated) with pipes for its standard streams,
- * every other fd closed, no signal blocked, SIGPIPE and SIGXFSZ at default, environment and directory inherited; it
- * stays in the caller's process group. Returns once it has exec'd. On failure nothing is left behind and *err names
- * the step: "start a process" with errno of execve and argv[0] in detail, "make a pipe" (EMFILE), "fork".
- * May be called with or without the GIL; it blocks for the few hundred microseconds of vfork and exec.
+ * Starts the program with pipes for its standard streams, every other fd closed, no signal blocked, SIGPIPE and SIGXFSZ
+ * at default, directory inherited; it stays in the caller's process group. Returns once it has exec'd. On failure
+ * nothing is left behind and *err names the step: "start a process" with errno of execve and argv[0] in detail, "make a
+ * pipe" (EMFILE), "fork". May be called with or without the GIL; it blocks for the few hundred microseconds of vfork
+ * and exec.
  */
-xc_status xc_child_start(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_err *err);
+xc_status xc_child_start(xc_child *child, const xc_program *program, xc_child_pipes *pipes, xc_err *err);
 
 /* The same with SIGINT blocked over there: a Ctrl-C during its start waits until the program lets it in. `keep` is its
  * fd 3; -1: it has none. */
-xc_status xc_child_start_shielded(xc_child *child, char *const argv[], int keep, xc_child_pipes *pipes, xc_err *err);
+xc_status xc_child_start_shielded(xc_child *child, const xc_program *program, int keep, xc_child_pipes *pipes,
+                                  xc_err *err);
 
 /* Never blocks. XC_OK: it has ended and `reaped`, `known`, `status` say how. XC_AGAIN: it lives. */
 xc_status xc_child_reap(xc_child *child);

@@ -282,7 +282,7 @@ free_unstarted(xc_launch *launch)
 }
 
 static xc_status
-spawn(char *const argv[], int keep, xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err)
+spawn(const xc_program *program, int keep, xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err)
 {
     xc_child_pipes pipes;
     xc_err ignored;
@@ -300,13 +300,13 @@ spawn(char *const argv[], int keep, xc_launch **out, pid_t *pid, int *fd_in, int
     xc_mutex_init(&launch->mu);
     launch->forks = xc_fork_count();
     atomic_init(&launch->refs, 2); /* the caller's and the pump's */
-    rc = xc_child_start_shielded(&launch->child, argv, keep, &pipes, err);
+    rc = xc_child_start_shielded(&launch->child, program, keep, &pipes, err);
     if (rc != XC_OK) {
         free_unstarted(launch);
         return rc;
     }
     if (xc_tracing()) {
-        xc_trace("started process %ld: %s", (long)launch->child.pid, argv[0]);
+        xc_trace("started process %ld: %s", (long)launch->child.pid, program->argv[0]);
     }
     launch->err_fd = pipes.err;
     *pid = launch->child.pid;
@@ -317,9 +317,9 @@ spawn(char *const argv[], int keep, xc_launch **out, pid_t *pid, int *fd_in, int
 }
 
 xc_status
-xc_launch_spawn(char *const argv[], xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err)
+xc_launch_spawn(const xc_program *program, xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err)
 {
-    return spawn(argv, -1, out, pid, fd_in, fd_out, err);
+    return spawn(program, -1, out, pid, fd_in, fd_out, err);
 }
 
 void
@@ -360,7 +360,7 @@ tell_link(void *arg)
 }
 
 xc_status
-xc_launch_start(char *const argv[], const xc_link_opts *opts, bool listens, xc_launch **out, xc_link **link,
+xc_launch_start(const xc_program *program, const xc_link_opts *opts, bool listens, xc_launch **out, xc_link **link,
                 xc_err *err)
 {
     int in, to;
@@ -369,7 +369,7 @@ xc_launch_start(char *const argv[], const xc_link_opts *opts, bool listens, xc_l
     xc_err ignored;
     int keep = opts->region != NULL ? opts->region->fd : -1;
     err = err != NULL ? err : &ignored;
-    xc_status rc = spawn(argv, keep, &launch, &pid, &in, &to, err);
+    xc_status rc = spawn(program, keep, &launch, &pid, &in, &to, err);
     if (opts->region != NULL) {
         xc_region_close_fd(opts->region);
     }

@@ -16,17 +16,17 @@ enum {
     XC_STDERR_UNHEARD = 1 << 20 /* bytes that are kept for who listens: the oldest go first */
 };
 
-/* Starts argv, with SIGINT blocked (a worker lets it in when it can take it), and makes the link to it: two counts for
- * the caller, one each. With a region in `opts` the process gets its memory as fd 3. On failure nothing is left behind.
- * `listens`: its stderr is for xc_launch_listen_nogil. */
-xc_status xc_launch_start(char *const argv[], const xc_link_opts *opts, bool listens, xc_launch **out, xc_link **link,
-                          xc_err *err);
+/* Starts the program, with SIGINT blocked (a worker lets it in when it can take it), and makes the link to it: two
+ * counts for the caller, one each. With a region in `opts` the process gets its memory as fd 3. On failure nothing is
+ * left behind. `listens`: its stderr is for xc_launch_listen_nogil. */
+xc_status xc_launch_start(const xc_program *program, const xc_link_opts *opts, bool listens, xc_launch **out,
+                          xc_link **link, xc_err *err);
 
 /*
  * The same in steps, for who makes something else than a link of the process's pipes: *fd_in is what it writes, *fd_out
  * what it reads, both the caller's. Then xc_launch_watch, or xc_launch_abandon.
  */
-xc_status xc_launch_spawn(char *const argv[], xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err);
+xc_status xc_launch_spawn(const xc_program *program, xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err);
 /* From now on the I/O thread watches it. `over` is called there, once, when xc_launch_look says that it has ended. */
 void xc_launch_watch(xc_launch *launch, void (*over)(void *arg), void *arg);
 /* Kills it, and frees it all but the two fds. */

@@ -479,12 +479,12 @@ xc_relay_link(xc_link *outer, xc_chan *stream, const xc_link_opts *opts, xc_link
 }
 
 xc_status
-xc_relay_process(xc_link *link, xc_chan *stream, xc_chan *control, char *const argv[], pid_t *pid, xc_err *err)
+xc_relay_process(xc_link *link, xc_chan *stream, xc_chan *control, const xc_program *program, pid_t *pid, xc_err *err)
 {
     xc_relay *relay;
     xc_launch *launch;
     int in, out;
-    xc_status rc = xc_launch_spawn(argv, &launch, pid, &in, &out, err);
+    xc_status rc = xc_launch_spawn(program, &launch, pid, &in, &out, err);
     if (rc != XC_OK) {
         return rc;
     }

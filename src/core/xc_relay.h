@@ -28,11 +28,11 @@ xc_status xc_relay_fds(xc_link *link, xc_chan *stream, int in, int out, xc_err *
 xc_status xc_relay_link(xc_link *outer, xc_chan *stream, const xc_link_opts *opts, xc_link **link, xc_err *err);
 
 /*
- * The far end: starts argv (as xc_launch_start does), its standard input and output being the stream. An int that comes
- * on `control` is a signal for it. Once it has ended, (status or None, end of its stderr as bytes) goes out there, and
- * the channel is closed. *pid is valid at once.
+ * The far end: starts the program (as xc_launch_start does), its standard input and output being the stream. An int
+ * that comes on `control` is a signal for it. Once it has ended, (status or None, end of its stderr as bytes) goes out
+ * there, and the channel is closed. *pid is valid at once.
  */
-xc_status xc_relay_process(xc_link *link, xc_chan *stream, xc_chan *control, char *const argv[], pid_t *pid,
+xc_status xc_relay_process(xc_link *link, xc_chan *stream, xc_chan *control, const xc_program *program, pid_t *pid,
                            xc_err *err);
 
 #endif

@@ -109,33 +109,56 @@ Gateway_dealloc(GatewayObject *self)
 
 /* --- starting ------------------------------------------------------------------------------------------------- */
 
-char **
-xcpy_make_argv(PyObject *args, PyObject **holders)
+/* The strings of `args` as bytes objects. New reference to a list, or NULL. */
+static PyObject *
+encode_args(PyObject *args)
 {
     PyObject *seq = PySequence_Fast(args, "argv must be a sequence of str or bytes");
-    char **argv = NULL;
-    *holders = PyList_New(0);
-    Py_ssize_t n = seq == NULL ? 0 : PySequence_Fast_GET_SIZE(seq);
-    if (seq != NULL && *holders != NULL && n > 0) {
-        argv = PyMem_New(char *, n + 1);
+    if (seq == NULL) {
+        return NULL;
     }
-    else if (seq != NULL && n == 0) {
-        PyErr_SetString(PyExc_ValueError, "argv is empty");
-    }
-    for (Py_ssize_t i = 0; argv != NULL && i < n; i++) {
+    PyObject *list = PyList_New(0);
+    for (Py_ssize_t i = 0; list != NULL && i < PySequence_Fast_GET_SIZE(seq); i++) {
         PyObject *bytes = NULL;
-        if (!PyUnicode_FSConverter(PySequence_Fast_GET_ITEM(seq, i), &bytes) || PyList_Append(*holders, bytes) < 0) {
-            Py_XDECREF(bytes);
-            PyMem_Free(argv);
-            argv = NULL;
-            break;
+        if (!PyUnicode_FSConverter(PySequence_Fast_GET_ITEM(seq, i), &bytes) || PyList_Append(list, bytes) < 0) {
+            Py_CLEAR(list);
         }
-        argv[i] = PyBytes_AS_STRING(bytes);
-        argv[i + 1] = NULL;
-        Py_DECREF(bytes);
+        Py_XDECREF(bytes);
     }
-    Py_XDECREF(seq);
-    return argv;
+    Py_DECREF(seq);
+    return list;
+}
+
+xc_program *
+xcpy_make_program(PyObject *args)
+{
+    PyObject *list = encode_args(args);
+    if (list == NULL) {
+        return NULL;
+    }
+    Py_ssize_t n = PyList_GET_SIZE(list);
+    xc_program *program = NULL;
+    char **argv = PyMem_New(char *, n + 1);
+    if (argv == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    if (n == 0) {
+        PyErr_SetString(PyExc_ValueError, "argv is empty");
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        argv[i] = PyBytes_AS_STRING(PyList_GET_ITEM(list, i));
+    }
+    argv[n] = NULL;
+    program = xc_program_new(argv);
+    if (program == NULL) {
+        PyErr_NoMemory();
+    }
+done:
+    PyMem_Free(argv);
+    Py_DECREF(list);
+    return program;
 }
 
 static xc_link_opts
@@ -170,7 +193,7 @@ PyDoc_STRVAR(
 static PyObject *
 Gateway_start(GatewayObject *self, PyObject *args)
 {
-    PyObject *py_argv, *hello, *holders = NULL, *result = NULL;
+    PyObject *py_argv, *hello;
     xc_link_opts opts;
     xc_err err;
     if (!PyArg_ParseTuple(args, "OO:_start", &py_argv, &hello)) {
@@ -179,23 +202,23 @@ Gateway_start(GatewayObject *self, PyObject *args)
     if (!xcpy_may_start(self, &opts)) {
         return NULL;
     }
-    char **argv = xcpy_make_argv(py_argv, &holders);
-    if (argv != NULL) {
-        xc_status rc;
-        opts.region = self->region.map != NULL ? &self->region : NULL;
-        Py_BEGIN_ALLOW_THREADS
-            rc = xc_launch_start(argv, &opts, self->listens, &self->launch, &self->link, &err);
-        Py_END_ALLOW_THREADS
-        if (rc != XC_OK) {
-            (void)xcpy_raise(self->state, &err);
-        }
-        else if (hello == Py_None || xcpy_send(self, XC_HELLO, 0, hello) == 0) {
-            result = Py_NewRef(Py_None);
-        }
+    xc_program *program = xcpy_make_program(py_argv);
+    if (program == NULL) {
+        return NULL;
     }
-    PyMem_Free(argv);
-    Py_XDECREF(holders);
-    return result;
+    xc_status rc;
+    opts.region = self->region.map != NULL ? &self->region : NULL;
+    Py_BEGIN_ALLOW_THREADS
+        rc = xc_launch_start(program, &opts, self->listens, &self->launch, &self->link, &err);
+    Py_END_ALLOW_THREADS
+    xc_program_free(program);
+    if (rc != XC_OK) {
+        return xcpy_raise(self->state, &err);
+    }
+    if (hello != Py_None && xcpy_send(self, XC_HELLO, 0, hello) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(serve_doc,

@@ -45,8 +45,8 @@ int xcpy_check_usable(GatewayObject *gateway);
  * Returns NULL. */
 PyObject *xcpy_raise_ended(GatewayObject *gateway, bool sending);
 
-/* A NULL-terminated argv that borrows from `holders`, a new list of bytes objects; free with PyMem_Free. NULL. */
-char **xcpy_make_argv(PyObject *args, PyObject **holders);
+/* What is to be started by these arguments: a sequence of str or bytes. Owned by the caller; NULL. */
+xc_program *xcpy_make_program(PyObject *args);
 /* For a link to a far end: its options. False, with OSError set, where the gateway was started before. */
 bool xcpy_may_start(GatewayObject *gateway, xc_link_opts *opts);
 

@@ -45,7 +45,7 @@ static PyObject *
 Gateway_relay(GatewayObject *self, PyObject *args)
 {
     ChannelObject *stream, *control;
-    PyObject *py_argv, *holders = NULL, *result = NULL;
+    PyObject *py_argv;
     PyObject *type = self->state->ChannelType;
     xc_err err;
     if (!PyArg_ParseTuple(args, "O!O!O:_relay", type, &stream, type, &control, &py_argv) ||
@@ -56,18 +56,17 @@ Gateway_relay(GatewayObject *self, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "the channels must be this gateway's");
         return NULL;
     }
-    char **argv = xcpy_make_argv(py_argv, &holders);
-    if (argv != NULL) {
-        pid_t pid = 0;
-        xc_status rc;
-        Py_BEGIN_ALLOW_THREADS
-            rc = xc_relay_process(self->link, stream->chan, control->chan, argv, &pid, &err);
-        Py_END_ALLOW_THREADS
-        result = rc == XC_OK ? PyLong_FromLong(pid) : xcpy_raise(self->state, &err);
+    xc_program *program = xcpy_make_program(py_argv);
+    if (program == NULL) {
+        return NULL;
     }
-    PyMem_Free(argv);
-    Py_XDECREF(holders);
-    return result;
+    pid_t pid = 0;
+    xc_status rc;
+    Py_BEGIN_ALLOW_THREADS
+        rc = xc_relay_process(self->link, stream->chan, control->chan, program, &pid, &err);
+    Py_END_ALLOW_THREADS
+    xc_program_free(program);
+    return rc == XC_OK ? PyLong_FromLong(pid) : xcpy_raise(self->state, &err);
 }
 
 PyDoc_STRVAR(post_doc,

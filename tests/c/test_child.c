@@ -21,11 +21,21 @@
         "sh", "-c", script, NULL                                                                                       \
     }
 
+static xc_status
+try_start(xc_child *child, char *const argv[], xc_child_pipes *pipes, xc_err *err)
+{
+    xc_program *program = xc_program_new(argv);
+    CHECK(program != NULL);
+    xc_status rc = xc_child_start(child, program, pipes, err);
+    xc_program_free(program);
+    return rc;
+}
+
 static void
 start(xc_child *child, char *const argv[], xc_child_pipes *pipes)
 {
     xc_err err;
-    xc_status rc = xc_child_start(child, argv, pipes, &err);
+    xc_status rc = try_start(child, argv, pipes, &err);
     if (rc != XC_OK) {
         fprintf(stderr, "%s: %s: %s\n", err.step, err.detail, strerror(err.sys_errno));
     }
@@ -92,11 +102,11 @@ check_refused(char *const argv[], int want)
     xc_child child;
     xc_child_pipes pipes;
     xc_err err;
-    CHECK_RC(xc_child_start(&child, argv, &pipes, &err), XC_SYS);
+    CHECK_RC(try_start(&child, argv, &pipes, &err), XC_SYS);
     CHECK(err.code == XC_SYS && strcmp(err.step, "start a process") == 0 && strcmp(err.detail, argv[0]) == 0);
     CHECK_INT(err.sys_errno, want);
     CHECK(child.pid == 0 && child.pidfd == -1 && pipes.in == -1 && pipes.out == -1 && pipes.err == -1);
-    CHECK_RC(xc_child_start(&child, argv, &pipes, NULL), XC_SYS);
+    CHECK_RC(try_start(&child, argv, &pipes, NULL), XC_SYS);
     CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
     xc_child_signal(&child, SIGKILL);
     xc_child_fini(&child);
@@ -264,6 +274,44 @@ program_gets_arguments_and_environment(void)
     CHECK_INT(unsetenv("XC_TEST_VALUE"), 0);
 }
 
+/* Later changes of the environment do not get to what was copied before, nor do they decide where it is looked for. */
+static void
+program_is_a_copy(void)
+{
+    char text[200];
+    xc_child child;
+    xc_child_pipes pipes;
+    xc_err err;
+    CHECK_INT(setenv("PATH", "/bin:/usr/bin", 1), 0);
+    CHECK_INT(setenv("XC_TEST_VALUE", "before", 1), 0);
+    char script[] = "echo $XC_TEST_VALUE";
+    xc_program *program = xc_program_new(SHELL(script));
+    CHECK(program != NULL);
+    memset(script, '?', sizeof(script) - 1);
+    CHECK_INT(setenv("XC_TEST_VALUE", "afterwards", 1), 0);
+    CHECK_INT(setenv("PATH", "/nowhere", 1), 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_RC(xc_child_start(&child, program, &pipes, &err), XC_OK);
+        read_all(pipes.out, text, sizeof(text));
+        CHECK(strcmp(text, "before\n") == 0);
+        reap(&child);
+        close_pipes(&pipes);
+        xc_child_fini(&child);
+        CHECK_INT(clearenv(), 0);
+    }
+    xc_program_free(program);
+    program = xc_program_new((char *[]){"true", NULL}); /* of no environment at all */
+    CHECK(program != NULL && program->env[0] == NULL && strcmp(program->places[0], "/bin/true") == 0);
+    CHECK(strcmp(program->places[1], "/usr/bin/true") == 0 && program->places[2] == NULL);
+    xc_program_free(program);
+}
+
+static void
+later_changes_are_not_seen(void)
+{
+    CHECK_INT(check_in_child(program_is_a_copy), 0);
+}
+
 /* ---- fds ---- */
 
 #define LIST_FDS "cd /proc/self/fd; echo *"
@@ -352,7 +400,7 @@ start_with_few_fds(void)
         few = limit;
         few.rlim_cur = (rlim_t)(before + more);
         CHECK_INT(setrlimit(RLIMIT_NOFILE, &few), 0);
-        xc_status rc = xc_child_start(&child, (char *[]){"true", NULL}, &pipes, &err);
+        xc_status rc = try_start(&child, (char *[]){"true", NULL}, &pipes, &err);
         CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
         if (rc == XC_OK) {
             break;
@@ -377,28 +425,15 @@ want_of_fds_leaves_nothing(void)
     CHECK_INT(check_in_child(start_with_few_fds), 0);
 }
 
+/* A start itself needs none. */
 static void
-want_of_memory_leaves_nothing(void)
+want_of_memory_is_told(void)
 {
-    xc_child child;
-    xc_child_pipes pipes;
-    xc_err err;
-    int allowed = 0;
+    atomic_store(&check_allowed, 0);
     xc_set_alloc_hook(check_allow_some);
-    for (;; allowed++) {
-        atomic_store(&check_allowed, allowed);
-        xc_status rc = xc_child_start(&child, (char *[]){"true", NULL}, &pipes, &err);
-        if (rc == XC_OK) {
-            break;
-        }
-        CHECK_RC(rc, XC_NOMEM);
-        CHECK(err.code == XC_NOMEM && child.pid == 0 && pipes.in == -1);
-    }
+    xc_program *program = xc_program_new((char *[]){"true", NULL});
     xc_set_alloc_hook(NULL);
-    CHECK(allowed > 0);
-    reap(&child);
-    close_pipes(&pipes);
-    xc_child_fini(&child);
+    CHECK(program == NULL);
 }
 
 /* ---- signals ---- */
@@ -672,7 +707,7 @@ run_without_forks(void)
     xc_err err;
     int before = check_fds();
     require_denied(calls, sizeof(calls) / sizeof(calls[0]), EAGAIN);
-    CHECK_RC(xc_child_start(&child, (char *[]){"true", NULL}, &pipes, &err), XC_SYS);
+    CHECK_RC(try_start(&child, (char *[]){"true", NULL}, &pipes, &err), XC_SYS);
     CHECK(err.sys_errno == EAGAIN && strcmp(err.step, "fork") == 0);
     CHECK_INT(check_fds(), before);
 }
@@ -714,10 +749,11 @@ main(void)
     RUN(reaped_gets_no_signal);
     RUN(search_follows_path);
     RUN(program_gets_arguments_and_environment);
+    RUN(later_changes_are_not_seen);
     RUN(inherited_fds_are_closed);
     RUN(closed_stdio_is_no_trap);
     RUN(want_of_fds_leaves_nothing);
-    RUN(want_of_memory_leaves_nothing);
+    RUN(want_of_memory_is_told);
     RUN(child_has_clean_signals);
     RUN(child_stays_in_the_group);
     RUN(ignored_children_end_unknown);

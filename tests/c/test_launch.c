@@ -19,7 +19,13 @@ try_start(struct worker *worker, const char *script, xc_err *err)
 {
     char *argv[] = {"sh", "-c", (char *)script, NULL};
     xc_link_opts opts = rig_opts(false);
-    return xc_launch_start(argv, &opts, worker->listens, &worker->launch, &worker->link, err);
+    xc_program *program = xc_program_new(argv);
+    if (program == NULL) {
+        return xc_fail(err, XC_NOMEM, 0, "name a program");
+    }
+    xc_status rc = xc_launch_start(program, &opts, worker->listens, &worker->launch, &worker->link, err);
+    xc_program_free(program);
+    return rc;
 }
 
 static struct worker
@@ -440,8 +446,10 @@ no_such_program(void)
     xc_link_opts opts = rig_opts(false);
     struct worker worker;
     xc_err err;
-    CHECK_RC(xc_launch_start(argv, &opts, false, &worker.launch, &worker.link, &err), XC_SYS);
+    xc_program *program = xc_program_new(argv);
+    CHECK_RC(xc_launch_start(program, &opts, false, &worker.launch, &worker.link, &err), XC_SYS);
     CHECK_INT(err.sys_errno, ENOENT);
+    xc_program_free(program);
 }
 
 /* With room for 0, 1, 2 ... fds more: a failure leaves neither an fd nor a process, until there are enough. */
