@@ -338,9 +338,12 @@ class Gateway(Tasks):
         self._wake()
 
     def _peer_gone(self):
-        """On the I/O thread: the far end's process has ended; what it wrote before is still read."""
-        while not self._eof:
+        """On the I/O thread: the far end's process has ended; what it wrote before is still read, and others have their
+        turn meanwhile: a child of its own may write on without end."""
+        if not self._eof:
             self._read(0)
+        if not self._eof:
+            pypump.pump.after(0, self._peer_gone)
         self._wake()
 
     # --- frames take effect ---

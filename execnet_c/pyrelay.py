@@ -122,7 +122,7 @@ class Relay:
         for _ in range(PIECES):
             if self._in < 0:
                 return
-            if len(gateway._writer.out) > MANY and not ended:
+            if len(gateway._writer.out) > MANY:
                 pypump.pump.forget(self._in)
                 pypump.pump.after(PAUSE, self._resume)
                 return
@@ -161,9 +161,10 @@ class Relay:
             self._gateway._close(self._control._chan)
 
     def _peer_gone(self):
-        """It has ended: what it wrote is still sent."""
-        while self._in >= 0:
-            self._read()
+        """It has ended: what it wrote is still sent, and others have their turn meanwhile."""
+        self._read()
+        if self._in >= 0:
+            return pypump.pump.after(0, self._peer_gone)
         self._close_out()
         gateway, process, control = self._gateway, self._process, self._control
         gateway._post(DATA, control.id, (process.status, process.tail))

@@ -208,6 +208,29 @@ def test_it_takes_no_signal(fails, script):
     assert "here I am" in str(error)
 
 
+# Well-formed items without end, which who reads them all first never comes to the end of.
+FLOOD = "\nwhile True: say(frame(4, 1, b'LQ') * 5000)"
+
+
+def test_it_floods(fails, script):
+    error = fails(script("say(MARKER)" + FLOOD, python=True), timeout=SHORT)
+    assert f"{SHORT} seconds" in str(error)
+
+
+def test_it_ends_and_its_child_floods(script):
+    """Others are served meanwhile."""
+    path = script("say(MARKER); os.fork() == 0 or os._exit(7)" + FLOOD, python=True)
+    group = execnet_c.Group()
+    try:
+        healthy = group.makegateway("popen")
+        with pytest.raises(OSError, match="exit status 7"):
+            group.makegateway(f"popen//python={path}")
+        channel = healthy.remote_exec("channel.send(1)")
+        assert channel.receive(TIMEOUT) == 1
+    finally:
+        group.terminate(timeout=1.0)
+
+
 @pytest.mark.parametrize("command", ["sh -c cat", "sh -c 'exec cat -'"])
 def test_it_echoes(fails, command):
     error = fails(command, timeout=SHORT)

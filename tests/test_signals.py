@@ -187,6 +187,122 @@ def test_remote_status():
     )
 
 
+# ---- while data floods in
+
+FLOOD = """
+FLOOD = '''
+    import struct
+    if channel.receive() == "small":
+        item, times = b"F\\\\0\\\\0\\\\0\\\\1Q", 4000
+    else:
+        item, times = b"A" + struct.pack("!i", 300_000) + bytes(300_000) + b"Q", 1
+    frames = (struct.pack("!bii", 4, 9001, len(item)) + item) * times  # to a channel that nobody has
+    channel.send("begins")
+    while not channel.isclosed():
+        channel.gateway._write(frames)
+'''
+"""
+
+
+@pytest.mark.parametrize("transport", ["", "//transport=pipe"])
+@pytest.mark.parametrize("kind", ["small", "large"])
+def test_a_flood_keeps_neither_deadlines_nor_signals_waiting(kind, transport):
+    """It goes on until it is stopped: who looked at nothing else would wait until the program's limit."""
+    run(
+        FLOOD
+        + """
+if True:
+        group = execnet_c.Group()
+        gateway = group.makegateway("popen" + sys.argv[2])
+        flood = gateway.remote_exec(FLOOD)
+        other = gateway.remote_exec("channel.receive(); channel.send(channel.receive())")
+        flood.send(sys.argv[1])
+        assert flood.receive(30) == "begins"
+
+        def interrupt():
+            time.sleep(0.2)
+            sent.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        for name, wait in {
+            "receive": other.receive,
+            "waitclose": other.waitclose,
+            "join": gateway.join,
+        }.items():
+            began = time.monotonic()
+            try:
+                wait(timeout=0.1)
+            except other.TimeoutError:
+                pass
+            took = time.monotonic() - began
+            assert 0.1 <= took < PROMPT, (name, took)
+            sent = []
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            try:
+                wait()
+            except KeyboardInterrupt:
+                took = time.monotonic() - sent[0]
+            assert took < PROMPT, (name, took)
+            thread.join()
+            print(f"{name}: {took * 1000:.2f} ms", flush=True)
+        other.send(1)
+        other.send("comes through")
+        assert other.receive(30) == "comes through"
+        flood.close()
+        assert worker_of(gateway)
+        """,
+        kind,
+        transport,
+    )
+
+
+@pytest.mark.parametrize("transport", ["", "//transport=pipe"])
+def test_a_flood_keeps_no_task_waiting(transport):
+    """The same at the far end: its task's deadline, and an interrupt."""
+    run(
+        """
+        import struct
+        group = execnet_c.Group()
+        gateway = group.makegateway("popen" + sys.argv[1])
+        channel = gateway.remote_exec('''
+            import os, time
+            channel.send(os.getpid())
+            channel.receive()
+            began = time.monotonic()
+            try:
+                channel.receive(timeout=0.1)
+            except channel.TimeoutError:
+                channel.send(time.monotonic() - began)
+            try:
+                channel.receive()
+            except KeyboardInterrupt:
+                channel.send("interrupted")
+        ''')
+        pid = channel.receive(30)
+        frames = (struct.pack("!bii", 4, 9001, 6) + b"F\\0\\0\\0\\1Q") * 4000
+        over = []
+        def flood():
+            while not over:
+                gateway._write(frames)
+        thread = threading.Thread(target=flood)
+        thread.start()
+        channel.send("begin")
+        assert 0.1 <= channel.receive(30) < PROMPT
+        time.sleep(0.2)
+        sent = time.monotonic()
+        os.kill(pid, signal.SIGINT)
+        assert channel.receive(30) == "interrupted"
+        took = time.monotonic() - sent
+        over.append(True)
+        thread.join()
+        print(f"{took * 1000:.2f} ms")
+        assert took < PROMPT
+        """,
+        transport,
+    )
+
+
 # ---- Ctrl-C in send
 
 

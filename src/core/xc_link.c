@@ -1,24 +1,14 @@
 /*
- * A link's life, the reader role, and waiting. What a reader does is in xc_reader.c.
- *
- * Four rules keep the role from hanging: (1) waiting has one way out, and it hands the role on; (2) a half-read frame
- * lives in the link, not on the reader's stack, so whoever reads next goes on with it; (3) what ended the link is
- * stored once and wakes everybody; (4) condition, end and deadline are looked at again after every wake.
+ * A link's life: how it is made, how it ends, who buries it.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "xc_forkfd.h"
 #include "xc_link_impl.h"
 #include "xc_trace.h"
-
-enum {
-    PAUSES = 8,
-    SOON_READS = 2, /* by who takes an item soon: what comes for others may have no end */
-};
 
 bool
 xc_link_forked(const xc_link *link)
@@ -48,34 +38,6 @@ hold_alive(xc_link *link)
     return refs != 0;
 }
 
-static void
-write_number(const xc_vigil *vigil)
-{
-    ssize_t ignored = write(vigil->fd, &vigil->number, sizeof vigil->number);
-    (void)ignored;
-}
-
-void
-xc_ring_waiter(xc_waiter *waiter)
-{
-    bool first = !waiter->rung;
-    waiter->rung = true;
-    if (waiter->bell != NULL) {
-        xc_bell_ring(waiter->bell);
-    }
-    else if (first) {
-        write_number((const xc_vigil *)waiter);
-    }
-}
-
-static void
-ring_all_locked(xc_link *link)
-{
-    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
-        xc_ring_waiter(waiter);
-    }
-}
-
 void
 xc_end_reading(xc_link *link, const xc_err *why)
 {
@@ -103,7 +65,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
     link->last = NULL;
     xc_arrive_locked(link, last);
     bool goodbye = link->heard_goodbye;
-    ring_all_locked(link); /* whatever they wait for */
+    xc_ring_all_locked(link); /* whatever they wait for */
     xc_unlock(&link->mu);
     if (!goodbye || !link->opts.worker) {
         xc_writer_break(&link->writer, why);
@@ -147,264 +109,6 @@ retire(xc_job *job)
     xc_unlock(&link->mu);
     xc_link_release(link);
     xc_pump_leave();
-}
-
-/* --- waiting -------------------------------------------------------------------------------------------------- */
-
-bool
-xc_ready_locked(xc_link *link, const xc_wait *wait)
-{
-    switch (wait->kind) {
-    case XC_WAIT_ITEM:
-        return wait->chan->items.head != NULL || wait->chan->recv_closed;
-    case XC_WAIT_CLOSE:
-        return wait->chan->recv_closed;
-    case XC_WAIT_FIN:
-        return link->fin;
-    case XC_WAIT_HELLO:
-        return link->hellos.head != NULL || link->fin;
-    case XC_WAIT_TASK:
-        return link->tasks.head != NULL || link->fin;
-    case XC_WAIT_TASK_SPARE:
-        return link->tasks.count > (link->primary_waits ? 1 : 0) || (link->fin && link->tasks.head == NULL);
-    case XC_WAIT_IDLE:
-        return link->executing == 0;
-    case XC_WAIT_BACKLOG:
-        return !link->dispatching && (link->backlog.head != NULL || link->fin);
-    case XC_WAIT_DISPATCH:
-        return !link->dispatching;
-    case XC_WAIT_GONE:
-        return !link->owns_peer || atomic_load(&link->peer_gone);
-    }
-    return true;
-}
-
-static bool
-may_read(const xc_waiter *waiter)
-{
-    xc_wait_kind kind = waiter->wait->kind;
-    return waiter->bell != NULL && kind != XC_WAIT_TASK_SPARE && kind != XC_WAIT_BACKLOG;
-}
-
-void
-xc_wake_locked(xc_link *link)
-{
-    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
-        if (!waiter->rung && xc_ready_locked(link, waiter->wait)) {
-            xc_ring_waiter(waiter);
-        }
-    }
-}
-
-/* Who is to have the role if nobody has it. */
-static xc_waiter *
-next_reader_locked(xc_link *link)
-{
-    xc_waiter *waiter = link->waiters;
-    while (waiter != NULL && (!may_read(waiter) || waiter->rung)) {
-        waiter = waiter->next;
-    }
-    return waiter;
-}
-
-void
-xc_hand_on_locked(xc_link *link)
-{
-    if (link->reading || link->eof) {
-        return;
-    }
-    xc_waiter *next = next_reader_locked(link);
-    if (next != NULL) {
-        xc_ring_waiter(next);
-        return;
-    }
-    link->used = true;
-    if (!xc_watched_locked(link) && !link->rearm_set) {
-        link->rearm_set = true;
-        xc_pump_set(&link->rearm, xc_after(XC_REARM_NS));
-    }
-}
-
-static bool
-take_role_locked(xc_link *link, xc_waiter *self)
-{
-    if (link->reading || link->eof || !may_read(self)) {
-        return false;
-    }
-    link->reading = true;
-    self->reader = true;
-    xc_unwatch_locked(link);
-    return true;
-}
-
-/* One step of reading by a waiter: reads, or looks again, or sleeps; *began: when the stream was found empty, 0: it was
- * not. XC_OK: look at the condition again. */
-static xc_status
-read_step(xc_link *link, const xc_wait *wait, xc_bell *bell, int64_t *began, size_t *space)
-{
-    xc_err err = {.code = XC_OK};
-    xc_status rc = xc_read_some(link, wait->can_give, space, &err);
-    if (rc == XC_OK || rc == XC_SPACE) {
-        if (*began != 0 && !wait->no_look) {
-            xc_spin_learn(&link->spin, xc_now() - *began);
-        }
-        *began = 0;
-        return rc;
-    }
-    if (rc != XC_AGAIN) {
-        xc_end_reading(link, &err);
-        return XC_OK;
-    }
-    int64_t now = xc_now();
-    bool first = *began == 0;
-    *began = first ? now : *began;
-    if (xc_reads_ring(link)) {
-        int64_t look = first && !wait->no_look ? xc_spin_begin_ring(&link->spin) : 0;
-        if (look > 0 && xc_ring_look(link->stream.ring, look)) {
-            return XC_OK;
-        }
-    }
-    else if (!wait->no_look && now < *began + xc_spin_begin(&link->spin) && now < wait->until) {
-        for (int i = 0; i < PAUSES; i++) {
-            xc_pause();
-        }
-        return XC_OK;
-    }
-    return xc_stream_sleep_nogil(&link->stream, bell, POLLIN, wait->until);
-}
-
-bool
-xc_link_ready(xc_link *link, const xc_wait *wait)
-{
-    xc_lock(&link->mu);
-    bool ready = xc_ready_locked(link, wait);
-    xc_unlock(&link->mu);
-    return ready;
-}
-
-/* The rings are looked at for at most `ns`, and read. */
-static xc_status
-look_and_read(xc_link *link, int64_t ns)
-{
-    xc_err err = {.code = XC_OK};
-    size_t space;
-    if (!link->unparsed && !xc_ring_look(link->stream.ring, ns)) {
-        return XC_AGAIN;
-    }
-    xc_status rc = xc_read_some(link, true, &space, &err);
-    if (rc != XC_OK && rc != XC_AGAIN && rc != XC_SPACE) {
-        xc_end_reading(link, &err);
-    }
-    return rc;
-}
-
-xc_status
-xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out)
-{
-    const xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = chan};
-    xc_waiter self = {.wait = &wait, .bell = xc_bell_mine()};
-    xc_lock(&link->mu);
-    xc_status rc = xc_take_item_locked(chan, out);
-    if (rc == XC_AGAIN && xc_reads_ring(link) && next_reader_locked(link) == NULL && take_role_locked(link, &self)) {
-        xc_status read = XC_OK;
-        for (int i = 0; i < SOON_READS && rc == XC_AGAIN && read == XC_OK; i++) {
-            xc_unlock(&link->mu);
-            read = look_and_read(link, ns);
-            xc_lock(&link->mu);
-            rc = xc_take_item_locked(chan, out);
-        }
-        link->reading = false;
-        xc_hand_on_locked(link);
-    }
-    xc_unlock(&link->mu);
-    return rc;
-}
-
-xc_status
-xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
-{
-    XC_ASSERT_NOGIL();
-    xc_waiter self = {.wait = wait, .bell = xc_bell_mine()};
-    xc_waiter **p;
-    xc_status rc = XC_OK;
-    int64_t began = 0;
-    xc_lock(&link->mu);
-    if (wait->kind == XC_WAIT_TASK) {
-        link->primary_waits = true; /* until it has taken one: the spare thread leaves the first task to it */
-    }
-    for (p = &link->waiters; *p != NULL; p = &(*p)->next) {
-    }
-    *p = &self;
-    while (rc == XC_OK && !xc_ready_locked(link, wait)) {
-        self.rung = false;
-        if (self.reader && link->eof) {
-            link->reading = self.reader = false;
-        }
-        bool reads = self.reader || take_role_locked(link, &self);
-        xc_unlock(&link->mu);
-        rc = reads ? read_step(link, wait, self.bell, &began, space)
-                   : xc_bell_sleep_nogil(self.bell, -1, 0, wait->until);
-        xc_lock(&link->mu);
-    }
-    if (xc_ready_locked(link, wait)) {
-        rc = XC_OK;
-    }
-    for (p = &link->waiters; *p != &self; p = &(*p)->next) {
-    }
-    *p = self.next; /* out of the waiter list first */
-    if (self.reader) {
-        if (began != 0 && rc != XC_OK && !wait->no_look) {
-            xc_spin_learn(&link->spin, XC_FOREVER);
-        }
-        link->reading = false;
-    }
-    xc_hand_on_locked(link); /* every way out hands the role on */
-    xc_unlock(&link->mu);
-    return rc;
-}
-
-/* --- waiting without a thread --------------------------------------------------------------------------------- */
-
-xc_vigil *
-xc_link_begin_vigil(xc_link *link, const xc_wait *wait, int fd, uint64_t number)
-{
-    xc_vigil *vigil = xc_alloc(sizeof *vigil);
-    if (vigil == NULL) {
-        return NULL;
-    }
-    *vigil = (xc_vigil){.wait = *wait, .fd = fd, .number = number};
-    vigil->waiter.wait = &vigil->wait;
-    xc_lock(&link->mu);
-    vigil->waiter.rung = xc_ready_locked(link, wait);
-    xc_waiter **p = &link->waiters;
-    while (*p != NULL) {
-        p = &(*p)->next;
-    }
-    *p = &vigil->waiter;
-    xc_unlock(&link->mu);
-    return vigil;
-}
-
-bool
-xc_vigil_over(xc_link *link, const xc_vigil *vigil)
-{
-    xc_lock(&link->mu);
-    bool over = vigil->waiter.rung;
-    xc_unlock(&link->mu);
-    return over;
-}
-
-void
-xc_link_end_vigil(xc_link *link, xc_vigil *vigil)
-{
-    xc_lock(&link->mu);
-    xc_waiter **p = &link->waiters;
-    while (*p != &vigil->waiter) {
-        p = &(*p)->next;
-    }
-    *p = vigil->waiter.next;
-    xc_unlock(&link->mu);
-    xc_free(vigil);
 }
 
 /* --- the far end's process -------------------------------------------------------------------------------------- */

@@ -75,6 +75,8 @@ typedef struct {
     int64_t until;
     bool can_give; /* this waiter answers XC_SPACE */
     bool no_look;  /* sleep at once: it has looked in an earlier call, and signals are only noticed asleep */
+    bool signals;  /* of the thread that takes signals: XC_INTR or XC_TIMEOUT also comes soon after something was read
+                      that was not waited for, as who does not sleep is not interrupted */
 } xc_wait;
 
 /*

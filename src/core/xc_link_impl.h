@@ -1,9 +1,9 @@
 /*
- * The inside of a link, shared by the rooms that make it up and by nobody else: xc_link.c (lives, waiting),
- * xc_tend.c (the pump's part), xc_reader.c (the stream is cut into messages), xc_inbox.c (what a frame that arrived
- * does to channels, tasks and the backlog), xc_move.c (how it comes to its rings), xc_answer.c (what is answered
- * without anybody's help), xc_sink.c (channels whose frames go somewhere else), xc_alive.c (that it ends when the far
- * end gives no sign of life), xc_patience.c (tasks that wait for the main thread).
+ * The inside of a link, shared by the rooms that make it up and by nobody else: xc_link.c (lives), xc_wait.c (waiting,
+ * the reader role), xc_tend.c (the pump's part), xc_reader.c (the stream is cut into messages), xc_inbox.c (what a
+ * frame that arrived does to channels, tasks and the backlog), xc_move.c (how it comes to its rings), xc_answer.c (what
+ * is answered without anybody's help), xc_sink.c (channels whose frames go somewhere else), xc_alive.c (that it ends
+ * when the far end gives no sign of life), xc_patience.c (tasks that wait for the main thread).
  */
 #ifndef XC_LINK_IMPL_H
 #define XC_LINK_IMPL_H
@@ -126,11 +126,14 @@ struct xc_link {
 void xc_alive_tick(xc_timer *timer);
 xc_status xc_alive_verdict(const xc_link *link, xc_err *err); /* XC_OK as long as there is none */
 
-/* xc_link.c */
+/* xc_wait.c */
 bool xc_ready_locked(xc_link *link, const xc_wait *wait); /* does it hold? */
 void xc_ring_waiter(xc_waiter *waiter);
-void xc_wake_locked(xc_link *link);                    /* rings every waiter whose condition holds */
-void xc_hand_on_locked(xc_link *link);                 /* nobody reads: the next waiter does, or the pump soon */
+void xc_ring_all_locked(xc_link *link);
+void xc_wake_locked(xc_link *link);    /* rings every waiter whose condition holds */
+void xc_hand_on_locked(xc_link *link); /* nobody reads: the next waiter does, or the pump soon */
+
+/* xc_link.c */
 void xc_end_reading(xc_link *link, const xc_err *why); /* nothing more can be read; with the reader role */
 
 /* True: what arrives comes through a ring. Needs the reader role or mu. */

@@ -101,7 +101,7 @@ xcpy_wait(GatewayObject *gateway, xc_wait *wait)
         return parked;
     }
     int64_t until = wait->until;
-    bool sliced = on_main_thread();
+    bool sliced = wait->signals = on_main_thread();
     for (int64_t slice = SLICE_MIN;;) {
         int64_t end = sliced ? xc_after(slice) : XC_FOREVER;
         size_t space = 0;
@@ -116,13 +116,16 @@ xcpy_wait(GatewayObject *gateway, xc_wait *wait)
         }
         if (rc == XC_SPACE) {
             give_space(gateway, wait, space);
-            continue;
         }
+        /* After that, too: large items for others may have no end. */
         if (PyErr_CheckSignals() < 0) {
             return -1;
         }
-        if (rc == XC_TIMEOUT && xc_now() >= until) {
+        if (rc != XC_INTR && xc_now() >= until) {
             return 1;
+        }
+        if (rc == XC_SPACE) {
+            continue;
         }
         wait->no_look = true;
         slice = slice * 2 < SLICE_MAX ? slice * 2 : SLICE_MAX;

@@ -23,12 +23,12 @@ mutant() {
 }
 
 rm -rf "$build"
-mutant hand-on xc_link test_link 'xc_hand_on_locked(link); .* every way out hands the role on' &
-mutant end xc_link test_link 'ring_all_locked(link); .* whatever they wait for' &
+mutant hand-on xc_wait test_link 'xc_hand_on_locked(link); .* every way out hands the role on' &
+mutant end xc_link test_link 'xc_ring_all_locked(link); .* whatever they wait for' &
 mutant wake xc_reader test_link 'xc_wake_locked(link); .* the reader wakes those whose items it read' &
 mutant gone xc_tend test_link 'xc_ring_waiter(waiter); .* the reader must look again' &
-mutant vigil xc_link test_vigil 'write_number((const xc_vigil \*)waiter);' &
-mutant held xc_link test_vigil 'vigil->waiter.rung = xc_ready_locked(link, wait);' &
+mutant vigil xc_wait test_vigil 'write_number((const xc_vigil \*)waiter);' &
+mutant held xc_wait test_vigil 'vigil->waiter.rung = xc_ready_locked(link, wait);' &
 mutant handed xc_writer test_writer_handed 'release_locked(writer); .* so that the I.O thread writes it' &
 mutant refused xc_writer test_writer 'wake_all_locked(writer); .* each is refused now' &
 mutant nested xc_writer test_writer_long 'spill_own_locked(writer); .* or those in the line would wait for us' &

@@ -388,6 +388,66 @@ the_pump_reads_what_nobody_reads(void)
     rig_close(&it);
 }
 
+/* --- floods ----------------------------------------------------------------------------------------------------- */
+
+struct flood {
+    int to;
+    wire frames;
+    atomic_bool over;
+    pthread_t thread;
+};
+
+static void *
+pour(void *arg)
+{
+    struct flood *flood = arg;
+    while (!atomic_load(&flood->over)) {
+        write_all(flood->to, flood->frames.data, flood->frames.n);
+    }
+    return NULL;
+}
+
+/* What comes without end is for nobody here. A waiter that looked at nothing else would wait until the alarm. */
+static void
+flooded(size_t payload)
+{
+    struct flood flood = {.frames = {NULL, 0, 0}};
+    rig it = rig_open(false);
+    xc_chan *chan = new_chan(&it);
+    alarm(CASE_SECONDS);
+    for (unsigned seq = 0; flood.frames.n < 100000; seq++) {
+        wire_add_pattern(&flood.frames, 9001, payload, seq);
+    }
+    flood.to = it.to;
+    CHECK_INT(pthread_create(&flood.thread, NULL, pour, &flood), 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK_RC(wait_for(&it, XC_WAIT_ITEM, chan, xc_after(20 * XC_MS)), XC_TIMEOUT);
+        CHECK_RC(wait_for(&it, XC_WAIT_FIN, NULL, xc_after(20 * XC_MS)), XC_TIMEOUT);
+        CHECK_RC(wait_for(&it, XC_WAIT_CLOSE, chan, 0), XC_TIMEOUT);
+    }
+    xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = chan, .until = XC_FOREVER, .no_look = true, .signals = true};
+    size_t space;
+    xc_status rc = xc_link_wait_nogil(it.link, &wait, &space);
+    CHECK(rc == XC_INTR || rc == XC_TIMEOUT); /* the latter where the flood had a pause just then */
+    atomic_store(&flood.over, true);
+    CHECK_INT(pthread_join(flood.thread, NULL), 0);
+    send_int(&it, chan->id, 7);
+    expect_int(&it, chan, 7);
+    alarm(PROGRAM_SECONDS);
+    wire_free(&flood.frames);
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
+static void
+a_flood_keeps_no_waiter(void)
+{
+    flooded(0);
+    flooded(10);
+    flooded(3000);
+    flooded(200000);
+}
+
 /* --- the far end's process is gone ---------------------------------------------------------------------------- */
 
 /* Somebody else holds the pipe open (here: the test), so no end of file comes. */
@@ -653,6 +713,7 @@ main(void)
     RUN_IO(large_frames_in_cuts);
     RUN_IO(a_crowd_of_readers);
     RUN_IO(a_signal_ends_a_wait);
+    RUN_IO(a_flood_keeps_no_waiter);
     RUN_IO(the_pump_reads_what_nobody_reads);
     RUN_IO(hostile_streams);
     RUN_IO(random_streams);

@@ -1,0 +1,352 @@
+/*
+ * Waiting at a link, and the reader role. What a reader does with what it reads is in xc_reader.c.
+ *
+ * Four rules keep the role from hanging: (1) waiting has one way out, and it hands the role on; (2) a half-read frame
+ * lives in the link, not on the reader's stack, so whoever reads next goes on with it; (3) what ended the link is
+ * stored once and wakes everybody; (4) condition, end and deadline are looked at once a turn: after every wake, and
+ * after every read, or who sends without end to others would keep a waiter for ever.
+ */
+#include <poll.h>
+#include <unistd.h>
+
+#include "xc_link_impl.h"
+
+enum {
+    PAUSES = 8,
+    SOON_READS = 2, /* by who takes an item soon: what comes for others may have no end */
+};
+
+/* What was here at the deadline still counts, if it takes no longer than this to come to it. */
+#define GRACE_NS (10 * XC_MS)
+/* Who reads without a pause notices signals as late as this. */
+#define SIGNALS_NS (50 * XC_MS)
+
+/* --- waking ----------------------------------------------------------------------------------------------------- */
+
+static void
+write_number(const xc_vigil *vigil)
+{
+    ssize_t ignored = write(vigil->fd, &vigil->number, sizeof vigil->number);
+    (void)ignored;
+}
+
+void
+xc_ring_waiter(xc_waiter *waiter)
+{
+    bool first = !waiter->rung;
+    waiter->rung = true;
+    if (waiter->bell != NULL) {
+        xc_bell_ring(waiter->bell);
+    }
+    else if (first) {
+        write_number((const xc_vigil *)waiter);
+    }
+}
+
+void
+xc_ring_all_locked(xc_link *link)
+{
+    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
+        xc_ring_waiter(waiter);
+    }
+}
+
+bool
+xc_ready_locked(xc_link *link, const xc_wait *wait)
+{
+    switch (wait->kind) {
+    case XC_WAIT_ITEM:
+        return wait->chan->items.head != NULL || wait->chan->recv_closed;
+    case XC_WAIT_CLOSE:
+        return wait->chan->recv_closed;
+    case XC_WAIT_FIN:
+        return link->fin;
+    case XC_WAIT_HELLO:
+        return link->hellos.head != NULL || link->fin;
+    case XC_WAIT_TASK:
+        return link->tasks.head != NULL || link->fin;
+    case XC_WAIT_TASK_SPARE:
+        return link->tasks.count > (link->primary_waits ? 1 : 0) || (link->fin && link->tasks.head == NULL);
+    case XC_WAIT_IDLE:
+        return link->executing == 0;
+    case XC_WAIT_BACKLOG:
+        return !link->dispatching && (link->backlog.head != NULL || link->fin);
+    case XC_WAIT_DISPATCH:
+        return !link->dispatching;
+    case XC_WAIT_GONE:
+        return !link->owns_peer || atomic_load(&link->peer_gone);
+    }
+    return true;
+}
+
+void
+xc_wake_locked(xc_link *link)
+{
+    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
+        if (!waiter->rung && xc_ready_locked(link, waiter->wait)) {
+            xc_ring_waiter(waiter);
+        }
+    }
+}
+
+/* --- the role --------------------------------------------------------------------------------------------------- */
+static bool
+may_read(const xc_waiter *waiter)
+{
+    xc_wait_kind kind = waiter->wait->kind;
+    return waiter->bell != NULL && kind != XC_WAIT_TASK_SPARE && kind != XC_WAIT_BACKLOG;
+}
+
+/* Who is to have the role if nobody has it. */
+static xc_waiter *
+next_reader_locked(xc_link *link)
+{
+    xc_waiter *waiter = link->waiters;
+    while (waiter != NULL && (!may_read(waiter) || waiter->rung)) {
+        waiter = waiter->next;
+    }
+    return waiter;
+}
+
+void
+xc_hand_on_locked(xc_link *link)
+{
+    if (link->reading || link->eof) {
+        return;
+    }
+    xc_waiter *next = next_reader_locked(link);
+    if (next != NULL) {
+        xc_ring_waiter(next);
+        return;
+    }
+    link->used = true;
+    if (!xc_watched_locked(link) && !link->rearm_set) {
+        link->rearm_set = true;
+        xc_pump_set(&link->rearm, xc_after(XC_REARM_NS));
+    }
+}
+
+static bool
+take_role_locked(xc_link *link, xc_waiter *self)
+{
+    if (link->reading || link->eof || !may_read(self)) {
+        return false;
+    }
+    link->reading = true;
+    self->reader = true;
+    xc_unwatch_locked(link);
+    return true;
+}
+
+/* --- a reader's turn -------------------------------------------------------------------------------------------- */
+
+/* One read. XC_OK: something came. XC_AGAIN: nothing is there. XC_SPACE. XC_CLOSED: the link has ended. */
+static xc_status
+read_once(xc_link *link, bool can_give, size_t *space)
+{
+    xc_err err = {.code = XC_OK};
+    xc_status rc = xc_read_some(link, can_give, space, &err);
+    if (rc == XC_OK || rc == XC_AGAIN || rc == XC_SPACE) {
+        return rc;
+    }
+    xc_end_reading(link, &err);
+    return XC_CLOSED;
+}
+
+/* One call of xc_link_wait_nogil. */
+typedef struct {
+    const xc_wait *wait;
+    xc_bell *bell;
+    int64_t dry_since;  /* when the stream was found empty; 0: it was not */
+    int64_t over_at;    /* when reading ends though more is there; 0: nothing has come yet */
+    int64_t signals_at; /* signals may have come by then that ended no sleep; XC_FOREVER: no matter */
+} waiting;
+
+/* Nothing is there: looks again for a while, then sleeps. XC_OK: read again. XC_TIMEOUT, XC_INTR. */
+static xc_status
+await_more(xc_link *link, waiting *it)
+{
+    int64_t now = xc_now(), until = it->wait->until < it->signals_at ? it->wait->until : it->signals_at;
+    bool first = it->dry_since == 0, looks = !it->wait->no_look;
+    it->dry_since = first ? now : it->dry_since;
+    if (now >= until) {
+        return XC_TIMEOUT;
+    }
+    if (xc_reads_ring(link)) {
+        int64_t look = first && looks ? xc_spin_begin_ring(&link->spin) : 0;
+        if (look > 0 && xc_ring_look(link->stream.ring, look)) {
+            return XC_OK;
+        }
+    }
+    else if (looks && now < it->dry_since + xc_spin_begin(&link->spin)) {
+        for (int i = 0; i < PAUSES; i++) {
+            xc_pause();
+        }
+        return XC_OK;
+    }
+    return xc_stream_sleep_nogil(&link->stream, it->bell, POLLIN, until);
+}
+
+/* Something came, and it was not what is waited for. XC_OK: read on. XC_TIMEOUT, XC_INTR: it has taken long enough. */
+static xc_status
+look_at_clock(waiting *it)
+{
+    int64_t now = xc_now();
+    if (it->over_at == 0) {
+        int64_t until = it->wait->until > now ? it->wait->until : now;
+        it->over_at = until < XC_FOREVER - GRACE_NS ? until + GRACE_NS : XC_FOREVER;
+        it->signals_at = it->wait->signals ? now + SIGNALS_NS : XC_FOREVER;
+    }
+    return now >= it->over_at ? XC_TIMEOUT : now >= it->signals_at ? XC_INTR : XC_OK;
+}
+
+/* XC_OK: look at the condition again. Other results as of xc_link_wait_nogil. */
+static xc_status
+take_turn(xc_link *link, waiting *it, size_t *space)
+{
+    xc_status rc = read_once(link, it->wait->can_give, space);
+    if (rc == XC_CLOSED) {
+        return XC_OK;
+    }
+    if (rc == XC_AGAIN) {
+        return await_more(link, it);
+    }
+    if (it->dry_since != 0 && !it->wait->no_look) {
+        xc_spin_learn(&link->spin, xc_now() - it->dry_since);
+    }
+    it->dry_since = 0;
+    return rc;
+}
+
+/* --- waiting ---------------------------------------------------------------------------------------------------- */
+
+bool
+xc_link_ready(xc_link *link, const xc_wait *wait)
+{
+    xc_lock(&link->mu);
+    bool ready = xc_ready_locked(link, wait);
+    xc_unlock(&link->mu);
+    return ready;
+}
+
+static void
+join_waiters_locked(xc_link *link, xc_waiter *self)
+{
+    xc_waiter **p = &link->waiters;
+    while (*p != NULL) {
+        p = &(*p)->next;
+    }
+    *p = self;
+}
+
+static void
+leave_waiters_locked(xc_link *link, xc_waiter *self)
+{
+    xc_waiter **p = &link->waiters;
+    while (*p != self) {
+        p = &(*p)->next;
+    }
+    *p = self->next;
+}
+
+xc_status
+xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out)
+{
+    const xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = chan};
+    xc_waiter self = {.wait = &wait, .bell = xc_bell_mine()};
+    size_t space;
+    xc_lock(&link->mu);
+    xc_status rc = xc_take_item_locked(chan, out);
+    if (rc == XC_AGAIN && xc_reads_ring(link) && next_reader_locked(link) == NULL && take_role_locked(link, &self)) {
+        xc_status read = XC_OK;
+        for (int i = 0; i < SOON_READS && rc == XC_AGAIN && read == XC_OK; i++) {
+            xc_unlock(&link->mu);
+            bool there = link->unparsed || xc_ring_look(link->stream.ring, ns);
+            read = there ? read_once(link, true, &space) : XC_AGAIN;
+            xc_lock(&link->mu);
+            rc = xc_take_item_locked(chan, out);
+        }
+        link->reading = false;
+        xc_hand_on_locked(link);
+    }
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+xc_status
+xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
+{
+    XC_ASSERT_NOGIL();
+    xc_waiter self = {.wait = wait, .bell = xc_bell_mine()};
+    waiting it = {.wait = wait, .bell = self.bell, .signals_at = XC_FOREVER};
+    xc_status rc = XC_OK;
+    bool woken = false; /* by something that was not waited for */
+    xc_lock(&link->mu);
+    if (wait->kind == XC_WAIT_TASK) {
+        link->primary_waits = true; /* until it has taken one: the spare thread leaves the first task to it */
+    }
+    join_waiters_locked(link, &self);
+    while (rc == XC_OK && !xc_ready_locked(link, wait)) {
+        if (woken && (rc = look_at_clock(&it)) != XC_OK) {
+            break;
+        }
+        self.rung = false;
+        if (self.reader && link->eof) {
+            link->reading = self.reader = false;
+        }
+        bool reads = self.reader || take_role_locked(link, &self);
+        xc_unlock(&link->mu);
+        rc = reads ? take_turn(link, &it, space) : xc_bell_sleep_nogil(self.bell, -1, 0, wait->until);
+        woken = it.dry_since == 0;
+        xc_lock(&link->mu);
+    }
+    if (xc_ready_locked(link, wait)) {
+        rc = XC_OK;
+    }
+    leave_waiters_locked(link, &self); /* first */
+    if (self.reader) {
+        if (it.dry_since != 0 && rc != XC_OK && !wait->no_look) {
+            xc_spin_learn(&link->spin, XC_FOREVER);
+        }
+        link->reading = false;
+    }
+    xc_hand_on_locked(link); /* every way out hands the role on */
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+/* --- waiting without a thread --------------------------------------------------------------------------------- */
+
+xc_vigil *
+xc_link_begin_vigil(xc_link *link, const xc_wait *wait, int fd, uint64_t number)
+{
+    xc_vigil *vigil = xc_alloc(sizeof *vigil);
+    if (vigil == NULL) {
+        return NULL;
+    }
+    *vigil = (xc_vigil){.wait = *wait, .fd = fd, .number = number};
+    vigil->waiter.wait = &vigil->wait;
+    xc_lock(&link->mu);
+    vigil->waiter.rung = xc_ready_locked(link, wait);
+    join_waiters_locked(link, &vigil->waiter);
+    xc_unlock(&link->mu);
+    return vigil;
+}
+
+bool
+xc_vigil_over(xc_link *link, const xc_vigil *vigil)
+{
+    xc_lock(&link->mu);
+    bool over = vigil->waiter.rung;
+    xc_unlock(&link->mu);
+    return over;
+}
+
+void
+xc_link_end_vigil(xc_link *link, xc_vigil *vigil)
+{
+    xc_lock(&link->mu);
+    leave_waiters_locked(link, &vigil->waiter);
+    xc_unlock(&link->mu);
+    xc_free(vigil);
+}
