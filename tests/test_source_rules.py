@@ -30,7 +30,8 @@ TAGGER_ORDER = [{"text"}, {"model"}, {"build", "word"}, {"decide"}, {"batch"}, {
 TAGGER_STANDS_ON = {"../core/xc_base.h", "../core/xc_sync.h"}
 
 # Files that belong to another room than the one of their name.
-ROOM_OF = {name: "link" for name in ("link_impl", "tend", "move", "reader", "inbox", "answer", "sink", "alive", "patience")}
+LINK = ("link_impl", "wait", "tend", "move", "reader", "inbox", "answer", "sink", "alive", "patience")
+ROOM_OF = {name: "link" for name in LINK}
 
 MAX_LINES = 800
 
