@@ -1,4 +1,4 @@
-"""python -m execnet_c check SPEC...: what to run first when a host does not answer.
+"""python -m execnet_c check [SPEC...]: what to run first when a host does not answer.
 
 python -m execnet_c run SCRIPT [ARG...]: a program that says `import execnet`, on this package.
 
@@ -7,6 +7,8 @@ python -m execnet_c socketserver [HOST:PORT]: serves gateways over sockets.
 
 import argparse
 import sys
+
+from ._version import __version__
 
 
 def main():
@@ -19,17 +21,22 @@ def main():
 
         return serve(sys.argv[2:], "python -m execnet_c socketserver")
     parser = argparse.ArgumentParser(prog="python -m execnet_c")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"execnet_c {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND")
     one = commands.add_parser(
         "check",
         help="start gateways and say what they are, or why they are not",
         description="Starts a gateway for each spec, side by side, and prints a line for each. The exit status is 0 if "
         "all of them came up.",
     )
-    one.add_argument("specs", nargs="+", metavar="SPEC", help="as for makegateway: popen, ssh=user@host, ...")
+    specs = one.add_argument("specs", nargs="*", metavar="SPEC", default=["popen"])
+    specs.help = "as for makegateway: popen, ssh=user@host, ... (popen)"
     commands.add_parser("run", help="run a program that says `import execnet` on this package")
     commands.add_parser("socketserver", help="serve gateways over sockets (socket=HOST:PORT)")
     options = parser.parse_args()
+    if not hasattr(options, "specs"):
+        parser.print_help()
+        return 0
     from .check import check
 
     try:

@@ -8,6 +8,7 @@ import time
 
 from .deaths import GatewayDied
 from .multi import Group
+from .xspec import XSpec
 
 PATIENCE = 60.0  # seconds for an answer
 MEASURE = 0.3  # seconds for each figure
@@ -34,12 +35,21 @@ def check(specs, write=None):
     group = Group()
     found = [None] * len(specs)
     turn = threading.Lock()  # figures are not taken side by side
+    made = [threading.Event() for _ in specs]
 
     def look(number):
         try:
-            found[number] = True, _describe(group, specs[number], turn)
+            spec = XSpec(specs[number])
+            for earlier in made[:number] if spec.via or spec.installvia else ():
+                earlier.wait()
+            start = time.perf_counter()
+            gateway = group.makegateway(spec)
+            made[number].set()
+            found[number] = True, _describe(gateway, start, turn)
         except Exception as exc:
             found[number] = False, f"{type(exc).__name__}: {_cause(exc)}"
+        finally:
+            made[number].set()
 
     threads = [threading.Thread(target=look, args=(number,), daemon=True) for number in range(len(specs))]
     try:
@@ -55,9 +65,7 @@ def check(specs, write=None):
     return all(up for up, _ in found)
 
 
-def _describe(group, spec, turn):
-    start = time.perf_counter()
-    gateway = group.makegateway(spec)
+def _describe(gateway, start, turn):
     channel = gateway.remote_exec(TASK)
     name, version, home = channel.receive(PATIENCE)
     start = time.perf_counter() - start
@@ -66,7 +74,8 @@ def _describe(group, spec, turn):
         speed = _speed(channel)
     name = {"cpython": "CPython", "pypy": "PyPy"}.get(name, name)
     core = "C core" if home == "execnet_c._core" else "plain Python"
-    stream = "ssh" if gateway.spec.ssh else "pipes"
+    stream = next((kind for kind in ("ssh", "vagrant_ssh", "socket") if getattr(gateway.spec, kind)), None)
+    stream = stream or {"pipe": "pipes"}.get(transport := gateway._state()["transport"], transport)
     if gateway.spec.via:
         stream += f" via {gateway.spec.via}"
     return (

@@ -7,12 +7,14 @@ import sys
 import uuid
 
 import pairing
+import execnet_c
 import pytest
 
 from conftest import TIMEOUT
 from execnet_c import check
 from masters import MARK, living, wait_until
 
+STREAM = "ring" if pairing.name == "C-C" else "pipes"
 HOME = {"C": "C core", "Python": "plain Python"}[pairing.far]
 
 
@@ -32,10 +34,24 @@ def test_a_local_gateway(lines):
     assert up
     version = ".".join(map(str, sys.version_info[:3]))
     found = re.fullmatch(
-        rf"popen  ok  CPython {version}, {HOME}, pipes, start (\d+) ms, round trip (\d+) us, (\d+) MB/s", line
+        rf"popen  ok  CPython {version}, {HOME}, {STREAM}, start (\d+) ms, round trip (\d+) us, (\d+) MB/s", line
     )
     assert found, line
     assert all(int(figure) > 0 for figure in found.groups())
+
+
+@pytest.mark.parametrize(
+    "spec, stream",
+    [
+        ("popen//transport=pipe", "pipes"),
+        (f"popen//python={sys.executable}", STREAM),
+        ("popen//via=first", "pipes via first"),
+        ("socket//installvia=first", "socket"),
+    ],
+)
+def test_it_says_how_what_is_sent_travels(lines, spec, stream):
+    up, (_, line) = lines("popen//id=first", spec)
+    assert up and f", {stream}, start " in line, line
 
 
 def test_one_that_does_not_come_up_fails_it_and_holds_up_no_other(lines):
@@ -65,10 +81,10 @@ def test_a_cause_is_one_line(lines, spec, words):
     assert words in line
 
 
-@pytest.mark.parametrize("specs, status", [(["popen"], 0), (["popen", "popen//python=/bin/false"], 1), ([], 2)])
-def test_the_command(specs, status):
+def execnet_c_does(*arguments):
+    """What `python -m execnet_c` leaves of such a call: exit status, stdout and stderr."""
     mark = uuid.uuid4().hex
-    program = f"{pairing.HEAD}import runpy; sys.argv = {['execnet_c', 'check', *specs]!r}; "
+    program = f"{pairing.HEAD}import runpy; sys.argv = {['execnet_c', *arguments]!r}; "
     program += "runpy.run_module('execnet_c', run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -77,8 +93,32 @@ def test_the_command(specs, status):
         encoding="utf-8",
         timeout=TIMEOUT,
     )
-    assert done.returncode == status, done.stderr
-    assert len(done.stdout.splitlines()) == len(specs)
-    if not specs:
-        assert "SPEC" in done.stderr
     assert wait_until(lambda: not living(mark), 10)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("specs, status", [(["popen"], 0), (["popen", "popen//python=/bin/false"], 1), ([], 0)])
+def test_the_command(specs, status):
+    code, said, errors = execnet_c_does("check", *specs)
+    assert code == status, errors
+    checked = [line.split("  ")[0] for line in said.splitlines()]
+    assert checked == (specs or ["popen"])
+
+
+@pytest.mark.any_core
+def test_without_arguments_it_says_what_there_is():
+    code, said, errors = execnet_c_does()
+    assert (code, errors) == (0, "")
+    commands = re.findall(r"(?m)^    (\w+)\b", said)
+    assert commands == ["check", "run", "socketserver"]
+
+
+@pytest.mark.any_core
+def test_version():
+    assert execnet_c_does("--version") == (0, f"execnet_c {execnet_c.__version__}\n", "")
+
+
+@pytest.mark.any_core
+def test_a_command_that_there_is_not():
+    code, said, errors = execnet_c_does("chekc")
+    assert (code, said) == (2, "") and "chekc" in errors and "check" in errors
