@@ -1,7 +1,7 @@
 """Builds the two C extensions; the rest of the package's description is in pyproject.toml.
 
 Where they cannot be built the package is installed without them: it works with its plain-Python core, and without
-execnet_c.tagging.
+execnet_c.tagging. That is said aloud, and the package keeps the cause: execnet_c/unbuilt.py.
 
 What far ends are sent is packed here, too: execnet_c/pack.py.
 
@@ -11,13 +11,17 @@ user's build must never do.
 
 import glob
 import os
+import re
+import stat
 import sys
+import sysconfig
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from execnet_c import pack  # noqa: E402
+from execnet_c import pack, unbuilt  # noqa: E402
 
 
 class BuildPy(build_py):
@@ -27,6 +31,42 @@ class BuildPy(build_py):
         super().run()
         if not self.editable_mode:
             pack.write(os.path.join(self.build_lib, "execnet_c"))
+
+
+WITHOUT = {"_core": "it will work with its plain-Python core, which is slower", "_tagger": "execnet_c.tagging will be missing"}
+
+
+class BuildExt(build_ext):
+    """Says what becomes of the package without an extension, and why."""
+
+    def build_extension(self, ext):
+        try:
+            super().build_extension(ext)
+        except Exception as exc:
+            name = ext.name.rpartition(".")[2]
+            # One setuptools names the command, another one shows all its arguments.
+            why = re.sub(r"(?s)^Command '\['([^']+)'.*status (\d+)\.?$", r"command '\1' failed with exit code \2", str(exc))
+            if not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")):
+                why += "; there is no Python.h here (python3-dev of Debian has it)"
+            say(f"\n*** execnet_c: its C extension {name} CANNOT BE BUILT: {why}\n*** {WITHOUT[name]}\n")
+            if not self.inplace:
+                unbuilt.note(os.path.dirname(self.get_ext_fullpath(ext.name)), name, why)
+            raise
+
+
+def say(text):
+    """To who has the package built. pip keeps for itself what a build writes, unless it is asked with -v: so it goes
+    where pip itself writes, too, if that is no file."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
+    try:
+        fd = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        there = os.fstat(fd)
+        if not (os.path.samestat(there, os.fstat(2)) or stat.S_ISREG(there.st_mode)):
+            os.write(fd, text.encode())
+        os.close(fd)
+    except OSError:
+        pass  # the warning at import remains
 
 
 extra = os.environ.get("EXECNET_C_CFLAGS", "").split()
@@ -48,7 +88,7 @@ def extension(name, sources):
 
 setup(
     license="MIT",
-    cmdclass={"build_py": BuildPy},
+    cmdclass={"build_py": BuildPy, "build_ext": BuildExt},
     ext_modules=[
         extension("_core", [*glob.glob("src/core/*.c"), *glob.glob("src/py/*.c")]),
         # Of the core it takes the two rooms that everything stands on, for itself.

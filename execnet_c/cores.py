@@ -30,9 +30,11 @@ def say_once():
     if _failure is not None:
         import warnings
 
+        from .unbuilt import reason
+
         failure, _failure = _failure, None
         warnings.warn(
-            f"execnet_c works with its plain-Python core, which is slower: its C core cannot be loaded ({failure}). "
+            f"execnet_c works with its plain-Python core, which is slower: its C core {reason('_core', failure)}. "
             f"EXECNET_C_PURE=1 in the environment asks for that without this warning.",
             RuntimeWarning,
             stacklevel=3,

@@ -27,8 +27,10 @@ from itertools import islice
 try:
     from ._tagger import Doc, Model, Pipe
 except ImportError as error:
+    from .unbuilt import reason
+
     raise ImportError(
-        f"the tagger of execnet_c is in C, and its module execnet_c._tagger is not to be had here ({error}). Where it "
+        f"the tagger of execnet_c is in C, and its module execnet_c._tagger {reason('_tagger', error)}. Where it "
         "can not be built, use NLTK's: tagger.to_nltk() makes one of a tagger of execnet_c, to be sent instead",
         name="execnet_c._tagger",
     ) from error
