@@ -44,8 +44,10 @@ STRICT := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 # The recipe on two gateways, then a whole text, with NLTK's tagger and with the one in C; a few of its lines. Not from here: here lies the source of the
 # package, and what runs is to be the built one.
 tag: $(PACKAGE) $(WEIGHTS)
-	cd examples && $(BIN)/python tag_two_gateways.py
-	cd examples && $(BIN)/python tag_corpus.py --output $(abspath $(VENV))/tagged.txt
+	@echo "The recipe of the NLTK books: a sentence on two gateways, and what is known of it"
+	@cd examples && $(BIN)/python tag_two_gateways.py
+	@echo "A whole text over two gateways"
+	@cd examples && $(BIN)/python tag_corpus.py --output $(abspath $(VENV))/tagged.txt
 	@cd examples && if $(BIN)/python -c "import execnet_c.tagging" 2>/dev/null; then \
 		$(BIN)/python tag_corpus.py --tagger c --output $(abspath $(VENV))/tagged-c.txt && \
 		cmp $(abspath $(VENV))/tagged.txt $(abspath $(VENV))/tagged-c.txt && \
@@ -55,6 +57,11 @@ tag: $(PACKAGE) $(WEIGHTS)
 	fi
 	@echo "Some lines of $(VENV)/tagged.txt:"
 	@sed -n '2p;102p;202p;302p;402p' $(VENV)/tagged.txt
+	@echo
+	@echo "Next, your own text, over as many gateways as you like; \"check\" says whether a host is ready:"
+	@echo "    cd examples"
+	@echo "    $(BIN)/python -m execnet_c check ssh=user@host"
+	@echo "    $(BIN)/python tag_corpus.py FILE --tx '3*popen' --tx ssh=user@host"
 
 test: test-python test-c test-sanitizers
 
@@ -166,23 +173,28 @@ $(MADE):
 	@test -n "$(VERSION)" || { echo "PYTHON=$(PYTHON) does not run; name a Python, 3.10 or newer"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, not $(VERSION)")'
 	@$(call only_an_environment)
-	rm -rf $(VENV)
-	$(PYTHON) -m venv $(VENV) >/dev/null || { rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && \
+	@echo "Making a virtual environment in $(VENV) for Python $(VERSION)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) >/dev/null || { rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
-	touch $@
+	@touch $@
 
 # What an earlier build has left in build/ would go into the wheel.
 $(PACKAGE): $(MADE) pyproject.toml setup.py README.rst $(SOURCES)
-	rm -rf build $(VENV)/wheel
-	$(PIP) wheel --no-deps --wheel-dir $(VENV)/wheel .
-	$(PIP) install --force-reinstall --no-deps $(VENV)/wheel/*.whl
-	$(PIP) install "$$(echo $(VENV)/wheel/*.whl)[nltk]"
-	touch $@
+	@echo "Compiling execnet_c ($(words $(filter %.c,$(SOURCES))) files of C; half a minute, perhaps)"
+	@rm -rf build $(VENV)/wheel
+	@$(PIP) wheel --no-deps --wheel-dir $(VENV)/wheel .
+	@echo "Installing it in $(VENV), with NLTK and tqdm"
+	@$(PIP) install --force-reinstall --no-deps $(VENV)/wheel/*.whl
+	@$(PIP) install "$$(echo $(VENV)/wheel/*.whl)[nltk]"
+	@cd examples && $(BIN)/python -W ignore -c "import execnet_c; print('Installed; it works with its core in', execnet_c.core)"
+	@touch $@
 
 # Only its data file is used; what its code needs stays away.
 $(WEIGHTS): $(MADE)
-	$(PIP) install --no-deps textblob-aptagger
-	touch $@
+	@echo "Installing the weights of the tagger"
+	@$(PIP) install --no-deps textblob-aptagger
+	@touch $@
 
 $(TEST_NEEDS): $(MADE) pyproject.toml | $(PACKAGE)
 	$(PIP) install "$$(echo $(VENV)/wheel/*.whl)[test]"

@@ -225,8 +225,9 @@ def in_c(tagger):
 
 
 def read_texts(paths):
+    """The text and what to call it."""
     if not paths:
-        return python_topics()
+        return python_topics(), "Python's own language reference"
     texts = []
     for path in paths:
         try:
@@ -234,7 +235,7 @@ def read_texts(paths):
                 texts.append(file.read())
         except (OSError, UnicodeDecodeError) as error:
             raise Failed(f"can not read {path}: {getattr(error, 'strerror', None) or error}") from error
-    return "\n\n".join(texts)
+    return "\n\n".join(texts), ", ".join(paths)
 
 
 @contextlib.contextmanager
@@ -253,12 +254,12 @@ def open_output(path):
 
 
 def run(options):
-    text = read_texts(options.files)
+    text, name = read_texts(options.files)
     specs = list(itertools.chain.from_iterable(options.tx or [expand_spec("2*popen")]))
     tagger, weights = load_tagger()
     if options.tagger == "c":
         tagger = in_c(tagger)
-    say(f"using {'execnet_c' if options.tagger == 'c' else 'NLTK'}'s tagger with {weights}")
+    say(f"tagging {name} by {'execnet_c' if options.tagger == 'c' else 'NLTK'}'s tagger with {weights}")
     with open_output(options.output) as file:
         tag_text(text, specs, tagger, file.write)
 

@@ -149,7 +149,7 @@ def test_the_tagger_in_c_writes_the_same(tmp_path, long_file):
     done = tagging.run_example("tag_corpus.py", long_file, "--tagger", "c", "--output", "tagged.txt", cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("", 0)
     assert (tmp_path / "tagged.txt").read_text(encoding="utf-8") == in_process(LONG_TEXT)
-    assert "using execnet_c's tagger with " in done.stderr
+    assert f"tagging {long_file} by execnet_c's tagger with " in done.stderr
     assert "the tagger alone: " in done.stderr
 
 
