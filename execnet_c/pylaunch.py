@@ -32,6 +32,7 @@ def launch(gateway, argv):
 def connect(gateway, fd):
     """Connect `gateway` by the socket `fd`, which is taken. Raises OSError."""
     if gateway._writer is not None:
+        os.close(fd)
         raise OSError("the gateway was started before")
 
     def job():

@@ -155,6 +155,23 @@ def test_nothing_stays_open(group):
         assert memory_fds() == []
 
 
+def test_what_is_taken_in_vain_is_closed():
+    from execnet_c import _core
+
+    def null():
+        return os.open(os.devnull, os.O_RDWR)
+
+    def open_fds():
+        return os.listdir("/proc/self/fd")
+
+    before = open_fds()
+    with pytest.raises(execnet.DataFormatError, match="no memory that can be sealed"):
+        _core.Gateway()._serve(null(), null(), null())
+    with pytest.raises(OSError, match="was not started"):
+        _core.Gateway()._attach(null())
+    assert open_fds() == before
+
+
 def another_file(tmp_path, offered):
     os.mkfifo(tmp_path / "fifo")  # to open it waits for who writes
     return (str(tmp_path / "fifo"), *offered[1:])

@@ -387,6 +387,16 @@ def test_one_that_stays_silent(says, monkeypatch):
     assert says.decode() in str(error)
 
 
+@ours
+def test_a_gateway_that_was_started_closes_what_it_does_not_take(group):
+    ours, other = socket.socketpair()
+    other.settimeout(TIMEOUT)
+    with other:
+        with pytest.raises(OSError, match="was started before"):
+            group.makegateway()._start_on(ours.detach())
+        assert other.recv(1) == b""
+
+
 # --- who gets in ------------------------------------------------------------------------------------------------------
 
 

@@ -46,7 +46,8 @@ xc_region_attach(int fd, xc_region *out, xc_err *err)
 
 #define SEALS  (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 #define MOST   ((size_t)1 << 30) /* bytes of a ring */
-#define LAYOUT 1                 /* changes with everything that the two sides must agree on */
+#define STEP   ((size_t)128 << 10)
+#define LAYOUT 1 /* changes with everything that the two sides must agree on */
 
 static const char magic[8] = "xc ring";
 
@@ -121,6 +122,44 @@ lay_out(xc_region *region, int fd, unsigned char *map, size_t size, size_t side)
     }
 }
 
+/* A system that grants no more memory than it has may refuse a page of ours when it is first written to, with a SIGBUS.
+ */
+static bool
+may_run_out(void)
+{
+    char how = '0';
+    int fd = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t ignored = read(fd, &how, 1);
+        (void)ignored;
+        close(fd);
+    }
+    return how == '2';
+}
+
+/* In steps: a signal undoes one. */
+static bool
+take(int fd, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        size_t step = n - at < STEP ? n - at : STEP;
+        if (fallocate(fd, 0, (off_t)at, (off_t)step) == 0) {
+            at += step;
+        }
+        else if (errno != EINTR) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* n bytes; taken at once only where it has to be, as that costs milliseconds, and memory that may never be used. */
+static bool
+set_size(int fd, size_t n)
+{
+    return ftruncate(fd, (off_t)n) == 0 && (!may_run_out() || take(fd, n));
+}
+
 /* Sealed memory of n bytes. -1 and errno. */
 static int
 make_memory(size_t n)
@@ -131,7 +170,7 @@ make_memory(size_t n)
         fd = syscall(SYS_memfd_create, "execnet_c", flags);
     }
     int memory = xc_fd_lift((int)fd);
-    if (memory >= 0 && (ftruncate(memory, (off_t)n) != 0 || fcntl(memory, F_ADD_SEALS, SEALS) != 0)) {
+    if (memory >= 0 && (!set_size(memory, n) || fcntl(memory, F_ADD_SEALS, SEALS) != 0)) {
         int why = errno;
         close(memory);
         errno = why;

@@ -32,8 +32,8 @@ typedef struct {
     int fd; /* owned, close-on-exec, not kept by forked children: to be passed to the other side. -1 when closed */
 } xc_region;
 
-/* A new region; `size` is of each ring: a power of two, at least a page. XC_SYS (ENOSYS: not on this system), XC_NOMEM.
- * After a failure there is nothing to close. */
+/* A new region; `size` is of each ring: a power of two, at least a page. XC_SYS (ENOSYS: not on this system; ENOSPC: it
+ * would have to be promised more memory than there is), XC_NOMEM. After a failure there is nothing to close. */
 xc_status xc_region_create(size_t size, xc_region *out, xc_err *err);
 
 /* The other side of the region behind `fd`, which is taken. XC_BAD: that is no region of this layout, sealed as it has

@@ -2,6 +2,8 @@
  * Gateways over a connection that somebody else has made, a socket: there is no process of ours behind it, and none
  * to wait for. Policy is execnet_c/sockets.py's.
  */
+#include <unistd.h>
+
 #include "error.h"
 #include "gateway.h"
 
@@ -21,6 +23,7 @@ Gateway_start_on(GatewayObject *self, PyObject *args)
         return NULL;
     }
     if (!xcpy_may_start(self, &opts)) {
+        close(fd);
         return NULL;
     }
     self->link = xc_link_new(&opts, fd, fd, &err);

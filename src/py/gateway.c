@@ -3,6 +3,7 @@
  * (specs, sources, groups, the words of an error) is execnet_c/gateway.py's, which subclasses it.
  */
 #include <stddef.h>
+#include <unistd.h>
 
 #include "error.h"
 #include "io.h"
@@ -238,6 +239,8 @@ Gateway_serve(GatewayObject *self, PyObject *args)
     xc_link_opts opts = link_opts(true);
     if (memory >= 0) {
         if (xc_region_attach(memory, &self->region, &err) != XC_OK) {
+            close(in);
+            close(out);
             return xcpy_raise(self->state, &err);
         }
         opts.region = &self->region;

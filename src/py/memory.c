@@ -2,6 +2,8 @@
  * Gateways through memory that both processes share. This very interpreter inherits it (_share, _serve); another one
  * opens it, and then both sides move (_offer, _attach, _move). Policy is execnet_c/memory.py's and bootstrap.py's.
  */
+#include <unistd.h>
+
 #include "error.h"
 #include "gateway.h"
 
@@ -56,7 +58,11 @@ Gateway_attach(GatewayObject *self, PyObject *args)
     int fd;
     xc_err err;
     xc_region region;
-    if (!PyArg_ParseTuple(args, "i:_attach", &fd) || xcpy_check_usable(self) < 0) {
+    if (!PyArg_ParseTuple(args, "i:_attach", &fd)) {
+        return NULL;
+    }
+    if (xcpy_check_usable(self) < 0) {
+        close(fd);
         return NULL;
     }
     if (xc_region_attach(fd, &region, &err) != XC_OK) {

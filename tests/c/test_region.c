@@ -4,7 +4,12 @@
 #if XC_HAS_RING
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -130,6 +135,93 @@ without_addresses(void)
     CHECK_RC(xc_region_create(XC_RING_SIZE, &region, &err), XC_SYS);
     CHECK(err.sys_errno == ENOMEM && region.fd == -1 && region.map == NULL);
     CHECK_INT(fcntl(3, F_GETFD), -1);
+}
+
+/* ---- a system that promises no memory which it may not have ---- */
+
+enum { CANNOT = 77 };
+
+/* From here on this process finds that such a system it is. */
+static void
+promise_nothing(void)
+{
+    char name[] = "/tmp/xc_region_XXXXXX";
+    int fd = mkstemp(name);
+    CHECK(fd >= 0 && write(fd, "2\n", 2) == 2 && close(fd) == 0);
+    if ((unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ||
+        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount(name, "/proc/sys/vm/overcommit_memory", NULL, MS_BIND, NULL) != 0) {
+        unlink(name);
+        _exit(CANNOT);
+    }
+    unlink(name);
+}
+
+static size_t
+memory_taken(void)
+{
+    xc_region region;
+    struct stat about;
+    CHECK_RC(xc_region_create(XC_RING_SIZE, &region, NULL), XC_OK);
+    CHECK_INT(fstat(region.fd, &about), 0);
+    xc_region_close(&region);
+    return (size_t)about.st_blocks * 512;
+}
+
+static void
+taken_at_once(void)
+{
+    promise_nothing();
+    CHECK(memory_taken() >= 2 * XC_RING_SIZE);
+}
+
+static void
+none_to_be_had(void)
+{
+    static struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fallocate, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSPC),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
+    xc_region region;
+    xc_err err;
+    promise_nothing();
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+        _exit(CANNOT);
+    }
+    int fds = check_fds();
+    CHECK_RC(xc_region_create(XC_RING_SIZE, &region, &err), XC_SYS);
+    CHECK(err.sys_errno == ENOSPC && region.fd == -1 && region.map == NULL);
+    CHECK_INT(check_fds(), fds);
+}
+
+static void
+check_if_possible(void (*body)(void))
+{
+    int status = check_in_child(body);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == CANNOT) {
+        fprintf(stderr, "%s: %s: left out, no such system can be made up here\n", check_name, check_case);
+        return;
+    }
+    CHECK_INT(status, 0);
+}
+
+/* Else a page that is not there when it is first written to would be a SIGBUS. */
+static void
+memory_is_taken_at_once_where_it_may_run_out(void)
+{
+    FILE *file = fopen("/proc/sys/vm/overcommit_memory", "r");
+    int how = file == NULL ? 0 : fgetc(file);
+    if (file != NULL) {
+        fclose(file);
+    }
+    if (how != '2') {
+        CHECK(memory_taken() <= 4 * PAGE); /* it takes its time, and memory that may never be used */
+    }
+    check_if_possible(taken_at_once);
+    check_if_possible(none_to_be_had);
 }
 
 static bool
@@ -330,6 +422,7 @@ main(void)
     RUN_IO(what_could_shrink_is_refused);
     RUN_IO(other_layouts_are_refused);
     RUN_IO(a_forked_child_has_none_of_it);
+    RUN_IO(memory_is_taken_at_once_where_it_may_run_out);
     return check_end();
 }
 
