@@ -4,6 +4,9 @@ Importing the package costs next to nothing: each public name is loaded when it 
 package too, and needs few of them.
 """
 
+import atexit
+import sys
+
 from ._version import __version__
 
 TYPE_CHECKING = False
@@ -104,3 +107,14 @@ def __getattr__(name):
 
 def __dir__():
     return sorted({*globals(), *_HOMES, *_MODULES})
+
+
+def _end_default_group():
+    multi = sys.modules.get(__name__ + ".multi")
+    if multi is not None:
+        multi.default_group._cleanup_atexit()
+
+
+# Now, and not when the group is made: what a program registers after it has imported us runs before this, and still
+# finds its gateways.
+atexit.register(_end_default_group)

@@ -402,6 +402,7 @@ class MultiChannel:
 
 
 default_group = Group()
+atexit.unregister(default_group._cleanup_atexit)  # the package has registered it when it was imported
 makegateway = default_group.makegateway
 set_execmodel = default_group.set_execmodel
 set_stderr_handler = default_group.set_stderr_handler

@@ -471,3 +471,36 @@ def test_daemon_threads_at_the_end(kind):
             timeout=TIMEOUT,
         )
         assert (done.returncode, done.stderr) == (0, "")
+
+
+# Registered between the import and the gateway.
+HANDLER = """
+import atexit
+import {lib}
+
+def handle():
+    channel = held[0].remote_exec("channel.send(channel.receive() + 1)")
+    channel.send(1)
+    print("the handler got", channel.receive(10))
+
+atexit.register(handle)
+group = {group}
+held = [group.makegateway("popen")]
+"""
+
+
+@pytest.mark.parametrize("given", ["default_group", "Group()"])
+def test_a_handler_at_exit_finds_gateways_of_what_was_there_before_it(lib, given):
+    """The default group is as old as the import; another one ends before handlers that are older."""
+    program = HANDLER.format(lib=lib.__name__, group=f"{lib.__name__}.{given}")
+    done = subprocess.run(
+        [sys.executable, "-c", pairing.HEAD * (lib.__name__ == "execnet_c") + program],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=TIMEOUT,
+    )
+    if given == "default_group":
+        assert (done.stdout, done.stderr) == ("the handler got 2\n", "")
+    else:
+        assert done.stdout == "" and "OSError: " in done.stderr
