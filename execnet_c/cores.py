@@ -48,3 +48,4 @@ if TYPE_CHECKING:
     core: str
 else:
     core, module = _choose()
+    main_thread_ident = module._main_thread_ident

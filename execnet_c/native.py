@@ -9,6 +9,8 @@ import select
 import sys
 from types import BuiltinFunctionType, SimpleNamespace
 
+from . import mainthread  # noqa: F401  (threads of ours may start from now on)
+
 
 def unpatched(name):
     """The module of that name with its own functions; the module itself where nobody has patched it."""

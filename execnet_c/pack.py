@@ -27,13 +27,13 @@ MAX_SIZE = 24 * 1024  # bytes, of the whole text
 _HEAD = (
     "p=sys.path[:];d=os.path.dirname(os.__file__);"
     'sys.path.sort(key=lambda q:not(q.startswith(d)or"lib-dynload"in q));'
-    "import gc,marshal,zlib;gc.disable();t=marshal.loads(zlib.decompress(get(%d)));exec(t[0]);main=load(*t[1:]);"
+    "import gc,marshal,zlib;gc.disable();t=marshal.loads(zlib.decompress(get(%d)));exec(t.pop());main=load(*t);"
     "sys.path[:]=p;gc.enable();del get,t,p,d,load,later,gc,marshal,zlib;main(False)"
 )
 
 # Looked for by name first: a failing import has every directory read.
 _LOADER = """
-def load(modules, colds):
+def load(colds, modules):
     if any(os.path.isfile(q) or os.path.exists(os.path.join(q, "execnet_c")) for q in sys.path) or (
         "execnet_c" in repr(sys.meta_path)
     ):
@@ -84,18 +84,19 @@ def later(name, scope, owner, f, source):
 """
 
 # In the order in which they need each other.
-_MODULES = ("_version", "native", "channelfile", "trace", "pypump", "pyserializer", "pywire", "pychannel", "pywatch")
+_MODULES = ("_version", "mainthread", "native", "channelfile", "trace", "pypump", "pyserializer", "pywire", "pychannel", "pywatch")
 _MODULES += ("pytasks", "pycore", "cores", "execmodel", "worker")
 _MADE_UP = {
     "_version": f"__version__ = {__version__!r}",
     "native": "import os, select\nfrom time import sleep\nunpatched = __import__\n"
     "from _thread import RLock, allocate_lock, get_ident, start_new_thread",
-    "cores": "from . import pycore as module\ncore = 'Python'",
+    "cores": "from . import pycore as module\nfrom _thread import get_ident\ncore = 'Python'\n"
+    "main_thread_ident = lambda n=get_ident(): n",
 }
 # What only near ends need stays here.
 _NEAR = {
     "pyserializer": "dump dumps load loads _load_versioned",
-    "pycore": "Gateway._start Gateway._start_over Gateway._start_on Gateway._peer_gone Gateway._wait_gone "
+    "pycore": "_main_thread_ident Gateway._start Gateway._start_over Gateway._start_on Gateway._peer_gone Gateway._wait_gone "
     "Gateway._signal Gateway._goodbye Gateway._write Gateway._set_coerce Gateway._find_marker "
     "Gateway._keepalive Gateway._listen Gateway._stderr",
     "pywire": "Writer.end",
@@ -103,6 +104,7 @@ _NEAR = {
 }
 # What is called until a task's first word is out; a test compares.
 _HOT = {
+    "mainthread": "_Finder.find_spec",
     "execmodel": "_module",
     "worker": "main _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks.run _Tasks._ensure_spare",
     "pycore": "Gateway._serve Gateway._connect Gateway._hello Gateway._check_usable Gateway._wait Gateway._wake "
@@ -131,7 +133,10 @@ def pack(as_code):
     """The text: its first HEAD_SIZE bytes are run, and read the rest."""
     sources, colds = [], []
     for name in _MODULES:
-        source, cold = _split(name, _without_words(_MADE_UP.get(name) or module_source(name)))
+        source = _MADE_UP.get(name) or module_source(name)
+        if name == "mainthread" and as_code and sys.version_info >= (3, 13):
+            source = ""  # it does nothing there
+        source, cold = _split(name, _without_words(source))
         sources.append(source)
         colds.append("\0".join(cold))
     loader = _LOADER.format(version=__version__)
@@ -141,9 +146,9 @@ def pack(as_code):
             (name, _code(name, source) if name in coded else source) for name, source in zip(_MODULES, sources)
         ]
         if as_code:
-            data = marshal_dumps([_code("loader", loader), modules, colds])
+            data = marshal_dumps([colds, modules, _code("loader", loader)])
         else:
-            data = marshal_dumps([loader, modules, colds], 2)  # what every Python 3 reads
+            data = marshal_dumps([colds, modules, loader], 2)  # what every Python 3 reads
         packed = min((_compress(data, memory) for memory in (6, 7, 8)), key=len)
         head = _HEAD % len(packed)
         assert len(head) <= HEAD_SIZE

@@ -71,6 +71,11 @@ FIN = 100  # not on the wire: nothing more will arrive; stands last in the backl
 MAX_NOISE = 64 * 1024  # bytes
 
 
+def _main_thread_ident():
+    """The main thread's: the oldest, which comes last."""
+    return [*sys._current_frames()][-1]
+
+
 def _bad_head(head):
     what = "unknown message code" if head[0] > DROP else "negative payload length"
     head = head.hex()

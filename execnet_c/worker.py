@@ -159,6 +159,8 @@ class _Tasks:
             pass
 
     def _serve_spare(self):
+        from . import mainthread  # noqa: F401  (here, where the first task does not wait for it)
+
         try:
             while self._serve_one(False):
                 with self._lock:

@@ -24,7 +24,7 @@ if pairing.name in ("C-Python", "Python-C"):
 
 import execnet_c
 from conftest import TIMEOUT
-from far_ends import FAR_ENDS, PLAIN
+from far_ends import FAR_ENDS, PLAIN, FarEnd
 from masters import MARK, Program, living, wait_until
 
 ROOT = Path(execnet_c.__file__).resolve().parent.parent
@@ -357,6 +357,43 @@ def test_exit_ends_it(far):
     print(f"gone {(time.monotonic() - start) * 1000:.0f} ms after exit()")
     assert time.monotonic() - start < 4, "it did not end by itself, but was made to"
     group.terminate(timeout=TIMEOUT)
+
+
+# The first task has the main thread, and has not imported threading when the second one does.
+MAIN_TASK = """
+import atexit, sys
+channel.send("threading" in sys.modules)
+atexit.register(open, channel.receive(), "w")
+import signal, threading
+signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+main = threading.main_thread()
+channel.send([main is threading.current_thread(), main.ident == threading.get_ident(), main.is_alive(), main.name])
+"""
+
+OTHER_TASK = """
+import os, sys, threading
+main, me = threading.main_thread(), threading.current_thread()
+right = getattr(main, "native_id", 0) in (0, os.getpid()) or sys.version_info >= (3, 13)  # those have another's there
+channel.send([main is me, main.ident == me.ident, right, sorted({main.name, me.name} & {"MainThread"})])
+"""
+
+
+@pytest.mark.parametrize("end", PLAIN, ids=lambda end: end.name)
+def test_the_main_thread_stays_the_main_thread(end, tmp_path):
+    """Whichever is the first to import threading. The worker ends with its connection, and not by force."""
+    end.spec()
+    # Without site: what is installed there may import threading at start.
+    group = execnet_c.Group([FarEnd("", [*end.command, "-S"]).spec()])
+    try:
+        first = group[0].remote_exec(MAIN_TASK)
+        assert first.receive(TIMEOUT) is False
+        assert group[0].remote_exec(OTHER_TASK).receive(TIMEOUT) == [False, False, True, ["MainThread"]]
+        first.send(str(tmp_path / "ended"))
+        assert first.receive(TIMEOUT) == [True, True, True, "MainThread"]
+        first.waitclose(TIMEOUT)
+    finally:
+        group.terminate(timeout=TIMEOUT)
+    assert os.listdir(tmp_path) == ["ended"]
 
 
 # ---- how it ends: programs with far ends of all kinds, side by side

@@ -20,7 +20,7 @@ from far_ends import PLAIN
 COMPILE = """
 import marshal, sys, zlib
 data = sys.stdin.buffer.read()
-loader, modules, colds = marshal.loads(zlib.decompress(data[%d:]))
+colds, modules, loader = marshal.loads(zlib.decompress(data[%d:]))
 def check(code, name):
     if isinstance(code, str):
         return compile(code, name, "exec", 0, True)

@@ -6,11 +6,10 @@
 #include "io.h"
 
 #include "../core/xc_trace.h"
+#include "main_thread.h"
 #include "park.h"
 
 #include <math.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define SLICE_MIN (10 * XC_MS)
 #define SLICE_MAX (5 * XC_S)
@@ -22,24 +21,6 @@
 enum { SMALL_FRAME = 16 * 1024, STACK_PARTS = 10 };
 /* Bytes for a frame to begin with: what malloc still has at hand without a search. */
 enum { FIRST_ROOM = 1000 };
-
-/* The thread on which CPython runs signal handlers. A forked child's is the one that forked. */
-static bool
-on_main_thread(void)
-{
-#if defined(__linux__)
-    static _Thread_local uint32_t asked_at = UINT32_MAX; /* the fork count then: the answer holds until the next fork */
-    static _Thread_local bool is_main;
-    uint32_t forks = xc_fork_count();
-    if (asked_at != forks) {
-        is_main = syscall(SYS_gettid) == getpid();
-        asked_at = forks;
-    }
-    return is_main;
-#else
-    return true; /* slices do no harm elsewhere */
-#endif
-}
 
 int
 xcpy_deadline(PyObject *timeout, bool negative_ok, int64_t *until)
@@ -101,7 +82,7 @@ xcpy_wait(GatewayObject *gateway, xc_wait *wait)
         return parked;
     }
     int64_t until = wait->until;
-    bool sliced = wait->signals = on_main_thread();
+    bool sliced = wait->signals = xcpy_on_main_thread(gateway->state);
     for (int64_t slice = SLICE_MIN;;) {
         int64_t end = sliced ? xc_after(slice) : XC_FOREVER;
         size_t space = 0;
@@ -185,7 +166,7 @@ send_frame(GatewayObject *gateway, xc_sending *sending, size_t size, bool parks)
             return sent;
         }
     }
-    bool sliced = rc == XC_AGAIN && on_main_thread();
+    bool sliced = rc == XC_AGAIN && xcpy_on_main_thread(gateway->state);
     int64_t slice = SLICE_MIN;
     while (rc == XC_AGAIN) {
         int64_t until = sliced ? xc_after(slice) : XC_FOREVER;
@@ -250,7 +231,7 @@ static int
 send_long(GatewayObject *gateway, xc_long_sending *sending, bool *sent)
 {
     xc_writer *writer = xc_link_writer(gateway->link);
-    bool sliced = on_main_thread(), parks = xcpy_parks(gateway);
+    bool sliced = xcpy_on_main_thread(gateway->state), parks = xcpy_parks(gateway);
     xc_err err = {.code = XC_OK};
     xc_status rc;
     for (;;) {

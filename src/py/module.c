@@ -6,6 +6,7 @@
 #include "error.h"
 #include "gateway.h"
 #include "load.h"
+#include "main_thread.h"
 #include "park.h"
 #include "trace.h"
 #include "warn.h"
@@ -52,8 +53,8 @@ module_exec(PyObject *module)
 #ifdef XC_DEBUG
     xc_set_gil_probe(holds_gil);
 #endif
-    PyMethodDef *functions[] = {xcpy_dump_methods, xcpy_load_methods, xcpy_warn_methods, xcpy_trace_methods,
-                                xcpy_compile_methods};
+    PyMethodDef *functions[] = {xcpy_dump_methods,  xcpy_load_methods,    xcpy_warn_methods,
+                                xcpy_trace_methods, xcpy_compile_methods, xcpy_main_thread_methods};
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
         if (PyModule_AddFunctions(module, functions[i]) < 0) {
             return -1;
