@@ -150,8 +150,8 @@ def _of_process(state, status, host, worker_pid):
     if status >= 0:
         return WorkerExited, f"{worker} ended with exit status {status} ({process})"
     if host and state["status"] < 0:
-        return LinkLost, f"the ssh client was killed by {_signal_name(-status)} (process {state['pid']})"
-    return WorkerKilled, f"{worker} was killed by {_signal_name(-status)} ({process})"
+        return LinkLost, f"the ssh client was killed by {signal_name(-status)} (process {state['pid']})"
+    return WorkerKilled, f"{worker} was killed by {signal_name(-status)} ({process})"
 
 
 def _of_ssh(host, stderr, served):
@@ -190,7 +190,7 @@ def heard(state, served):
     return text
 
 
-def _signal_name(number):
+def signal_name(number):
     try:
         return signal.Signals(number).name
     except ValueError:

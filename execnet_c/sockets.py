@@ -11,24 +11,28 @@ The far end's process is nobody's here: its connection is all that we see of it,
 import errno
 import fcntl
 import os
-import socket
-import time
 
+from . import deaths
 from . import gateway as near
 from .cores import module as _core
-from .deaths import GatewayDied, HostRefused, HostSilent, HostUnknown, LinkLost, LoginDenied, fields_of
-from .socketserver import CHALLENGE, DENIED, PROOF, WELCOME, address_of, new_number, proof, secret_of_environment
+from .deaths import GatewayDied, HostSilent, LinkLost, LoginDenied, fields_of, signal_name
+from .native import allocate_lock
+from .socketserver import address_of, secret_of_environment
 from .text import LINE, module_source
+from .tls import BANNER, FAILED, Refused, connect, no_server, options_for, shown, stretched
+from .transport import IMPORT_DIR, outside, this_python
 
 CONNECT_TIMEOUT = 20.0  # seconds, for each address of the host
-SECRET_TIMEOUT = 10.0  # seconds until the server asks for a secret, and until it has taken that
+SECRET_TIMEOUT = 10.0  # seconds that the server may take to prove that it knows the secret
+MAX_PAUSE = 32767  # seconds between two looks after the connection that the kernel takes
 INSTALL_TIMEOUT = 60.0  # seconds for a server that another gateway starts, and then for our connection to it
-QUOTED = 200  # bytes of what something else said
 
-_UNREACHABLE = {
-    *(errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN),
-    *(errno.EADDRNOTAVAIL, errno.ECONNRESET, errno.ECONNABORTED),
-}
+# What makes an interpreter of this version the process that speaks TLS; another one gets the text of tls.py.
+_OURS = """\
+import sys
+sys.path.insert(0, {importdir!r})
+from execnet_c.tls import main
+"""
 
 # In execnet's server it must leave the process to that, in ours the process is its own.
 _PROGRAM = """\
@@ -70,6 +74,7 @@ class Gateway(near.Gateway):
     """A gateway whose far end was started by a socketserver."""
 
     _installer = None  # the gateway that starts that (installvia=)
+    _secured = False  # a process of ours speaks TLS with it
 
     def _start_socket(self, keepalive):
         """Connect, and have the far end started. Raises ValueError for what is no address, GatewayDied where no server
@@ -79,35 +84,41 @@ class Gateway(near.Gateway):
             if getattr(spec, key):
                 raise ValueError(f"spec {str(spec)!r}: {key}= does not go with socket=: the server's own Python serves")
         address = _address(spec)
-        if self._installer is None:
+        key = secret = b""
+        if self._installer is not None:
+            key = os.urandom(32)
+            address = self._install(address, key)
+        else:
             try:
                 secret = secret_of_environment()
             except (OSError, ValueError) as exc:
-                raise OSError(f"gateway {self.id!r}: no secret from EXECNET_C_SECRET_FILE: {exc}") from None
-        else:
-            secret = new_number()
-            address = self._install(address, secret)
-        self._address = _shown(*address)
-        options = _options(keepalive)
+                where = "EXECNET_C_SECRET" + ("_FILE" if "EXECNET_C_SECRET_FILE" in os.environ else "")
+                raise OSError(f"gateway {self.id!r}: no secret from {where}: {exc}") from None
+        self._address = shown(*address)
+        pause = int(min(max(keepalive // 3, 1), MAX_PAUSE)) if keepalive else 0
         argv = ["-u", *(["-B"] if spec.dont_write_bytecode else []), "-c", LINE]
-        line = repr(_PROGRAM.format(options=options, argv=argv)).encode() + b"\n"
-        with self._connected(*address) as sock:
-            for level, name, value in options:
-                try:
-                    sock.setsockopt(getattr(socket, level), getattr(socket, name), value)
-                except (AttributeError, OSError):
-                    pass  # this system has none; or it is no TCP
-            if secret:
-                self._prove(sock, secret)
-            fd = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
-        self._start_on(fd)
+        line = repr(_PROGRAM.format(options=options_for(pause), argv=argv)).encode() + b"\n"
+        if key or secret:
+            self._secured = True
+            self._start(_speaker(spec, (*address, CONNECT_TIMEOUT, SECRET_TIMEOUT, pause)), None)
+            line = (key or _key_of(secret)).hex().encode() + b"\n" + line  # while that starts
+        else:
+            try:
+                sock = connect(*address, CONNECT_TIMEOUT, options_for(pause))
+            except Refused as exc:
+                error = getattr(deaths, exc.kind)(f"gateway {self.id!r}: {exc}")
+                vars(error).update(fields_of(self, str(exc)))
+                raise error from None
+            with sock:
+                fd = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+            self._start_on(fd)
         self._serves = False
         try:
             self._write(line)
         except OSError:
             pass  # it has ended already: who waits for the far end is told how
 
-    def _install(self, address, secret):
+    def _install(self, address, key):
         """Have the server started over there; the address to connect to."""
         outer = self._installer
         outside, there = False, outer
@@ -116,8 +127,8 @@ class Gateway(near.Gateway):
             if there._address:
                 address = address_of(there._address)[0], 0
             there = there._outer
-        call = f"\none_worker(<HOST>, <PORT>, {secret!r}, {INSTALL_TIMEOUT!r})\n"
-        program = (module_source("socketserver") + call).encode()
+        call = f"\none_worker(<HOST>, <PORT>, {key!r}, {INSTALL_TIMEOUT!r})\n"
+        program = (_server_source() + call).encode()
         channel = outer.newchannel()
         kwargs = {"program": program, "outside": outside, "address": address}
         outer._send(_core.EXEC, channel.id, (_TASK, "<execnet_c installvia>", "install", kwargs))
@@ -133,71 +144,37 @@ class Gateway(near.Gateway):
             why = answer.partition(" ")[2] or "its Python could not run it"
             raise OSError(f"gateway {self.id!r}: no server on gateway {outer.id!r}: {why}") from None
 
-    def _connected(self, host, port):
-        try:
-            return socket.create_connection((host, port), CONNECT_TIMEOUT)
-        except socket.gaierror as exc:
-            raise self._refused(HostUnknown, f"the name {host!r} cannot be resolved: {exc.strerror}") from None
-        except (socket.timeout, TimeoutError):
-            raise self._refused(HostRefused, f"{self._address} did not answer; it cannot be reached") from None
-        except OSError as exc:
-            if exc.errno == errno.ECONNREFUSED:
-                what = f"{self._address} refuses the connection: no server listens there"
-            elif exc.errno in _UNREACHABLE:
-                what = f"{self._address} cannot be reached: {exc.strerror}"
-            else:
-                raise OSError(exc.errno, f"gateway {self.id!r}: connect to {self._address}: {exc.strerror}") from None
-            raise self._refused(HostRefused, what) from None
-
-    def _prove(self, sock, secret):
-        """That we know the secret; and that the server does, or it gets nothing to run."""
-        asked, answer = b"", b""
-        try:
-            asked = _line(sock)
-            if asked[: len(CHALLENGE)] == CHALLENGE:
-                number, mine = asked[len(CHALLENGE) :].strip(), new_number()
-                sock.sendall(b" ".join((PROOF, mine, proof(secret, b"client", number, mine))) + b"\n")
-                answer = _line(sock)
-                if answer == b" ".join((WELCOME, proof(secret, b"server", number, mine))):
-                    return
-        except (socket.timeout, TimeoutError):
-            if not asked:
-                what = f"{self._address} asks for no secret, and this side has one: that is another server than the "
-                what += "one with the secret, or it was started without it, and gets nothing to run"
-                raise self._refused(LoginDenied, what) from None
-            raise self._refused(HostSilent, f"{self._address} does not answer") from None
-        except OSError as exc:
-            raise self._refused(GatewayDied, f"{self._address} ended the connection: {exc.strerror}") from None
-        if answer[: len(DENIED)] == DENIED or answer[: len(WELCOME)] == WELCOME:
-            raise self._refused(LoginDenied, f"{self._address} has another secret than this side")
-        asked_rightly = asked[: len(CHALLENGE)] == CHALLENGE
-        raise self._refused(GatewayDied, _no_server(self._address, answer if asked_rightly else asked))
-
-    def _refused(self, kind, what):
-        error = kind(f"gateway {self.id!r}: {what}")
-        vars(error).update(fields_of(self, what))
-        return error
-
     # --- what the base class asks of the process ---
 
     def _wait_gone(self, timeout):
-        """Wait for the end of the connection: nothing else can be seen from here."""
+        """Wait for the end of the connection, where nothing else can be seen from here; or of the process that speaks
+        TLS."""
+        if self._secured:
+            return super()._wait_gone(timeout)
         self.join(timeout)
         return not self.hasreceiver()
 
     def _death(self, sending):
         if self._died is None and not self._state()["said_goodbye"]:
-            kind, how = self._how_lost()
+            if self._secured:
+                super()._wait_gone(near.REAP_TIMEOUT)
+            kind, how = self._how_lost(self._state())
             self._died = kind, f"gateway {self.id!r}: {how}", fields_of(self, how)
         return super()._death(sending)
 
-    def _how_lost(self):
-        state, where = self._state(), self._address
+    def _how_lost(self, state):
+        where, number, status = self._address, state["errno"], state["status"]
         if state["reason"] == "XC_SILENT":
             return HostSilent, f"{state['detail']} ({where})"
-        if state["errno"] == errno.ETIMEDOUT:
+        broken = ""
+        if self._secured and status:
+            number = max(status, 0)
+            broken = f"the process that speaks TLS was killed by {signal_name(-status)}" if status < 0 else ""
+        if number == errno.ETIMEDOUT:
             return HostSilent, f"{where} has not answered TCP's keepalive messages"
-        why = f" ({os.strerror(state['errno'])})" if state["errno"] else ""
+        if number == errno.EBADMSG and self._secured:
+            broken = "what arrived was not what had been sent"
+        why = f" ({broken or os.strerror(number)})" if broken or number else ""
         if self._serves:
             if state["reason"] in ("XC_BAD", "XC_LIMIT", "XC_NOMEM"):
                 return LinkLost, f"its worker at {where} was cut off: {state['detail'] or state['reason']}"
@@ -205,13 +182,51 @@ class Gateway(near.Gateway):
             fate = f"what became of its worker ({process}) is unknown"
             return LinkLost, f"the connection to {where} was lost{why}; {fate}"
         noise = state["noise"]
-        if noise[: len(CHALLENGE)] == CHALLENGE:
+        if noise[: len(FAILED)] == FAILED and self._secured:
+            kind, _, text = noise[len(FAILED) :].decode("utf-8", "replace").strip().partition(" ")
+            return getattr(deaths, kind), text
+        if noise[: len(BANNER) - 1] == BANNER[:-1]:
             what = "wants a secret, and this side has none: set EXECNET_C_SECRET_FILE, or EXECNET_C_SECRET"
             return LoginDenied, f"{where} {what}"
         if noise:
-            return GatewayDied, _no_server(where, noise)
+            return GatewayDied, no_server(where, noise)
         what = "ended the connection before a worker could serve: either it is no socketserver, or its output says why"
         return GatewayDied, f"{where} {what}{why}"
+
+
+def _speaker(spec, arguments):
+    """The command line of the process that speaks TLS. Nothing of the user's is imported there. Raises OSError."""
+    try:
+        python = this_python(spec, "and there is no python3 in PATH, which is to speak TLS where a socket has a secret")
+        text = _OURS.format(importdir=IMPORT_DIR)
+    except OSError:
+        from shutil import which
+
+        python = which("python3")
+        if not python:
+            raise
+        text = module_source("tls")
+    return outside([python, "-I", "-S", "-c", f"{text}\nmain{arguments!r}"])
+
+
+_keys, _lock = {}, allocate_lock()  # of secrets
+
+
+def _key_of(secret):
+    """As stretched(), once a secret: it takes long."""
+    with _lock:
+        if secret not in _keys:
+            _keys.clear()
+            _keys[secret] = stretched(secret)
+        return _keys[secret]
+
+
+def _server_source():
+    """The server's program for a far end that has no package."""
+    lines = module_source("socketserver").split("\n")
+    place = next(number for number, line in enumerate(lines) if line.startswith("from .tls import"))
+    lines[place] = module_source("tls")
+    return "\n".join(lines)
 
 
 def _address(spec):
@@ -227,38 +242,3 @@ def _address(spec):
     except ValueError as exc:
         raise ValueError(f"spec {str(spec)!r}: {exc}") from None
     return host, port
-
-
-def _shown(host, port):
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _options(keepalive):
-    """Of the socket, at both ends. The kernel's own keepalive also sees a far end's host vanish that cannot answer us
-    while a task keeps the GIL; and at the far end it sees ours vanish."""
-    options = [("IPPROTO_TCP", "TCP_NODELAY", 1)]
-    if keepalive:
-        pause = max(int(keepalive // 3), 1)
-        options += [("IPPROTO_TCP", "TCP_KEEPIDLE", pause), ("IPPROTO_TCP", "TCP_KEEPINTVL", pause)]
-        options += [("IPPROTO_TCP", "TCP_KEEPCNT", 2), ("SOL_SOCKET", "SO_KEEPALIVE", 1)]
-    return options
-
-
-def _line(sock):
-    """What the server says, up to a newline; it says one line at a time. As much as there was if it ends instead."""
-    until = time.monotonic() + SECRET_TIMEOUT
-    said = b""
-    while said[-1:] != b"\n" and len(said) < QUOTED:
-        sock.settimeout(max(until - time.monotonic(), 0.001))
-        data = sock.recv(QUOTED - len(said))
-        if not data:
-            break
-        said += data
-    return said.strip()
-
-
-def _no_server(where, said):
-    if not said:
-        return f"{where} ended the connection without a word: it is no socketserver of ours, or wants no secret"
-    text = said[:QUOTED].decode("utf-8", "replace").splitlines()[0]
-    return f"what answers at {where} is no socketserver; it says {text!r}"

@@ -3,19 +3,18 @@
 As with execnet's, the first line of a connection is a Python string, a program that is run with `clientsock`, the
 connection, in its scope. Each runs in a process of its own; ours (see sockets.py) puts a worker in the place of that.
 
-Where there is a secret, both ends prove that they know it before anything else is read, and it never goes over the
-wire. The server says CHALLENGE and a number that it has never said before; the client answers with PROOF, a number of
-its own, and a MAC of both under the secret; the server's answer to that is WELCOME with its own MAC of them. What
-comes after it is not encrypted.
+Where there is a secret, all that is said is TLS, in which both ends prove that they know it before anything else is
+read (see tls.py). A connection that has done so has two processes: one speaks TLS, the other runs the program, and has
+one of a pair of sockets for `clientsock`.
 
-Until a connection has said its line it costs no process: one loop reads them all, and none has longer than PATIENCE.
+Until a connection has said its line, or proved that it knows the secret, it costs no process: one loop reads them all,
+none has longer than PATIENCE, and where there are too many it is whose address has most that loses one.
 
-This text also travels to far ends that have no package (installvia=): it runs on Python 3.8, and needs nothing of ours.
+This text also travels to far ends that have no package (installvia=): it runs on Python 3.8, and needs nothing of ours
+but tls.py, which is put in the place of that import.
 """
 
 import ast
-import hashlib
-import hmac
 import os
 import select
 import selectors
@@ -23,12 +22,12 @@ import socket
 import sys
 import time
 
-CHALLENGE, PROOF, WELCOME, DENIED = b"execnet_c-secret-1", b"execnet_c-proof", b"execnet_c-welcome", b"execnet_c-denied"
+from .tls import BANNER, DENIED, SHORTEST, Session, carry, new_context, options_for, set_options, shown, stretched
+
 PORT = 8888
 PATIENCE = 10.0  # seconds for the line of a connection, and for its proof
-PENDING = 64  # connections that have not said their line; with more of them the oldest goes
+PENDING = 256  # connections that have not said their line, nor proved anything; with more of them one goes
 MAX_LINE = 1 << 20  # bytes; execnet's own line has 60000
-MAX_PROOF = 256
 MAX_SAID = 512  # bytes of a line: what goes into any pipe that has room at all
 LOOK_FOR_CHILDREN = 1.0  # seconds
 
@@ -43,21 +42,6 @@ def address_of(text):
     if not colon or not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise ValueError("write HOST:PORT, with a port between 0 and 65535")
     return host or "127.0.0.1", int(port)
-
-
-def shown(sockaddr):
-    """A socket's address for people, and for address_of()."""
-    host, port = sockaddr[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def proof(secret, role, server_number, client_number):
-    """What only who knows the secret can say, of these two numbers; `role` keeps one end's from being the other's."""
-    return hmac.new(secret, b" ".join((role, server_number, client_number)), hashlib.sha256).hexdigest().encode()
-
-
-def new_number():
-    return os.urandom(32).hex().encode()
 
 
 def is_loopback(host):
@@ -90,57 +74,63 @@ def listen(host, port):
 
 
 class Pending:
-    """A connection that has not said its line yet."""
+    """A connection that has not said its line yet; nor, where there is a secret, proved that it knows that."""
 
-    def __init__(self, sock, address, secret):
+    def __init__(self, sock, sockaddr, context, key):
         sock.setblocking(False)
         self.sock = sock
-        self.address = address
+        self.address = shown(*sockaddr[:2])
+        # Who has one IPv6 address has all of a network, which 64 bits name.
+        self.network = socket.inet_pton(sock.family, sockaddr[0].partition("%")[0])[:8]
         self.until = time.monotonic() + PATIENCE
-        self._secret = secret
-        self._said = b""
-        self._number = new_number()
-        if secret:
-            sock.send(CHALLENGE + b" " + self._number + b"\n")  # the first bytes always go in
+        self.line = b""
+        self.session = None
+        self._context = context
+        self._key = key
+        if key:
+            sock.send(BANNER + b" (TLS, which older versions of execnet_c do not speak)\n")  # the first bytes go in
 
     def read(self):
-        """The line with the program, once it is complete and its sender may have it run; None until then. Raises
-        ValueError for who may not, and for what is no line; OSError when the connection ends."""
-        while True:
+        """Take what has arrived; whether a program may be run now. Raises ValueError for who may not have one run, and
+        for what is no line; OSError when the connection ends."""
+        try:
+            return self._take_proof() if self._key else self.take_line()
+        except BlockingIOError:
+            return False
+
+    def take_line(self):
+        """True once `line` is complete."""
+        while self.line[-1:] != b"\n":
             # No byte behind the line is taken: the program reads on.
-            try:
-                data = self.sock.recv(65536, socket.MSG_PEEK)
-            except BlockingIOError:
-                return None
+            data = self.sock.recv(65536, socket.MSG_PEEK)
             if not data:
                 raise OSError("it was closed before it had said anything to run")
             end = data.find(b"\n") + 1
-            data = self.sock.recv(end or len(data))
-            self._said += data
-            if len(self._said) > (MAX_PROOF if self._secret else MAX_LINE):
-                raise ValueError("it does not know that a secret is wanted" if self._secret else "its line is too long")
-            if self._said[-1:] != b"\n":
-                continue
-            line, self._said = self._said.strip(), b""
-            if not self._secret:
-                if line[:1] not in (b"'", b'"'):
-                    raise ValueError("its first line is no Python string")
-                return line
-            self._check(line)
-            self._secret = None
+            self.line += self.sock.recv(end or len(data))
+            if self.line[:1] not in (b"'", b'"'):
+                raise ValueError("its first line is no Python string")
+            if len(self.line) > MAX_LINE:
+                raise ValueError("its line is too long")
+        return True
 
-    def _check(self, line):
-        words = line.split(b" ")
-        if len(words) != 3 or words[0] != PROOF or len(words[1]) != len(self._number):
-            raise ValueError("it does not know that a secret is wanted")
-        if not hmac.compare_digest(words[2], proof(self._secret, b"client", self._number, words[1])):
-            raise ValueError("it does not know the secret")
-        self.sock.send(WELCOME + b" " + proof(self._secret, b"server", self._number, words[1]) + b"\n")
+    def _take_proof(self):
+        data = self.sock.recv(65536)
+        if not data:
+            raise OSError("it was closed before it had proved that it knows the secret")
+        if self.session is None:
+            if data[:1] != b"\x16":
+                self.sock.send(DENIED + b"\n")
+                raise ValueError("it speaks no TLS: it has no secret, or is of an older version")
+            self.session = Session(self._context, True, self._key)
+        try:
+            return self.session.read(data)
+        finally:
+            said, self.session.to_say = self.session.to_say, b""
+            if said and self.sock.send(said) < len(said):
+                raise OSError("it does not take what it is told")
 
     def refuse(self):
         try:
-            if self._secret:
-                self.sock.send(DENIED + b"\n")
             self.sock.shutdown(socket.SHUT_WR)
             self.sock.recv(65536)  # unread bytes would turn the end into a reset, which may overtake what we said
         except OSError:
@@ -149,14 +139,16 @@ class Pending:
 
 
 class Server:
-    """Takes connections of `listener` until it is told to stop.
+    """Takes connections of `listener` until it is told to stop. Raises OSError where a secret is of no use.
 
-    secret: bytes; empty where none is wanted. say: called with a line for each event.
+    key: of the secret, see tls.py; empty where none is wanted. say: called with a line for each event.
     """
 
-    def __init__(self, listener, secret, say):
+    def __init__(self, listener, key, say):
+        self.address = shown(*listener.getsockname()[:2])
         self._listener = listener
-        self._secret = secret
+        self._key = key
+        self._context = new_context(True) if key else None
         self._say = say
         self._pending = []  # in the order of their coming
         self._children = set()
@@ -166,7 +158,7 @@ class Server:
     def serve(self):
         """For ever: each program in a process of its own."""
         while True:
-            pending, line = self._next(None)
+            pending = self._next(None)
             try:
                 child = os.fork()
             except OSError as exc:
@@ -176,7 +168,7 @@ class Server:
             if child == 0:
                 try:
                     os.setsid()  # Ctrl-C at the server's terminal is not for its workers
-                    self._run(pending, line)
+                    self._run(pending)
                 finally:
                     os._exit(1)
             self._children.add(child)
@@ -185,10 +177,10 @@ class Server:
 
     def serve_once(self, patience):
         """The first program, in this process. Raises OSError when none has come for `patience` seconds (None: ever)."""
-        self._run(*self._next(None if patience is None else time.monotonic() + patience))
+        self._run(self._next(None if patience is None else time.monotonic() + patience))
 
     def _next(self, until):
-        """The next connection that has said its line: (pending, line)."""
+        """The next connection that may have a program run."""
         while True:
             now = time.monotonic()
             if until is not None and now >= until:
@@ -210,15 +202,18 @@ class Server:
         except OSError as exc:
             if not isinstance(exc, (BlockingIOError, ConnectionAbortedError)):
                 self._say(f"cannot take a connection: {exc}")
-                time.sleep(0.1)  # no fds, mostly; the connection waits, and would be told of at once again
+                if self._pending:
+                    self._drop_one("there is no room for another connection")
+                else:
+                    time.sleep(0.1)  # no fds, mostly; the connection waits, and would be told of at once again
             return
         try:
-            pending = Pending(sock, shown(sockaddr), self._secret)
+            pending = Pending(sock, sockaddr, self._context, self._key)
         except OSError:
             sock.close()
             return
         if len(self._pending) >= PENDING:
-            self._drop(self._pending[0], "too many others have come that say nothing either")
+            self._drop_one("too many others have come that say nothing either")
         self._pending.append(pending)
         self._selector.register(sock, selectors.EVENT_READ, lambda: self._read(pending))
 
@@ -226,18 +221,25 @@ class Server:
         if pending not in self._pending:
             return None  # dropped in the same round
         try:
-            line = pending.read()
+            if not pending.read():
+                return None
         except (OSError, ValueError) as exc:
             self._drop(pending, str(exc))
             return None
-        if line is None:
-            return None
         self._forget(pending)
-        return pending, line
+        return pending
 
     def _forget(self, pending):
         self._pending.remove(pending)
         self._selector.unregister(pending.sock)
+
+    def _drop_one(self, why):
+        """The oldest of those whose network has most: nobody keeps out others by being many."""
+        counts = {}
+        for pending in self._pending:
+            counts[pending.network] = counts.get(pending.network, 0) + 1
+        most = max(counts, key=counts.get)
+        self._drop(next(pending for pending in self._pending if pending.network == most), why)
 
     def _drop(self, pending, why):
         self._forget(pending)
@@ -252,14 +254,26 @@ class Server:
             except ChildProcessError:
                 self._children.remove(child)
 
-    def _run(self, mine, line):
+    def _run(self, mine):
         for pending in self._pending:
             pending.sock.close()
         self._selector.close()
         self._listener.close()
+        if mine.session is not None:
+            here, there = socket.socketpair()
+            child = os.fork()
+            if child:
+                there.close()
+                _speak(mine, here)
+                os.waitpid(child, 0)
+                return
+            here.close()
+            mine.sock.close()
+            mine.sock, mine.session = there, None
         mine.sock.setblocking(True)
         try:
-            source = ast.literal_eval(line.decode())
+            mine.take_line()
+            source = ast.literal_eval(mine.line.strip().decode())
             scope = {"clientsock": mine.sock, "address": mine.address, "__name__": "__socketserver__"}
             exec(compile(source + "\n", "<socketserver>", "exec"), scope)
         except SystemExit:
@@ -273,14 +287,31 @@ class Server:
             sys.stderr.flush()
 
 
-def one_worker(host, port, secret, patience):
+def _speak(mine, here):
+    """TLS for the worker at the other end of `here`."""
+    set_options(mine.sock, options_for(mine.session.wants))
+
+    def end_sink():
+        try:
+            here.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    source = os.dup(here.fileno())
+    carry(mine.session, mine.sock, source, here.fileno(), end_sink)
+    os.close(source)
+    here.close()
+    mine.sock.close()
+
+
+def one_worker(host, port, key, patience):
     """For installvia=: say on stdout where it listens, then go on in the background, and serve one connection."""
     try:
-        listener = listen(host, port)
+        server = Server(listen(host, port), key, lambda line: None)
     except OSError as exc:
         print(f"error {exc}", flush=True)
         return
-    print(shown(listener.getsockname()), flush=True)
+    print(server.address, flush=True)
     if os.fork():
         os._exit(0)
     os.setsid()
@@ -289,7 +320,7 @@ def one_worker(host, port, secret, patience):
         os.dup2(null, fd)
     os.close(null)
     try:
-        Server(listener, secret, lambda line: None).serve_once(patience)
+        server.serve_once(patience)
     except OSError:
         pass
     finally:
@@ -301,16 +332,23 @@ def one_worker(host, port, secret, patience):
 
 def secret_of_environment():
     """The shared secret (bytes) that EXECNET_C_SECRET_FILE or EXECNET_C_SECRET tells, empty without them. Raises
-    OSError, and ValueError for an empty file."""
-    path = os.environ.get("EXECNET_C_SECRET_FILE")
-    return secret_in(path) if path else os.fsencode(os.environ.get("EXECNET_C_SECRET", "")).strip()
+    OSError, and ValueError for one that is too short."""
+    path, secret = map(os.environ.get, ("EXECNET_C_SECRET_FILE", "EXECNET_C_SECRET"))
+    if path is not None:
+        return secret_in(path)
+    return b"" if secret is None else _long_enough(os.fsencode(secret), "EXECNET_C_SECRET")
 
 
 def secret_in(path):
     with open(path, "rb") as file:
-        secret = file.read().strip()
-    if not secret:
-        raise ValueError(f"the secret's file {path!r} is empty")
+        return _long_enough(file.read(), f"the file {path!r}")
+
+
+def _long_enough(secret, where):
+    secret = secret.strip()
+    if len(secret) < SHORTEST:
+        what = f"is shorter than {SHORTEST} bytes" if secret else "is empty"
+        raise ValueError(f"the secret of {where} {what}: others could guess it; openssl rand -hex 32 makes a good one")
     return secret
 
 
@@ -322,7 +360,7 @@ def main(argv=None, prog=None):
         prog=prog or "execnet-c-socketserver",
         description="Serves gateways of the kind socket=HOST:PORT. Whoever connects can run any code as this user: on "
         "addresses other than loopback a shared secret is wanted, from --secret-file, or the file that "
-        "EXECNET_C_SECRET_FILE names, or EXECNET_C_SECRET. The connection is not encrypted.",
+        "EXECNET_C_SECRET_FILE names, or EXECNET_C_SECRET; with it the connection is encrypted.",
     )
     parser.add_argument(
         "address",
@@ -339,18 +377,17 @@ def main(argv=None, prog=None):
     try:
         secret = b"" if options.no_secret else _secret(options.secret_file)
         listener = listen(*address_of(options.address))
+        server = Server(listener, stretched(secret) if secret else b"", _say)
     except (OSError, ValueError) as exc:
         parser.error(f"{options.address}: {exc}")
-    sockaddr = listener.getsockname()
-    if not secret and not options.no_secret and not is_loopback(sockaddr[0]):
+    if not secret and not options.no_secret and not is_loopback(listener.getsockname()[0]):
         parser.error(
-            f"{shown(sockaddr)} can be reached from outside, and there is no secret: whoever connects could run any "
+            f"{server.address} can be reached from outside, and there is no secret: whoever connects could run any "
             f"code here. Set EXECNET_C_SECRET_FILE or EXECNET_C_SECRET, or say --secret-file or --no-secret"
         )
     os.environ.pop("EXECNET_C_SECRET", None)  # workers have no use for it
     try:
-        server = Server(listener, secret, _say)
-        print(f"listening on {shown(sockaddr)}{', with a secret' if secret else ''}", flush=True)
+        print(f"listening on {server.address}{', with a secret' if secret else ''}", flush=True)
         if options.once:
             server.serve_once(None)
         else:

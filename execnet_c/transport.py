@@ -40,7 +40,7 @@ def argv_of(spec, shares=False):
         argv, program = _command(spec) if spec.python else [None], LINE
     else:
         arguments = "memory=3" if shares else ""  # see Gateway._share()
-        argv, program = [_this_python(spec)], _IMPORT_LINE.format(importdir=IMPORT_DIR, arguments=arguments)
+        argv, program = [this_python(spec)], _IMPORT_LINE.format(importdir=IMPORT_DIR, arguments=arguments)
     argv.append("-u")
     if spec.dont_write_bytecode:
         argv.append("-B")
@@ -50,12 +50,13 @@ def argv_of(spec, shares=False):
 SET_PYTHON = "name a Python by python= in the spec, as in popen//python=/usr/bin/python3"
 
 
-def _this_python(spec):
+def this_python(spec, otherwise=SET_PYTHON):
+    """The interpreter that runs this program. Raises OSError, with what to do `otherwise`, where that is not known."""
     frozen = getattr(sys, "frozen", False)
     if sys.executable and not frozen:
         return sys.executable
     why = f"is this frozen program itself ({sys.executable})" if frozen else f"is not known ({sys.executable!r})"
-    raise OSError(f"spec {str(spec)!r}: the interpreter of this program, sys.executable, {why}; {SET_PYTHON}")
+    raise OSError(f"spec {str(spec)!r}: the interpreter of this program, sys.executable, {why}; {otherwise}")
 
 
 def no_type(spec):

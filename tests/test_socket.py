@@ -1,4 +1,4 @@
-"""Gateways over sockets: our server and execnet's, what goes through, how each end ends, and who gets in."""
+"""Gateways over sockets: our server and execnet's, what goes through, how each end ends. See also test_socket_secret.py."""
 
 import fcntl
 import os
@@ -17,39 +17,14 @@ import pytest
 
 import execnet_c
 from conftest import TIMEOUT
-from execnet_c import bootstrap, socketserver, sockets
+from execnet_c import bootstrap, socketserver
 from far_ends import PLAIN
 from masters import Program, is_gone, wait_until
+from socket_servers import SECRET, SOON, answering, converse, evaluate, our_server, refused, running, serves
 
 HERE = [end for end in PLAIN if not end.missing]
-SECRET = "correct horse battery staple"
-SOON = 15.0
 
 ours = pytest.mark.ours
-
-
-@contextmanager
-def running(command, **env):
-    """A program, and the first line that it prints."""
-    full = {**os.environ, "PYTHONUNBUFFERED": "1", **env}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=full, text=True)
-    try:
-        yield process, process.stdout.readline()
-    finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
-
-
-@contextmanager
-def our_server(*options, address=":0", **env):
-    command = [sys.executable, "-m", "execnet_c", "socketserver", address, *options]
-    with running(command, **env) as (process, line):
-        found = re.match(r"listening on (\S+:\d+)(, with a secret)?$", line)
-        assert found, line
-        process.address = found[1]
-        process.wants_secret = bool(found[2])
-        yield process
 
 
 @contextmanager
@@ -76,24 +51,6 @@ def any_server(request):
 def server():
     with our_server() as server:
         yield server
-
-
-def evaluate(gateway, expression):
-    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(TIMEOUT)
-
-
-def refused(spec, kind, match, within=SOON):
-    """Making a gateway of `spec` fails so, soon, and leaves nothing."""
-    group = execnet_c.Group()
-    start = time.monotonic()
-    try:
-        with pytest.raises(kind, match=match) as error:
-            group.makegateway(spec)
-        assert time.monotonic() - start < within
-        assert list(group) == []
-    finally:
-        group.terminate(timeout=1.0)
-    return error.value
 
 
 # --- what goes through ------------------------------------------------------------------------------------------------
@@ -266,6 +223,7 @@ def test_the_kernel_looks_after_it_at_both_ends(group, server):
     scope = {}
     exec(look, scope)
     cases = {"": (True, True, 10), "//keepalive=0": (True, False, 0), "//keepalive=60": (True, True, 20)}
+    cases["//keepalive=1e300"] = True, True, 32767
     for key, expected in cases.items():
         gateway = group.makegateway(f"socket={server.address}{key}")
         assert scope["look"]() == [expected]
@@ -274,32 +232,6 @@ def test_the_kernel_looks_after_it_at_both_ends(group, server):
 
 
 # --- where there is no server -----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def answering(answer):
-    """An address where `answer(connection)` is called for each."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def accept():
-            while True:
-                try:
-                    connection = listener.accept()[0]
-                except OSError:
-                    return
-                with connection:
-                    try:
-                        answer(connection)
-                    except OSError:
-                        pass
-
-        thread = threading.Thread(target=accept)
-        thread.start()
-        try:
-            yield "127.0.0.1:%d" % listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
 
 
 @pytest.mark.any_core
@@ -406,174 +338,6 @@ def no_secret(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def guarded(no_secret):
-    with our_server(EXECNET_C_SECRET=SECRET) as server:
-        assert server.wants_secret
-        yield server
-
-
-def serves(address):
-    group = execnet_c.Group()
-    try:
-        return evaluate(group.makegateway(f"socket={address}"), "os.environ.get('EXECNET_C_SECRET')") is None
-    finally:
-        group.terminate(timeout=TIMEOUT)
-
-
-@pytest.mark.parametrize("way", ["environment", "file"])
-def test_the_secret(guarded, monkeypatch, tmp_path, way):
-    if way == "file":
-        (tmp_path / "secret").write_text(SECRET + "\n")
-        monkeypatch.setenv("EXECNET_C_SECRET_FILE", str(tmp_path / "secret"))
-        with our_server() as other:
-            assert other.wants_secret and serves(other.address)
-    else:
-        monkeypatch.setenv("EXECNET_C_SECRET", SECRET)
-    assert serves(guarded.address)
-
-
-def test_a_wrong_secret(guarded, monkeypatch):
-    monkeypatch.setenv("EXECNET_C_SECRET", SECRET[:-1])
-    error = refused(f"socket={guarded.address}", execnet_c.LoginDenied, f"{guarded.address} has another secret")
-    assert SECRET[:-1] not in str(error)
-    monkeypatch.setenv("EXECNET_C_SECRET", SECRET)
-    assert serves(guarded.address)
-
-
-def test_no_secret_where_one_is_wanted(guarded):
-    match = f"{guarded.address} wants a secret, and this side has none: set EXECNET_C_SECRET_FILE"
-    refused(f"socket={guarded.address}", execnet_c.LoginDenied, match)
-
-
-def test_a_secret_where_none_is_wanted(no_secret, server, monkeypatch):
-    monkeypatch.setenv("EXECNET_C_SECRET", SECRET)
-    monkeypatch.setattr(sockets, "SECRET_TIMEOUT", 1.0)
-    error = refused(f"socket={server.address}", execnet_c.LoginDenied, "asks for no secret, and this side has one")
-    assert "unset" not in str(error), "whoever has taken the port would ask for none"
-
-
-def test_a_secret_that_cannot_be_read(server, monkeypatch, tmp_path):
-    monkeypatch.setenv("EXECNET_C_SECRET_FILE", str(tmp_path / "none"))
-    refused(f"socket={server.address}", OSError, "no secret from EXECNET_C_SECRET_FILE.*No such file")
-    (tmp_path / "none").touch()
-    refused(f"socket={server.address}", OSError, "is empty")
-
-
-@pytest.mark.parametrize(
-    ("says", "kind", "match"),
-    [
-        (b"execnet_c-welcome " + b"0" * 64, execnet_c.LoginDenied, "another secret"),
-        (b"welcome", execnet_c.GatewayDied, "no socketserver; it says 'welcome'"),
-        (b"", execnet_c.GatewayDied, "ended the connection"),
-    ],
-)
-def test_a_server_that_does_not_know_it_gets_nothing_to_run(no_secret, monkeypatch, says, kind, match):
-    monkeypatch.setenv("EXECNET_C_SECRET", SECRET)
-    heard = []
-
-    def pretend(connection):
-        connection.sendall(socketserver.CHALLENGE + b" " + b"0" * 64 + b"\n")
-        heard.append(connection.recv(100000))
-        connection.sendall(says + b"\n" if says else b"")
-        connection.shutdown(socket.SHUT_WR)
-        while data := connection.recv(100000):
-            heard.append(data)
-
-    with answering(pretend) as address:
-        refused(f"socket={address}", kind, match)
-    said = b"".join(heard)
-    assert said.startswith(socketserver.PROOF) and said.count(b"\n") == 1 and SECRET.encode() not in said
-
-
-def converse(address, *sayings):
-    """All that the server says. It may hang up in the middle of what is said to it."""
-    heard = b""
-    with socket.create_connection(socketserver.address_of(address), TIMEOUT) as peer:
-        try:
-            for saying in sayings:
-                peer.sendall(saying)
-            peer.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-        try:
-            while data := peer.recv(65536):
-                heard += data
-        except ConnectionError:
-            pass
-    return heard
-
-
-class Wiretap:
-    """Between a program and a server: keeps what the program says."""
-
-    def __init__(self, address):
-        self.said, self.heard = b"", b""
-        self._to = socketserver.address_of(address)
-
-    def __call__(self, connection):
-        with socket.create_connection(self._to) as server:
-
-            def back():
-                while data := server.recv(65536):
-                    self.heard += data
-                    connection.sendall(data)
-                connection.shutdown(socket.SHUT_WR)
-
-            thread = threading.Thread(target=back)
-            thread.start()
-            while data := connection.recv(65536):
-                self.said += data
-                server.sendall(data)
-            server.shutdown(socket.SHUT_WR)
-            thread.join()
-
-
-def test_nothing_is_evaluated_without_the_secret(guarded, monkeypatch, tmp_path):
-    marker = tmp_path / "evaluated"
-    program = repr(f"open({str(marker)!r}, 'w').close()").encode() + b"\n"
-    wrong = socketserver.proof(b"another", b"client", b"0" * 64, b"1" * 64)
-
-    # A whole handshake of somebody who may, to be said again: its number is not this connection's.
-    tap = Wiretap(guarded.address)
-    monkeypatch.setenv("EXECNET_C_SECRET", SECRET)
-    with answering(tap) as address:
-        assert serves(address)
-    said = tap.said[: tap.said.index(b"\n") + 1]
-    assert said.startswith(socketserver.PROOF) and SECRET.encode() not in tap.said + tap.heard
-
-    attempts = {
-        "execnet's line": [program],
-        "a newline first": [b"\n", program],
-        "garbage": [os.urandom(100000).replace(b"\n", b""), b"\n", program],
-        "half a handshake": [socketserver.PROOF + b" " + b"1" * 64],
-        "half a handshake, then a line": [socketserver.PROOF + b" " + b"1" * 64 + b"\n", program],
-        "an empty proof": [socketserver.PROOF + b" " + b"1" * 64 + b" \n", program],
-        "a wrong proof": [socketserver.PROOF + b" " + b"1" * 64 + b" " + wrong + b"\n", program],
-        "an old handshake": [said, program],
-        "the server's own words": [socketserver.CHALLENGE + b" " + b"1" * 64 + b"\n", program],
-        "HTTP": [b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n" + program],
-        "nulls": [b"\0" * 1000 + b"\n" + program],
-        "nothing": [],
-    }
-    for name, sayings in attempts.items():
-        heard = converse(guarded.address, *sayings)
-        assert heard.startswith(socketserver.CHALLENGE) and b"welcome" not in heard, name
-    assert serves(guarded.address), "the server lives on"
-    assert not marker.exists()
-
-    # The same line does run where it may.
-    with our_server("--no-secret") as server:
-        assert not server.wants_secret
-        converse(server.address, program)
-        assert wait_until(marker.exists)
-
-
-def test_each_connection_has_another_number(guarded):
-    numbers = {converse(guarded.address) for _ in range(20)}
-    assert len(numbers) == 20
-
-
 def test_what_is_no_program_is_refused(server):
     for saying in (b"GET / HTTP/1.1\r\n", b"\n", b"__import__('os')\n", b"'" + b"x" * (socketserver.MAX_LINE + 10)):
         assert converse(server.address, saying) == b""
@@ -590,15 +354,6 @@ def test_silent_connections_hold_up_nobody(server):
     finally:
         for peer in silent:
             peer.close()
-
-
-def test_a_silent_connection_is_ended(guarded):
-    host, port = socketserver.address_of(guarded.address)
-    with socket.create_connection((host, port), socketserver.PATIENCE + TIMEOUT) as peer:
-        said = b""
-        while data := peer.recv(1000):
-            said += data
-    assert said.startswith(socketserver.CHALLENGE) and said.endswith(socketserver.DENIED + b"\n")
 
 
 # --- the server's command line ----------------------------------------------------------------------------------------

@@ -1,0 +1,424 @@
+"""Gateways over sockets with a secret: TLS, and the proof of the secret in it.
+
+TLS is spoken by a process of its own at each end, as ssh is one: both cores see pipes, or a pair of sockets, and move
+bytes without the GIL. At the near end main() is that process; at the server it is a connection's own (socketserver.py).
+
+There are no certificates: the two ends agree on a key with whoever is there (anonymous Diffie-Hellman, TLS 1.2, which
+every ssl module since Python 3.7 speaks), and then each proves that it knows the secret, by a MAC of its role and of a
+hash of all bytes of the handshake. Those have both ends' random numbers and public keys: who stands in the middle has
+two connections, with two handshakes, and a proof that he got in one is worth nothing in the other. (It is what
+`tls-unique` of RFC 5929 is for; PyPy has that wrong, and it needs the extended master secret, which no ssl module
+tells of.) Sessions are never resumed, nor keys made anew.
+
+The client proves first, the server only to who has: then nobody can collect proofs, to guess at the secret with, by
+connecting to the server. Who has a client connect to him gets one: so the secret is long, and stretched by scrypt.
+
+This text also travels to far ends that have no package: it runs on Python 3.8, and needs nothing of ours.
+"""
+
+import errno
+import os
+import select
+import socket
+import time
+
+BANNER = b"execnet_c-secret-2"  # the server's first word: what follows is TLS
+DENIED = b"execnet_c-denied"
+SHORTEST = 16  # bytes of a secret
+FAILED = b"execnet_c-tls "  # main() says so in front of what went wrong
+QUOTED = 200  # bytes of what something else said
+CHUNK = 1 << 18
+RECORD = 1 << 14  # bytes, at most, that TLS gives at once
+LINGER = 10.0  # seconds that a worker has to take what had arrived when the connection ended; and a client
+# AES and HMAC, in this order, as both ends are OpenSSL; there is no anonymous suite with elliptic curves and GCM. With
+# GCM and plain Diffie-Hellman whoever connects would cost the server 20 times as much.
+SUITE = "AECDH-AES128-SHA"
+NO_RENEGOTIATION = 1 << 30  # OpenSSL's own number: PyPy has no name for it
+
+UNREACHABLE = {
+    *(errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN),
+    *(errno.EADDRNOTAVAIL, errno.ECONNRESET, errno.ECONNABORTED),
+}
+
+
+class Refused(Exception):
+    """No connection; `kind` is the name of the class of deaths.py that says so to users."""
+
+    def __init__(self, kind, text):
+        super().__init__(text)
+        self.kind = kind
+
+
+def stretched(secret):
+    """The key (bytes) for what an administrator has called the secret: guessing takes long. Raises OSError."""
+    import hashlib
+
+    try:
+        return hashlib.scrypt(secret, salt=BANNER, n=1 << 15, r=8, p=1, maxmem=1 << 26, dklen=32)
+    except (AttributeError, ValueError) as exc:
+        raise OSError(f"the hashlib of this Python has no scrypt, which a secret needs ({exc})") from None
+
+
+def new_context(is_server):
+    """The ssl.SSLContext of an end. Raises OSError where there is none."""
+    try:
+        import hashlib  # noqa: F401 (sessions want them, and a server may have no fds left then)
+        import hmac  # noqa: F401
+        import ssl
+    except ImportError:
+        raise OSError("this Python has no ssl module, which a socket with a secret needs") from None
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | NO_RENEGOTIATION
+        context.set_ciphers(SUITE + ":@SECLEVEL=0")
+    except (AttributeError, ValueError, ssl.SSLError) as exc:
+        what = f"the ssl module of this Python ({ssl.OPENSSL_VERSION}) cannot speak anonymous TLS"
+        raise OSError(f"{what}, which a socket with a secret needs ({exc})") from None
+    return context
+
+
+class Session:
+    """One end of TLS, until the other has proved that it knows the key. What is to be said stands in `to_say`."""
+
+    def __init__(self, context, is_server, key, wants=0):
+        import hashlib
+        import ssl
+
+        self._ssl = ssl
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=is_server)
+        self.to_say = b""
+        self.wants = wants  # the client's: seconds between the kernel's looks after the connection, 0 for none
+        self._is_server = is_server
+        self._key = key
+        self._heard, self._said = hashlib.sha256(), hashlib.sha256()
+        self._binding = None
+        self._line = b""
+
+    def read(self, data):
+        """Take what has arrived; whether the other end has proved that it knows the key. Nothing of what follows is
+        taken then. Raises ValueError with the reason to go no further, after which `to_say` may have a last word."""
+        self.incoming.write(data)
+        try:
+            if self._binding is None and not self._shake(data):
+                return False
+            size = 80 if self._is_server else 65
+            while self._line[-1:] != b"\n":
+                if len(self._line) >= size:
+                    raise ValueError("it speaks another protocol")
+                data = self.tls.read(size - len(self._line))
+                if not data:
+                    raise ValueError("it has ended the connection")
+                self._line += data
+        except self._ssl.SSLWantReadError:
+            return False
+        except self._ssl.SSLError as exc:
+            raise ValueError(f"its TLS is not understood ({exc.reason or exc})") from None
+        finally:
+            self.to_say += self.outgoing.read()
+        self._check(self._line.split())
+        return True
+
+    def _shake(self, data):
+        self._heard.update(data)
+        try:
+            self.tls.do_handshake()
+        finally:
+            said = self.outgoing.read()
+            self._said.update(said)
+            self.to_say += said
+        if self.tls.cipher()[0] != SUITE or self.tls.version() != "TLSv1.2" or self.tls.session_reused:
+            raise ValueError("its TLS is another one")
+        mine, its = self._said.digest(), self._heard.digest()
+        self._binding = its + mine if self._is_server else mine + its
+        if not self._is_server:
+            self._say(b"%s %d" % (self._proof(b"client"), self.wants))
+        return True
+
+    def _proof(self, role):
+        import hmac
+
+        return hmac.new(self._key, role + b" " + self._binding, "sha256").hexdigest().encode()
+
+    def _say(self, line):
+        self.tls.write(line + b"\n")
+        self.to_say += self.outgoing.read()
+
+    def _check(self, words):
+        import hmac
+
+        role = b"client" if self._is_server else b"server"
+        if not words or not hmac.compare_digest(words[0], self._proof(role)):
+            if self._is_server:
+                self._say(DENIED)
+            raise ValueError("it does not know the secret")
+        if self._is_server:
+            if len(words) != 2 or not words[1].isdigit():
+                raise ValueError("it speaks another protocol")
+            self.wants = int(words[1])
+            self._say(self._proof(b"server"))
+
+
+def options_for(pause):
+    """Of the socket, as [(level, name, value)]. pause: seconds between the kernel's looks after it, 0 for none. Those also
+    see a far end's host vanish that cannot answer us while a task keeps the GIL; and at the far end ours."""
+    options = [("IPPROTO_TCP", "TCP_NODELAY", 1)]
+    if pause:
+        options += [("IPPROTO_TCP", "TCP_KEEPIDLE", pause), ("IPPROTO_TCP", "TCP_KEEPINTVL", pause)]
+        options += [("IPPROTO_TCP", "TCP_KEEPCNT", 2), ("SOL_SOCKET", "SO_KEEPALIVE", 1)]
+    return options
+
+
+def set_options(sock, options):
+    for level, name, value in options:
+        try:
+            sock.setsockopt(getattr(socket, level), getattr(socket, name), value)
+        except (AttributeError, OSError):
+            pass  # this system has none; or it is no TCP
+
+
+def shown(host, port):
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def connect(host, port, timeout, options):
+    """A socket to a server. timeout: seconds, for each address of the host. Raises Refused."""
+    where = shown(host, port)
+    try:
+        sock = socket.create_connection((host, port), timeout)
+    except socket.gaierror as exc:
+        raise Refused("HostUnknown", f"the name {host!r} cannot be resolved: {exc.strerror}") from None
+    except (socket.timeout, TimeoutError):
+        raise Refused("HostRefused", f"{where} did not answer; it cannot be reached") from None
+    except OSError as exc:
+        if exc.errno == errno.ECONNREFUSED:
+            raise Refused("HostRefused", f"{where} refuses the connection: no server listens there") from None
+        if exc.errno in UNREACHABLE:
+            raise Refused("HostRefused", f"{where} cannot be reached: {exc.strerror}") from None
+        raise Refused("GatewayDied", f"connect to {where}: {exc.strerror or exc}") from None
+    set_options(sock, options)
+    return sock
+
+
+def no_server(where, said):
+    """Of something that answers there, by what it said."""
+    if not said:
+        return f"{where} ended the connection without a word: it is no socketserver of ours, or wants no secret"
+    text = said[:QUOTED].decode("utf-8", "replace").splitlines()[0]
+    return f"what answers at {where} is no socketserver; it says {text!r}"
+
+
+# --- the near end's process -------------------------------------------------------------------------------------------
+
+
+def main(host, port, connect_timeout, patience, pause):
+    """Connect stdin and stdout to what a server starts for us. The first line of stdin is the key, in hex; nothing of
+    what follows is read before the server has proved that it knows it. Where that fails, stdout has FAILED, a class of
+    deaths.py and a text. The exit status is 0 when the connection was closed, else the errno of what ended it."""
+    try:
+        session = Session(new_context(False), False, _key(), pause)
+        sock = connect(host, port, connect_timeout, options_for(pause))
+        _prove(sock, session, shown(host, port), time.monotonic() + patience, patience)
+    except Refused as exc:
+        _fail(exc.kind, str(exc))
+    except OSError as exc:
+        _fail("GatewayDied", str(exc))
+    os._exit(carry(session, sock, 0, 1))
+
+
+def _fail(kind, text):
+    os.write(1, FAILED + f"{kind} {text}".encode("utf-8", "replace") + b"\n")
+    os._exit(1)
+
+
+def _key():
+    line = b""
+    while line[-1:] != b"\n":
+        got = os.read(0, 1)
+        if not got:
+            raise OSError("there was no key")
+        line += got
+    return bytes.fromhex(line.decode())
+
+
+def _prove(sock, session, where, until, patience):
+    asked, last = b"", b""
+    try:
+        while asked[-1:] != b"\n" and len(asked) < QUOTED:
+            data = _hear(sock, until, QUOTED - len(asked))
+            if not data:
+                break
+            asked += data
+        if asked[: len(BANNER)] != BANNER:
+            if asked[: len(BANNER) - 1] == BANNER[:-1]:
+                what = f"{where} is a server of another version than this side, which proves the secret in another way"
+                raise Refused("LoginDenied", f"{what}: have the same version of execnet_c at both ends")
+            raise Refused("GatewayDied", no_server(where, asked.strip()))
+        proven = session.read(b"")
+        while not proven:
+            sock.settimeout(max(until - time.monotonic(), 0.001))
+            sock.sendall(session.to_say)
+            session.to_say = b""
+            last = _hear(sock, until, 65536)
+            if not last:
+                what = f"{where} ended the connection before it had proved that it knows the secret"
+                raise Refused("GatewayDied", f"{what}: too many connect to it, or its output says why")
+            proven = session.read(last)
+    except (socket.timeout, TimeoutError):
+        if not asked:
+            what = f"{where} asks for no secret, and this side has one: that is another server than the one with the "
+            what += "secret, or it was started without it, and gets nothing to run"
+            raise Refused("LoginDenied", what) from None
+        what = f"{where} did not prove within {patience:g} seconds that it knows the secret"
+        raise Refused("HostSilent", what) from None
+    except ValueError as exc:
+        if "secret" in str(exc):
+            what = f"{where} has another secret than this side; or somebody stands in between, and gets nothing"
+            raise Refused("LoginDenied", what) from None
+        raise Refused("GatewayDied", f"{where} wants a secret, but no connection came about: {exc}") from None
+    except OSError as exc:
+        raise Refused("GatewayDied", f"{where} ended the connection: {exc.strerror or exc}") from None
+
+
+def _hear(sock, until, size):
+    sock.settimeout(max(until - time.monotonic(), 0.001))
+    return sock.recv(size)
+
+
+# --- both ends' ---------------------------------------------------------------------------------------------------
+
+
+def carry(session, sock, source, sink, end_sink=None):
+    """Carry bytes from the fd `source` through TLS to `sock`, and from there to the fd `sink`, until that is over.
+    Returns 0, or the errno of what ended the connection; EBADMSG where what arrived is not what was sent.
+
+    The near end has no end_sink: when nothing more can arrive, all is over. At the server end_sink() tells the worker
+    that nothing more will come; what it still says is carried until it has ended.
+    """
+    from ssl import SSLError, SSLWantReadError
+
+    read_into = getattr(os, "readv", _readv)
+    tls, incoming, outgoing = session.tls, session.incoming, session.outgoing
+    sock.setblocking(False)
+    for fd in (source, sink):
+        os.set_blocking(fd, False)
+    poll, watched = select.poll(), {}
+    read_in, write_out, hung_up = select.POLLIN, select.POLLOUT, getattr(select, "POLLRDHUP", 0)
+    peer = sock.fileno()
+    buffer = memoryview(bytearray(CHUNK))
+    opened = memoryview(bytearray(CHUNK + RECORD))
+    plain, sealed = b"", memoryview(session.to_say)  # to be written, and to be sent
+    up = down = True  # from source to sock, from sock to sink
+    fin = told = False  # sock was told that no more comes, and sink
+    why, until = 0, None
+
+    def open_some():
+        """What has arrived, in plain; and whether more may come."""
+        size = 0
+        try:
+            while size < CHUNK and (incoming.pending or tls.pending()):
+                got = tls.read(CHUNK + RECORD - size, opened[size:])
+                if not got:
+                    return opened[:size], False
+                size += got
+        except SSLWantReadError:
+            pass
+        return opened[:size], True
+
+    ready = {peer: write_out} if sealed else {}
+    while True:
+        try:
+            if source in ready and up and not sealed:
+                try:
+                    size = read_into(source, [buffer])
+                except BlockingIOError:
+                    size = None
+                except OSError:
+                    size = 0
+                if size:
+                    part = buffer[:size]
+                    while part:
+                        part = part[tls.write(part) :]
+                    sealed = memoryview(outgoing.read())
+                elif size == 0:
+                    up = False
+            if sealed:
+                try:
+                    sealed = sealed[sock.send(sealed) :]
+                except BlockingIOError:
+                    pass
+                except OSError as exc:
+                    why, up, sealed = why or exc.errno, False, b""
+            if not up and not sealed and not fin:
+                fin = True
+                try:
+                    sock.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass
+            if peer in ready and down and not plain:
+                try:
+                    size = sock.recv_into(buffer)
+                    incoming.write(buffer[:size])
+                    down = size > 0
+                except BlockingIOError:
+                    pass
+                except OSError as exc:
+                    why, down = why or exc.errno, False
+            while True:
+                if plain:
+                    try:
+                        plain = plain[os.write(sink, plain) :]
+                        until = None
+                    except BlockingIOError:
+                        break
+                    except OSError:
+                        plain, sink = b"", -1
+                if plain or not incoming.pending:
+                    break
+                plain, more = open_some()
+                down = down and more
+                if sink < 0:
+                    plain = b""
+        except SSLError:
+            return errno.EBADMSG
+        if not down and not plain:
+            if end_sink is None or not up:
+                return why
+            if not told:
+                told = True
+                end_sink()
+        if sink < 0 and not up and not sealed and (end_sink is None or not down):
+            return why
+        gone = not down or ready.get(peer, 0) & (hung_up | select.POLLHUP | select.POLLERR)
+        if until is None and end_sink is not None and (plain and gone or sink < 0 and not up):
+            until = time.monotonic() + LINGER
+        wanted = {peer: (read_in if down and not plain else 0) | (write_out if sealed else 0)}
+        if end_sink is not None and down and plain and until is None:
+            wanted[peer] |= hung_up
+        if not wanted[peer]:
+            del wanted[peer]
+        if up and not sealed:
+            wanted[source] = read_in
+        if sink >= 0 and (plain or not up):
+            wanted[sink] = write_out if plain else 0
+        for fd in [fd for fd in watched if fd not in wanted]:
+            poll.unregister(fd)
+            del watched[fd]
+        for fd, events in wanted.items():
+            if watched.get(fd) != events:
+                poll.register(fd, events)
+                watched[fd] = events
+        if until is not None and time.monotonic() >= until:
+            return why
+        ready = dict(poll.poll(None if until is None else max(until - time.monotonic(), 0) * 1000 + 1))
+        if not up and not plain and ready.get(sink):
+            sink = -1  # who reads there has gone; what still arrives is taken, for a reset might overtake what was sent
+
+
+def _readv(fd, buffers):
+    data = os.read(fd, len(buffers[0]))
+    buffers[0][: len(data)] = data
+    return len(data)
