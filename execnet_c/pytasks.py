@@ -25,17 +25,18 @@ class Tasks:
         channel = self._channel(id)
         try:
             item = self._load_plain(payload)
-        except LoadError:
-            return  # no task: its channel closes with the last reference
+        except LoadError as exc:
+            item = exc  # whoever takes the task tells of it
         except MemoryError:
-            return self._post(CLOSE_ERROR, id, "execution disallowed")
+            item = MemoryError(f"no memory for a task of {len(payload)} bytes")
         self._running.append(None)
         self._tasks.append((channel, item))
         if self._model == ONLY_MAIN and len(self._tasks) == 1:
             self._begin_patience()
 
     def _next_task(self, primary, slot):
-        """Wait for a task: its channel and payload are put into the list `slot`. False: there will be none."""
+        """Wait for a task: its channel and payload, or why that cannot be loaded, are put into the list `slot`. False:
+        there will be none."""
         tasks = self._tasks
         if self._to_reap is not None:  # not at once: it takes its time, and no task has run yet
             from . import pywatch

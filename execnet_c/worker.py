@@ -151,7 +151,7 @@ class _Tasks:
                     shielded = False
                     pthread_sigmask(SIG_UNBLOCK, (SIGINT,))
                 more = self._serve_one(True)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, MemoryError):
                 pass
         try:
             self._gateway._wait_idle(None)  # for tasks in other threads; the core sees to it that it does not take ever
@@ -161,12 +161,17 @@ class _Tasks:
     def _serve_spare(self):
         from . import mainthread  # noqa: F401  (here, where the first task does not wait for it)
 
+        more = True
         try:
-            while self._serve_one(False):
+            while more:
+                try:
+                    more = self._serve_one(False)
+                except MemoryError:
+                    pass
                 with self._lock:
                     if self._spares > 0:
                         return  # another one waits already
-                    self._spares += 1
+                    self._spares += more
         except BaseException:
             if os.getpid() == self._pid:
                 raise
@@ -192,10 +197,12 @@ class _Tasks:
         not lose the task."""
         try:
             if not task:
-                more = self._gateway._next_task(primary, task)
-                if not primary:
-                    with self._lock:
-                        self._spares -= 1
+                try:
+                    more = self._gateway._next_task(primary, task)
+                finally:
+                    if not primary:
+                        with self._lock:
+                            self._spares -= 1
                 if not more:
                     return False
                 if self._gateway._model == "thread":
@@ -214,10 +221,14 @@ class _Tasks:
                 self._gateway._task_done(primary)
             if os.getpid() != self._pid:
                 _leave_child()
-        try:
-            task[0].close(error)
-        except OSError:
-            pass  # the other side is gone, nobody wants to know
+        for text in (error, "MemoryError"):
+            try:
+                task[0].close(text)
+                break
+            except OSError:
+                break  # the other side is gone, nobody wants to know
+            except MemoryError:
+                pass
         return True
 
     def _error_text(self, exc):
@@ -236,6 +247,8 @@ class _Tasks:
 
 
 def _run(channel, item):
+    if isinstance(item, BaseException):
+        raise item
     source, file_name, call_name, kwargs = item
     scope = {"channel": channel, "__name__": "__channelexec__"}
     channel._executing = True

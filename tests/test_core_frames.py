@@ -4,6 +4,7 @@ hellos, and what becomes of a connection whose far end does not keep to the rule
 
 import os
 import signal
+import struct
 import sys
 import textwrap
 import zlib
@@ -177,6 +178,17 @@ def test_a_login_banner_before_a_worker():
     gateway._goodbye()
     assert gateway._wait_gone(TIMEOUT)
     gateway.join(TIMEOUT)
+
+
+@pytest.mark.ours
+def test_what_is_no_task_is_an_error_of_its_channel(gw):
+    for data in (b"\xff", b"Q", payload("no task"), payload(("pass", None, None))):
+        channel = gw.newchannel()
+        gw._write(struct.pack("!bii", _core.EXEC, channel.id, len(data)) + data)
+        with pytest.raises(channel.RemoteError, match="LoadError|ValueError"):
+            channel.receive(TIMEOUT)
+    assert gw.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
+    assert wait_until(lambda: gw.remote_status().numexecuting == 0)
 
 
 # --- hellos ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,10 @@
 """Want: of fds, threads and memory; and how little an idle gateway needs."""
 
+import importlib.util
+
 import pytest
 
+from conftest import TIMEOUT, wait_until
 from masters import run
 
 # ---- fds
@@ -298,6 +301,41 @@ def test_a_worker_without_memory_for_an_item():
         assert other.receive(30) == 2
         """
     )
+
+
+def _limit_memory(channel, room):
+    import resource
+
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + room, -1))
+
+
+def _count(channel, texts):
+    channel.send(len(texts))
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("room", [24, 60], ids=["payload", "objects"])
+@pytest.mark.parametrize("model, busy", [("thread", 0), ("thread", 1), ("main_thread_only", 0), ("gevent", 1)])
+def test_a_task_too_large_for_its_worker(group, monkeypatch, model, busy, room):
+    """There is no room for its 40 MB, or for those and the objects that they become. That task fails, nothing else."""
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # no room that is there already
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "131072")
+    if model == "gevent" and importlib.util.find_spec(model) is None:
+        pytest.skip("there is no gevent")
+    gw = group.makegateway(f"popen//execmodel={model}")
+    gw.remote_exec(_limit_memory, room=room << 20).waitclose(TIMEOUT)
+    others = [gw.remote_exec("for item in channel: channel.send(item)") for _ in range(busy)]
+    for i in range(3):
+        channel = gw.remote_exec(_count, texts=["x" * 400] * 100_000)
+        with pytest.raises(channel.RemoteError, match="MemoryError: no memory for a task of 4[0-9]{7} bytes"):
+            channel.receive(TIMEOUT)
+        for other in others:
+            other.send(i)
+            assert other.receive(TIMEOUT) == i
+        assert gw.remote_exec(_count, texts=["x"] * 10).receive(TIMEOUT) == 10
+    assert wait_until(lambda: gw.remote_status().numexecuting == busy)
 
 
 def test_a_callback_whose_item_is_too_large():

@@ -3,6 +3,7 @@
  * gets its answer whatever Python does here.
  */
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -174,4 +175,12 @@ xc_refuse_task_locked(xc_link *link, uint32_t id, const char *text)
     unsigned char *p = put_text(payload, text, strlen(text));
     *p++ = XC_OP_STOP;
     (void)xc_link_post(link, XC_CLOSE_ERROR, id, payload, (size_t)(p - payload));
+}
+
+void
+xc_refuse_large_task_locked(xc_link *link, uint32_t id, size_t size)
+{
+    char text[96];
+    (void)snprintf(text, sizeof text, "MemoryError: no memory for a task of %zu bytes", size);
+    xc_refuse_task_locked(link, id, text);
 }

@@ -258,7 +258,7 @@ queue_task_locked(xc_link *link, xc_msg *msg)
 {
     make_carried_locked(link, msg);
     if (msg->lost) {
-        xc_refuse_task_locked(link, msg->chan, XC_NO_TASKS);
+        xc_refuse_large_task_locked(link, msg->chan, msg->size);
         xc_bury_msg_locked(link, msg);
         return;
     }
@@ -694,6 +694,18 @@ xc_link_task_done(xc_link *link, bool primary)
     link->primary_waits = link->primary_waits || primary;
     xc_wake_locked(link);
     xc_unlock(&link->mu);
+}
+
+void
+xc_link_refuse_task(xc_link *link, xc_chan *chan, size_t size, bool primary)
+{
+    xc_lock(&link->mu);
+    if (!chan->recv_closed) {
+        xc_refuse_large_task_locked(link, chan->id, size);
+    }
+    xc_close_locked(link, chan, false);
+    xc_unlock(&link->mu);
+    xc_link_task_done(link, primary);
 }
 
 void

@@ -165,6 +165,7 @@ void xc_forget_arrivals_locked(xc_link *link); /* what is not complete will neve
 void xc_answer_status_locked(xc_link *link, uint32_t id, bool facts);
 #define XC_NO_TASKS "execution disallowed"
 void xc_refuse_task_locked(xc_link *link, uint32_t id, const char *text); /* short */
+void xc_refuse_large_task_locked(xc_link *link, uint32_t id, size_t size); /* bytes for which there is no memory */
 
 /* The channel of one of `tasks`. */
 static inline xc_chan *

@@ -45,16 +45,6 @@ xc_patience_begin_locked(xc_link *link)
     }
 }
 
-static bool
-close_unknown(void *arg, uint32_t id)
-{
-    xc_link *link = arg;
-    if (xc_chan_find(&link->table, id) == NULL) {
-        (void)xc_link_post(link, XC_CLOSE, id, NULL, 0);
-    }
-    return true;
-}
-
 /* The channels among its arguments go with it, as when a task has dropped them: whoever waits on one learns it. */
 static void
 refuse_first_locked(xc_link *link)
@@ -65,9 +55,6 @@ refuse_first_locked(xc_link *link)
         xc_refuse_task_locked(link, chan->id, TOO_LONG);
     }
     xc_close_locked(link, chan, false);
-    if (xc_scan_may_carry_ids(msg->data, msg->size)) {
-        (void)xc_scan(msg->data, msg->size, close_unknown, link, NULL);
-    }
     link->executing--;
     xc_bury_msg_locked(link, msg);
 }

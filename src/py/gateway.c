@@ -372,9 +372,52 @@ Gateway_set_coerce(GatewayObject *self, PyObject *arg)
 
 PyDoc_STRVAR(next_task_doc,
              "_next_task($self, primary, slot, /)\n--\n\n"
-             "Wait for a task: its channel and payload object are put into the list `slot`. False: there will\n"
-             "be none. `primary`: the main thread, which takes what it can before any other.\n"
+             "Wait for a task: its channel and payload object are put into the list `slot`; instead of a payload that\n"
+             "cannot be loaded, the exception. False: there will be none. `primary`: the main thread, which takes what\n"
+             "it can before any other.\n"
              "An exception out of a signal handler may come when the task is in the slot already.");
+
+/* The payload object, or the exception that loading it was; msg is taken. New reference, or NULL with an exception. */
+static PyObject *
+load_task(GatewayObject *self, xc_msg *msg)
+{
+    size_t size = msg->size;
+    PyObject *task = xcpy_load_item(self, msg);
+    if (task == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
+            PyErr_Format(PyExc_MemoryError, "no memory for a task of %zu bytes", size);
+        }
+        task = xcpy_take_cause();
+    }
+    return task;
+}
+
+/* The task is put into `slot`; msg and chan are taken. False: there is no memory for that, and the far end was told. */
+static bool
+hand_over_task(GatewayObject *self, xc_msg *msg, xc_chan *chan, PyObject *slot, bool is_primary)
+{
+    size_t size = msg->size;
+    PyObject *channel = xcpy_channel_of(self, chan), *task = NULL, *pair = NULL; /* all owned */
+    if (channel == NULL) {
+        xc_link_refuse_task(self->link, chan, size, is_primary); /* msg still holds it */
+        xc_link_free_msg(self->link, msg);
+        PyErr_Clear();
+        return false;
+    }
+    task = load_task(self, msg);
+    if (task != NULL) {
+        pair = PyTuple_Pack(2, channel, task);
+    }
+    bool kept = pair != NULL && PyList_SetSlice(slot, 0, 0, pair) == 0;
+    if (!kept) {
+        xc_link_refuse_task(self->link, chan, size, is_primary);
+        PyErr_Clear();
+    }
+    Py_XDECREF(pair);
+    Py_XDECREF(task);
+    Py_DECREF(channel);
+    return kept;
+}
 
 static PyObject *
 Gateway_next_task(GatewayObject *self, PyObject *args)
@@ -395,25 +438,9 @@ Gateway_next_task(GatewayObject *self, PyObject *args)
         if (rc == XC_CLOSED) {
             Py_RETURN_FALSE;
         }
-        if (rc != XC_OK) {
-            continue;
-        }
-        PyObject *channel = xcpy_channel_of(self, chan);
-        PyObject *task = channel == NULL ? NULL : xcpy_load_item(self, msg);
-        PyObject *pair = task == NULL ? NULL : PyTuple_Pack(2, channel, task);
-        Py_XDECREF(channel);
-        Py_XDECREF(task);
-        int kept = pair == NULL ? -1 : PyList_SetSlice(slot, 0, 0, pair);
-        Py_XDECREF(pair);
-        if (kept == 0) {
+        if (rc == XC_OK && hand_over_task(self, msg, chan, slot, is_primary)) {
             Py_RETURN_TRUE;
         }
-        /* A payload that is none: its channel was closed with the last reference. */
-        xc_link_task_done(self->link, is_primary);
-        if (!PyErr_ExceptionMatches(self->state->DataFormatError)) {
-            return NULL;
-        }
-        PyErr_Clear();
     }
 }
 
