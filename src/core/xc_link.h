@@ -184,8 +184,8 @@ void xc_link_goodbye(xc_link *link);
 xc_status xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan);
 /* `primary`: it was the main thread's, which from now on is there for the next one. */
 void xc_link_task_done(xc_link *link, bool primary);
-/* The same for one of `size` bytes of payload that cannot run for want of memory: its channel is closed, and the far end
- * is told why. */
+/* The same for one of `size` bytes of payload that cannot run for want of memory: its channel is closed, and the far
+ * end is told why. */
 void xc_link_refuse_task(xc_link *link, xc_chan *chan, size_t size, bool primary);
 /* Who runs tasks. A status answer says its name; where there is the main thread alone, a task that waits for it in vain
  * is refused: see xc_patience.c. */

@@ -164,7 +164,7 @@ void xc_forget_arrivals_locked(xc_link *link); /* what is not complete will neve
 /* xc_answer.c: posts what the far end gets for a request */
 void xc_answer_status_locked(xc_link *link, uint32_t id, bool facts);
 #define XC_NO_TASKS "execution disallowed"
-void xc_refuse_task_locked(xc_link *link, uint32_t id, const char *text); /* short */
+void xc_refuse_task_locked(xc_link *link, uint32_t id, const char *text);  /* short */
 void xc_refuse_large_task_locked(xc_link *link, uint32_t id, size_t size); /* bytes for which there is no memory */
 
 /* The channel of one of `tasks`. */

@@ -372,9 +372,9 @@ Gateway_set_coerce(GatewayObject *self, PyObject *arg)
 
 PyDoc_STRVAR(next_task_doc,
              "_next_task($self, primary, slot, /)\n--\n\n"
-             "Wait for a task: its channel and payload object are put into the list `slot`; instead of a payload that\n"
-             "cannot be loaded, the exception. False: there will be none. `primary`: the main thread, which takes what\n"
-             "it can before any other.\n"
+             "Wait for a task: its channel and payload object are put into the list `slot`; instead of a payload\n"
+             "that cannot be loaded, the exception. False: there will be none. `primary`: the main thread, which\n"
+             "takes what it can before any other.\n"
              "An exception out of a signal handler may come when the task is in the slot already.");
 
 /* The payload object, or the exception that loading it was; msg is taken. New reference, or NULL with an exception. */
