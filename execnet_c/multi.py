@@ -294,7 +294,8 @@ class Group:
 
     def _terminate(self, timeout):
         self._own()
-        gateways = list(self)
+        with self._lock:
+            gateways = [*self._gateways, *self._to_join]  # one that was exited may need what it goes through, too
         for depth in sorted({0, *(gateway._depth for gateway in gateways)}, reverse=True):
             for gateway in gateways:
                 if gateway._depth == depth:
@@ -303,7 +304,8 @@ class Group:
                     except OSError:
                         pass  # another thread is only just starting it
             with self._lock:
-                leaving = list(self._to_join)  # stay there until they are gone: this may be interrupted
+                # They stay there until they are gone: this may be interrupted.
+                leaving = [gateway for gateway in self._to_join if gateway._depth >= depth]
             self._reap(leaving, timeout)
 
     def _reap(self, gateways, timeout):

@@ -446,6 +446,32 @@ def test_terminate_lets_them_end_in_order(group, outer, inner, tmp_path):
     assert log.read_text() == "inner outer "
 
 
+@ours
+@pytest.mark.parametrize("depth", [1, 2])
+def test_terminate_waits_for_one_that_was_exited_before(group, outer, inner, tmp_path, depth):
+    """It has work to do, and a megabyte of it on the way, which those that it goes through bring it."""
+    last = inner if depth == 1 else group.makegateway("popen//via=inner")
+    channel = last.remote_exec(
+        """
+        import time
+        path = channel.receive()
+        channel.send("ready")
+        time.sleep(0.5)
+        total = sum(len(channel.receive()) for _ in range(10))
+        with open(path, "w") as file:
+            file.write(str(total))
+        """
+    )
+    path = tmp_path / "total"
+    channel.send(str(path))
+    assert channel.receive(TIMEOUT) == "ready"
+    for _ in range(10):
+        channel.send("x" * 100_000)
+    last.exit()
+    group.terminate(10)
+    assert path.read_text() == "1000000"
+
+
 PROGRAM = """
 group = execnet_c.Group()
 outer = group.makegateway("popen//id=outer")
