@@ -12,6 +12,7 @@ from .cores import module as _core
 from .ssh import EXITED_255, TRIED, host_of
 
 GatewayDied = _core.GatewayDied
+TOO_MUCH = 65536  # bytes on stdout before the first frame
 QUOTED = 2048  # characters of what a far end said, at most
 
 
@@ -184,9 +185,12 @@ def heard(state, served):
     its stdout in front of the handshake."""
     text = ""
     for where, said in (("stdout", b"" if served else state["noise"]), ("stderr", state["stderr"])):
-        lines = said.decode("utf-8", "replace").strip()[-QUOTED:].splitlines()
+        cut = len(said) >= TOO_MUCH and where == "stdout"  # more of it was not kept
+        place = slice(QUOTED) if cut else slice(-QUOTED, None)
+        lines = said.decode("utf-8", "replace").strip()[place].splitlines()
         if lines:
-            text += f"; the end of its {where}:\n" + "\n".join(lines[-20:])
+            text += f"; its {where} begins with:\n" if cut else f"; the end of its {where}:\n"
+            text += "\n".join(lines[:20] if cut else lines[-20:])
     return text
 
 

@@ -62,7 +62,10 @@ class Gateway(_core.Gateway):
         if kwargs and not call_name:
             raise TypeError("can't pass kwargs to non-function remote_exec")
         channel = self.newchannel()
-        self._send(_core.EXEC, channel.id, (text, file_name, call_name, kwargs))
+        try:
+            self._send(_core.EXEC, channel.id, (text, file_name, call_name, kwargs))
+        except _core.DumpError as exc:
+            raise _of_task(exc, kwargs) from exc.__cause__
         return channel
 
     def remote_status(self):
@@ -137,6 +140,17 @@ class Gateway(_core.Gateway):
         error = kind(text)
         vars(error).update(fields)
         return error
+
+
+def _of_task(error, kwargs):
+    """The DumpError of a task, which says where in what the caller gave it sits."""
+    for name, value in kwargs.items():
+        try:
+            _core.dumps(name)
+            _core.dumps(value)
+        except _core.DumpError as exc:
+            return _core.DumpError(f"keyword argument {name!r}: {exc}")
+    return _core.DumpError("the task's source: " + str(error).rpartition(" at ")[0])
 
 
 class RInfo:

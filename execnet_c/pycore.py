@@ -289,7 +289,7 @@ class Gateway(Tasks):
             return True
         self._noise = bytes(buffer[:MAX_NOISE])
         if len(buffer) > MAX_NOISE + len(MARKER):
-            raise DataFormatError("64 KiB arrived, and no far end of ours")
+            raise DataFormatError("64 KiB of other output came first: a login or site that prints too much, or no far end of ours")
         return False
 
     def _file(self, code, id, payload):

@@ -145,9 +145,9 @@ def _dump(obj, channels, prefix=b""):
 
 
 def _explain_dump(exc, kind, path, size):
-    text, cause = str(exc), exc
+    text, cause, way = str(exc), exc, ""
     if isinstance(exc, DumpError):
-        cause = None
+        text, cause, way = exc.args[0], None, "".join(exc.args[1:])
     elif isinstance(exc, RuntimeError) and len(path[-2]) != size:  # of a dict's iterator
         text, cause = _CHANGED, None
         path.pop()
@@ -157,7 +157,7 @@ def _explain_dump(exc, kind, path, size):
         text = f"can't serialize <class 'int'> ({exc})"
     else:
         return exc  # of an attribute `id`
-    error = DumpError(text + _show_path(path))
+    error = DumpError(text + _show_path(path) + way)
     error.__cause__ = cause
     return error
 
@@ -171,7 +171,21 @@ def _dump_other(item, kind, channels):
     if name == "bool" and kind.__module__ == "numpy" and not kind.__flags__ & 512:  # 512: made by a class statement
         return b"R" if item else b"C"
     stranger = " (it shares no more than its name with the known type)"
-    raise DumpError(f"can't serialize {kind!r}" + (stranger if name.rpartition(".")[2] in _KNOWN else ""))
+    text = f"can't serialize {kind!r}" + (stranger if name.rpartition(".")[2] in _KNOWN else "")
+    raise DumpError(text, _show_way(kind))
+
+
+def _show_way(kind):
+    """What to send instead of such an object: what makes something of it, after the first attribute that it has."""
+    for way in (
+        "_member_map_:.value casefold:str() decode:bytes() toreadonly:bytes() tolist isoformat total_seconds to_dict "
+        "from_bytes:int() setdefault:dict() __dataclass_fields__:dataclasses.asdict() __fspath__:str() "
+        "as_integer_ratio:str() with_traceback:str() __iter__:list()"
+    ).split():
+        name, _, way = way.partition(":")
+        if any(name in vars(base) for base in kind.__mro__):
+            return f"; send {way or f'.{name}()'} or pickle.dumps() of it"
+    return "; send pickle.dumps() of it"
 
 
 def _is_plain(item):

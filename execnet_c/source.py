@@ -116,11 +116,12 @@ def _is_empty_file(file_name: str) -> bool:
 def _source_of_function(function) -> tuple[str, str | None, str]:
     code = function.__code__
     if "<lambda>" in (function.__name__, code.co_name):
-        raise ValueError("can't evaluate lambda functions'")
+        raise ValueError("can't evaluate lambda functions: write `def task(channel): ...`, or pass a string")
     if code.co_varnames[: code.co_argcount][:1] != ("channel",):
         raise ValueError("expected first function argument to be `channel`")
     if function.__closure__ is not None:
-        raise ValueError("functions with closures can't be passed")
+        captured = ", ".join(code.co_freevars)
+        raise ValueError(f"functions with closures can't be passed: have {captured} as keyword arguments instead")
     _refuse_unrunnable(function, code.co_flags)
 
     import ast
@@ -137,8 +138,17 @@ def _source_of_function(function) -> tuple[str, str | None, str]:
         above = "from __future__ import annotations" + above
     names = _free_globals(above + text, ast)
     if names:
-        raise ValueError("the use of non-builtin globals isn't supported", names)
+        raise ValueError(f"the use of non-builtin globals isn't supported: {_instead(names, function.__globals__)}")
     return above + text, inspect.getsourcefile(function), code.co_name
+
+
+def _instead(names, scope) -> str:
+    """The names, which are globals here or nowhere, and what to do about them."""
+    it = "it" if len(names) == 1 else "them"
+    advice = f"import {it} inside the function"
+    if any(name in scope and type(scope[name]).__name__ != "module" for name in names):
+        advice = f"import or make {it} inside the function, or pass {it} to remote_exec() by keyword"
+    return f"{', '.join(names)} ({advice})"
 
 
 def _refuse_unrunnable(function, flags: int) -> None:
@@ -166,7 +176,9 @@ def _text_of_function(function, inspect) -> str:
         lines, _ = inspect.findsource(code)
         return "".join(inspect.getblock(lines[code.co_firstlineno - 1 :]))
     except (OSError, SyntaxError, IndexError, tokenize.TokenError) as exc:
-        raise ValueError(f"can't find source file for {function}") from exc
+        name = code.co_filename
+        why = f"it was typed or made of a text ({name})" if name[:1] == "<" else f"{name} is not there or has changed"
+        raise ValueError(f"can't find source file for {function}: {why}; pass a string with its text instead") from exc
 
 
 def _parse_alone(text: str, lines_above: int, ast):

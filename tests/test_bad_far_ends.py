@@ -188,8 +188,16 @@ def test_too_much_noise_is_an_error(fails, script, how):
         error = fails(script("exec yes this is no far end"))
     else:
         error = fails([script('head -c 70000 /dev/zero | tr "\\0" x; exec "$@"'), sys.executable])
-    assert "64 KiB arrived, and no far end of ours" in str(error)
-    assert len(str(error)) < 70_000
+    assert "64 KiB of other output came first: a login or site that prints too much, or no far end of ours" in str(error)
+    assert len(str(error)) < 10_000
+
+
+def test_too_much_noise_is_shown_from_its_beginning(fails, script):
+    error = fails([script('echo Welcome to this host; yes and news of it | head -c 3000000; exec "$@"'), sys.executable])
+    assert isinstance(error, execnet_c.LinkLost)
+    assert "a login or site that prints too much" in str(error)
+    assert "; its stdout begins with:\nWelcome to this host\nand news of it\n" in str(error)
+    assert len(str(error)) < 10_000
 
 
 # ---- one that says nothing, or goes half-way

@@ -348,7 +348,7 @@ def test_text_that_is_only_in_the_cache_is_found():
 
 def test_lambdas_are_refused():
     for task in [lambda channel: None, types.FunctionType((lambda channel: 1).__code__, {}, "task")]:
-        with pytest.raises(ValueError, match="^can't evaluate lambda functions'$"):
+        with pytest.raises(ValueError, match="^can't evaluate lambda functions: write `def task"):
             source_of(task)
 
 
@@ -383,15 +383,28 @@ def test_closures_are_refused():
     def task(channel):
         return captured
 
-    with pytest.raises(ValueError, match="^functions with closures can't be passed$"):
+    with pytest.raises(ValueError, match="^functions with closures can't be passed: have captured as keyword argument"):
         source_of(task)
 
 
 def test_functions_without_source_are_refused():
     namespace = {}
     exec("def task(channel): pass", namespace)
-    with pytest.raises(ValueError, match="^can't find source file for <function task at 0x"):
+    with pytest.raises(ValueError, match="^can't find source file for <function task at 0x") as caught:
         source_of(namespace["task"])
+    why = "it was typed or made of a text (<string>); pass a string with its text instead"
+    assert str(caught.value).endswith(why)
+
+
+@pytest.mark.parametrize("typed", ["at a prompt", "after -c"])
+def test_a_function_that_was_typed_is_sent_or_refused_with_advice(tmp_path, typed):
+    program = "import execnet_c.source\ndef task(channel): pass\n\nexecnet_c.source.source_of(task)\n"
+    python = [sys.executable, *(["-i", "-q"] if typed == "at a prompt" else ["-c", program])]
+    done = subprocess.run(python, input=program, capture_output=True, encoding="utf-8", timeout=60)
+    last = [line for line in done.stderr.splitlines() if line.strip(" >.")][-1:]
+    # Newer Pythons keep what was typed.
+    kept = sys.version_info >= (3, 13)
+    assert kept and not last or "pass a string with its text instead" in last[0], done.stderr
 
 
 FINE = {
@@ -462,7 +475,16 @@ def test_free_globals_are_refused_by_name(function_of, body, names):
     task = function_of("def task(channel):\n" + textwrap.indent(body, "    ") + "\n")
     with pytest.raises(ValueError) as caught:
         source_of(task)
-    assert caught.value.args == ("the use of non-builtin globals isn't supported", names)
+    it = "it" if len(names) == 1 else "them"
+    make = " or make" if "__file__" in names else ""
+    advice = f"{', '.join(names)} (import{make} {it} inside the function"
+    assert str(caught.value).startswith(f"the use of non-builtin globals isn't supported: {advice}")
+
+
+def test_the_advice_for_globals_that_are_no_modules(function_of):
+    task = function_of("import os\nHERE = os.name\ndef task(channel):\n    channel.send(HERE)\n")
+    with pytest.raises(ValueError, match=r": HERE \(import or make it inside .*, or pass it to remote_exec\(\) by keyword"):
+        source_of(task)
 
 
 def test_what_is_evaluated_with_the_definition_counts(function_of):
@@ -479,7 +501,7 @@ def test_what_is_evaluated_with_the_definition_counts(function_of):
     )
     with pytest.raises(ValueError) as caught:
         source_of(task)
-    assert caught.value.args[1] == ["Note", "Value", "mark"]
+    assert ": Note, Value, mark (import or make them inside the function, or pass them to" in str(caught.value)
 
 
 def test_annotations_are_as_lazy_over_there_as_here(function_of):

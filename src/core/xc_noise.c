@@ -27,7 +27,8 @@ xc_noise_rest(xc_buf *kept, const unsigned char *bytes, size_t n)
 xc_status
 xc_noise_too_much(xc_err *err)
 {
-    return xc_failf(err, XC_BAD, "read", "64 KiB arrived, and no far end of ours");
+    return xc_failf(err, XC_BAD, "read",
+                    "64 KiB of other output came first: a login or site that prints too much, or no far end of ours");
 }
 
 xc_status

@@ -1,5 +1,5 @@
 /*
- * What could not be dumped, and where in the structure it sits: " at [3]['key'][0]".
+ * What could not be dumped, where in the structure it sits, " at [3]['key'][0]", and what to send instead.
  *
  * Invariant: whatever a program puts into its keys, the text stays short. A long key is cut before repr() sees it, a
  * long path shows its two ends.
@@ -85,6 +85,43 @@ xcpy_dump_fail(xcpy_dumper *d, PyObject *text, PyObject *cause)
     return FAILED;
 }
 
+/* What makes something that can be sent of an object whose type has such an attribute. The first one counts. */
+static const char *const ways[][2] = {
+    {"_member_map_", ".value"},
+    {"casefold", "str()"},
+    {"decode", "bytes()"},
+    {"toreadonly", "bytes()"},
+    {"tolist", ".tolist()"},
+    {"from_bytes", "int()"},
+    {"isoformat", ".isoformat()"},
+    {"total_seconds", ".total_seconds()"},
+    {"to_dict", ".to_dict()"},
+    {"setdefault", "dict()"},
+    {"__dataclass_fields__", "dataclasses.asdict()"},
+    {"__fspath__", "str()"},
+    {"as_integer_ratio", "str()"},
+    {"with_traceback", "str()"},
+    {"__iter__", "list()"},
+};
+
+/* Looked up in the type and its bases alone: nobody's code runs. */
+static PyObject *
+show_way(PyTypeObject *type)
+{
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(ways); i++) {
+        PyObject *name = PyUnicode_InternFromString(ways[i][0]);
+        if (name == NULL) {
+            return NULL;
+        }
+        bool has = _PyType_Lookup(type, name) != NULL;
+        Py_DECREF(name);
+        if (has) {
+            return PyUnicode_FromFormat("; send %s or pickle.dumps() of it", ways[i][1]);
+        }
+    }
+    return PyUnicode_FromString("; send pickle.dumps() of it");
+}
+
 /* execnet goes by the name of a type; a stranger who bears one of these would have been written as what it is not. */
 static bool
 has_known_name(PyTypeObject *type)
@@ -108,5 +145,12 @@ xcpy_dump_fail_type(xcpy_dumper *d, PyObject *obj)
     if (text != NULL && has_known_name(Py_TYPE(obj))) {
         PyUnicode_AppendAndDel(&text, PyUnicode_FromString(" (it shares no more than its name with the known type)"));
     }
-    return xcpy_dump_fail(d, text, NULL);
+    if (text != NULL) {
+        PyUnicode_AppendAndDel(&text, show_path(d));
+    }
+    if (text != NULL) {
+        PyUnicode_AppendAndDel(&text, show_way(Py_TYPE(obj)));
+    }
+    xcpy_raise_from(d->state->DumpError, text, NULL);
+    return FAILED;
 }

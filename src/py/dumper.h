@@ -40,7 +40,7 @@ enum { FAILED = -1, PUSHED = 0, WROTE = 1, NOT_PLAIN = 2 };
  * and so may `text` where there was no memory for it. */
 int xcpy_dump_fail(xcpy_dumper *d, PyObject *text, PyObject *cause);
 
-/* The same for an object whose type is none that can be sent. */
+/* The same for an object whose type is none that can be sent; says what to send instead. */
 int xcpy_dump_fail_type(xcpy_dumper *d, PyObject *obj);
 
 #endif
