@@ -7,7 +7,8 @@
  * run in the child, on the parent's data.
  *
  * Where the child gets a copy of the memory instead (plain fork: thread sanitizer, systems that gave vfork up), a
- * close-on-exec pipe brings the error back; else a variable does.
+ * close-on-exec pipe brings the error back; else a variable does. And there the handlers of a fork run: what is to be
+ * passed on goes as a copy, which they do not know.
  *
  * A pid alone may be a stranger's once somebody else has reaped it (SIGCHLD ignored, a stray waitpid). Invariant: a
  * signal goes through the pidfd, or to a pid that waitid has just said is still our child's.
@@ -61,7 +62,7 @@ typedef struct {
     int ends[3][2];            /* owned; for fd 0, 1, 2: read end, write end */
     int report[2];             /* owned; -1 where the child shares our memory */
     volatile int error;        /* the child's errno; 0: it runs */
-    int keep;                  /* borrowed: the child's fd 3; -1: none */
+    int keep;                  /* the child's fd 3; -1: none. Owned where the child gets a copy of the memory */
     bool shielded;             /* SIGINT stays blocked */
 } start_plan;
 
@@ -77,8 +78,12 @@ close_fd(int *fd)
 }
 
 static bool
-make_pipes(start_plan *plan)
+open_fds(start_plan *plan, int keep)
 {
+    plan->keep = CHILD_SHARES_MEMORY || keep < 0 ? keep : fcntl(keep, F_DUPFD_CLOEXEC, 3);
+    if (keep >= 0 && plan->keep < 0) {
+        return false;
+    }
     for (int i = 0; i < 3; i++) {
         if (!xc_make_pipe(plan->ends[i])) {
             return false;
@@ -96,6 +101,9 @@ close_plan(start_plan *plan)
     }
     close_fd(&plan->report[0]);
     close_fd(&plan->report[1]);
+    if (!CHILD_SHARES_MEMORY) {
+        close_fd(&plan->keep);
+    }
 }
 
 /* ---- in the child: system calls only ---- */
@@ -325,7 +333,7 @@ start(xc_child *child, const xc_program *program, int keep, bool shielded, xc_ch
 {
     start_plan plan = {
         .program = program,
-        .keep = keep,
+        .keep = -1,
         .shielded = shielded,
         .ends = {{-1, -1}, {-1, -1}, {-1, -1}},
         .report = {-1, -1},
@@ -333,7 +341,7 @@ start(xc_child *child, const xc_program *program, int keep, bool shielded, xc_ch
     xc_status rc;
     *child = (xc_child){.pidfd = -1};
     *pipes = (xc_child_pipes){-1, -1, -1};
-    if (!make_pipes(&plan)) {
+    if (!open_fds(&plan, keep)) {
         rc = xc_fail(err, XC_SYS, errno, "make a pipe");
         goto done;
     }

@@ -437,6 +437,33 @@ others_may_go_on(void)
     release(&worker);
 }
 
+/* --- shared memory ---------------------------------------------------------------------------------------------- */
+
+#if XC_HAS_RING
+
+static void
+its_memory_is_fd_3(void)
+{
+    char *argv[] = {"sh", "-c", "readlink /proc/self/fd/3 >&2; exec 3<&-; ls -l /proc/self/fd >&2", NULL};
+    xc_region region;
+    xc_err err;
+    struct worker worker;
+    xc_link_opts opts = rig_opts(false);
+    CHECK_RC(xc_region_create(XC_RING_SIZE, &region, &err), XC_OK);
+    opts.region = &region;
+    xc_program *program = xc_program_new(argv);
+    CHECK_RC(xc_launch_start(program, &opts, true, &worker.launch, &worker.link, &err), XC_OK);
+    xc_program_free(program);
+    xc_launch_state state = await_end(&worker);
+    release(&worker);
+    CHECK_INT(state.status, 0);
+    state.tail[state.n_tail < sizeof state.tail ? state.n_tail : sizeof state.tail - 1] = '\0';
+    const char *first = strstr(state.tail, "/memfd:execnet_c");
+    CHECK(first == state.tail && strstr(first + 2, "memfd") == NULL);
+}
+
+#endif
+
 /* --- failures ------------------------------------------------------------------------------------------------- */
 
 static void
@@ -594,6 +621,9 @@ main(void)
     RUN_IO(who_is_interrupted_hears_it_all);
     RUN_IO(who_listens_late_hears_the_end);
     RUN_IO(others_may_go_on);
+#if XC_HAS_RING
+    RUN_IO(its_memory_is_fd_3);
+#endif
     RUN_IO(no_such_program);
     RUN_IO(started_without_fds);
     RUN_IO(started_without_memory);
