@@ -3,6 +3,7 @@
 #
 #   PYTHON=python3.12   the interpreter to build for        VENV=.venv   where its environment goes
 #   CC=clang            the compiler                        PYTEST_ARGS  more for pytest, as "-k serializer"
+#   TSAN_TESTS="..."    the Python tests that run under the thread sanitizer
 #   SANITIZERS=required fail where the sanitizers cannot run, instead of saying so
 #   PAIRINGS="C-C"      the cores to run the Python tests over, near end and far end; all four of C and Python if not set
 #   USERS=              without the tests of other programs that use execnet, and without installing those
@@ -19,6 +20,7 @@ PARTS ?= 1.1
 RESULTS ?= $(VENV)/bench
 BENCH_ARGS ?=
 PAIRINGS ?= C-C Python-Python C-Python Python-C
+TSAN_TESTS ?= test_threads.py test_callback.py
 
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -33,13 +35,14 @@ TEST_NEEDS := $(VENV)/.test-needs
 USER_NEEDS := $(VENV)/.user-needs
 BENCH_NEEDS := $(VENV)/.bench-needs
 LINT_NEEDS := $(VENV)/.lint-needs
+TSAN := $(VENV)/tsan
 LIMITS := $(VENV)/limits/pingpong $(VENV)/limits/bandwidth
 
 SOURCES := $(wildcard src/*/*.c src/*/*.h execnet_c/*.py execnet_c/*.pyi execnet_c/py.typed)
 C_FILES := $(wildcard src/*/*.c src/*/*.h tests/c/*.c tests/c/*.h benchmarks/limits/*.c benchmarks/limits/*.h)
 STRICT := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 
-.PHONY: tag test test-c test-asan test-tsan test-sanitizers test-python test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
+.PHONY: tag test test-c test-asan test-tsan test-tsan-python test-sanitizers test-python test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
 
 # The recipe on two gateways, then a whole text, with NLTK's tagger and with the one in C; a few of its lines. Not from here: here lies the source of the
 # package, and what runs is to be the built one.
@@ -81,10 +84,34 @@ test-tsan:
 	$(MAKE) -C tests/c run-tsan CC="$(CC)"
 	$(MAKE) -C tests/c run-tsan-rings CC="$(CC)"
 
-# Those of the two that the compiler can build and this machine can run; both with SANITIZERS=required.
-test-sanitizers:
+# The Python tests with threads, on an extension that was built for the sanitizer. The interpreter was not, so that its
+# library must be loaded before all else. What it reports, of any process of a test, is a file.
+test-tsan-python: RANDOM = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+test-tsan-python: IN_TSAN = PYTHONPATH=$(abspath $(TSAN))/lib LD_PRELOAD=$$($(CC) -print-file-name=libtsan.so) \
+	TSAN_OPTIONS="exitcode=0 log_path=$(abspath $(TSAN))/report suppressions=$(abspath tests/tsan.txt)" $(RANDOM) $(BIN)/python
+test-tsan-python: $(TSAN)/.made $(TEST_NEEDS)
+	@rm -f $(TSAN)/report.*
+	@cd tests && if ! $(IN_TSAN) -c "import execnet_c._core" 2>&1; then \
+		echo "test-tsan-python left out: what $(CC) builds for the thread sanitizer does not run in $(PYTHON)"; \
+		test "$(SANITIZERS)" != required; \
+	else \
+		$(IN_TSAN) -m pytest $(TSAN_TESTS) $(PYTEST_ARGS); result=$$?; \
+		! cat $(abspath $(TSAN))/report.* 2>/dev/null && exit $$result; \
+	fi
+
+# A source tree of its own, or other builds would find its objects.
+$(TSAN)/.made: $(MADE) pyproject.toml setup.py README.rst $(SOURCES)
+	rm -rf $(TSAN)
+	mkdir -p $(TSAN)/source
+	cp -R pyproject.toml setup.py README.rst LICENSE src execnet_c $(TSAN)/source
+	CC="$(CC)" EXECNET_C_CFLAGS="-fsanitize=thread -O1 -g -fno-omit-frame-pointer" \
+		$(PIP) install --no-deps --target $(TSAN)/lib $(abspath $(TSAN))/source
+	touch $@
+
+# Those that the compiler can build and this machine can run; all of them with SANITIZERS=required.
+test-sanitizers: $(TEST_NEEDS)
 	@$(call with_sanitizer,address,test-asan)
-	@$(call with_sanitizer,thread,test-tsan)
+	@$(call with_sanitizer,thread,test-tsan test-tsan-python)
 
 define with_sanitizer
 dir=$$(mktemp -d); echo 'int main(void) { return 0; }' > $$dir/probe.c; \
