@@ -12,11 +12,9 @@ import errno
 import fcntl
 import os
 
-from . import deaths
 from . import gateway as near
 from .cores import module as _core
-from .deaths import GatewayDied, HostSilent, LinkLost, LoginDenied, fields_of, signal_name
-from .native import allocate_lock
+from .deaths import GatewayDied, HostRefused, HostSilent, HostUnknown, LinkLost, LoginDenied, fields_of, heard, signal_name
 from .socketserver import address_of, secret_of_environment
 from .text import LINE, module_source
 from .tls import BANNER, FAILED, Refused, connect, no_server, options_for, shown, stretched
@@ -26,6 +24,8 @@ CONNECT_TIMEOUT = 20.0  # seconds, for each address of the host
 SECRET_TIMEOUT = 10.0  # seconds that the server may take to prove that it knows the secret
 MAX_PAUSE = 32767  # seconds between two looks after the connection that the kernel takes
 INSTALL_TIMEOUT = 60.0  # seconds for a server that another gateway starts, and then for our connection to it
+
+_KINDS = {kind.__name__: kind for kind in (GatewayDied, HostRefused, HostSilent, HostUnknown, LoginDenied)}
 
 # What makes an interpreter of this version the process that speaks TLS; another one gets the text of tls.py.
 _OURS = """\
@@ -106,7 +106,7 @@ class Gateway(near.Gateway):
             try:
                 sock = connect(*address, CONNECT_TIMEOUT, options_for(pause))
             except Refused as exc:
-                error = getattr(deaths, exc.kind)(f"gateway {self.id!r}: {exc}")
+                error = _KINDS[exc.kind](f"gateway {self.id!r}: {exc}")
                 vars(error).update(fields_of(self, str(exc)))
                 raise error from None
             with sock:
@@ -158,22 +158,30 @@ class Gateway(near.Gateway):
         if self._died is None and not self._state()["said_goodbye"]:
             if self._secured:
                 super()._wait_gone(near.REAP_TIMEOUT)
-            kind, how = self._how_lost(self._state())
-            self._died = kind, f"gateway {self.id!r}: {how}", fields_of(self, how)
+            state = self._state()
+            kind, how = self._how_lost(state)
+            fields = fields_of(self, how, stderr=state["stderr"].decode("utf-8", "replace"))
+            self._died = kind, f"gateway {self.id!r}: {how}", fields
         return super()._death(sending)
 
     def _how_lost(self, state):
         where, number, status = self._address, state["errno"], state["status"]
         if state["reason"] == "XC_SILENT":
             return HostSilent, f"{state['detail']} ({where})"
-        broken = ""
+        noise, broken = state["noise"], ""
+        if self._secured and noise[: len(FAILED)] == FAILED and not self._serves:
+            kind, _, text = noise[len(FAILED) :].decode("utf-8", "replace").strip().partition(" ")
+            return _KINDS.get(kind, GatewayDied), text
         if self._secured and status:
             number = max(status, 0)
-            broken = f"the process that speaks TLS was killed by {signal_name(-status)}" if status < 0 else ""
+            if status < 0:
+                broken = f"the process that speaks TLS was killed by {signal_name(-status)}"
+            elif status in (1, 2):
+                broken = f"the process that speaks TLS ended with exit status {status}{heard(state, True)}"
+            elif status == errno.EBADMSG:
+                broken = "what arrived was not what had been sent"
         if number == errno.ETIMEDOUT:
             return HostSilent, f"{where} has not answered TCP's keepalive messages"
-        if number == errno.EBADMSG and self._secured:
-            broken = "what arrived was not what had been sent"
         why = f" ({broken or os.strerror(number)})" if broken or number else ""
         if self._serves:
             if state["reason"] in ("XC_BAD", "XC_LIMIT", "XC_NOMEM"):
@@ -181,10 +189,8 @@ class Gateway(near.Gateway):
             process = f"process {self._worker_pid} there"
             fate = f"what became of its worker ({process}) is unknown"
             return LinkLost, f"the connection to {where} was lost{why}; {fate}"
-        noise = state["noise"]
-        if noise[: len(FAILED)] == FAILED and self._secured:
-            kind, _, text = noise[len(FAILED) :].decode("utf-8", "replace").strip().partition(" ")
-            return getattr(deaths, kind), text
+        if broken:
+            return GatewayDied, f"no worker could be reached through {where}: {broken}"
         if noise[: len(BANNER) - 1] == BANNER[:-1]:
             what = "wants a secret, and this side has none: set EXECNET_C_SECRET_FILE, or EXECNET_C_SECRET"
             return LoginDenied, f"{where} {what}"
@@ -209,16 +215,17 @@ def _speaker(spec, arguments):
     return outside([python, "-I", "-S", "-c", f"{text}\nmain{arguments!r}"])
 
 
-_keys, _lock = {}, allocate_lock()  # of secrets
+_keys = {}  # of secrets
 
 
 def _key_of(secret):
-    """As stretched(), once a secret: it takes long."""
-    with _lock:
-        if secret not in _keys:
-            _keys.clear()
-            _keys[secret] = stretched(secret)
-        return _keys[secret]
+    """As stretched(), which takes long: not each time."""
+    key = _keys.get(secret)
+    if key is None:
+        key = stretched(secret)
+        _keys.clear()
+        _keys[secret] = key
+    return key
 
 
 def _server_source():

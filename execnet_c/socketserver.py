@@ -18,6 +18,7 @@ import ast
 import os
 import select
 import selectors
+import signal
 import socket
 import sys
 import time
@@ -264,6 +265,7 @@ class Server:
             child = os.fork()
             if child:
                 there.close()
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the server's terminal is the worker's to take
                 _speak(mine, here)
                 os.waitpid(child, 0)
                 return

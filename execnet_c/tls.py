@@ -217,7 +217,8 @@ def no_server(where, said):
 def main(host, port, connect_timeout, patience, pause):
     """Connect stdin and stdout to what a server starts for us. The first line of stdin is the key, in hex; nothing of
     what follows is read before the server has proved that it knows it. Where that fails, stdout has FAILED, a class of
-    deaths.py and a text. The exit status is 0 when the connection was closed, else the errno of what ended it."""
+    deaths.py and a text. The exit status is 0 when the connection was closed, 1 for a fault of ours, else the errno of
+    what ended it."""
     try:
         session = Session(new_context(False), False, _key(), pause)
         sock = connect(host, port, connect_timeout, options_for(pause))
@@ -226,7 +227,8 @@ def main(host, port, connect_timeout, patience, pause):
         _fail(exc.kind, str(exc))
     except OSError as exc:
         _fail("GatewayDied", str(exc))
-    os._exit(carry(session, sock, 0, 1))
+    why = carry(session, sock, 0, 1)
+    os._exit(why if why != errno.EPERM else errno.EACCES)
 
 
 def _fail(kind, text):

@@ -1,10 +1,12 @@
 """Gateways over sockets with a secret: who gets in, what others can read, make or change, and how it ends."""
 
+import errno
 import os
 import re
 import resource
 import signal
 import socket
+import struct
 import sys
 import threading
 
@@ -217,6 +219,7 @@ class Between:
         self._change = change
 
     def __call__(self, connection):
+        self.connection = connection
         with socket.create_connection(self._to) as server:
 
             def pass_on(source, sink, to_server):
@@ -260,6 +263,8 @@ def test_who_listens_reads_nothing(known, group):
         assert channel.receive(TIMEOUT) == "the answer to a question of ours"
         group.terminate(timeout=TIMEOUT)
     assert tap.heard.startswith(tls.BANNER) and tap.said.startswith(b"\x16\x03")
+    for extension in (b"\0\x16\0\0", b"\0\x17\0\0"):  # encrypt, then MAC; extended master secret
+        assert extension in tap.said and extension in tap.heard
     for word in (SECRET, "a program", "import", "question", "answer", "channel", "execnet", sys.executable):
         assert word.encode() not in tap.said + tap.heard[tap.heard.index(b"\n") :]
 
@@ -345,6 +350,61 @@ def test_a_changed_bit_ends_the_connection(known, group, to_server):
         with pytest.raises(execnet_c.LinkLost, match=match):
             channel.receive(TIMEOUT)
         assert wait_until(lambda: is_gone(pid), SOON)
+
+
+@pytest.mark.parametrize(
+    "how, number", [("close", 0), ("reset", errno.ECONNRESET), ("forge", errno.EBADMSG), ("keep silent", 0)]
+)
+def test_how_a_connection_ended_is_told_by_an_errno(how, number):
+    ends = [tls.Session(tls.new_context(is_server), is_server, b"key") for is_server in (False, True)]
+    proven, said = [False, False], b""
+    while not all(proven):
+        for index, end in enumerate(ends):
+            proven[index] = proven[index] or end.read(said)
+            said, end.to_say = end.to_say, b""
+    (source, there), (here, sink) = os.pipe(), os.pipe()
+    results = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near, far = socket.create_connection(listener.getsockname()), listener.accept()[0]
+    thread = threading.Thread(target=lambda: results.append(tls.carry(ends[0], near, source, sink)))
+    thread.start()
+    try:
+        os.write(there, b"word")
+        assert far.recv(1000)[:3] == b"\x17\x03\x03"
+        if how == "reset":
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if how == "forge":
+            far.sendall(b"\x17\x03\x03\0\x40" + bytes(64))
+        if how == "keep silent":  # it ends with who is to read
+            os.close(here)
+            os.close(there)
+            here = there = os.open(os.devnull, os.O_RDONLY)
+            assert far.recv(1000) == b""
+        else:
+            far.close()
+        thread.join(TIMEOUT)
+        assert results == [number]
+    finally:
+        for fd in {source, sink, here, there}:
+            os.close(fd)
+        for each in (near, far):
+            each.close()
+
+
+@pytest.mark.parametrize(
+    "body, kind, match",
+    [
+        ("os._exit(errno.ETIMEDOUT)", execnet_c.HostSilent, "has not answered TCP's keepalive messages"),
+        ("os._exit(errno.ECONNRESET)", execnet_c.GatewayDied, "before a worker could serve.*Connection reset by peer"),
+        ("raise KeyError('mine')", execnet_c.GatewayDied, "(?s)TLS ended with exit status 1.*KeyError: 'mine'"),
+        ("os.kill(os.getpid(), 9)", execnet_c.GatewayDied, "the process that speaks TLS was killed by SIGKILL"),
+        ("os.write(1, b'execnet_c-tls re much'); os._exit(1)", execnet_c.GatewayDied, "much"),
+    ],
+)
+def test_what_the_process_that_speaks_tls_may_come_to(known, monkeypatch, body, kind, match):
+    monkeypatch.setattr(sockets, "_OURS", f"import errno, os\ndef main(*arguments):\n    {body}\n")
+    error = refused(f"socket={known.address}", kind, match)
+    assert type(error) is kind
 
 
 def test_a_cut_during_the_handshake(known):
