@@ -382,17 +382,21 @@ def test_elsewhere_than_on_loopback_it_wants_a_secret(no_secret, tmp_path):
 @pytest.mark.any_core
 def test_a_command_line_that_makes_no_sense(no_secret, tmp_path):
     (tmp_path / "empty").touch()
+    (tmp_path / "short").write_text("x" * 15)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         for options, match in (
             (["host"], "HOST:PORT"),
             (["127.0.0.1:%d" % taken.getsockname()[1]], "in use"),
             ([":0", "--secret-file", str(tmp_path / "none")], "No such file"),
             ([":0", "--secret-file", str(tmp_path / "empty")], "is empty"),
+            ([":0", "--secret-file", str(tmp_path / "short")], "is shorter than 16 bytes"),
             ([":0", "--secret-file", "x", "--no-secret"], "not allowed with"),
             ([":0", "--secret", SECRET], "unrecognized arguments|ambiguous|No such file"),
         ):
             status, said = ended(*options)
             assert status == 2 and re.search(match, said), said
+    status, said = ended(":0", EXECNET_C_SECRET="x" * 15)
+    assert status == 2 and "EXECNET_C_SECRET is shorter than 16 bytes" in said, said
 
 
 def test_once(no_secret):
