@@ -7,6 +7,8 @@ from typing_extensions import Buffer, disjoint_base  # known to type checkers; n
 
 from .channelfile import ChannelFileRead, ChannelFileWrite
 
+CLOSE: Final = 5
+CLOSE_ERROR: Final = 6
 DATA: Final = 4
 EXEC: Final = 3
 HELLO: Final = 8
@@ -22,6 +24,8 @@ class TruncatedError(LoadError, EOFError): ...
 
 class RemoteError(Exception):
     formatted: str
+    remote_type: str | None
+    remote_message: str | None
     def __init__(self, formatted: str) -> None: ...
     def warn(self) -> None: ...
 

@@ -95,7 +95,9 @@ def finish(gateway, spec):
         gateway._send(_core.HELLO, 0, {**_settings(gateway, spec), "memory": memory})
     answer = _answer(gateway, dict)
     if "error" in answer:
-        raise _core.RemoteError(answer["error"])
+        from .errors import remote_error
+
+        raise remote_error(_core.RemoteError, answer["error"])
     if "core" not in answer:
         raise _stranger(gateway)
     gateway._serves = True

@@ -12,7 +12,6 @@ from .channelfile import ChannelFile, ChannelFileRead, ChannelFileWrite  # noqa:
 from .cores import module as _core
 from .execmodel import ExecModel, get_execmodel  # noqa: F401
 from .worker import INTERRUPT_TEXT, WorkerGateway  # noqa: F401
-from .worker import _format as geterrortext  # noqa: F401
 
 BaseGateway = _core.Gateway
 Channel = _core.Channel
@@ -65,6 +64,13 @@ class IO(ReadIO, WriteIO):
 
 class Event:
     """Is like threading.Event."""
+
+
+def geterrortext(exc):
+    """The text that is sent for an exception."""
+    from .errors import told
+
+    return told(exc)[0]
 
 
 def trace(*msg):

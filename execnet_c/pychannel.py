@@ -14,16 +14,30 @@ Gateway = None  # the type; pycore sets it
 
 NO_ENDMARKER_WANTED = object()
 INTERRUPT_TEXT = "keyboard-interrupted"
+UNTOLD_TEXT = "how the task ended could not be told"
+END_TEXT = "channel %d has ended, nothing had been sent (a task sends by channel.send())"
 
 
 class RemoteError(Exception):
-    """What failed at the other side; str() of it, and its attribute `formatted`, is the traceback from there."""
+    """What failed at the other side; str() of it, and its attribute `formatted`, is the traceback from there.
+
+    remote_type, remote_message: of the exception over there, its name (with that of its module where the text has it) and
+    str() of it; None where the other side has not said.
+    """
 
     __module__ = "execnet_c"
 
     def __init__(self, formatted):
         super().__init__(formatted)
         self.formatted = formatted
+
+    def __getattr__(self, name):
+        if name not in ("remote_type", "remote_message"):
+            raise AttributeError(name)
+        from .errors import said_by
+
+        self.remote_type, self.remote_message = said_by(self.formatted)
+        return vars(self)[name]
 
     def __str__(self):
         return self.formatted
@@ -111,6 +125,9 @@ class Chan:
     sink = None  # function(code, payload) that gets its frames, and FIN at the end, on the I/O thread
     closed = False  # no more sending
     recv_closed = False  # nothing more will arrive; set without `closed`: send-only
+    cut = False  # the connection has ended, not this channel
+    task = False  # a task's; its end is to be told
+    used = False  # an item was received
     had_object = False
 
     def __init__(self, id, coerce):
@@ -122,18 +139,6 @@ class Chan:
     def holder(self):
         """The object that stands for it, if somebody holds one."""
         return self.object and self.object()
-
-
-def format_error(exc):
-    """The traceback of `exc` as text."""
-    try:
-        import traceback
-
-        return "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:
-        return f"{type(exc).__name__}: {exc}"
 
 
 class Channel:
@@ -204,7 +209,7 @@ class Channel:
                 if items:
                     break
                 self._raise_remote_error()
-                raise EOFError()
+                raise self._end()
             self._refuse_endless_wait(until, "receive")
             if not gateway._wait(lambda: items or chan.recv_closed, until):
                 raise TimeoutError(f"no item after {timeout!r} seconds")
@@ -214,6 +219,7 @@ class Channel:
         try:
             taken.extend(map(deque.popleft, (items,)))  # in one step for a signal handler
             item = taken[0]
+            chan.used = True
             if isinstance(item, Failed):
                 raise item.error
             return item
@@ -239,6 +245,8 @@ class Channel:
             if error is None:
                 gateway._send(CLOSE, self.id)
             else:
+                if isinstance(error, str):  # a text is sent in any case
+                    error = str.encode(error, "utf-8", "backslashreplace").decode()
                 gateway._send(CLOSE_ERROR, self.id, error)
         gateway._close(chan)
         gateway._end_callback(chan)
@@ -332,14 +340,20 @@ class Channel:
     def __next__(self):
         try:
             return self.receive()
-        except GatewayDied:
-            raise  # half of the results must not pass for all of them
-        except EOFError:
+        except EOFError as exc:
+            if type(exc) is not EOFError:
+                raise  # half of the results must not pass for all of them
             raise StopIteration from None
 
     def next(self):
         """As the built-in next() on the channel."""
         return self.__next__()
+
+    def _end(self):
+        """The exception for the end of the channel, marked as that: a task may let it through."""
+        error = EOFError(*[] if self._chan.used else [END_TEXT % self.id])
+        error._end_of = id(self.gateway)
+        return error
 
     def _refuse_endless_wait(self, until, method):
         if until is None and self.gateway._dispatcher == self.gateway._who():
@@ -355,9 +369,7 @@ class Channel:
             return chan.errors.popleft()
         except IndexError:
             pass
-        if chan.closed or not gateway._fin or gateway._heard_goodbye:
-            return None
-        return gateway._death(False)
+        return gateway._death(False) if chan.cut else None
 
     def _raise_remote_error(self):
         error = self._getremoteerror()

@@ -19,13 +19,13 @@ from . import pychannel, pypump, pyserializer, pywire
 from .native import RLock, allocate_lock, get_ident, os
 from .pychannel import (
     NO_ENDMARKER_WANTED,
+    UNTOLD_TEXT,
     Chan,
     Channel,
     Failed,
     GatewayDied,
     RemoteError,
     TimeoutError,
-    format_error,
     orphan,
     until_of,
 )
@@ -406,10 +406,16 @@ class Gateway(Tasks):
         elif code == RECONFIGURE:
             self._reconfigured(id, payload)
         elif code == FIN:
-            self._fin = True  # first: who sees that a channel has ended asks why
+            self._fin = True
+            self._cut()  # first: who sees that a channel has ended asks why
             for chan in list(self._chans.values()):
                 chan.recv_closed = True
             self._chans.clear()
+
+    def _cut(self):
+        """The connection has ended, and with it channels that neither side had closed."""
+        for chan in list(self._chans.values()):
+            chan.cut = not self._is_worker or not self._heard_goodbye
 
     def _item(self, payload, chan):
         try:
@@ -432,13 +438,13 @@ class Gateway(Tasks):
         return self._load(payload, 1)
 
     def _remote_error(self, payload):
+        from .errors import remote_error
+
         try:
-            text = self._load(payload, 1)
+            item = self._load(payload, 1)
         except (LoadError, MemoryError):
-            text = None
-        if not isinstance(text, str):
-            text = "the far end closed the channel with an error text that cannot be read"
-        return RemoteError(text)
+            item = None
+        return remote_error(RemoteError, item)
 
     def _close(self, chan, send_only=False):
         chan.closed = chan.closed or not send_only
@@ -448,7 +454,7 @@ class Gateway(Tasks):
     def _answer_status(self, id, payload):
         if payload and self._facts is not None:
             try:
-                cwd = os.getcwd().encode("utf-8", "replace").decode()
+                cwd = os.getcwd().encode("utf-8", "backslashreplace").decode()
             except OSError:
                 cwd = None
             answer = {**self._facts, "cwd": cwd}
@@ -536,6 +542,7 @@ class Gateway(Tasks):
     def _open(self, id):
         chan = self._chans[id] = Chan(id, self._coerce)
         if self._fin:  # looked at behind that: the end closes those that it finds
+            self._cut()
             self._close(chan, True)
         return chan
 
@@ -592,6 +599,8 @@ class Gateway(Tasks):
                 self._fail_callback(chan, exc)
             item = None
         else:
+            if code == FIN:
+                self._cut()  # now: endmarkers may ask why
             for ended in list(self._chans.values()) if code == FIN else [chan]:
                 self._end_callback(ended)
             self._apply(code, id, payload)
@@ -611,14 +620,16 @@ class Gateway(Tasks):
 
     def _fail_callback(self, chan, exc):
         """The callback raised: both sides learn it, the channel is closed."""
-        text = format_error(exc)
+        from .errors import remote_error, told
+
+        error = told(exc)
         try:
-            self._send(CLOSE_ERROR, chan.id, text)
+            self._send(CLOSE_ERROR, chan.id, error)
         except OSError:
             pass  # the far end is gone: this side still learns it
         self._end_callback(chan)
         if not chan.closed:
-            chan.errors.append(RemoteError(text))
+            chan.errors.append(remote_error(RemoteError, error))
         self._close(chan)
 
     def _unlist(self, chan):
@@ -634,7 +645,10 @@ class Gateway(Tasks):
             self._unlist(chan)
         if not chan.closed and not chan.recv_closed and not self._eof:
             try:
-                self._post(LAST_MESSAGE if chan.callback is not None else CLOSE, chan.id)
+                if chan.task and chan.callback is None:
+                    self._post(CLOSE_ERROR, chan.id, UNTOLD_TEXT)
+                else:
+                    self._post(LAST_MESSAGE if chan.callback is not None else CLOSE, chan.id)
             except (OSError, RuntimeError):
                 pass  # no thread can be started: the interpreter ends
         while chan.closed and chan.errors:
@@ -653,7 +667,7 @@ class Gateway(Tasks):
 
     def _goodbye(self):
         self._check_usable()
-        if not self._said_goodbye:
+        if not self._said_goodbye and not self._eof:
             self._said_goodbye = True
             self._writer.post(frame(TERMINATE, 0))
             self._writer.end()
@@ -721,7 +735,7 @@ class Gateway(Tasks):
         }
 
     def _death(self, sending):
-        return (OSError if sending else EOFError)("the connection has ended")
+        return GatewayDied("the connection has ended")
 
 
 pychannel.Gateway = Gateway

@@ -29,6 +29,7 @@ class Tasks:
             item = exc  # whoever takes the task tells of it
         except MemoryError:
             item = MemoryError(f"no memory for a task of {len(payload)} bytes")
+        channel._chan.task = True
         self._running.append(None)
         self._tasks.append((channel, item))
         if self._model == ONLY_MAIN and len(self._tasks) == 1:

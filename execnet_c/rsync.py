@@ -187,7 +187,8 @@ def _error(sourcedir, failures, count):
     lines = []
     for gateway, path, exc in failures:
         if isinstance(exc, _core.RemoteError):
-            why = exc.formatted.strip().rpartition("\n")[2]
+            words = [exc.remote_type, exc.remote_message]
+            why = ": ".join(filter(None, words)) or exc.formatted.strip().rpartition("\n")[2]
         else:
             why = f"{type(exc).__name__}: {exc}"
         where = f"{path!r} here" if gateway is None else f"{gateway.id} ({gateway.spec}), {path!r}"

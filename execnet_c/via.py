@@ -21,11 +21,11 @@ _LONG = 1e6  # seconds: locks know a longest time
 # Runs on the gateway in between. The plain-Python core there may be one that was sent without what this needs.
 _TASK = '''\
 def start(channel, stream, control, argv, set_python):
-    import sys
+    import os, sys
     from importlib import import_module
     gateway = channel.gateway
     if not argv[0]:
-        argv = [sys.executable] + argv[1:]
+        argv = [os.fsencode(sys.executable or "")] + argv[1:]
         if not sys.executable or getattr(sys, "frozen", False):
             why = "the interpreter over there, sys.executable, is not known or is a frozen program itself (%r); "
             channel.send((2, why % (sys.executable,) + set_python))

@@ -69,8 +69,9 @@ def main(marks=True, memory=None):
     gateway._model = settings["execmodel"]
     if settings["version"] != __version__ or any(map(settings.get, ("chdir", "nice", "env", "start"))):
         _apply(gateway, settings)
+    executable = sys.executable and sys.executable.encode("utf-8", "backslashreplace").decode()
     gateway._set_facts(
-        {"executable": sys.executable, "version_info": sys.version_info[:5], "platform": sys.platform, "pid": pid}
+        {"executable": executable, "version_info": sys.version_info[:5], "platform": sys.platform, "pid": pid}
     )
     offered = settings.get("memory")
     if offered and core == "C":
@@ -120,19 +121,11 @@ def _apply(gateway, settings):
         if settings["start"]:
             exec(settings["start"], {"package": __package__, "settings": settings, "gateway": gateway})
     except Exception as exc:
-        gateway._send(_core.HELLO, 0, {"error": _format(exc)})
-        sys.exit(str(exc) if settings["start"] else 3)  # nobody may wait for an answer then
+        from .errors import told
 
-
-def _format(exc):
-    try:
-        import traceback
-
-        return "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:
-        return f"{type(exc).__name__}: {exc}"
+        error = told(exc)
+        gateway._send(_core.HELLO, 0, {"error": error})
+        sys.exit(error[2] if settings["start"] else 3)  # nobody may wait for an answer then
 
 
 class _Tasks:
@@ -211,39 +204,56 @@ class _Tasks:
         except KeyboardInterrupt:
             if not task:
                 raise
-            error = INTERRUPT_TEXT
+            error = INTERRUPT_TEXT, "KeyboardInterrupt", ""
         except BaseException as exc:
             if not task:
                 raise
-            error = self._error_text(exc)
+            error = self._error_of(exc)
         finally:
             if task:  # first of all: an interrupt that skipped it would have the worker's end wait for this task
                 self._gateway._task_done(primary)
             if os.getpid() != self._pid:
                 _leave_child()
-        for text in (error, "MemoryError"):
+        for words in (error, "MemoryError"):
             try:
-                task[0].close(text)
+                task[0].close(words)
                 break
             except OSError:
                 break  # the other side is gone, nobody wants to know
             except MemoryError:
                 pass
+            except BaseException:  # an interrupt that comes too late; what the task has made of the class
+                self._close_plainly(task[0], words)
+                break
         return True
 
-    def _error_text(self, exc):
+    def _close_plainly(self, channel, error):
+        try:
+            self._gateway._send(*(_core.CLOSE, channel.id) if error is None else (_core.CLOSE_ERROR, channel.id, error))
+        except BaseException:
+            pass  # the core says that much when the channel goes
+
+    def _error_of(self, exc):
+        """What a task's channel is closed with; always succeeds."""
         if os.getpid() != self._pid:
             _leave_child(exc)
-        # receive() raises an EOFError without a text where the other side has closed: an orderly end of the task.
-        if isinstance(exc, EOFError) and (not exc.args or not self._gateway.hasreceiver()):
-            return None
-        text = _format(exc)
-        if isinstance(exc, ImportError) and exc.name == "execnet_c":
-            text += (
-                "execnet_c is not installed here. A tagger of execnet_c.tagging needs it; tagger.to_nltk() makes one "
-                "of NLTK's, to be sent instead\n"
-            )
-        return text
+        kind = type(exc)  # isinstance() asks the exception, too
+        try:
+            # The end of a channel of ours, which receive() has told the task, ends that, too.
+            if issubclass(kind, EOFError) and getattr(exc, "_end_of", None) == id(self._gateway):
+                return None
+            from .errors import told
+
+            error = told(exc)
+            if issubclass(kind, ImportError) and exc.name == "execnet_c":
+                text = (
+                    "execnet_c is not installed here. A tagger of execnet_c.tagging needs it; tagger.to_nltk() makes "
+                    "one of NLTK's, to be sent instead\n"
+                )
+                error = error[0] + text, *error[1:]
+            return error
+        except BaseException:
+            return f"{kind.__name__}: {exc.args}"
 
 
 def _run(channel, item):
@@ -266,7 +276,9 @@ def _leave_child(exc=None):
     if isinstance(exc, SystemExit):
         status = exc.code if isinstance(exc.code, int) else exc.code is not None
     elif exc is not None:
-        sys.stderr.write(_format(exc))
+        from .errors import told
+
+        sys.stderr.write(told(exc)[0])
         status = 1
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -30,7 +30,7 @@ ANY_CORE = ("test_serializer", "test_examples", "test_makefile", "test_users", "
 BOTH_ENDS = tuple(
     f"test_{name}."
     for name in (
-        *("alive", "callback", "channel", "channel_lives", "coercion", "core_frames", "deaths", "debug", "execmodel"),
+        *("alive", "callback", "channel", "channel_lives", "coercion", "core_frames", "deaths", "debug", "errors", "execmodel"),
         *("gateway", "pairing", "pieces", "stderr", "via", "watch"),
     )
 )

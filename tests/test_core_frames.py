@@ -343,6 +343,17 @@ def test_an_interrupted_write_is_written_to_its_end(start, tmp_path):
     assert gateway._hello(TIMEOUT) == f"{len(data) + 3:08x}{zlib.crc32(data + b'end'):08x}"
 
 
+# --- tasks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_whose_end_nobody_tells_is_an_error(start):
+    gateway = serve(start, "take = gateway._next_task; gateway._next_task = lambda *args: (take(True, []), take(True, []))")
+    channel = gateway.newchannel()
+    gateway._send(_core.EXEC, channel.id, ("pass", None, None, {}))
+    with pytest.raises(_core.RemoteError, match="how the task ended could not be told"):
+        channel.waitclose(TIMEOUT)
+
+
 # --- facts ----------------------------------------------------------------------------------------------------------
 
 PLACE = os.path.dirname(os.path.dirname(execnet_c.__file__))
@@ -406,7 +417,7 @@ def test_the_current_directory_whatever_its_name(start, tmp_path, name):
     place = os.path.join(os.fsencode(tmp_path), name)
     os.mkdir(place)
     gateway = serve(start, "gateway._set_facts({'cwd': 0}); os.chdir(place_of_work)", place_of_work=place)
-    told = place.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
+    told = place.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace").decode()
     assert ask(gateway, True) == {"cwd": told}
     os.rmdir(place)
     assert ask(gateway, True) == {"cwd": None}

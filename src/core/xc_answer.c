@@ -16,7 +16,8 @@
 #include "xc_opcodes.h"
 #include "xc_trace.h"
 
-enum { CWD_MAX = PATH_MAX, TAIL_MAX = CWD_MAX + 24 };
+/* A byte that is no UTF-8 is sent as an escape, as in caf\udce9. */
+enum { CWD_MAX = PATH_MAX, ESCAPE = 6, TAIL_MAX = CWD_MAX * ESCAPE + 24 };
 
 /* --- texts ---------------------------------------------------------------------------------------------------- */
 
@@ -39,17 +40,29 @@ utf8_at(const unsigned char *p, size_t n)
     return code < least[size] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : size;
 }
 
-/* What is no UTF-8 becomes a question mark, byte by byte. */
-static void
-make_utf8(unsigned char *text, size_t n)
+/* As Python's surrogateescape and backslashreplace write it together. `to` has room for ESCAPE bytes for each of `n`.
+ * Returns how many there are. */
+static size_t
+escape(unsigned char *to, const unsigned char *text, size_t n)
 {
+    static const char digits[] = "0123456789abcdef";
+    size_t got = 0;
     for (size_t i = 0; i < n;) {
         size_t size = utf8_at(text + i, n - i);
-        if (size == 0) {
-            text[i] = '?';
+        if (size > 0) {
+            memcpy(to + got, text + i, size);
+            got += size;
+            i += size;
         }
-        i += size == 0 ? 1 : size;
+        else {
+            memcpy(to + got, "\\udc", 4);
+            to[got + 4] = (unsigned char)digits[text[i] >> 4];
+            to[got + 5] = (unsigned char)digits[text[i] & 15];
+            got += ESCAPE;
+            i++;
+        }
     }
+    return got;
 }
 
 static unsigned char *
@@ -110,8 +123,10 @@ answer_facts_locked(xc_link *link, uint32_t id)
     size_t n = read_cwd(cwd), facts = xc_buf_size(&link->facts);
     p = put_text(p, "cwd", 3);
     if (n > 0) {
-        make_utf8((unsigned char *)cwd, n);
-        p = put_text(p, cwd, n);
+        *p = XC_OP_STR;
+        n = escape(p + 5, (const unsigned char *)cwd, n);
+        xc_put_u32(p + 1, (uint32_t)n);
+        p += 5 + n;
     }
     else {
         *p++ = XC_OP_NONE;
@@ -166,10 +181,10 @@ xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err)
     return XC_OK;
 }
 
-/* --- tasks ------------------------------------------------------------------------------------------------------ */
+/* --- errors ----------------------------------------------------------------------------------------------------- */
 
 void
-xc_refuse_task_locked(xc_link *link, uint32_t id, const char *text)
+xc_link_post_error(xc_link *link, uint32_t id, const char *text)
 {
     unsigned char payload[128];
     unsigned char *p = put_text(payload, text, strlen(text));
@@ -182,5 +197,5 @@ xc_refuse_large_task_locked(xc_link *link, uint32_t id, size_t size)
 {
     char text[96];
     (void)snprintf(text, sizeof text, "MemoryError: no memory for a task of %zu bytes", size);
-    xc_refuse_task_locked(link, id, text);
+    xc_link_post_error(link, id, text);
 }

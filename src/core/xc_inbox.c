@@ -85,7 +85,12 @@ xc_unhold_locked(xc_link *link, xc_chan *chan)
     uint32_t holders = --chan->refs - (chan->callback ? 1 : 0);
     if (holders == 0 && chan->listed && !chan->closed && !chan->recv_closed) {
         /* As in execnet: the far end learns that nobody listens here, or that only a callback does. */
-        (void)xc_link_post(link, chan->callback ? XC_LAST_MESSAGE : XC_CLOSE, chan->id, NULL, 0);
+        if (chan->task && !chan->callback) {
+            xc_link_post_error(link, chan->id, XC_UNTOLD);
+        }
+        else {
+            (void)xc_link_post(link, chan->callback ? XC_LAST_MESSAGE : XC_CLOSE, chan->id, NULL, 0);
+        }
     }
     if (chan->refs == 0) {
         bury_chan_locked(link, chan);
@@ -262,6 +267,7 @@ queue_task_locked(xc_link *link, xc_msg *msg)
         xc_bury_msg_locked(link, msg);
         return;
     }
+    xc_task_chan(msg)->task = true;
     link->executing++;
     xc_queue_push(&link->tasks, msg);
     if (link->tasks.count == 1) {
@@ -270,9 +276,19 @@ queue_task_locked(xc_link *link, xc_msg *msg)
 }
 
 static void
+cut_all_locked(xc_link *link)
+{
+    size_t at = 0;
+    for (xc_chan *chan; (chan = xc_chan_next(&link->table, &at)) != NULL;) {
+        chan->cut = !(link->opts.worker && link->heard_goodbye);
+    }
+}
+
+static void
 finish_locked(xc_link *link, xc_msg *msg)
 {
     size_t at = 0;
+    cut_all_locked(link);
     for (xc_chan *chan; (chan = xc_chan_next(&link->table, &at)) != NULL;) {
         chan->recv_closed = true;
     }
@@ -316,7 +332,7 @@ apply_locked(xc_link *link, xc_msg *msg)
             queue_task_locked(link, msg);
             return;
         }
-        xc_refuse_task_locked(link, msg->chan, XC_NO_TASKS);
+        xc_link_post_error(link, msg->chan, XC_NO_TASKS);
         break;
     case XC_STATUS:
         xc_answer_status_locked(link, msg->chan, msg->size > 0);
@@ -448,6 +464,9 @@ xc_link_backlog_next(xc_link *link, xc_chan **chan)
             if (msg->code != XC_FIN) {
                 *chan = xc_chan_find(&link->table, msg->chan);
                 (*chan)->refs++;
+            }
+            else {
+                cut_all_locked(link); /* endmarkers may ask why */
             }
             if (msg->code == XC_DATA) {
                 msg->coerce = (*chan)->coerce;
@@ -586,7 +605,7 @@ xc_chan_state
 xc_link_chan_state(xc_link *link, xc_chan *chan)
 {
     xc_lock(&link->mu);
-    xc_chan_state state = {chan->closed, chan->recv_closed, chan->callback};
+    xc_chan_state state = {chan->closed, chan->recv_closed, chan->callback, chan->cut};
     xc_unlock(&link->mu);
     return state;
 }
@@ -656,8 +675,9 @@ void
 xc_link_goodbye(xc_link *link)
 {
     xc_lock(&link->mu);
-    bool first = !link->said_goodbye;
-    link->said_goodbye = true;
+    bool first = !link->leaves;
+    link->leaves = true;
+    link->said_goodbye = link->said_goodbye || (first && !link->eof);
     xc_unlock(&link->mu);
     if (first) {
         (void)xc_link_post(link, XC_TERMINATE, 0, NULL, 0);

@@ -130,6 +130,7 @@ void xc_link_free_msg(xc_link *link, xc_msg *msg);
 
 typedef struct {
     bool closed, recv_closed, callback;
+    bool cut; /* what ended it is the end of the connection; not so at a worker after a goodbye */
 } xc_chan_state;
 xc_chan_state xc_link_chan_state(xc_link *link, xc_chan *chan);
 
@@ -160,7 +161,7 @@ void xc_link_end_callback(xc_link *link, xc_chan *chan);
 /*
  * Works off the backlog up to what needs Python; the turn is held. Returns that message, owned, with *chan counted
  * (give it back): XC_DATA for a callback; XC_CLOSE, XC_CLOSE_ERROR, XC_LAST_MESSAGE of a channel with a callback: call
- * its endmarker, then xc_link_settle. XC_FIN: *chan is NULL; end every callback, then xc_link_settle.
+ * its endmarker, then xc_link_settle. XC_FIN: *chan is NULL, channels are cut; end every callback, then xc_link_settle.
  * NULL: the backlog is empty.
  */
 xc_msg *xc_link_backlog_next(xc_link *link, xc_chan **chan);
@@ -173,6 +174,8 @@ xc_chan *xc_link_any_callback(xc_link *link);
 
 /* The writer that frames go to; see xc_writer.h. */
 xc_writer *xc_link_writer(xc_link *link);
+/* Closes a channel of that id at the far end with a text, of 100 bytes at most. Allocates nothing, never blocks. */
+void xc_link_post_error(xc_link *link, uint32_t id, const char *text);
 /* A small frame that must not wait. */
 xc_status xc_link_post(xc_link *link, xc_code code, uint32_t id, const void *payload, size_t size);
 /* Says goodbye and ends the writing side. Idempotent, never blocks. */
@@ -214,7 +217,7 @@ xc_status xc_link_move_nogil(xc_link *link, xc_err *err);
 
 typedef struct {
     bool fin;           /* nothing more will arrive, all callbacks have returned */
-    bool said_goodbye;  /* this side did */
+    bool said_goodbye;  /* this side did, before the link ended */
     bool heard_goodbye; /* the far end did */
     bool greeted;       /* a hello of the far end came */
     xc_err ended_by;    /* XC_OK while it lives; XC_CLOSED after a goodbye of the far end; XC_EOF; XC_BAD; ... */

@@ -98,7 +98,8 @@ struct xc_link {
     xc_queue hellos;     /* mu */
     unsigned n_hellos;   /* mu: that came and were not taken, those in the backlog among them */
     bool greeted;        /* mu */
-    bool said_goodbye;   /* mu */
+    bool leaves;         /* mu: this side has nothing more to send */
+    bool said_goodbye;   /* mu: and has said so before the link ended */
     bool heard_goodbye;  /* mu */
 
     xc_queue backlog;     /* mu: frames that wait behind a callback */
@@ -164,7 +165,7 @@ void xc_forget_arrivals_locked(xc_link *link); /* what is not complete will neve
 /* xc_answer.c: posts what the far end gets for a request */
 void xc_answer_status_locked(xc_link *link, uint32_t id, bool facts);
 #define XC_NO_TASKS "execution disallowed"
-void xc_refuse_task_locked(xc_link *link, uint32_t id, const char *text);  /* short */
+#define XC_UNTOLD   "how the task ended could not be told"
 void xc_refuse_large_task_locked(xc_link *link, uint32_t id, size_t size); /* bytes for which there is no memory */
 
 /* The channel of one of `tasks`. */

@@ -52,7 +52,7 @@ refuse_first_locked(xc_link *link)
     xc_msg *msg = xc_queue_pop(&link->tasks);
     xc_chan *chan = xc_task_chan(msg);
     if (!chan->recv_closed) {
-        xc_refuse_task_locked(link, chan->id, TOO_LONG);
+        xc_link_post_error(link, chan->id, TOO_LONG);
     }
     xc_close_locked(link, chan, false);
     link->executing--;

@@ -57,48 +57,38 @@ xcpy_end_callback(GatewayObject *gateway, xc_chan *chan)
     xc_link_end_callback(gateway->link, chan);
 }
 
-/* The traceback of the exception that is set, as text; the exception is taken away. New reference or NULL. */
+/* What a channel is closed with for the exception that is set, which is taken away. New reference; NULL: no memory. */
 static PyObject *
-format_error(void)
+tell_error(void)
 {
-    PyObject *type, *value, *tb, *text = NULL;
-    PyErr_Fetch(&type, &value, &tb);
-    PyErr_NormalizeException(&type, &value, &tb);
-    if (tb != NULL) {
-        PyException_SetTraceback(value, tb);
-    }
-    PyObject *traceback = PyImport_ImportModule("traceback");
-    PyObject *lines = traceback == NULL ? NULL
-                                        : PyObject_CallMethod(traceback, "format_exception", "OOO", type, value,
-                                                              tb != NULL ? tb : Py_None);
-    PyObject *empty = PyUnicode_FromString("");
-    if (lines != NULL && empty != NULL) {
-        text = PyUnicode_Join(empty, lines);
-    }
-    if (text == NULL) {
+    PyObject *exc = xcpy_take_cause();
+    PyObject *errors = PyImport_ImportModule("execnet_c.errors");
+    PyObject *told = errors == NULL ? NULL : PyObject_CallMethod(errors, "told", "O", exc);
+    if (told == NULL) {
         PyErr_Clear();
-        text = PyUnicode_FromFormat("%s (its traceback could not be formatted)", ((PyTypeObject *)type)->tp_name);
+        told = PyUnicode_FromFormat("%s: more could not be told", Py_TYPE(exc)->tp_name);
     }
-    Py_XDECREF(empty);
-    Py_XDECREF(lines);
-    Py_XDECREF(traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(tb);
-    return text;
+    PyErr_Clear();
+    Py_XDECREF(errors);
+    Py_XDECREF(exc);
+    return told;
 }
 
-/* A message like the one with which the far end would have closed the channel. */
+/* A message like the one with which the far end would have closed the channel. Without memory for it, one of no bytes,
+ * which stands for a text that cannot be read. */
 static xc_msg *
-error_message(GatewayObject *gateway, xc_chan *chan, PyObject *text)
+error_message(GatewayObject *gateway, xc_chan *chan, PyObject *told)
 {
     xcpy_dumped dumped = {.n_pins = 0};
     xc_msg *msg = NULL;
-    if (xcpy_dump(gateway->state, text, false, &dumped) == 0) {
+    if (told != NULL && xcpy_dump(gateway->state, told, false, &dumped) == 0) {
         msg = xc_msg_new(XC_CLOSE_ERROR, chan->id, xc_buf_size(&dumped.buf));
     }
     if (msg != NULL) {
         memcpy(msg->data, xc_buf_head(&dumped.buf), msg->size);
+    }
+    else {
+        msg = xc_msg_new(XC_CLOSE_ERROR, chan->id, 0);
     }
     PyErr_Clear();
     xcpy_dumped_fini(&dumped);
@@ -109,18 +99,16 @@ error_message(GatewayObject *gateway, xc_chan *chan, PyObject *text)
 static void
 fail_callback(GatewayObject *gateway, xc_chan *chan)
 {
-    PyObject *text = format_error();
+    PyObject *told = tell_error();
     bool tell;
-    if (text == NULL) {
+    if (told == NULL || xcpy_send(gateway, XC_CLOSE_ERROR, chan->id, told) < 0) {
         PyErr_Clear();
-        return;
-    }
-    if (xcpy_send(gateway, XC_CLOSE_ERROR, chan->id, text) < 0) {
-        PyErr_Clear(); /* the far end is gone: this side still learns it */
+        /* Either there is no memory, or the far end is gone: this side still learns it. */
+        xc_link_post_error(gateway->link, chan->id, "a callback has failed: more could not be told");
     }
     xcpy_end_callback(gateway, chan);
-    (void)xc_link_close_chan(gateway->link, chan, &tell, error_message(gateway, chan, text));
-    Py_DECREF(text);
+    (void)xc_link_close_chan(gateway->link, chan, &tell, error_message(gateway, chan, told));
+    Py_XDECREF(told);
 }
 
 /* --- the turn ------------------------------------------------------------------------------------------------- */

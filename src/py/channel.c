@@ -15,6 +15,8 @@
 /* What comes so soon is waited for without releasing the GIL: see SMALL_FRAME in io.c. */
 #define LOOK_NS (3 * INT64_C(1000))
 
+#define END_TEXT "channel %d has ended, nothing had been sent (a task sends by channel.send())"
+
 /* --- items ---------------------------------------------------------------------------------------------------- */
 
 /* What make_channel needs: the channels of an item or a task exist since it arrived, and may have been closed since. */
@@ -97,18 +99,7 @@ xcpy_load_item(GatewayObject *gateway, xc_msg *msg)
 PyObject *
 xcpy_remote_error(GatewayObject *gateway, xc_msg *msg)
 {
-    PyObject *text = xcpy_load_item(gateway, msg);
-    if (text == NULL || !PyUnicode_Check(text)) {
-        PyErr_Clear();
-        Py_XDECREF(text);
-        text = PyUnicode_FromString("the far end closed the channel with an error text that cannot be read");
-    }
-    if (text == NULL) {
-        return NULL;
-    }
-    PyObject *error = PyObject_CallOneArg(gateway->state->RemoteError, text);
-    Py_DECREF(text);
-    return error;
+    return xcpy_remote_error_of(gateway->state, xcpy_load_item(gateway, msg));
 }
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
@@ -249,6 +240,27 @@ PyDoc_STRVAR(close_doc,
              "raises RemoteError with it. What was sent before is still received there. Closing a closed channel\n"
              "does nothing. Raises OSError for the channel of a task inside that task: it is closed by its end.");
 
+/* A text is sent in any case: with escapes for what is no Unicode. */
+static int
+tell_end(ChannelObject *self, PyObject *error)
+{
+    if (error == Py_None) {
+        return xcpy_send(self->gateway, XC_CLOSE, self->chan->id, NULL);
+    }
+    PyObject *py_bytes = NULL, *py_text = NULL; /* owned */
+    if (PyUnicode_Check(error)) {
+        py_bytes = PyUnicode_AsEncodedString(error, "utf-8", "backslashreplace");
+        py_text = py_bytes == NULL ? NULL : PyUnicode_FromEncodedObject(py_bytes, "utf-8", NULL);
+    }
+    else {
+        py_text = Py_NewRef(error);
+    }
+    int sent = py_text == NULL ? -1 : xcpy_send(self->gateway, XC_CLOSE_ERROR, self->chan->id, py_text);
+    Py_XDECREF(py_bytes);
+    Py_XDECREF(py_text);
+    return sent;
+}
+
 static PyObject *
 Channel_close(ChannelObject *self, PyObject *args, PyObject *kwargs)
 {
@@ -270,11 +282,8 @@ Channel_close(ChannelObject *self, PyObject *args, PyObject *kwargs)
         Py_RETURN_NONE;
     }
     /* The far end is told first, as in execnet: an error that cannot be sent leaves the channel open. */
-    if (!before.recv_closed) {
-        xc_code code = error == Py_None ? XC_CLOSE : XC_CLOSE_ERROR;
-        if (xcpy_send(self->gateway, code, self->chan->id, error == Py_None ? NULL : error) < 0) {
-            return NULL;
-        }
+    if (!before.recv_closed && tell_end(self, error) < 0) {
+        return NULL;
     }
     (void)xc_link_close_chan(self->gateway->link, self->chan, &tell, NULL);
     xcpy_end_callback(self->gateway, self->chan);
@@ -302,9 +311,7 @@ remote_error(ChannelObject *self)
     if (msg != NULL) {
         return xcpy_remote_error(gateway, msg);
     }
-    xc_link_state state;
-    xc_link_look_state(gateway->link, &state);
-    if (xc_link_chan_state(gateway->link, self->chan).closed || !state.fin || state.heard_goodbye) {
+    if (!xc_link_chan_state(gateway->link, self->chan).cut) {
         return NULL;
     }
     (void)xcpy_raise_ended(gateway, false);
@@ -335,6 +342,27 @@ raise_remote_error(ChannelObject *self)
         Py_DECREF(error);
     }
     return PyErr_Occurred() ? -1 : 0;
+}
+
+/* Raises the end of the channel, marked as that: a task may let it through. Returns NULL. */
+static PyObject *
+raise_end(ChannelObject *self)
+{
+    PyObject *py_error = NULL, *py_of = PyLong_FromVoidPtr(self->gateway); /* both owned */
+    if (self->used) {
+        py_error = PyObject_CallNoArgs(PyExc_EOFError);
+    }
+    else {
+        PyObject *py_text = PyUnicode_FromFormat(END_TEXT, (int)self->chan->id);
+        py_error = py_text == NULL ? NULL : PyObject_CallOneArg(PyExc_EOFError, py_text);
+        Py_XDECREF(py_text);
+    }
+    if (py_error != NULL && py_of != NULL && PyObject_SetAttrString(py_error, "_end_of", py_of) == 0) {
+        PyErr_SetObject(PyExc_EOFError, py_error);
+    }
+    Py_XDECREF(py_of);
+    Py_XDECREF(py_error);
+    return NULL;
 }
 
 /* A wait without end inside a callback, before which nothing arrives: -1 with OSError. */
@@ -369,13 +397,11 @@ receive(ChannelObject *self, PyObject *timeout)
         xc_status rc = soon ? xc_link_take_soon(gateway->link, self->chan, LOOK_NS, &msg)
                             : xc_link_take_item(gateway->link, self->chan, &msg);
         if (rc == XC_OK) {
+            self->used = true;
             return xcpy_load_item(gateway, msg);
         }
         if (rc == XC_CLOSED) {
-            if (raise_remote_error(self) == 0) {
-                PyErr_SetNone(PyExc_EOFError);
-            }
-            return NULL;
+            return raise_remote_error(self) == 0 ? raise_end(self) : NULL;
         }
         if (refuse_endless_wait(gateway, until, "receive") < 0) {
             return NULL;
@@ -447,13 +473,13 @@ Channel_waitclose(ChannelObject *self, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
-/* The end of iteration is the orderly end of the channel. A far end that died is no such thing: half of the results
- * must not pass for all of them, so GatewayDied goes on to the caller. */
+/* The end of iteration is the orderly end of the channel, an EOFError. Its subclasses say that it was none, and go on
+ * to the caller: half of the results must not pass for all of them. */
 static PyObject *
 Channel_next(ChannelObject *self)
 {
     PyObject *item = PyObject_CallMethod((PyObject *)self, "receive", NULL);
-    if (item == NULL && PyErr_ExceptionMatches(PyExc_EOFError) && !PyErr_ExceptionMatches(self->state->GatewayDied)) {
+    if (item == NULL && PyErr_Occurred() == PyExc_EOFError) {
         PyErr_Clear();
     }
     return item;

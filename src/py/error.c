@@ -17,9 +17,12 @@ PyDoc_STRVAR(data_format_error_doc, "An object cannot be serialized, or what arr
 PyDoc_STRVAR(dump_error_doc, "An object cannot be serialized. The text names its type and where it sits.");
 PyDoc_STRVAR(load_error_doc, "What was to be loaded is not well formed. The text names the offset.");
 PyDoc_STRVAR(truncated_error_doc, "What was to be loaded ends too early.");
-PyDoc_STRVAR(remote_error_doc, "RemoteError(formatted)\n--\n\n"
-                               "What failed at the other side; str() of it, and its attribute `formatted`, is the\n"
-                               "traceback from there.");
+PyDoc_STRVAR(remote_error_doc,
+             "RemoteError(formatted)\n--\n\n"
+             "What failed at the other side; str() of it, and its attribute `formatted`, is the\n"
+             "traceback from there.\n\n"
+             "remote_type, remote_message: of the exception over there, its name (with that of its\n"
+             "module where the text has it) and str() of it; None where the other side has not said.");
 PyDoc_STRVAR(timeout_error_doc, "The time given for an operation is over.");
 PyDoc_STRVAR(gateway_died_doc, "The far end is gone. The text says how it ended.");
 
@@ -45,6 +48,32 @@ RemoteError_init(PyObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+/* What the far end has not said is looked for in the text. */
+static PyObject *
+RemoteError_getattr(PyObject *self, PyObject *name)
+{
+    PyObject *result = NULL, *formatted = NULL, *room = NULL, *said = NULL; /* owned */
+    if (!PyUnicode_Check(name) || (PyUnicode_CompareWithASCIIString(name, "remote_type") != 0 &&
+                                   PyUnicode_CompareWithASCIIString(name, "remote_message") != 0)) {
+        return PyErr_Format(PyExc_AttributeError, "'%.100s' object has no attribute %R", Py_TYPE(self)->tp_name, name);
+    }
+    formatted = PyObject_GetAttrString(self, "formatted");
+    room = formatted == NULL ? NULL : PyImport_ImportModule("execnet_c.errors");
+    said = room == NULL ? NULL : PyObject_CallMethod(room, "said_by", "O", formatted);
+    if (said == NULL || !PyTuple_Check(said) || PyTuple_GET_SIZE(said) != 2) {
+        goto done;
+    }
+    if (PyObject_SetAttrString(self, "remote_type", PyTuple_GET_ITEM(said, 0)) == 0 &&
+        PyObject_SetAttrString(self, "remote_message", PyTuple_GET_ITEM(said, 1)) == 0) {
+        result = PyObject_GenericGetAttr(self, name);
+    }
+done:
+    Py_XDECREF(said);
+    Py_XDECREF(room);
+    Py_XDECREF(formatted);
+    return result;
 }
 
 static PyObject *
@@ -102,6 +131,7 @@ done:
 static PyMethodDef remote_error_methods[] = {
     {"__init__", (PyCFunction)(void (*)(void))RemoteError_init, METH_VARARGS | METH_KEYWORDS,
      "__init__($self, /, formatted)\n--\n\n"},
+    {"__getattr__", RemoteError_getattr, METH_O, NULL},
     {"__str__", RemoteError_str, METH_NOARGS, NULL},
     {"__repr__", RemoteError_repr, METH_NOARGS, NULL},
     {"warn", RemoteError_warn, METH_NOARGS, remote_error_warn_doc},
@@ -158,6 +188,31 @@ xcpy_error_setup(PyObject *module, xcpy_state *state)
         return -1;
     }
     return add_methods(state->RemoteError, remote_error_methods);
+}
+
+PyObject *
+xcpy_remote_error_of(xcpy_state *state, PyObject *item)
+{
+    static const char *const names[] = {"remote_type", "remote_message"};
+    bool has_words = item != NULL && PyTuple_Check(item) && PyTuple_GET_SIZE(item) == 3;
+    PyObject *text = has_words ? PyTuple_GET_ITEM(item, 0) : item; /* borrowed from it */
+    PyObject *error = NULL;
+    if (text != NULL && PyUnicode_Check(text)) {
+        error = PyObject_CallOneArg(state->RemoteError, text);
+        for (int i = 0; error != NULL && has_words && i < 2; i++) {
+            PyObject *word = PyTuple_GET_ITEM(item, i + 1);
+            if (PyObject_SetAttrString(error, names[i], PyUnicode_Check(word) ? word : Py_None) < 0) {
+                Py_CLEAR(error);
+            }
+        }
+    }
+    else {
+        PyErr_Clear();
+        error = PyObject_CallFunction(state->RemoteError, "s",
+                                      "the far end closed the channel with an error text that cannot be read");
+    }
+    Py_XDECREF(item);
+    return error;
 }
 
 PyObject *

@@ -687,8 +687,8 @@ Gateway_state(GatewayObject *self, PyObject *unused)
 static PyObject *
 Gateway_death(GatewayObject *self, PyObject *sending)
 {
-    (void)self;
-    return PyObject_CallFunction(sending == Py_True ? PyExc_OSError : PyExc_EOFError, "s", "the connection has ended");
+    (void)sending;
+    return PyObject_CallFunction(self->state->GatewayDied, "s", "the connection has ended");
 }
 
 /* --- the execution model (at a worker) ------------------------------------------------------------------------ */

@@ -31,6 +31,7 @@ typedef struct {
     xc_chan *chan;          /* owned: one count */
     bool executing;         /* a task runs with it: it may not be closed by hand */
     bool has_callback;      /* setcallback was called: nothing can be received */
+    bool used;              /* an item was received */
 } ChannelObject;
 
 int xcpy_gateway_setup(PyObject *module, xcpy_state *state);

@@ -34,10 +34,9 @@ module_exec(PyObject *module)
     static const struct {
         const char *name;
         xc_code code;
-    } codes[] = {{"DATA", XC_DATA},
-                 {"EXEC", XC_EXEC},
-                 {"HELLO", XC_HELLO},
-                 {"RECONFIGURE", XC_RECONFIGURE},
+    } codes[] = {{"DATA", XC_DATA},    {"EXEC", XC_EXEC},
+                 {"CLOSE", XC_CLOSE},  {"CLOSE_ERROR", XC_CLOSE_ERROR},
+                 {"HELLO", XC_HELLO},  {"RECONFIGURE", XC_RECONFIGURE},
                  {"STATUS", XC_STATUS}};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
         if (PyModule_AddIntConstant(module, codes[i].name, codes[i].code) < 0) {

@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 
+#include "error.h"
 #include "load.h"
 
 static _Atomic(xc_msg *) orphans;
@@ -79,13 +80,11 @@ static void
 print_one(xcpy_state *state, const xc_msg *msg)
 {
     xcpy_load_opts opts = {.state = state};
-    PyObject *text = xcpy_load(&opts, msg->data, msg->size, 0);
-    PyObject *error = text == NULL ? NULL : PyObject_CallOneArg(state->RemoteError, text);
+    PyObject *error = xcpy_remote_error_of(state, xcpy_load(&opts, msg->data, msg->size, 0));
     PyObject *result = error == NULL ? NULL : PyObject_CallMethod(error, "warn", NULL);
     if (result == NULL) {
         PyErr_WriteUnraisable(state->RemoteError);
     }
-    Py_XDECREF(text);
     Py_XDECREF(error);
     Py_XDECREF(result);
 }

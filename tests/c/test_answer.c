@@ -121,22 +121,22 @@ answered_by_a_waiter(void)
     rig_close(&it);
 }
 
-/* What the name of a directory becomes: what is no UTF-8 is replaced, byte by byte. */
+/* What the name of a directory becomes: what is no UTF-8 is escaped, byte by byte. */
 static const struct {
     const char *name, *told;
 } names[] = {
     {"plain", "plain"},
     {"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\x8d", "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\x8d"},
-    {"latin-\xfc", "latin-?"},
-    {"\xc3", "?"},
-    {"\x80x\xbf", "?x?"},
-    {"\xe2\x82x", "??x"},
-    {"\xc0\xaf", "??"},
-    {"\xe0\x80\xaf", "???"},
-    {"\xed\xa0\x80", "???"},
-    {"\xf4\x90\x80\x80", "????"},
-    {"\xf8\x88\x80\x80\x80", "?????"},
-    {"\xf0\x9f\x90", "???"},
+    {"latin-\xfc", "latin-\\udcfc"},
+    {"\xc3", "\\udcc3"},
+    {"\x80x\xbf", "\\udc80x\\udcbf"},
+    {"\xe2\x82x", "\\udce2\\udc82x"},
+    {"\xc0\xaf", "\\udcc0\\udcaf"},
+    {"\xe0\x80\xaf", "\\udce0\\udc80\\udcaf"},
+    {"\xed\xa0\x80", "\\udced\\udca0\\udc80"},
+    {"\xf4\x90\x80\x80", "\\udcf4\\udc90\\udc80\\udc80"},
+    {"\xf8\x88\x80\x80\x80", "\\udcf8\\udc88\\udc80\\udc80\\udc80"},
+    {"\xf0\x9f\x90", "\\udcf0\\udc9f\\udc90"},
     {"\xef\xbf\xbf\xee\x80\x80", "\xef\xbf\xbf\xee\x80\x80"},
 };
 

@@ -40,6 +40,9 @@ expect_status(rig *it, uint32_t id, unsigned char channels, unsigned char execut
 static const unsigned char disallowed[] = "N\0\0\0\x14"
                                           "execution disallowedQ";
 
+static const unsigned char untold[] = "N\0\0\0\x24"
+                                      "how the task ended could not be toldQ";
+
 static void
 answers_need_nobody(void)
 {
@@ -202,10 +205,10 @@ tasks_for_two(void)
     CHECK_INT(chan->id, 1);
     xc_link_free_msg(it.link, msg);
     expect_int(&it, chan, 42);
-    xc_link_drop_chan(it.link, chan);
-    expect_frame(it.from, XC_CLOSE, 1, NULL, 0);
+    xc_link_drop_chan(it.link, chan); /* nobody has closed it: no end that looks well */
+    expect_frame(it.from, XC_CLOSE_ERROR, 1, untold, sizeof untold - 1);
     expect_task(&it, false, 3); /* the primary one is busy: the other goes to the spare */
-    expect_frame(it.from, XC_CLOSE, 3, NULL, 0);
+    expect_frame(it.from, XC_CLOSE_ERROR, 3, untold, sizeof untold - 1);
     expect_status(&it, 5, 0, 2);
     xc_link_task_done(it.link, false);
     CHECK(!is_ready(&it, XC_WAIT_IDLE, NULL));
@@ -240,7 +243,7 @@ tasks_that_carry_channels(void)
     xc_link_drop_chan(it.link, second);
     expect_frame(it.from, XC_CLOSE, 5, NULL, 0);
     xc_link_drop_chan(it.link, chan);
-    expect_frame(it.from, XC_CLOSE, 1, NULL, 0);
+    expect_frame(it.from, XC_CLOSE_ERROR, 1, untold, sizeof untold - 1);
     rig_close(&it);
 }
 

@@ -676,6 +676,45 @@ hears_goodbye(size_t payload)
     free(last);
 }
 
+/* What ended with the connection is told from what had ended before, and a goodbye from one that came too late. */
+static void
+cut_by(bool worker, uint8_t last)
+{
+    rig it = rig_open(worker);
+    xc_chan *cut = new_chan(&it), *closed = new_chan(&it), *half = new_chan(&it), *own = new_chan(&it);
+    bool tell;
+    rig_send(&it, XC_CLOSE, closed->id, NULL, 0);
+    rig_send(&it, XC_LAST_MESSAGE, half->id, NULL, 0);
+    CHECK_RC(xc_link_close_chan(it.link, own, &tell, NULL), XC_OK);
+    if (last != 0) {
+        rig_send(&it, last, 0, NULL, 0);
+    }
+    else {
+        rig_hang_up(&it);
+    }
+    await_fin(&it);
+    CHECK(xc_link_chan_state(it.link, cut).cut == (last == 0 || !worker));
+    CHECK(!xc_link_chan_state(it.link, closed).cut && !xc_link_chan_state(it.link, half).cut);
+    CHECK(!xc_link_chan_state(it.link, own).cut);
+    xc_link_goodbye(it.link);
+    CHECK(!state_of(&it).said_goodbye);
+    xc_chan *all[] = {cut, closed, half, own};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        CHECK_RC(xc_link_close_chan(it.link, all[i], &tell, NULL), i == 1 || i == 3 ? XC_CLOSED : XC_OK);
+        CHECK(xc_link_chan_state(it.link, all[i]).cut == (i == 0 && (last == 0 || !worker)));
+        xc_link_drop_chan(it.link, all[i]);
+    }
+    rig_close(&it);
+}
+
+static void
+cut_channels(void)
+{
+    cut_by(false, 0);
+    cut_by(false, XC_TERMINATE);
+    cut_by(true, XC_TERMINATE);
+}
+
 static void
 goodbyes(void)
 {
@@ -717,6 +756,7 @@ main(void)
     RUN_IO(the_pump_reads_what_nobody_reads);
     RUN_IO(hostile_streams);
     RUN_IO(random_streams);
+    RUN_IO(cut_channels);
     RUN_IO(goodbyes);
     return check_end();
 }

@@ -43,7 +43,8 @@ begin_task(rig *it, uint32_t id)
     CHECK_INT(msg->chan, id);
     xc_link_free_msg(it->link, msg);
     xc_link_drop_chan(it->link, chan);
-    expect_frame(it->from, XC_CLOSE, id, NULL, 0); /* nobody holds its channel: not what this is about */
+    /* Nobody holds its channel: not what this is about. */
+    expect_frame(it->from, XC_CLOSE_ERROR, id, "N\0\0\0\x24how the task ended could not be toldQ", 42);
 }
 
 static void
