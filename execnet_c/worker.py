@@ -152,8 +152,10 @@ class _Tasks:
             pass
 
     def _serve_spare(self):
-        from . import mainthread  # noqa: F401  (here, where the first task does not wait for it)
-
+        try:
+            from . import mainthread  # noqa: F401  (here, where the first task does not wait for it)
+        except Exception:
+            pass  # the first task was quicker, and has made it impossible: it took all fds, or what imports need
         more = True
         try:
             while more:
