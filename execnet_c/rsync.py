@@ -32,6 +32,7 @@ TREE = 64 * 1024  # bytes of the tree in one item
 WINDOW = 4 * 1024 * 1024
 KEPT = 16  # pieces that other targets are likely to want next
 PATIENCE = 2.0  # seconds for a target to say why it does not listen any more
+STOPPED = "the far end stopped before it had everything"
 LET_GO = 0.1  # seconds that targets get to hear that send() was interrupted
 
 
@@ -64,7 +65,7 @@ class RSync:
         self._sourcedir = os.fsdecode(sourcedir) if isinstance(sourcedir, bytes) else str(sourcedir)
         self._callback = callback
         self._verbose = verbose
-        self._new_bar = _bar_maker() if progress else None
+        self._new_bar = _Bars() if progress else None
         self._bar = None
         self._channels = {}  # channel -> _Target, of those that are not done
 
@@ -113,6 +114,8 @@ class RSync:
                 self._bar = self._new_bar(os.path.basename(self._sourcedir))
             failures = self._serve(targets, source)
         except BaseException:
+            if self._new_bar:
+                self._new_bar.unlock()
             _let_go(targets)
             self._channels.clear()
             raise
@@ -164,13 +167,26 @@ class RSync:
             self._callback(what, size, target.channel)
 
 
-def _bar_maker():
-    try:
-        from tqdm import tqdm
-    except ImportError as exc:
-        text = "RSync(progress=True) shows its bar with tqdm, which is not installed: pip install tqdm"
-        raise ImportError(text) from exc
-    return lambda name: tqdm(desc=name, total=0, unit="B", unit_scale=True)
+class _Bars:
+    """Makes bars, with tqdm."""
+
+    def __init__(self):
+        try:
+            from tqdm import tqdm
+        except ImportError as exc:
+            text = "RSync(progress=True) shows its bar with tqdm, which is not installed: pip install tqdm"
+            raise ImportError(text) from exc
+        self._tqdm = tqdm
+
+    def __call__(self, name):
+        return self._tqdm(desc=name, total=0, unit="B", unit_scale=True)
+
+    def unlock(self):
+        """Behind an error: tqdm keeps its lock then, and every later bar of another thread would wait for it."""
+        lock = self._tqdm.get_lock()
+        is_ours = getattr(getattr(lock, "th_lock", lock), "_is_owned", bool)
+        while is_ours():
+            lock.release()
 
 
 def _let_go(targets):
@@ -356,6 +372,8 @@ class _Target:
     thread = None
     _is_over = False
     completed = shown = 0  # bytes, for the bar
+    _asked = -1  # number of the last file requested
+    _has_list = False  # it has requested all that it will
 
     def __init__(self, channel, destdir, finishedcallback):
         self.channel = channel
@@ -395,6 +413,7 @@ class _Target:
         if isinstance(exc, OSError) and not isinstance(exc, EOFError):
             try:
                 self.channel.waitclose(PATIENCE)
+                return EOFError(STOPPED)
             except (_core.RemoteError, EOFError) as cause:
                 return cause
             except OSError:
@@ -414,26 +433,60 @@ class _Target:
                 self._hear()
 
     def _hear(self):
-        what, *more = self.channel.receive()
-        if what == "send":
-            for number, checksum in more[0]:
-                if number < 0:
-                    raise IndexError(f"there is no file {number}")
-                rel = self._source.files[number]
-                size, end = self._source.look(rel, checksum)
-                self._todo.append((rel, end))
-                self._sizes.append(size)
-                self._total += size
-                if end:
-                    self._events.put(("report", self, os.fsdecode(rel)))
-        elif what == "list":
-            self._events.put(("list", self, self._total))
-        elif what == "ack":
-            cost, files, written = more
-            self._ahead -= cost
-            self._events.put(("ack", self, ([self._sizes.popleft() for _ in range(files)], written)))
-        else:
-            (self._problems,) = more
+        """One answer of the far end, of which nothing is taken for granted: it may be anything that can be sent."""
+        try:
+            answer = self.channel.receive()
+        except EOFError as exc:
+            if str(exc):
+                raise
+            raise EOFError(STOPPED) from None
+        what, *more = answer if isinstance(answer, tuple) and answer else [None]
+        hear = _HEAR.get(what) if isinstance(what, str) else None
+        if hear is None:
+            raise _core.DataFormatError("the far end answered what means nothing to rsync")
+        if not hear(self, *more):
+            raise _core.DataFormatError(f"the far end answered {what!r} with what cannot be")
+
+    def _hear_send(self, requests=None, *more):
+        if more or not isinstance(requests, list) or self._has_list:
+            return False
+        for request in requests:
+            if not isinstance(request, tuple) or len(request) != 2:
+                return False
+            number, checksum = request
+            if not _is_count(number, len(self._source.files) - 1) or number <= self._asked:
+                return False
+            self._asked = number
+            rel = self._source.files[number]
+            size, end = self._source.look(rel, checksum)
+            self._todo.append((rel, end))
+            self._sizes.append(size)
+            self._total += size
+            if end:
+                self._events.put(("report", self, os.fsdecode(rel)))
+        return True
+
+    def _hear_list(self, *more):
+        if more or self._has_list:
+            return False
+        self._has_list = True
+        self._events.put(("list", self, self._total))
+        return True
+
+    def _hear_ack(self, cost=None, files=None, written=None, *more):
+        if more or not (_is_count(cost, self._ahead) and _is_count(files, len(self._sizes)) and _is_count(written)):
+            return False
+        self._ahead -= cost
+        sizes = [self._sizes.popleft() for _ in range(files)]
+        self._events.put(("ack", self, (sizes, min(written, self._sizes[0] if self._sizes else 0))))
+        return True
+
+    def _hear_done(self, problems=None, *more):
+        texts = isinstance(problems, list) and all(isinstance(problem, str) for problem in problems)
+        if more or not texts or self._sizes or not self._has_list:
+            return False
+        self._problems = problems
+        return True
 
     # --- to the target ----------------------------------------------------------------------------------------------
 
@@ -473,3 +526,10 @@ class _Target:
                 self._flush()
                 self._send(data)
         self._add(end)
+
+
+_HEAR = {"send": _Target._hear_send, "list": _Target._hear_list, "ack": _Target._hear_ack, "done": _Target._hear_done}
+
+
+def _is_count(number, most=None):
+    return type(number) is int and number >= 0 and (most is None or number <= most)

@@ -755,9 +755,122 @@ def test_a_far_end_gets_no_file_that_is_none_of_the_tree(gw, source, tmp_path, m
         with open(asking.__file__, "w") as file:
             file.write("channel.receive()\nwhile not channel.receive().endswith(b'.'):\n    pass\n")
             file.write(f"channel.send(('send', [(0, None), ({asked}, None)]))\nchannel.receive()")
-        with pytest.raises(execnet_c.RSyncError, match="(Index|Type)Error: "):
+        with pytest.raises(execnet_c.RSyncError, match="DataFormatError: the far end answered 'send' with what cannot be"):
             send(source, (gw, tmp_path / "there"))
         assert_free(gw)
+
+
+NAN = "float('nan')"
+ALL = "('send', [(0, None), (1, None)]), ('list',), "
+NONSENSE = {
+    "means nothing": ["None", "7", "()", "'send'", "[1]", "('what',)", "(None,)", f"({NAN}, 1)", "(('ack',), 1, 1, 1)"],
+    "'send' with what cannot be": [
+        *("('send',)", "('send', None)", "('send', 1)", "('send', [1])", "('send', [(0,)])", "('send', [(0, 1, 2)])"),
+        *("('send', [(True, None)])", "('send', [(1.0, None)])", f"('send', [({NAN}, None)])", "('send', ['ab'])"),
+        *("('send', [(1, None), (0, None)])", "('send', [(0, None)] * 2)", ALL + "('send', [])", "('send', [], 1)"),
+    ],
+    "'list' with what cannot be": ["('list', 1)", "('list',), ('list',)", ALL + "('ack', 1, 0, 10**30), ('list',)"],
+    "'ack' with what cannot be": [
+        *("('ack',)", "('ack', 1, 0)", "('ack', 1, 0, 0, 0)", "('ack', None, 0, 0)", "('ack', -1, 0, 0)"),
+        *(f"('ack', {NAN}, 0, 0)", "('ack', 1 << 70, 0, 0)", "('ack', 0.5, 0, 0)", "('ack', 1, 1, 0)", "('ack', 1, -1, 0)"),
+        *(f"('ack', 1, {NAN}, 0)", ALL + "('ack', 1, 'a', 0)", ALL + f"('ack', 1, 0, {NAN})", ALL + "('ack', 1, 0, -1)"),
+        *(ALL + "('ack', 1, 0, 'many')", ALL + "('ack', 1, 0, None)", ALL + "('ack', 1, 3, 0)"),
+    ],
+    "'done' with what cannot be": [
+        *("('done',)", "('done', [])", "('list',), ('done', None)", "('list',), ('done', 1)", ALL + "('done', [])"),
+        *("('list',), ('done', [1])", "('list',), ('done', 'text')", "('list',), ('done', [], [])"),
+    ],
+    "the far end stopped before it had everything": ["", "('send', [(0, None)]), ('list',)", "('list',)"],
+}
+
+
+@pytest.fixture
+def answering(tmp_path, monkeypatch):
+    """Add a target whose far end, once it has the tree, gives these answers."""
+    ours, theirs = room.rsync_remote, ModuleType("answering")
+    theirs.__file__ = str(tmp_path / "answering.py")
+
+    def add(rsync, gateway, answers, then):
+        with open(theirs.__file__, "w") as file:
+            file.write("channel.receive()\nwhile not channel.receive().endswith(b'.'):\n    pass\n")
+            file.write(f"for answer in [{answers}]:\n    channel.send(answer)\n{then}")
+        monkeypatch.setattr(room, "rsync_remote", theirs)
+        rsync.add_target(gateway, tmp_path / f"bad {gateway.id}")
+        monkeypatch.setattr(room, "rsync_remote", ours)
+
+    return add
+
+
+@pytest.mark.parametrize("why", NONSENSE)
+def test_a_target_that_answers_nonsense_fails_alone(group, source, tmp_path, answering, why):
+    """Its error names it, and the other one is served."""
+    bad, good = group.makegateway("popen//id=bad"), group.makegateway("popen//id=good")
+    for answers in NONSENSE[why]:
+        rsync = Quiet(source, callback=lambda *told: None)
+        answering(rsync, bad, answers, "" if "stopped" in why else "for item in channel:\n    pass\n")
+        rsync.add_target(good, tmp_path / "there", delete=True)
+        with pytest.raises(execnet_c.RSyncError, match=f"failed for 1 of 2 targets:\n  bad .*(Format|EOF)Error: .*({why})"):
+            rsync.send()
+        assert found(tmp_path / "there") == found(source)
+        shutil.rmtree(tmp_path / "there")
+    assert_free(bad)
+
+
+def test_a_bar_that_breaks_keeps_no_lock(source, tmp_path):
+    """Whatever a target answers breaks none; where stderr does, later bars of other threads still come to an end."""
+    pytest.importorskip("tqdm")
+    theirs = tmp_path / "answering.py"
+    theirs.write_text(
+        "channel.receive()\nwhile not channel.receive().endswith(b'.'):\n    pass\n"
+        "for answer in ('send', [(0, None)]), ('list',), ('ack', 1, 0, float('nan')):\n    channel.send(answer)\n"
+        "for item in channel:\n    pass\n"
+    )
+    run(
+        """
+        from types import ModuleType
+        from tqdm import tqdm
+        from execnet_c import rsync as room
+        ours, theirs = room.rsync_remote, ModuleType("answering")
+        source, there, theirs.__file__ = sys.argv[1:]
+        group = execnet_c.Group(["popen"] * 2)
+
+        class Broken:
+            def write(self, text):
+                raise BrokenPipeError("broken")
+            def flush(self):
+                pass
+
+        def make():
+            rsync = execnet_c.RSync(source, verbose=False, progress=True)
+            for gateway in group:
+                rsync.add_target(gateway, there + gateway.id)
+                room.rsync_remote = ours
+            return rsync
+
+        def show():
+            for _ in tqdm(range(3)):
+                pass
+            shown.append(True)
+
+        room.rsync_remote, stderr = theirs, sys.stderr
+        error = raises(execnet_c.RSyncError, make().send)
+        assert "failed for 1 of 2" in str(error) and "'ack' with what cannot be" in str(error), error
+        sys.stderr = Broken()
+        raises(BrokenPipeError, make().send)
+        sys.stderr = stderr
+        for _ in range(2):
+            shown = []
+            thread = threading.Thread(target=show, daemon=True)
+            thread.start()
+            thread.join(20)
+            assert shown
+        group.terminate(5)
+        """,
+        source,
+        str(tmp_path / "there"),
+        theirs,
+        stderr=None,
+    )
 
 
 # --- far ends in other Pythons ----------------------------------------------------------------------------------------
