@@ -124,6 +124,14 @@ class Gateway(_core.Gateway):
             self._goodbye()
             self._group._unregister(self)
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        """exit(), which waits for nothing: neither for the tasks over there nor for the process. A `with` block of a
+        Group, or Group.terminate(), waits for both."""
+        self.exit()
+
     # --- what the C core asks ---------------------------------------------------------------------------------------
 
     def _death(self, sending):

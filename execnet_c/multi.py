@@ -15,13 +15,15 @@ from .xspec import XSpec
 # Seconds between SIGTERM and SIGKILL where the caller gave no shorter time, and to see a killed process end.
 _TERM_GRACE = 1.0
 _KILL_WAIT = 5.0
+_LEAVE = 10.0  # seconds that far ends have at the end of a `with` block
 _TRIES = 8  # to connect to an sshd that has too many connections just now
 # Seconds that terminate() gives a handler of stderr for what the ended processes had said.
 _LAST_LINES = 1.0
 
 
 class Group:
-    """A set of gateways. Group(["popen", ...]) starts them side by side.
+    """A set of gateways. Group(["popen", ...]) starts them side by side. At the end of a `with` block they are
+    terminated, with ten seconds to end by themselves.
 
     execmodel: as for set_execmodel(). At the end of the program its gateways are ended.
     """
@@ -109,8 +111,9 @@ class Group:
           `socket`: the gateway of that id starts one for it.
         - `via=ID` with popen or ssh: it is started by that gateway of this group, and goes through it.
         - Also `id=NAME` (else gw0, gw1, ...), `execmodel=MODEL` (see set_execmodel), `chdir=PATH` (made if it is not
-          there), `nice=INCREMENT`, `env:NAME=VALUE`, `dont_write_bytecode`, `keepalive=SECONDS` that the far end may be
-          silent (ssh: 30; 0: for ever).
+          there, `~` being the home over there), `nice=INCREMENT`, `env:NAME=VALUE`, `dont_write_bytecode`,
+          `keepalive=SECONDS` that the far end may be silent (ssh: 30; 0: for ever), and `transport=pipe`: a popen gateway
+          uses pipes, not memory that both processes share.
 
         Returns a live gateway, or raises: ValueError (a spec that says nothing that can be started, an id that is
         taken), OSError (the process could not be started), RemoteError (a setting failed over there), GatewayDied (the
@@ -271,6 +274,13 @@ class Group:
             raise TypeError(f"handler must be callable or None, not {type(handler).__name__}")
         self._stderr_handler = handler
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        """terminate(timeout=10): the far ends have ten seconds to end by themselves."""
+        self.terminate(_LEAVE)
+
     # --- ending -----------------------------------------------------------------------------------------------------
 
     def _unregister(self, gateway):
@@ -330,13 +340,15 @@ class Group:
         return MultiChannel([gateway.remote_exec(source, **kwargs) for gateway in self])
 
 
+def _time_left(timeout):
+    """A function that tells how much of `timeout`, seconds from now, is left: never less than 0; None for ever."""
+    until = None if timeout is None else time.monotonic() + timeout
+    return lambda: None if until is None else max(until - time.monotonic(), 0.0)
+
+
 def _wait_for(gateways, timeout):
     """Wait for connections and processes to end, `timeout` seconds in all; return the gateways whose process lives."""
-    until = None if timeout is None else time.monotonic() + timeout
-
-    def left():
-        return None if until is None else max(until - time.monotonic(), 0.0)
-
+    left = _time_left(timeout)
     living = []
     for gateway in gateways:
         gone = gateway._wait_gone(left())
@@ -370,8 +382,17 @@ class MultiChannel:
         for channel in self._channels:
             channel.send(item)
 
-    def receive_each(self, withchannel=False):
-        """A list of one item received from each, in order; of (channel, item) pairs with `withchannel`."""
+    def receive_each(self, withchannel=False, timeout=None):
+        """A list of one item received from each, in order; of (channel, item) pairs with `withchannel`.
+
+        timeout: seconds for all of them together, None to wait for ever. Raises TimeoutError when they have passed, and
+        for a channel that has ended what its receive() does. Nothing is taken from any channel before there is an item
+        of each: after an error all items are still there.
+        """
+        left = _time_left(timeout)
+        for channel in self._channels:
+            if not channel._await_item(left()):
+                channel.receive(0)  # raises why there will be none
         items = [(channel, channel.receive()) for channel in self._channels]
         return items if withchannel else [item for _, item in items]
 
@@ -391,16 +412,24 @@ class MultiChannel:
             channel.setcallback(put, endmarker)
         return self._queue
 
-    def waitclose(self):
-        """Wait until all of them are closed; then raise the first RemoteError, if there was one."""
-        first = None
+    def waitclose(self, timeout=None):
+        """Wait until all of them are closed; then raise the first error, if there was one: a RemoteError, or GatewayDied.
+
+        timeout: seconds for all of them together, None to wait for ever. Raises TimeoutError when they have passed and
+        none of those that are closed has an error.
+        """
+        left, first, late = _time_left(timeout), None, []
         for channel in self._channels:
             try:
-                channel.waitclose()
-            except channel.RemoteError as exc:
+                channel.waitclose(left())
+            except channel.TimeoutError:
+                late.append(channel)
+            except (channel.RemoteError, EOFError) as exc:
                 first = first or exc
-        if first:
+        if first is not None:
             raise first
+        if late:
+            raise _core.TimeoutError(f"{len(late)} of {len(self)} channels are not closed after {timeout!r} seconds")
 
 
 default_group = Group()

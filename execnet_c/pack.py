@@ -102,6 +102,7 @@ _NEAR = {
     "Gateway._signal Gateway._goodbye Gateway._write Gateway._set_coerce Gateway._find_marker "
     "Gateway._keepalive Gateway._listen Gateway._stderr",
     "pywire": "Writer.end",
+    "pychannel": "Channel._await_item",
     "execmodel": "get_execmodel",
 }
 # What is called until a task's first word is out; a test compares.

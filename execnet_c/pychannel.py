@@ -252,6 +252,37 @@ class Channel:
         gateway._end_callback(chan)
         gateway._wake()
 
+    def _await_item(self, timeout=None):
+        """Wait until there is an item to receive (true), or until none can come (false): the channel is closed or has a
+        callback. Takes none. Raises TimeoutError."""
+        gateway, chan = self.gateway, self._chan
+        gateway._check_usable()
+        until = until_of(timeout)
+        if self._has_callback:
+            return False
+        if not (chan.items or chan.recv_closed):
+            self._refuse_endless_wait(until, "receive")
+        if not gateway._wait(lambda: chan.items or chan.recv_closed, until):
+            raise TimeoutError(f"no item after {timeout!r} seconds")
+        return bool(chan.items)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        """Close the channel; with the traceback, as close(error) does, when the block was left by an exception. The
+        channel of a task, inside that task, is left to the task's end."""
+        if not self._executing:
+            try:
+                if error is not None:
+                    from .errors import told
+
+                    error = told(error)
+                self.close(error)
+            except OSError:
+                if error is None:
+                    raise  # else what the block was left by says more
+
     def waitclose(self, timeout=None):
         """Wait until the other side has closed the channel or sends nothing more to it.
 

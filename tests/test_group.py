@@ -345,3 +345,97 @@ def test_waitclose_waits_for_all_and_raises_the_first_error(lib, pair):
     with pytest.raises(lib.RemoteError, match="ValueError: one-worker"):
         channels.waitclose()
     channels.waitclose()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("withchannel", [False, True])
+def test_receive_each_takes_nothing_when_its_time_is_over(lib, pair, withchannel):
+    channels = pair.remote_exec("channel.send(channel.receive())\nchannel.send('last')")
+    channels[0].send(1)
+    for timeout in (0, 0.05):
+        start = time.monotonic()
+        with pytest.raises(lib.TimeoutError):
+            channels.receive_each(withchannel, timeout=timeout)
+        assert time.monotonic() - start >= timeout
+    channels[1].send(2)
+    items = channels.receive_each(withchannel, timeout=TIMEOUT)
+    assert items == (list(zip(channels, [1, 2])) if withchannel else [1, 2])
+    assert channels.receive_each(timeout=TIMEOUT) == ["last", "last"]
+    with pytest.raises(EOFError):
+        channels.receive_each(timeout=TIMEOUT)
+
+
+@pytest.mark.ours
+def test_receive_each_takes_nothing_where_a_task_failed(lib, pair):
+    channels = pair.remote_exec("channel.send(1 // channel.receive())")
+    channels[0].send(1)
+    channels[1].send(0)
+    with pytest.raises(lib.RemoteError, match="ZeroDivisionError"):
+        channels.receive_each()
+    assert channels[0].receive(TIMEOUT) == 1
+    for channel in channels:
+        channel.waitclose(TIMEOUT)
+
+
+@pytest.mark.ours
+def test_receive_each_of_a_channel_with_a_callback(lib, pair):
+    channels = pair.remote_exec("channel.send(1)\nchannel.receive()")
+    channels[1].setcallback(lambda item: None)
+    with pytest.raises(OSError, match="has receiver callback"):
+        channels.receive_each(timeout=TIMEOUT)
+    assert channels[0].receive(TIMEOUT) == 1
+
+
+@pytest.mark.ours
+def test_receive_each_in_a_callback_does_not_wait_for_ever(lib, group):
+    gw = group.makegateway()
+    caught = queue.Queue()
+    inner = gw.remote_exec("channel.receive()")
+
+    def callback(item):
+        try:
+            lib.MultiChannel([inner]).receive_each()
+        except OSError as exc:
+            caught.put(exc)
+
+    channel = gw.remote_exec("channel.send(1)")
+    channel.setcallback(callback)
+    assert "would wait for ever" in str(caught.get(timeout=TIMEOUT))
+
+
+@pytest.mark.ours
+def test_waitclose_with_a_timeout(lib, pair):
+    channels = pair.remote_exec("if channel.receive(): raise ValueError(channel.gateway.id)")
+    channels[0].send(False)
+    channels[0].waitclose(TIMEOUT)
+    for timeout in (0, 0.05):
+        with pytest.raises(lib.TimeoutError, match=f"^1 of 2 channels are not closed after {timeout} seconds$"):
+            channels.waitclose(timeout)
+    channels[1].send(True)
+    with pytest.raises(lib.RemoteError, match="ValueError: two-worker"):
+        channels.waitclose(timeout=TIMEOUT)
+    channels.waitclose(timeout=0)
+
+
+@pytest.mark.ours
+def test_waitclose_whose_time_is_over_does_not_keep_an_error_to_itself(lib, pair):
+    channels = pair.remote_exec("if channel.receive(): raise ValueError(channel.gateway.id)")
+    channels[0].send(True)
+    assert wait_until(channels[0].isclosed)
+    with pytest.raises(lib.RemoteError, match="ValueError: one-worker"):
+        channels.waitclose(0)
+    with pytest.raises(lib.TimeoutError):
+        channels.waitclose(0)
+
+
+@pytest.mark.ours
+def test_waitclose_waits_for_those_that_live_when_another_one_died(lib, pair):
+    channels = pair.remote_exec("channel.send(1)\nif channel.receive() == 2: import os; os.kill(os.getpid(), 9)")
+    channels.receive_each()
+    channels[0].send(2)
+    with pytest.raises(lib.TimeoutError):
+        channels[1].waitclose(0)
+    channels[1].send(0)
+    with pytest.raises(lib.GatewayDied):
+        channels.waitclose(TIMEOUT)
+    assert channels[1].isclosed()

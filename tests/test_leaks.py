@@ -206,6 +206,20 @@ def test_channels_open_and_close(gw):
     assert channels_left(gw, 1)
 
 
+def test_with_blocks(gw):
+    def leave():
+        with gw.newchannel():
+            pass
+        with pytest.raises(KeyError):
+            with gw.newchannel() as channel:
+                raise KeyError
+        with pytest.raises(TypeError):
+            channel.__exit__()
+
+    assert_steady(leave, 100, 1000)
+    assert channels_left(gw, 1)
+
+
 def test_files(gw):
     def make():
         channel = gw.newchannel()
@@ -284,6 +298,8 @@ def test_timeouts(gw):
             channel.waitclose(0)
         with pytest.raises(channel.TimeoutError):
             channel.receive(0.0005)
+        with pytest.raises(channel.TimeoutError):
+            channel._await_item(0.0005)
 
     assert_steady(wait, 50, 500)
 

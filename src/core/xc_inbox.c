@@ -605,7 +605,7 @@ xc_chan_state
 xc_link_chan_state(xc_link *link, xc_chan *chan)
 {
     xc_lock(&link->mu);
-    xc_chan_state state = {chan->closed, chan->recv_closed, chan->callback, chan->cut};
+    xc_chan_state state = {chan->closed, chan->recv_closed, chan->callback, chan->cut, chan->items.head != NULL};
     xc_unlock(&link->mu);
     return state;
 }

@@ -57,9 +57,8 @@ xcpy_end_callback(GatewayObject *gateway, xc_chan *chan)
     xc_link_end_callback(gateway->link, chan);
 }
 
-/* What a channel is closed with for the exception that is set, which is taken away. New reference; NULL: no memory. */
-static PyObject *
-tell_error(void)
+PyObject *
+xcpy_tell_error(void)
 {
     PyObject *exc = xcpy_take_cause();
     PyObject *errors = PyImport_ImportModule("execnet_c.errors");
@@ -99,7 +98,7 @@ error_message(GatewayObject *gateway, xc_chan *chan, PyObject *told)
 static void
 fail_callback(GatewayObject *gateway, xc_chan *chan)
 {
-    PyObject *told = tell_error();
+    PyObject *told = xcpy_tell_error();
     bool tell;
     if (told == NULL || xcpy_send(gateway, XC_CLOSE_ERROR, chan->id, told) < 0) {
         PyErr_Clear();

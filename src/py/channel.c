@@ -290,6 +290,46 @@ Channel_close(ChannelObject *self, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\nThe channel itself.");
+
+static PyObject *
+Channel_enter(ChannelObject *self, PyObject *unused)
+{
+    (void)unused;
+    return Py_NewRef((PyObject *)self);
+}
+
+PyDoc_STRVAR(exit_doc, "__exit__($self, type, value, traceback, /)\n--\n\n"
+                       "Close the channel; with the traceback, as close(error) does, when the block was left by an\n"
+                       "exception. The channel of a task, inside that task, is left to the task's end.");
+
+static PyObject *
+Channel_exit(ChannelObject *self, PyObject *args)
+{
+    PyObject *type, *value, *traceback; /* all borrowed */
+    if (!PyArg_UnpackTuple(args, "__exit__", 3, 3, &type, &value, &traceback)) {
+        return NULL;
+    }
+    if (self->executing) {
+        Py_RETURN_NONE;
+    }
+    if (type == Py_None) {
+        return PyObject_CallMethod((PyObject *)self, "close", NULL);
+    }
+    PyErr_Restore(Py_NewRef(type), Py_NewRef(value), traceback == Py_None ? NULL : Py_NewRef(traceback));
+    PyObject *told = xcpy_tell_error();
+    if (told == NULL) {
+        return NULL;
+    }
+    PyObject *closed = PyObject_CallMethod((PyObject *)self, "close", "(O)", told);
+    Py_DECREF(told);
+    if (closed == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
+        PyErr_Clear(); /* the connection has ended: what the block was left by says more */
+        Py_RETURN_NONE;
+    }
+    return closed;
+}
+
 static PyObject *
 Channel_isclosed(ChannelObject *self, PyObject *unused)
 {
@@ -435,6 +475,40 @@ Channel_receive(ChannelObject *self, PyObject *const *args, Py_ssize_t nargs, Py
         return NULL;
     }
     return receive(self, timeout);
+}
+
+PyDoc_STRVAR(await_item_doc,
+             "_await_item($self, /, timeout=None)\n--\n\n"
+             "Wait until there is an item to receive (true), or until none can come (false): the channel\n"
+             "is closed or has a callback. Takes none. Raises TimeoutError.");
+
+static PyObject *
+Channel_await_item(ChannelObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"timeout", NULL};
+    PyObject *timeout = Py_None;
+    GatewayObject *gateway = self->gateway;
+    xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = self->chan};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:_await_item", names, &timeout)) {
+        return NULL;
+    }
+    if (xcpy_check_usable(gateway) < 0 || xcpy_deadline(timeout, true, &wait.until) < 0) {
+        return NULL;
+    }
+    if (self->has_callback) {
+        Py_RETURN_FALSE;
+    }
+    if (!xc_link_ready(gateway->link, &wait) && refuse_endless_wait(gateway, wait.until, "receive") < 0) {
+        return NULL;
+    }
+    int waited = xcpy_wait(gateway, &wait);
+    if (waited < 0) {
+        return NULL;
+    }
+    if (waited > 0) {
+        return PyErr_Format(self->state->TimeoutError, "no item after %R seconds", timeout);
+    }
+    return PyBool_FromLong(xc_link_chan_state(gateway->link, self->chan).item);
 }
 
 PyDoc_STRVAR(
@@ -609,6 +683,9 @@ static PyMethodDef Channel_methods[] = {
     {"send", (PyCFunction)(void (*)(void))Channel_send, METH_FASTCALL | METH_KEYWORDS, send_doc},
     {"receive", (PyCFunction)(void (*)(void))Channel_receive, METH_FASTCALL | METH_KEYWORDS, receive_doc},
     {"close", (PyCFunction)(void (*)(void))Channel_close, METH_VARARGS | METH_KEYWORDS, close_doc},
+    {"__enter__", (PyCFunction)Channel_enter, METH_NOARGS, enter_doc},
+    {"__exit__", (PyCFunction)Channel_exit, METH_VARARGS, exit_doc},
+    {"_await_item", (PyCFunction)(void (*)(void))Channel_await_item, METH_VARARGS | METH_KEYWORDS, await_item_doc},
     {"waitclose", (PyCFunction)(void (*)(void))Channel_waitclose, METH_VARARGS | METH_KEYWORDS, waitclose_doc},
     {"setcallback", (PyCFunction)(void (*)(void))Channel_setcallback, METH_VARARGS | METH_KEYWORDS, setcallback_doc},
     {"reconfigure", (PyCFunction)(void (*)(void))Channel_reconfigure, METH_VARARGS | METH_KEYWORDS, reconfigure_doc},

@@ -73,6 +73,9 @@ bool xcpy_has_turn(GatewayObject *gateway);
 /* The channel is closed by this side: its callback, if any, gets its endmarker and is forgotten. */
 void xcpy_end_callback(GatewayObject *gateway, xc_chan *chan);
 
+/* What a channel is closed with for the exception that is set, which is taken away. New reference; NULL: no memory. */
+PyObject *xcpy_tell_error(void);
+
 extern PyMethodDef xcpy_run_callbacks_method;
 
 /* --- relay.c ---------------------------------------------------------------------------------------------------- */
