@@ -31,7 +31,7 @@ BOTH_ENDS = tuple(
     f"test_{name}."
     for name in (
         *("alive", "callback", "channel", "channel_lives", "coercion", "core_frames", "deaths", "debug", "errors", "execmodel"),
-        *("gateway", "pairing", "pieces", "stderr", "via", "watch"),
+        *("gateway", "pairing", "pieces", "stderr", "via", "watch", "with"),
     )
 )
 
