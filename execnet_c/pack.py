@@ -96,13 +96,12 @@ _MADE_UP = {
 # What only near ends need stays here.
 _NEAR = {
     "errors": "said_by",
-    "pychannel": "RemoteError.__getattr__",
+    "pychannel": "RemoteError.__getattr__ Channel._await_item",
     "pyserializer": "dump dumps load loads _load_versioned",
     "pycore": "_main_thread_ident Gateway._start Gateway._start_over Gateway._start_on Gateway._peer_gone Gateway._wait_gone "
     "Gateway._signal Gateway._goodbye Gateway._write Gateway._set_coerce Gateway._find_marker "
     "Gateway._keepalive Gateway._listen Gateway._stderr",
     "pywire": "Writer.end",
-    "pychannel": "Channel._await_item",
     "execmodel": "get_execmodel",
 }
 # What is called until a task's first word is out; a test compares.
