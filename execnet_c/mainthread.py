@@ -21,9 +21,8 @@ class _Finder:
             return self._find(name)
 
     def _find(self, name):
-        from .cores import main_thread_ident
-
-        self._main = main_thread_ident()
+        # While that is only being loaded there are no threads of ours.
+        self._main = getattr(sys.modules.get(__package__ + ".cores"), "main_thread_ident", get_ident)()
         for finder in sys.meta_path:
             if get_ident() != self._main and finder is not self and hasattr(finder, "find_spec"):
                 spec = finder.find_spec(name, None)

@@ -9,7 +9,7 @@ from . import bootstrap
 from .cores import module as _core
 from .execmodel import get_execmodel
 from .gateway import Gateway
-from .native import allocate_lock, sleep
+from .native import allocate_lock, at_exit, sleep
 from .xspec import XSpec
 
 # Seconds between SIGTERM and SIGKILL where the caller gave no shorter time, and to see a killed process end.
@@ -38,7 +38,7 @@ class Group:
         self._to_join = []  # exited, their process not yet waited for; _lock for changes
         self._ids = 0  # _lock
         self.set_execmodel(execmodel)
-        atexit.register(self._cleanup_atexit)
+        at_exit(self._cleanup_atexit)
         self._execmodel.aside(self._make_all, xspecs)
 
     def __repr__(self):

@@ -4,6 +4,7 @@ The I/O thread, and whoever holds a lock across a wait, must not be a greenlet. 
 imported after the patching. A far end that is sent its core gets the names from where they come from (see pack.py).
 """
 
+import atexit
 import os
 import select
 import sys
@@ -33,12 +34,31 @@ def unpatched(name):
     return SimpleNamespace(**{**vars(module), **own})
 
 
+def in_main_interpreter():
+    """False in one that this process has besides."""
+    if hasattr(_thread, "_is_main_interpreter"):  # from Python 3.12 on
+        return _thread._is_main_interpreter()
+    try:
+        import _xxsubinterpreters as interpreters
+    except ImportError:
+        return True
+    return interpreters.get_current() == interpreters.get_main()
+
+
 _thread = unpatched("_thread")
 RLock, allocate_lock, get_ident = _thread.RLock, _thread.allocate_lock, _thread.get_ident
-start_new_thread = _thread.start_new_thread
 sleep = unpatched("time").sleep
 os = unpatched("os")  # noqa: F811
 select = unpatched("select")  # noqa: F811
+
+# Seconds between two looks for signals. Where the main thread is not the process's first, they do not end its sleep.
+is_first = sys.platform != "linux" or _thread.get_native_id() == os.getpid()
+LONGEST_SLEEP = 5.0 if is_first else 0.05
+
+if in_main_interpreter():
+    at_exit, start_new_thread = atexit.register, _thread.start_new_thread
+else:
+    from .subinterpreter import at_exit, start_new_thread  # noqa: F401
 
 
 class Thread:

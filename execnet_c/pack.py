@@ -27,13 +27,13 @@ MAX_SIZE = 24 * 1024  # bytes, of the whole text
 _HEAD = (
     "p=sys.path[:];d=os.path.dirname(os.__file__);"
     'sys.path.sort(key=lambda q:not(q.startswith(d)or"lib-dynload"in q));'
-    "import gc,marshal,zlib;gc.disable();t=marshal.loads(zlib.decompress(get(%d)));exec(t.pop());main=load(*t);"
+    "import gc,marshal,zlib;gc.disable();t=marshal.loads(zlib.decompress(get(%d)));exec(t.pop(2));main=load(*t);"
     "sys.path[:]=p;gc.enable();del get,t,p,d,load,later,gc,marshal,zlib;main(False)"
 )
 
 # Looked for by name first: a failing import has every directory read.
 _LOADER = """
-def load(colds, modules):
+def load(colds, modules, codes):
     if any(os.path.isfile(q) or os.path.exists(os.path.join(q, "execnet_c")) for q in sys.path) or (
         "execnet_c" in repr(sys.meta_path)
     ):
@@ -65,7 +65,7 @@ def load(colds, modules):
                 methods.append((owner, f, stub))
             else:
                 scope[f] = stub
-        exec(compile(code, name, "exec", 0, True) if type(code) is str else code, scope)
+        exec(codes.pop(0) if code is None else compile(code, name, "exec", 0, True), scope)
         for owner, f, stub in methods:
             setattr(scope[owner], f, stub)
     return module.main
@@ -88,7 +88,7 @@ _MODULES = ("_version", "mainthread", "native", "errors", "channelfile", "trace"
 _MODULES += ("pychannel", "pywatch", "pytasks", "pycore", "cores", "execmodel", "worker")
 _MADE_UP = {
     "_version": f"__version__ = {__version__!r}",
-    "native": "import os, select\nfrom time import sleep\nunpatched = __import__\n"
+    "native": "import os, select\nLONGEST_SLEEP = 5.0\nfrom time import sleep\nunpatched = __import__\n"
     "from _thread import RLock, allocate_lock, get_ident, start_new_thread",
     "cores": "from . import pycore as module\nfrom _thread import get_ident\ncore = 'Python'\n"
     "main_thread_ident = lambda n=get_ident(): n",
@@ -144,13 +144,13 @@ def pack(as_code):
     loader = _LOADER.format(version=__version__)
 
     def text(coded):
-        modules = [
-            (name, _code(name, source) if name in coded else source) for name, source in zip(_MODULES, sources)
-        ]
+        modules = [(name, None if name in coded else source) for name, source in zip(_MODULES, sources)]
+        codes = [_code(name, source) for name, source in zip(_MODULES, sources) if name in coded]
+        # In this order it packs best: source beside source.
         if as_code:
-            data = marshal_dumps([colds, modules, _code("loader", loader)])
+            data = marshal_dumps([colds, modules, _code("loader", loader), codes])
         else:
-            data = marshal_dumps([colds, modules, loader], 2)  # what every Python 3 reads
+            data = marshal_dumps([colds, modules, loader, codes], 2)  # what every Python 3 reads
         packed = min((_compress(data, memory) for memory in (6, 7, 8)), key=len)
         head = _HEAD % len(packed)
         assert len(head) <= HEAD_SIZE

@@ -16,7 +16,7 @@ from itertools import count
 from time import monotonic
 
 from . import pychannel, pypump, pyserializer, pywire
-from .native import RLock, allocate_lock, get_ident, os
+from .native import LONGEST_SLEEP, RLock, allocate_lock, get_ident, os
 from .pychannel import (
     NO_ENDMARKER_WANTED,
     UNTOLD_TEXT,
@@ -505,7 +505,7 @@ class Gateway(Tasks):
                 if left <= 0:
                     return False
                 lock.acquire(True, left)
-                slice = min(slice * 2, 5.0)
+                slice = min(slice * 2, LONGEST_SLEEP)
             return True
         finally:
             self._waiters.remove(waiter)

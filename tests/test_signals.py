@@ -1,5 +1,9 @@
 """Signals: Ctrl-C ends any wait at once and loses nothing, other signals end none."""
 
+import os
+import shutil
+import subprocess
+
 import pytest
 
 from masters import run
@@ -684,4 +688,90 @@ def test_an_interrupt_ends_a_task_of_the_worker_not_the_worker():
         wait_asleep(pid)
         assert worker_of(gateway) == pid
         """
+    )
+
+
+# ---- Python in a thread of its own, as a program may have it that has Python in it
+
+# Instead of main() a second thread runs main(); the process's first one waits for that, and gets the signals.
+BESIDE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+typedef int (*program)(int, char **, char **);
+typedef int (*starter)(program, int, char **, void (*)(void), void (*)(void), void (*)(void), void *);
+
+static program python;
+static int argc;
+static char **argv, **envp;
+
+static void *
+run(void *unused)
+{
+    exit(python(argc, argv, envp));
+}
+
+static int
+beside(int n, char **args, char **env)
+{
+    pthread_t thread;
+    argc = n, argv = args, envp = env;
+    return pthread_create(&thread, NULL, run, NULL) || pthread_join(thread, NULL);
+}
+
+int
+__libc_start_main(program given, int n, char **args, void (*init)(void), void (*fini)(void), void (*ld)(void), void *end)
+{
+    python = given;
+    return ((starter)dlsym(RTLD_NEXT, "__libc_start_main"))(beside, n, args, init, fini, ld, end);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory):
+    compiler = shutil.which(os.environ.get("CC") or "cc")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+    library = tmp_path_factory.mktemp("beside") / "beside.so"
+    command = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", str(library), "-ldl", "-lpthread"]
+    done = subprocess.run(command, input=BESIDE, capture_output=True, encoding="utf-8")
+    if done.returncode:
+        pytest.skip(f"{done.stderr}: another libc?")
+    return str(library)
+
+
+def test_where_the_main_thread_is_not_the_first_of_the_process(beside):
+    """The system hands signals to that one, and they do not end the main thread's sleep."""
+    before = os.environ.get("LD_PRELOAD", "")
+    run(
+        """
+        os.environ["LD_PRELOAD"] = before = sys.argv[1]
+        if not before:
+            del os.environ["LD_PRELOAD"]
+        main = threading.get_native_id()
+        assert main != os.getpid()
+        group = execnet_c.Group()
+        channel = group.makegateway().remote_exec("channel.receive(); channel.send(1); channel.receive()")
+        for pause in (0, 3):
+            def interrupt():
+                wait_asleep(os.getpid(), main)
+                time.sleep(pause)
+                sent.append(time.monotonic())
+                os.kill(os.getpid(), signal.SIGINT)
+            sent = []
+            threading.Thread(target=interrupt).start()
+            try:
+                channel.receive(20)
+            except KeyboardInterrupt:
+                took = time.monotonic() - sent[0]
+                print(f"after {pause} s: {took * 1000:.2f} ms")
+                assert took < PROMPT
+        channel.send(None)
+        assert channel.receive(20) == 1
+        """,
+        before,
+        env={"LD_PRELOAD": f"{before} {beside}".strip()},
     )

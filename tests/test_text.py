@@ -20,7 +20,7 @@ from far_ends import PLAIN
 COMPILE = """
 import marshal, sys, zlib
 data = sys.stdin.buffer.read()
-colds, modules, loader = marshal.loads(zlib.decompress(data[%d:]))
+colds, modules, loader, codes = marshal.loads(zlib.decompress(data[%d:]))
 def check(code, name):
     if isinstance(code, str):
         return compile(code, name, "exec", 0, True)
@@ -29,7 +29,7 @@ def check(code, name):
 pieces = [check(loader, "loader")]
 assert len(modules) == len(colds)
 for (name, code), cold in zip(modules, colds):
-    pieces.append(check(code, name))
+    pieces.append(check(codes.pop(0) if code is None else code, name))
     for source in cold.split("\\0"):
         if source.startswith("def "):
             assert source[4 : source.index("(")] in check(source, name + " " + source[:40]).co_names

@@ -615,3 +615,78 @@ def test_the_main_thread_of_a_worker_stays_the_main_thread(group, first):
     FIRST_IMPORTS_THERE[first](gateway, other)
     channel.send(None)
     assert channel.receive(TIMEOUT) == [True, True, True]
+
+
+# --- other interpreters of this process -----------------------------------------------------------------------------
+
+# Leaves it all to the interpreter's end: a gateway that serves, one with a callback, one whose handler of stderr runs.
+IN_ANOTHER = """
+import time
+import execnet_c
+
+def converse(gateway):
+    channel = gateway.remote_exec("for item in channel: channel.send(item)")
+    for item in [*range(100), b"x" * 3_000_000]:
+        channel.send(item)
+        assert channel.receive(30) == item
+
+lines, items = [], []
+execnet_c.set_stderr_handler(lambda gateway, line: [time.sleep(0.3), lines.append(line)])
+gateway = execnet_c.makegateway("popen")
+converse(gateway)
+other = execnet_c.Group(["popen"])[0]
+channel = other.remote_exec("channel.send(1); channel.receive()")
+channel.setcallback(lambda item: [items.append(item), time.sleep(0.3)])
+gateway.remote_exec("import sys; print('a line', file=sys.stderr)")
+try:
+    gateway.remote_exec("0 / 0").waitclose(30)
+except execnet_c.RemoteError as exc:
+    assert "ZeroDivisionError" in str(exc)
+converse(other)
+print(*items, flush=True)
+"""
+
+RUN_IN_ANOTHER = """
+import sys, threading
+kind, code = sys.argv[1:]
+if kind == "legacy":
+    from _testcapi import run_in_subinterp as run
+else:
+    if sys.version_info >= (3, 13):
+        import _interpreters as interpreters
+    else:
+        import _xxsubinterpreters as interpreters
+    def run(code):
+        interpreter = interpreters.create("isolated") if hasattr(interpreters, "exec") else interpreters.create()
+        error = getattr(interpreters, "exec", interpreters.run_string)(interpreter, code)
+        assert error is None, error.formatted
+        interpreters.destroy(interpreter)
+        return 0
+
+run_more = [threading.Thread(target=run, args=(code,)) for _ in range(2 if kind == "their own GIL" else 0)]
+for thread in run_more:
+    thread.start()
+for _ in range(3):
+    assert run(code) == 0
+for thread in run_more:
+    thread.join()
+print("the process goes on")
+"""
+
+
+@pytest.mark.parametrize("kind", ["legacy", "a GIL of its own", "their own GIL"])
+def test_an_interpreter_that_is_not_the_main_one_ends_with_its_gateways(kind):
+    """CPython aborts the process when one ends and has a thread. What runs in a thread then is waited for."""
+    if kind == "legacy":
+        pytest.importorskip("_testcapi")
+    elif sys.version_info < (3, 12):
+        pytest.skip("each interpreter of a process has the same GIL before Python 3.12")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUN_IN_ANOTHER, kind, pairing.HEAD + IN_ANOTHER],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=2 * TIMEOUT,
+    )
+    expected = ["1"] * (5 if kind == "their own GIL" else 3) + ["the process goes on"]
+    assert (done.returncode, done.stderr, done.stdout.splitlines()) == (0, "", expected)

@@ -14,7 +14,7 @@ enum { STDERR_CHUNK = 64 * 1024 };
 int
 xcpy_check_usable(GatewayObject *gateway)
 {
-    xcpy_drop_spaces();
+    xcpy_clear_left(gateway->state);
     if (gateway->link == NULL) {
         PyErr_SetString(PyExc_OSError, "the gateway was not started: make one with makegateway()");
         return -1;
@@ -163,13 +163,14 @@ done:
 }
 
 static xc_link_opts
-link_opts(bool worker)
+link_opts(xcpy_state *state, bool worker)
 {
     return (xc_link_opts){
         .worker = worker,
         .marked = !worker,
         .orphan_error = xcpy_orphan_error,
         .drop_space = xcpy_drop_space_later,
+        .arg = state->left,
     };
 }
 
@@ -180,7 +181,7 @@ xcpy_may_start(GatewayObject *self, xc_link_opts *opts)
         PyErr_SetString(PyExc_OSError, "the gateway was started before");
         return false;
     }
-    *opts = link_opts(false);
+    *opts = link_opts(self->state, false);
     return true;
 }
 
@@ -236,7 +237,7 @@ Gateway_serve(GatewayObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "ii|i:_serve", &in, &out, &memory)) {
         return NULL;
     }
-    xc_link_opts opts = link_opts(true);
+    xc_link_opts opts = link_opts(self->state, true);
     if (memory >= 0) {
         if (xc_region_attach(memory, &self->region, &err) != XC_OK) {
             close(in);

@@ -12,7 +12,6 @@
 #include <math.h>
 
 #define SLICE_MIN (10 * XC_MS)
-#define SLICE_MAX (5 * XC_S)
 /* Between the pieces of a long message, whose sender may never sleep: so often it looks for signals. */
 #define SLICE_LONG (50 * XC_MS)
 /* A frame up to this size (bytes) is first tried without releasing the GIL: the fd is non-blocking and takes so much in
@@ -82,9 +81,10 @@ xcpy_wait(GatewayObject *gateway, xc_wait *wait)
         return parked;
     }
     int64_t until = wait->until;
-    bool sliced = wait->signals = xcpy_on_main_thread(gateway->state);
+    int64_t longest = xcpy_longest_sleep(gateway->state);
+    wait->signals = longest != XC_FOREVER;
     for (int64_t slice = SLICE_MIN;;) {
-        int64_t end = sliced ? xc_after(slice) : XC_FOREVER;
+        int64_t end = wait->signals ? xc_after(slice) : XC_FOREVER;
         size_t space = 0;
         xc_status rc;
         wait->until = until < end ? until : end;
@@ -109,7 +109,7 @@ xcpy_wait(GatewayObject *gateway, xc_wait *wait)
             continue;
         }
         wait->no_look = true;
-        slice = slice * 2 < SLICE_MAX ? slice * 2 : SLICE_MAX;
+        slice = slice < longest / 2 ? slice * 2 : longest;
     }
 }
 
@@ -166,10 +166,10 @@ send_frame(GatewayObject *gateway, xc_sending *sending, size_t size, bool parks)
             return sent;
         }
     }
-    bool sliced = rc == XC_AGAIN && xcpy_on_main_thread(gateway->state);
+    int64_t longest = rc == XC_AGAIN ? xcpy_longest_sleep(gateway->state) : XC_FOREVER;
     int64_t slice = SLICE_MIN;
     while (rc == XC_AGAIN) {
-        int64_t until = sliced ? xc_after(slice) : XC_FOREVER;
+        int64_t until = longest != XC_FOREVER ? xc_after(slice) : XC_FOREVER;
         Py_BEGIN_ALLOW_THREADS
             rc = xc_writer_send_nogil(writer, sending, until, &err);
         Py_END_ALLOW_THREADS
@@ -178,7 +178,7 @@ send_frame(GatewayObject *gateway, xc_sending *sending, size_t size, bool parks)
                 xc_writer_spill(writer, sending);
                 return -1;
             }
-            slice = slice * 2 < SLICE_MAX ? slice * 2 : SLICE_MAX;
+            slice = slice < longest / 2 ? slice * 2 : longest;
             rc = XC_AGAIN;
         }
     }
@@ -231,7 +231,7 @@ static int
 send_long(GatewayObject *gateway, xc_long_sending *sending, bool *sent)
 {
     xc_writer *writer = xc_link_writer(gateway->link);
-    bool sliced = xcpy_on_main_thread(gateway->state), parks = xcpy_parks(gateway);
+    bool sliced = xcpy_longest_sleep(gateway->state) != XC_FOREVER, parks = xcpy_parks(gateway);
     xc_err err = {.code = XC_OK};
     xc_status rc;
     for (;;) {

@@ -7,6 +7,12 @@
 
 #include "../core/xc_sync.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define LONGEST        (5 * XC_S)
+#define LONGEST_BESIDE (50 * XC_MS)
+
 static unsigned long
 main_thread_of(PyInterpreterState *interp)
 {
@@ -18,8 +24,19 @@ main_thread_of(PyInterpreterState *interp)
     return ident;
 }
 
-bool
-xcpy_on_main_thread(xcpy_state *state)
+/* The system hands signals to the process's first thread. Where the main one is another, they do not end its sleep. */
+static int64_t
+sleep_of_main_thread(void)
+{
+#if defined(__linux__)
+    return syscall(SYS_gettid) == getpid() ? LONGEST : LONGEST_BESIDE;
+#else
+    return LONGEST;
+#endif
+}
+
+int64_t
+xcpy_longest_sleep(xcpy_state *state)
 {
     uint32_t forks = xc_fork_count();
     if (!state->main_thread_known || state->main_thread_forks != forks) {
@@ -27,8 +44,15 @@ xcpy_on_main_thread(xcpy_state *state)
         state->main_thread = interp == PyInterpreterState_Main() ? main_thread_of(interp) : 0; /* no signals there */
         state->main_thread_forks = forks;
         state->main_thread_known = true;
+        state->longest_sleep = 0;
     }
-    return state->main_thread == PyThread_get_thread_ident();
+    if (state->main_thread != PyThread_get_thread_ident()) {
+        return XC_FOREVER;
+    }
+    if (state->longest_sleep == 0) {
+        state->longest_sleep = sleep_of_main_thread();
+    }
+    return state->longest_sleep;
 }
 
 static PyObject *

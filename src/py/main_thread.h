@@ -7,10 +7,11 @@
 
 #include "state.h"
 
-#include <stdbool.h>
+#include <stdint.h>
 
-/* Whether handlers of signals run on this thread. Costs next to nothing. */
-bool xcpy_on_main_thread(xcpy_state *state);
+/* How long (ns) this thread may sleep before it looks for signals; XC_FOREVER where their handlers do not run on it.
+ * Costs next to nothing. */
+int64_t xcpy_longest_sleep(xcpy_state *state);
 
 /* Module function: _main_thread_ident(). */
 extern PyMethodDef xcpy_main_thread_methods[];

@@ -27,7 +27,7 @@ module_exec(PyObject *module)
     if (state->no_endmarker == NULL || PyModule_AddObjectRef(module, "NO_ENDMARKER_WANTED", state->no_endmarker) < 0) {
         return -1;
     }
-    if (xcpy_error_setup(module, state) < 0 || xcpy_vigil_setup(module, state) < 0 ||
+    if (xcpy_left_setup(state) < 0 || xcpy_error_setup(module, state) < 0 || xcpy_vigil_setup(module, state) < 0 ||
         xcpy_gateway_setup(module, state) < 0 || xcpy_channel_setup(module, state) < 0) {
         return -1;
     }
@@ -88,11 +88,15 @@ module_clear(PyObject *module)
 static void
 module_free(void *module)
 {
+    xcpy_left_end(PyModule_GetState(module));
     (void)module_clear(module);
 }
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
+#if PY_VERSION_HEX >= 0x030c0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
     {0, NULL},
 };
 

@@ -9,6 +9,9 @@
 #include "compat.h"
 
 #include <stdbool.h>
+#include <stdint.h>
+
+typedef struct xcpy_left xcpy_left;
 
 #define XCPY_STATE_FIELDS(X)                                                                                           \
     X(DataFormatError) /* base of the next two */                                                                      \
@@ -30,10 +33,12 @@ typedef struct xcpy_state {
     XCPY_STATE_FIELDS(XCPY_STATE_DECLARE)
 #undef XCPY_STATE_DECLARE
     PyObject *strings[XCPY_STRINGS]; /* short ASCII strings that were loaded, by a hash of their bytes; see load.c */
+    xcpy_left *left;                 /* shared with links: see warn.c */
     /* See main_thread.c; as it was when the process had been forked so many times. */
     unsigned long main_thread;
     uint32_t main_thread_forks;
     bool main_thread_known;
+    int64_t longest_sleep; /* 0: not asked for yet */
 } xcpy_state;
 
 /* The state that `type`, one of ours or a subclass of one, belongs to; NULL with SystemError. */

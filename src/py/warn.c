@@ -1,6 +1,7 @@
 /*
- * Two lock-free lists: a thread that adds never waits, and a fork cannot leave them locked. They hold core messages; a
- * payload is decoded when it is printed.
+ * Two lock-free lists an interpreter: a thread that adds never waits, and a fork cannot leave them locked. They hold
+ * core messages; a payload is decoded when it is printed. Links may outlive their interpreter, so its lists are never
+ * freed.
  */
 #include "warn.h"
 
@@ -9,8 +10,15 @@
 #include "error.h"
 #include "load.h"
 
-static _Atomic(xc_msg *) orphans;
-static _Atomic(xc_msg *) spaces;
+struct xcpy_left {
+    _Atomic(xc_msg *) orphans;
+    _Atomic(xc_msg *) spaces;
+    atomic_bool ended; /* the module is gone: nobody comes by any more */
+    bool is_main;      /* const: of the main interpreter, which can be called from any thread */
+    xcpy_left *next;   /* const: in `all` */
+};
+
+static _Atomic(xcpy_left *) all; /* so that a leak is not taken for one */
 
 static void
 put(_Atomic(xc_msg *) *list, xc_msg *msg)
@@ -34,6 +42,46 @@ take_all(_Atomic(xc_msg *) *list)
     return oldest;
 }
 
+static void
+drop_spaces(xcpy_left *left)
+{
+    for (xc_msg *msg = take_all(&left->spaces), *next; msg != NULL; msg = next) {
+        next = msg->next;
+        Py_XDECREF((PyObject *)msg->space);
+        xc_msg_free(msg);
+    }
+}
+
+int
+xcpy_left_setup(xcpy_state *state)
+{
+    xcpy_left *left = xc_alloc(sizeof *left);
+    if (left == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    *left = (xcpy_left){.is_main = PyInterpreterState_Get() == PyInterpreterState_Main()};
+    left->next = atomic_load(&all);
+    while (!atomic_compare_exchange_weak(&all, &left->next, left)) {
+    }
+    state->left = left;
+    return 0;
+}
+
+void
+xcpy_left_end(xcpy_state *state)
+{
+    if (state->left != NULL) {
+        atomic_store(&state->left->ended, true);
+        drop_spaces(state->left);
+        for (xc_msg *msg = take_all(&state->left->orphans), *next; msg != NULL; msg = next) {
+            next = msg->next;
+            xc_msg_free(msg);
+        }
+        state->left = NULL;
+    }
+}
+
 static int
 print_pending(void *unused)
 {
@@ -48,10 +96,14 @@ print_pending(void *unused)
 void
 xcpy_orphan_error(void *arg, xc_msg *msg)
 {
-    (void)arg;
-    put(&orphans, msg);
+    xcpy_left *left = arg;
+    if (atomic_load(&left->ended)) {
+        xc_msg_free(msg);
+        return;
+    }
+    put(&left->orphans, msg);
     /* Should the interpreter's list be full, a later error, or the end of the program, prints this one too. */
-    if (Py_IsInitialized()) {
+    if (left->is_main && Py_IsInitialized()) {
         (void)Py_AddPendingCall(print_pending, NULL);
     }
 }
@@ -59,21 +111,12 @@ xcpy_orphan_error(void *arg, xc_msg *msg)
 void
 xcpy_drop_space_later(void *arg, xc_msg *msg)
 {
-    (void)arg;
-    put(&spaces, msg);
-}
-
-void
-xcpy_drop_spaces(void)
-{
-    if (atomic_load_explicit(&spaces, memory_order_relaxed) == NULL) {
+    xcpy_left *left = arg;
+    if (atomic_load(&left->ended)) {
+        xc_msg_free(msg); /* the object went with its interpreter */
         return;
     }
-    for (xc_msg *msg = take_all(&spaces), *next; msg != NULL; msg = next) {
-        next = msg->next;
-        Py_XDECREF((PyObject *)msg->space);
-        xc_msg_free(msg);
-    }
+    put(&left->spaces, msg);
 }
 
 static void
@@ -89,15 +132,33 @@ print_one(xcpy_state *state, const xc_msg *msg)
     Py_XDECREF(result);
 }
 
+static void
+print_left(xcpy_state *state)
+{
+    for (xc_msg *msg = take_all(&state->left->orphans), *next; msg != NULL; msg = next) {
+        next = msg->next;
+        print_one(state, msg);
+        xc_msg_free(msg);
+    }
+}
+
+void
+xcpy_clear_left(xcpy_state *state)
+{
+    xcpy_left *left = state->left;
+    if (atomic_load_explicit(&left->spaces, memory_order_relaxed) != NULL) {
+        drop_spaces(left);
+    }
+    if (!left->is_main && atomic_load_explicit(&left->orphans, memory_order_relaxed) != NULL) {
+        print_left(state);
+    }
+}
+
 static PyObject *
 print_orphans(PyObject *module, PyObject *unused)
 {
     (void)unused;
-    for (xc_msg *msg = take_all(&orphans), *next; msg != NULL; msg = next) {
-        next = msg->next;
-        print_one(PyModule_GetState(module), msg);
-        xc_msg_free(msg);
-    }
+    print_left(PyModule_GetState(module));
     Py_RETURN_NONE;
 }
 

@@ -8,12 +8,17 @@
 #include "../core/xc_queue.h"
 #include "state.h"
 
-/* The two hooks of xc_link_opts. Any thread. The interpreter soon writes the error to sys.stderr, as execnet does. */
+/* The two hooks of xc_link_opts; arg: the interpreter's xcpy_left. Any thread. The main interpreter soon writes the
+ * error to sys.stderr, as execnet does; another one with the next use of a gateway. */
 void xcpy_orphan_error(void *arg, xc_msg *msg);
 void xcpy_drop_space_later(void *arg, xc_msg *msg);
 
-/* GIL held: frees the bytes objects. Costs nothing when there are none. */
-void xcpy_drop_spaces(void);
+/* GIL held: frees the bytes objects, prints the errors. Costs nothing when there are none. */
+void xcpy_clear_left(xcpy_state *state);
+
+/* For the module's own begin, -1 with an exception, and end. */
+int xcpy_left_setup(xcpy_state *state);
+void xcpy_left_end(xcpy_state *state);
 
 /* Module function: _print_orphans(). */
 extern PyMethodDef xcpy_warn_methods[];
