@@ -46,8 +46,6 @@ int xcpy_check_usable(GatewayObject *gateway);
  * Returns NULL. */
 PyObject *xcpy_raise_ended(GatewayObject *gateway, bool sending);
 
-/* What is to be started by these arguments: a sequence of str or bytes. Owned by the caller; NULL. */
-xc_program *xcpy_make_program(PyObject *args);
 /* For a link to a far end: its options. False, with OSError set, where the gateway was started before. */
 bool xcpy_may_start(GatewayObject *gateway, xc_link_opts *opts);
 

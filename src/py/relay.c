@@ -8,6 +8,7 @@
 #include "error.h"
 #include "gateway.h"
 #include "io.h"
+#include "program.h"
 
 PyDoc_STRVAR(start_over_doc,
              "_start_over($self, stream, /)\n--\n\n"

@@ -1,0 +1,13 @@
+/*
+ * What is to be started, from the arguments that Python code gives.
+ */
+#ifndef XCPY_PROGRAM_H
+#define XCPY_PROGRAM_H
+
+#include "../core/xc_program.h"
+#include "compat.h"
+
+/* A sequence of str or bytes as a program. Owned by the caller; NULL with an exception. */
+xc_program *xcpy_make_program(PyObject *args);
+
+#endif
