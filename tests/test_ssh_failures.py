@@ -293,6 +293,13 @@ def test_words_of_ssh_s_on_a_stderr_do_not_mislead(server, group):
     check(error.value, "WorkerExited", "h1", "255", status=255)
 
 
+def test_a_host_that_prints_too_much(server, group):
+    error = fails(group, server.spec("h1", "python=while :; do echo Welcome to this host; done; python3"))
+    assert type(error) is execnet_c.LinkLost and error.host == "h1"
+    assert "a login or site that prints too much" in str(error)
+    assert "; its stdout begins with:\nWelcome to this host\n" in str(error)
+
+
 def test_a_long_banner_on_stdout(server, group):
     gateway = group.makegateway(server.spec("chatty"))
     assert evaluate(gateway, "6 * 7") == 42
