@@ -436,8 +436,8 @@ class _Target:
         """One answer of the far end, of which nothing is taken for granted: it may be anything that can be sent."""
         try:
             answer = self.channel.receive()
-        except EOFError as exc:
-            if str(exc):
+        except EOFError:
+            if not self.channel.gateway.hasreceiver():
                 raise
             raise EOFError(STOPPED) from None
         what, *more = answer if isinstance(answer, tuple) and answer else [None]

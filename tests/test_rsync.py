@@ -622,7 +622,7 @@ def test_an_interrupt_while_it_removes_what_it_has(gw, source, tmp_path):
         os.unlink = interrupted
         """
     ).waitclose(TIMEOUT)
-    failing(source, [(gw, tmp_path / "there")], [], "keyboard-interrupted")
+    failing(source, [(gw, tmp_path / "there")], [], "KeyboardInterrupt")
     assert sorted(found(tmp_path / "there")) in ([b"sub"], [b"sub", b"sub/b"])
 
 

@@ -318,93 +318,7 @@ Gateway_set_coerce(GatewayObject *self, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-/* --- tasks (at a worker) -------------------------------------------------------------------------------------- */
-
-PyDoc_STRVAR(next_task_doc,
-             "_next_task($self, primary, slot, /)\n--\n\n"
-             "Wait for a task: its channel and payload object are put into the list `slot`; instead of a payload\n"
-             "that cannot be loaded, the exception. False: there will be none. `primary`: the main thread, which\n"
-             "takes what it can before any other.\n"
-             "An exception out of a signal handler may come when the task is in the slot already.");
-
-/* The payload object, or the exception that loading it was; msg is taken. New reference, or NULL with an exception. */
-static PyObject *
-load_task(GatewayObject *self, xc_msg *msg)
-{
-    size_t size = msg->size;
-    PyObject *task = xcpy_load_item(self, msg);
-    if (task == NULL) {
-        if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
-            PyErr_Format(PyExc_MemoryError, "no memory for a task of %zu bytes", size);
-        }
-        task = xcpy_take_cause();
-    }
-    return task;
-}
-
-/* The task is put into `slot`; msg and chan are taken. False: there is no memory for that, and the far end was told. */
-static bool
-hand_over_task(GatewayObject *self, xc_msg *msg, xc_chan *chan, PyObject *slot, bool is_primary)
-{
-    size_t size = msg->size;
-    PyObject *channel = xcpy_channel_of(self, chan), *task = NULL, *pair = NULL; /* all owned */
-    if (channel == NULL) {
-        xc_link_refuse_task(self->link, chan, size, is_primary); /* msg still holds it */
-        xc_link_free_msg(self->link, msg);
-        PyErr_Clear();
-        return false;
-    }
-    task = load_task(self, msg);
-    if (task != NULL) {
-        pair = PyTuple_Pack(2, channel, task);
-    }
-    bool kept = pair != NULL && PyList_SetSlice(slot, 0, 0, pair) == 0;
-    if (!kept) {
-        xc_link_refuse_task(self->link, chan, size, is_primary);
-        PyErr_Clear();
-    }
-    Py_XDECREF(pair);
-    Py_XDECREF(task);
-    Py_DECREF(channel);
-    return kept;
-}
-
-static PyObject *
-Gateway_next_task(GatewayObject *self, PyObject *args)
-{
-    PyObject *slot;
-    int is_primary;
-    if (!PyArg_ParseTuple(args, "pO!:_next_task", &is_primary, &PyList_Type, &slot)) {
-        return NULL;
-    }
-    for (;;) {
-        xc_wait wait = {.kind = is_primary ? XC_WAIT_TASK : XC_WAIT_TASK_SPARE, .until = XC_FOREVER};
-        xc_msg *msg;
-        xc_chan *chan;
-        if (xcpy_check_usable(self) < 0 || xcpy_wait(self, &wait) < 0) {
-            return NULL;
-        }
-        xc_status rc = xc_link_take_task(self->link, is_primary, &msg, &chan);
-        if (rc == XC_CLOSED) {
-            Py_RETURN_FALSE;
-        }
-        if (rc == XC_OK && hand_over_task(self, msg, chan, slot, is_primary)) {
-            Py_RETURN_TRUE;
-        }
-    }
-}
-
-PyDoc_STRVAR(task_done_doc, "_task_done($self, primary, /)\n--\n\n"
-                            "The task that _next_task(primary, ...) gave is over.");
-
-static PyObject *
-Gateway_task_done(GatewayObject *self, PyObject *primary)
-{
-    if (self->link != NULL && !xc_link_forked(self->link)) { /* in a child that comes back from the task: nothing */
-        xc_link_task_done(self->link, primary == Py_True);
-    }
-    Py_RETURN_NONE;
-}
+/* --- what a worker says of itself --------------------------------------------------------------------------- */
 
 PyDoc_STRVAR(set_facts_doc, "_set_facts($self, facts, /)\n--\n\n"
                             "Answer a status request that has a payload with this dict, and the current directory of\n"
@@ -698,8 +612,6 @@ static PyMethodDef Gateway_methods[] = {
     {"_send", (PyCFunction)Gateway_send, METH_VARARGS, send_doc},
     {"_write", (PyCFunction)Gateway_write, METH_O, write_doc},
     {"_set_coerce", (PyCFunction)Gateway_set_coerce, METH_O, NULL},
-    {"_next_task", (PyCFunction)Gateway_next_task, METH_VARARGS, next_task_doc},
-    {"_task_done", (PyCFunction)Gateway_task_done, METH_O, task_done_doc},
     {"_set_facts", (PyCFunction)Gateway_set_facts, METH_O, set_facts_doc},
     {"_wait_idle", (PyCFunction)Gateway_wait_idle, METH_O, NULL},
     {"hasreceiver", (PyCFunction)Gateway_hasreceiver, METH_NOARGS, hasreceiver_doc},
@@ -754,7 +666,7 @@ xcpy_gateway_setup(PyObject *module, xcpy_state *state)
         return -1;
     }
     int added = add_method(state->GatewayType, &xcpy_run_callbacks_method);
-    PyMethodDef *const more[] = {xcpy_relay_methods, xcpy_connected_methods, xcpy_memory_methods};
+    PyMethodDef *const more[] = {xcpy_task_methods, xcpy_relay_methods, xcpy_connected_methods, xcpy_memory_methods};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
         for (PyMethodDef *def = more[i]; added == 0 && def->ml_name != NULL; def++) {
             added = add_method(state->GatewayType, def);

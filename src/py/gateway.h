@@ -76,6 +76,10 @@ PyObject *xcpy_tell_error(void);
 
 extern PyMethodDef xcpy_run_callbacks_method;
 
+/* --- tasks.c ---------------------------------------------------------------------------------------------------- */
+
+extern PyMethodDef xcpy_task_methods[];
+
 /* --- relay.c ---------------------------------------------------------------------------------------------------- */
 
 extern PyMethodDef xcpy_relay_methods[];
