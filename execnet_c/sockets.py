@@ -5,6 +5,10 @@ server's own interpreter as a far end whose standard streams are the connection;
 interpreter (see text.py). No byte follows the line until that has announced itself: execnet's server reads ahead, and
 would lose it.
 
+With a secret a process of ours stands in between, as ssh would: it connects, speaks TLS and proves that we know the
+secret (see tls.py). It is sent the key first, then the same line; what stands in the way of a connection it says on its
+stdout, in front of anything of the far end's.
+
 The far end's process is nobody's here: its connection is all that we see of it, and all that can be ended.
 """
 

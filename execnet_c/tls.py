@@ -27,6 +27,7 @@ DENIED = b"execnet_c-denied"
 SHORTEST = 16  # bytes of a secret
 FAILED = b"execnet_c-tls "  # main() says so in front of what went wrong
 QUOTED = 200  # bytes of what something else said
+HUNG_UP = getattr(select, "POLLRDHUP", 0)
 CHUNK = 1 << 18
 RECORD = 1 << 14  # bytes, at most, that TLS gives at once
 LINGER = 10.0  # seconds that a worker has to take what had arrived when the connection ended; and a client
@@ -300,124 +301,151 @@ def carry(session, sock, source, sink, end_sink=None):
     The near end has no end_sink: when nothing more can arrive, all is over. At the server end_sink() tells the worker
     that nothing more will come; what it still says is carried until it has ended.
     """
-    from ssl import SSLError, SSLWantReadError
+    return _Carrier(session, sock, source, sink, end_sink).run()
 
-    read_into = getattr(os, "readv", _readv)
-    tls, incoming, outgoing = session.tls, session.incoming, session.outgoing
-    sock.setblocking(False)
-    for fd in (source, sink):
-        os.set_blocking(fd, False)
-    poll, watched = select.poll(), {}
-    read_in, write_out, hung_up = select.POLLIN, select.POLLOUT, getattr(select, "POLLRDHUP", 0)
-    peer = sock.fileno()
-    buffer = memoryview(bytearray(CHUNK))
-    opened = memoryview(bytearray(CHUNK + RECORD))
-    plain, sealed = b"", memoryview(session.to_say)  # to be written, and to be sent
-    up = down = True  # from source to sock, from sock to sink
-    fin = told = False  # sock was told that no more comes, and sink
-    why, until = 0, None
 
-    def open_some():
-        """What has arrived, in plain; and whether more may come."""
+class _Carrier:
+    """One thread that waits for nothing but poll(). A direction is not read while what was read has not been written."""
+
+    def __init__(self, session, sock, source, sink, end_sink):
+        import ssl
+
+        self._ssl = ssl
+        self._tls, self._incoming, self._outgoing = session.tls, session.incoming, session.outgoing
+        self._sock, self._source, self._sink, self._end_sink = sock, source, sink, end_sink
+        sock.setblocking(False)
+        for fd in (source, sink):
+            os.set_blocking(fd, False)
+        self._read_into = getattr(os, "readv", _readv)
+        self._buffer, self._opened = memoryview(bytearray(CHUNK)), memoryview(bytearray(CHUNK + RECORD))
+        self._sealed, self._plain = memoryview(session.to_say), b""  # to be sent, to be written
+        self._up = self._down = True  # from source to sock, from sock to sink
+        self._told_peer = self._told_sink = False  # that no more comes
+        self._why = 0
+        self._until = None
+        self._poll, self._watched = select.poll(), {}
+
+    def run(self):
+        ready = {}
+        while True:
+            try:
+                if self._source in ready and self._up and not self._sealed:
+                    self._read_source()
+                self._send()
+                if self._sock.fileno() in ready and self._down and not self._plain:
+                    self._receive()
+                self._write()
+            except self._ssl.SSLError:
+                return errno.EBADMSG
+            gone = not self._down or ready.get(self._sock.fileno(), 0) & (HUNG_UP | select.POLLHUP | select.POLLERR)
+            if self._is_over(gone):
+                return self._why
+            self._watch()
+            pause = None if self._until is None else max(self._until - time.monotonic(), 0) * 1000 + 1
+            ready = dict(self._poll.poll(pause))
+            if not self._up and not self._plain and ready.get(self._sink):
+                self._sink = -1  # who reads has gone; the rest is taken, for a reset might overtake what was sent
+
+    def _read_source(self):
+        try:
+            size = self._read_into(self._source, [self._buffer])
+        except BlockingIOError:
+            return
+        except OSError:
+            size = 0
+        self._up = size > 0
+        part = self._buffer[:size]
+        while part:
+            part = part[self._tls.write(part) :]
+        self._sealed = memoryview(self._outgoing.read())
+
+    def _send(self):
+        if self._sealed:
+            try:
+                self._sealed = self._sealed[self._sock.send(self._sealed) :]
+            except BlockingIOError:
+                pass
+            except OSError as exc:
+                self._why, self._up, self._sealed = self._why or exc.errno, False, b""
+        if not self._up and not self._sealed and not self._told_peer:
+            self._told_peer = True
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+
+    def _receive(self):
+        try:
+            size = self._sock.recv_into(self._buffer)
+            self._incoming.write(self._buffer[:size])
+            self._down = size > 0
+        except BlockingIOError:
+            pass
+        except OSError as exc:
+            self._why, self._down = self._why or exc.errno, False
+
+    def _write(self):
+        while True:
+            if self._plain:
+                try:
+                    self._plain = self._plain[os.write(self._sink, self._plain) :]
+                    self._until = None
+                except BlockingIOError:
+                    return
+                except OSError:
+                    self._plain, self._sink = b"", -1
+            if self._plain or not self._incoming.pending:
+                return
+            self._plain = self._open()
+            if self._sink < 0:
+                self._plain = b""
+
+    def _open(self):
+        """What has arrived, in plain."""
         size = 0
         try:
-            while size < CHUNK and (incoming.pending or tls.pending()):
-                got = tls.read(CHUNK + RECORD - size, opened[size:])
+            while size < CHUNK and (self._incoming.pending or self._tls.pending()):
+                got = self._tls.read(CHUNK + RECORD - size, self._opened[size:])
                 if not got:
-                    return opened[:size], False
-                size += got
-        except SSLWantReadError:
-            pass
-        return opened[:size], True
-
-    ready = {peer: write_out} if sealed else {}
-    while True:
-        try:
-            if source in ready and up and not sealed:
-                try:
-                    size = read_into(source, [buffer])
-                except BlockingIOError:
-                    size = None
-                except OSError:
-                    size = 0
-                if size:
-                    part = buffer[:size]
-                    while part:
-                        part = part[tls.write(part) :]
-                    sealed = memoryview(outgoing.read())
-                elif size == 0:
-                    up = False
-            if sealed:
-                try:
-                    sealed = sealed[sock.send(sealed) :]
-                except BlockingIOError:
-                    pass
-                except OSError as exc:
-                    why, up, sealed = why or exc.errno, False, b""
-            if not up and not sealed and not fin:
-                fin = True
-                try:
-                    sock.shutdown(socket.SHUT_WR)
-                except OSError:
-                    pass
-            if peer in ready and down and not plain:
-                try:
-                    size = sock.recv_into(buffer)
-                    incoming.write(buffer[:size])
-                    down = size > 0
-                except BlockingIOError:
-                    pass
-                except OSError as exc:
-                    why, down = why or exc.errno, False
-            while True:
-                if plain:
-                    try:
-                        plain = plain[os.write(sink, plain) :]
-                        until = None
-                    except BlockingIOError:
-                        break
-                    except OSError:
-                        plain, sink = b"", -1
-                if plain or not incoming.pending:
+                    self._down = False
                     break
-                plain, more = open_some()
-                down = down and more
-                if sink < 0:
-                    plain = b""
-        except SSLError:
-            return errno.EBADMSG
-        if not down and not plain:
-            if end_sink is None or not up:
-                return why
-            if not told:
-                told = True
-                end_sink()
-        if sink < 0 and not up and not sealed and (end_sink is None or not down):
-            return why
-        gone = not down or ready.get(peer, 0) & (hung_up | select.POLLHUP | select.POLLERR)
-        if until is None and end_sink is not None and (plain and gone or sink < 0 and not up):
-            until = time.monotonic() + LINGER
-        wanted = {peer: (read_in if down and not plain else 0) | (write_out if sealed else 0)}
-        if end_sink is not None and down and plain and until is None:
-            wanted[peer] |= hung_up
-        if not wanted[peer]:
-            del wanted[peer]
-        if up and not sealed:
-            wanted[source] = read_in
-        if sink >= 0 and (plain or not up):
-            wanted[sink] = write_out if plain else 0
-        for fd in [fd for fd in watched if fd not in wanted]:
-            poll.unregister(fd)
-            del watched[fd]
+                size += got
+        except self._ssl.SSLWantReadError:
+            pass
+        return self._opened[:size]
+
+    def _is_over(self, gone):
+        """gone: the other end has hung up, though not all that it said may have been taken."""
+        if not self._down and not self._plain:
+            if self._end_sink is None or not self._up:
+                return True
+            if not self._told_sink:
+                self._told_sink = True
+                self._end_sink()
+        if self._sink < 0 and not self._up and not self._sealed and (self._end_sink is None or not self._down):
+            return True
+        if self._until is not None:
+            return time.monotonic() >= self._until
+        if self._end_sink is not None and (self._plain and gone or self._sink < 0 and not self._up):
+            self._until = time.monotonic() + LINGER
+        return False
+
+    def _watch(self):
+        peer = (select.POLLIN if self._down and not self._plain else 0) | (select.POLLOUT if self._sealed else 0)
+        if self._end_sink is not None and self._down and self._plain and self._until is None:
+            peer |= HUNG_UP
+        wanted = {self._sock.fileno(): peer} if peer else {}
+        if self._up and not self._sealed:
+            wanted[self._source] = select.POLLIN
+        if self._sink >= 0 and (self._plain or not self._up):
+            wanted[self._sink] = select.POLLOUT if self._plain else 0
+        if wanted == self._watched:
+            return
+        for fd in self._watched:
+            self._poll.unregister(fd)
         for fd, events in wanted.items():
-            if watched.get(fd) != events:
-                poll.register(fd, events)
-                watched[fd] = events
-        if until is not None and time.monotonic() >= until:
-            return why
-        ready = dict(poll.poll(None if until is None else max(until - time.monotonic(), 0) * 1000 + 1))
-        if not up and not plain and ready.get(sink):
-            sink = -1  # who reads there has gone; what still arrives is taken, for a reset might overtake what was sent
+            self._poll.register(fd, events)
+        self._watched = wanted
 
 
 def _readv(fd, buffers):
