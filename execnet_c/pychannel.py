@@ -115,13 +115,14 @@ class Failed:
     """Stands among a channel's items for one that could not be loaded."""
 
     def __init__(self, error):
-        self.error = error
+        self.error = error.with_traceback(None)  # whose frames have half of the item
 
 
 class Chan:
     """A channel's state, which may outlive the object that users hold: a callback keeps it."""
 
     callback = endmarker = object = None
+    items = ()  # a deque once it had something: an empty one takes as much memory as all the rest
     sink = None  # function(code, payload) that gets its frames, and FIN at the end, on the I/O thread
     closed = False  # no more sending
     recv_closed = False  # nothing more will arrive; set without `closed`: send-only
@@ -133,8 +134,12 @@ class Chan:
     def __init__(self, id, coerce):
         self.id = id
         self.coerce = coerce  # how strings of items that arrive from now on are loaded
-        self.items = deque()
-        self.errors = deque()  # texts with which the far end closed it, not raised yet
+        self.errors = []  # texts with which the far end closed it, not raised yet
+
+    def put_item(self, item):
+        if type(self.items) is tuple:
+            self.items = deque()
+        self.items.append(item)
 
     def holder(self):
         """The object that stands for it, if somebody holds one."""
@@ -167,6 +172,7 @@ class Channel:
         self._chan = chan
         chan.had_object = True
         chan.object = ref(self)
+        gateway._live.append(None)
         return self
 
     def __del__(self):
@@ -201,21 +207,20 @@ class Channel:
         gateway, chan = self.gateway, self._chan
         gateway._check_usable()
         until = until_of(timeout, False)
-        items = chan.items
-        while not items:
+        while not chan.items:
             if self._has_callback:
                 break
             if chan.recv_closed:
-                if items:
+                if chan.items:
                     break
                 self._raise_remote_error()
                 raise self._end()
             self._refuse_endless_wait(until, "receive")
-            if not gateway._wait(lambda: items or chan.recv_closed, until):
+            if not gateway._wait(lambda: chan.items or chan.recv_closed, until):
                 raise TimeoutError(f"no item after {timeout!r} seconds")
         if self._has_callback:
             raise OSError("cannot receive(), channel has receiver callback")
-        taken = []
+        taken, items = [], chan.items
         try:
             taken.extend(map(deque.popleft, (items,)))  # in one step for a signal handler
             item = taken[0]
@@ -397,7 +402,7 @@ class Channel:
         gateway, chan = self.gateway, self._chan
         gateway._check_usable()
         try:
-            return chan.errors.popleft()
+            return chan.errors.pop(0)
         except IndexError:
             pass
         return gateway._death(False) if chan.cut else None

@@ -40,7 +40,7 @@ from .pyserializer import (
     load_item,
     load_plain,
 )
-from .pytasks import Tasks
+from .pytasks import MAX_CHANNELS, REFUSALS, Tasks
 from .pywire import (
     CHUNK,
     CLOSE,
@@ -69,6 +69,7 @@ dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "loa
 
 FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
 MAX_NOISE = 64 * 1024  # bytes
+MAX_ANSWERS = 4000  # frames that wait to be written: no answer joins them, see src/core/xc_answer.c
 
 
 def _main_thread_ident():
@@ -109,6 +110,8 @@ class Gateway(Tasks):
         self._backlog = deque()
         self._turn = RLock()
         self._hellos = deque()
+        self._owed = bytearray()  # answers: five bytes each, of nine that came
+        self._live = deque()  # as long as the number of channels' objects
         self._tasks = deque()
         self._task_lock = allocate_lock()
         self._running = deque()  # as long as the number of tasks that run or wait to
@@ -387,7 +390,7 @@ class Gateway(Tasks):
             if code != DATA:
                 self._apply_other(code, id, payload, chan)
             elif chan is not None:
-                chan.items.append(self._item(payload, chan))
+                chan.put_item(self._item(payload, chan))
 
     def _apply_other(self, code, id, payload, chan):
         if code in (CLOSE, LAST_MESSAGE):
@@ -402,7 +405,7 @@ class Gateway(Tasks):
             else:
                 chan.errors.append(error)
         elif code == STATUS:
-            self._answer_status(id, payload)
+            self._owe(len(payload) > 0, id)
         elif code == RECONFIGURE:
             self._reconfigured(id, payload)
         elif code == FIN:
@@ -425,8 +428,13 @@ class Gateway(Tasks):
 
     def _load(self, payload, coerce):
         if type(payload) is Large:
-            return payload.load(load_item, coerce, self._channel)
-        return load_item(payload, coerce, self._channel)
+            return payload.load(load_item, coerce, self._carried)
+        return load_item(payload, coerce, self._carried)
+
+    def _carried(self, id):
+        if len(self._live) >= MAX_CHANNELS:
+            raise LoadError(f"{MAX_CHANNELS} channels are here already")
+        return self._channel(id)
 
     def _load_plain(self, payload):
         """A hello or a task: for the usual one the whole of load_item() need not be there."""
@@ -451,17 +459,36 @@ class Gateway(Tasks):
         chan.recv_closed = True
         self._chans.pop(chan.id, None)
 
-    def _answer_status(self, id, payload):
-        if payload and self._facts is not None:
-            try:
-                cwd = os.getcwd().encode("utf-8", "backslashreplace").decode()
-            except OSError:
-                cwd = None
-            answer = {**self._facts, "cwd": cwd}
-        else:
-            answer = {"numchannels": len(self._chans), "numexecuting": len(self._running), "execmodel": self._model}
-        self._post(DATA, id, answer)
-        self._post(CLOSE, id)
+    def _owe(self, what, id):
+        """Any thread: the far end gets a status (0; with facts: 1), one of REFUSALS or a frame of that code and nothing
+        in it, soon, when there is room for it: whoever asks may not read. To stop reading instead would have two ends
+        that ask each other wait for ever."""
+        self._owed += bytes((what,)) + id.to_bytes(4, "big", signed=True)
+        pypump.pump.post(self._pay)
+
+    def _pay(self):
+        owed = self._owed
+        while owed and len(self._writer.out) < MAX_ANSWERS:
+            what, id = owed[0], int.from_bytes(owed[1:5], "big", signed=True)
+            del owed[:5]
+            if what < 2:
+                self._post(DATA, id, self._status(what))
+                what = CLOSE
+            if what in REFUSALS:
+                self._post(CLOSE_ERROR, id, REFUSALS[what])
+            else:
+                self._post(what, id)
+        if owed:
+            pypump.pump.after(0.05, self._pay)
+
+    def _status(self, facts):
+        if not facts or self._facts is None:
+            return {"numchannels": len(self._chans), "numexecuting": len(self._running), "execmodel": self._model}
+        try:
+            cwd = os.getcwd().encode("utf-8", "backslashreplace").decode()
+        except OSError:
+            cwd = None
+        return {**self._facts, "cwd": cwd}
 
     def _reconfigured(self, id, payload):
         try:
@@ -639,6 +666,7 @@ class Gateway(Tasks):
     def _forget(self, chan):
         """The object of `chan` is gone. Any thread, at any moment: takes no lock."""
         chan.object = None
+        self._live.pop()
         if self._forks != pypump.fork_count:
             return
         if chan.callback is None:
@@ -648,11 +676,11 @@ class Gateway(Tasks):
                 if chan.task and chan.callback is None:
                     self._post(CLOSE_ERROR, chan.id, UNTOLD_TEXT)
                 else:
-                    self._post(LAST_MESSAGE if chan.callback is not None else CLOSE, chan.id)
+                    self._owe(LAST_MESSAGE if chan.callback is not None else CLOSE, chan.id)
             except (OSError, RuntimeError):
                 pass  # no thread can be started: the interpreter ends
         while chan.closed and chan.errors:
-            orphan(chan.errors.popleft())
+            orphan(chan.errors.pop(0))
 
     # --- the end ---
 

@@ -9,6 +9,9 @@ from .pychannel import until_of
 from .pyserializer import LoadError
 from .pywire import CLOSE_ERROR
 
+MAX_CHANNELS = 65536  # no task, and no item that carries one, is taken beyond that
+REFUSALS = {2: "execution disallowed", 3: "too many tasks wait"}
+
 ONLY_MAIN = "main_thread_only"
 
 
@@ -21,7 +24,9 @@ class Tasks:
 
     def _queue_task(self, id, payload):
         if not self._is_worker:
-            return self._post(CLOSE_ERROR, id, "execution disallowed")
+            return self._owe(2, id)
+        if len(self._live) >= MAX_CHANNELS:
+            return self._owe(3, id)
         channel = self._channel(id)
         try:
             item = self._load_plain(payload)

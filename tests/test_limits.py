@@ -368,6 +368,109 @@ def test_a_callback_whose_item_is_too_large():
     )
 
 
+# ---- what a far end makes this one hold
+
+
+def growth(frames, sent, answers):
+    """The MiB that a far end makes this process hold which sends at least `sent` bytes of those frames, the result of an
+    expression with the number `k`, and reads no answer. Then it reads them: there are as many as `answers` says, an
+    expression with the number `n` of frames."""
+    lines = run(
+        """
+        import textwrap
+        from test_core_frames import HEAD
+        frames, sent, answers = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+        body = textwrap.dedent(f'''
+            put(MARKER)
+            total = n = 0
+            while total < {sent}:
+                some = b"".join(({frames}) for k in range(n, n + 1000))
+                put(some)
+                n += 1000
+                total += len(some)
+            put(frame(HELLO, 0, b"LQ"))
+            os.kill(os.getpid(), 19)
+            closed = 0
+            while closed < {answers}:
+                closed += get_frame()[0] in (CLOSE, CLOSE + 1)
+            put(frame(DATA, 1, b"LQ"))
+            wait_end()
+        ''')
+        def held():
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+        gateway = pairing.module.Gateway()
+        gateway._start([sys.executable, "-I", "-S", "-c", HEAD + body], None)
+        gateway._set_facts({"a": 1})
+        channel = gateway.newchannel()
+        items = gateway.newchannel()
+        before = held()
+        assert gateway._hello(60) is None
+        print(held() - before)
+        assert wait_until(lambda: stat_of(gateway._state()["pid"])[0] in "tT")
+        gateway._signal(signal.SIGCONT)
+        assert channel.receive(60) is None
+        gateway._signal(9)
+        assert gateway._wait_gone(30)
+        """,
+        frames,
+        sent,
+        answers,
+    )
+    return float(lines[0])
+
+
+@pytest.mark.parametrize("frames", ["frame(0, 5 + k)", "frame(0, 5 + k, b'R')", "frame(3, 6 + k, b'LQ')"], ids=["status", "facts", "task"])
+def test_answers_that_a_far_end_does_not_read(frames):
+    """No more is held for them than was sent, and none is lost."""
+    assert growth(frames, 2 << 20, "n") < 12
+
+
+def test_channels_in_items_that_nobody_receives():
+    """They are counted: beyond 65536 it is the item that fails."""
+    ids = "frame(4, 3, b''.join(b'B' + struct.pack('!i', 2 * (k * 100 + i)) for i in range(100)) + b'@\\0\\0\\0\\x64Q')"
+    assert growth(ids, 8 << 20, "0") < 160
+
+
+def test_an_item_with_too_many_channels_fails_and_what_follows_comes():
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        channel = gateway.remote_exec('''
+            import struct
+            ids = b"".join(b"B" + struct.pack("!i", 100_000 + 2 * i) for i in range(70_000))
+            item = ids + b"@" + struct.pack("!i", 70_000) + b"Q"
+            channel.gateway._write(struct.pack("!bii", 4, channel.id, len(item)) + item)
+            channel.send("after")
+            channel.send(channel.gateway.newchannel())
+        ''')
+        error = raises(execnet_c.LoadError, channel.receive, 30)
+        assert "65536" in str(error), error
+        assert channel.receive(30) == "after"
+        assert isinstance(channel.receive(30), execnet_c.Channel)
+        """
+    )
+
+
+def test_tasks_that_nobody_comes_to_are_refused():
+    run(
+        """
+        import struct
+        group = execnet_c.Group()
+        gateway = group.makegateway("popen//execmodel=main_thread_only")
+        busy = gateway.remote_exec("channel.receive()")
+        frames = [struct.pack("!bii", 3, 100_001 + 2 * i, 2) + b"LQ" for i in range(65_600)]
+        gateway._write(b"".join(frames))
+        channel = gateway.remote_exec("channel.send(1)")
+        assert "too many tasks wait" in str(raises(execnet_c.RemoteError, channel.receive, 30))
+        busy.send(1)
+        busy.waitclose(30)
+        """,
+        stderr=None,  # of those that nobody here holds
+    )
+
+
 # ---- idling
 
 

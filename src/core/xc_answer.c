@@ -1,6 +1,10 @@
 /*
  * What a link answers by itself, on whatever thread reads it: status requests, tasks that it may not run. The far end
  * gets its answer whatever Python does here.
+ *
+ * An answer is longer than what asks for it, and whoever asks may not read. So answers wait to be written up to
+ * ANSWERS_MAX; beyond that the link only notes what it owes, in fewer bytes than the requests had, and pays when there
+ * is room. To stop reading instead would have two ends that ask each other wait for ever.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -16,8 +20,18 @@
 #include "xc_opcodes.h"
 #include "xc_trace.h"
 
-/* A byte that is no UTF-8 is sent as an escape, as in caf\udce9. */
-enum { CWD_MAX = PATH_MAX, ESCAPE = 6, TAIL_MAX = CWD_MAX * ESCAPE + 24 };
+enum {
+    CWD_MAX = PATH_MAX,
+    ESCAPE = 6, /* bytes: one that is no UTF-8 is sent as an escape, as in caf\udce9 */
+    TAIL_MAX = CWD_MAX * ESCAPE + 24,
+    ANSWERS_MAX = 1024 * 1024, /* bytes */
+    DEBT = 5,                  /* bytes: an xc_debt and a channel id */
+    PAID_AT_ONCE = 1000,
+};
+
+/* Whether there is room is looked at so often, then half as often each time. */
+#define PAY_SOON_NS (2 * XC_MS)
+#define PAY_LATE_NS (128 * XC_MS)
 
 /* --- texts ---------------------------------------------------------------------------------------------------- */
 
@@ -151,8 +165,8 @@ answer_facts_locked(xc_link *link, uint32_t id)
     return rc;
 }
 
-void
-xc_answer_status_locked(xc_link *link, uint32_t id, bool facts)
+static void
+answer_status_locked(xc_link *link, uint32_t id, bool facts)
 {
     if (!facts || xc_buf_size(&link->facts) == 0) {
         answer_plainly_locked(link, id);
@@ -179,6 +193,61 @@ xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err)
     xc_unlock(&link->mu);
     xc_buf_fini(&before);
     return XC_OK;
+}
+
+/* --- what is owed ------------------------------------------------------------------------------------------------- */
+
+static void
+answer_locked(xc_link *link, xc_debt what, uint32_t id)
+{
+    if (what == XC_OWES_STATUS || what == XC_OWES_FACTS) {
+        answer_status_locked(link, id, what == XC_OWES_FACTS);
+    }
+    else {
+        xc_link_post_error(link, id, what == XC_OWES_TOO_MANY ? XC_TOO_MANY_TASKS : XC_NO_TASKS);
+    }
+}
+
+static bool
+has_room(xc_link *link)
+{
+    return xc_writer_left(&link->writer) < ANSWERS_MAX;
+}
+
+void
+xc_owe_locked(xc_link *link, xc_debt what, uint32_t id)
+{
+    unsigned char debt[DEBT] = {(unsigned char)what};
+    bool first = xc_buf_size(&link->owed) == 0;
+    if (first && has_room(link)) {
+        answer_locked(link, what, id);
+        return;
+    }
+    xc_put_u32(debt + 1, id);
+    if (xc_buf_add(&link->owed, debt, sizeof debt) == XC_OK && first) {
+        link->pay_ns = PAY_SOON_NS;
+        xc_pump_set(&link->pay, xc_after(link->pay_ns));
+    }
+}
+
+void
+xc_pay(xc_timer *timer)
+{
+    xc_link *link = timer->owner;
+    xc_lock(&link->mu);
+    int paid = 0;
+    for (; paid < PAID_AT_ONCE && xc_buf_size(&link->owed) > 0 && has_room(link); paid++) {
+        const unsigned char *debt = xc_buf_head(&link->owed);
+        xc_debt what = (xc_debt)debt[0];
+        uint32_t id = xc_get_u32(debt + 1);
+        xc_buf_take(&link->owed, DEBT);
+        answer_locked(link, what, id);
+    }
+    if (xc_buf_size(&link->owed) > 0) {
+        link->pay_ns = paid > 0 ? PAY_SOON_NS : link->pay_ns < PAY_LATE_NS ? link->pay_ns * 2 : PAY_LATE_NS;
+        xc_pump_set(timer, paid == PAID_AT_ONCE ? xc_now() : xc_after(link->pay_ns));
+    }
+    xc_unlock(&link->mu);
 }
 
 /* --- errors ----------------------------------------------------------------------------------------------------- */

@@ -32,7 +32,7 @@ typedef struct xc_chan {
     void *object;       /* borrowed; the GIL keeps it: the Python object, if there is one */
     signed char coerce; /* string coercion of items that take effect from now on */
     xc_sink *sink;      /* borrowed until it is unset: see xc_link_set_sink; NULL: none */
-    xc_queue items;     /* payloads that arrived */
+    xc_queue items;     /* payloads that arrived: as many as are sent, as in execnet */
     xc_queue errors;    /* texts with which the far end closed it, not raised yet */
     struct xc_chan *next_all;
     struct xc_chan **link_all; /* what points to it in the table's list of all */

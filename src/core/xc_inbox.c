@@ -72,6 +72,7 @@ empty_graveyard_locked(xc_link *link)
     link->digging = true;
     for (xc_msg *msg; (msg = xc_queue_pop(&link->graveyard)) != NULL;) {
         for (size_t i = 0; msg->carried != NULL && i < msg->n_ids; i++) {
+            link->n_carried--;
             xc_unhold_locked(link, msg->carried[i]);
         }
         free_msg_locked(link, msg);
@@ -208,6 +209,13 @@ make_carried_locked(xc_link *link, xc_msg *msg)
     if (msg->ids == NULL || msg->carried != NULL) {
         return;
     }
+    msg->crowded = msg->n_ids > XC_CARRIED_MAX - link->n_carried;
+    if (msg->crowded) {
+        msg->n_ids = 0;
+        xc_free(msg->ids);
+        msg->ids = NULL;
+        return;
+    }
     xc_chan **carried = xc_alloc(msg->n_ids * sizeof *carried);
     size_t n = 0;
     for (; carried != NULL && n < msg->n_ids; n++) {
@@ -223,6 +231,7 @@ make_carried_locked(xc_link *link, xc_msg *msg)
     msg->lost = n < msg->n_ids;
     msg->carried = carried;
     msg->n_ids = n;
+    link->n_carried += (uint32_t)n;
     xc_free(msg->ids);
     msg->ids = NULL;
 }
@@ -262,6 +271,11 @@ static void
 queue_task_locked(xc_link *link, xc_msg *msg)
 {
     make_carried_locked(link, msg);
+    if (msg->crowded) {
+        xc_owe_locked(link, XC_OWES_TOO_MANY, msg->chan);
+        xc_bury_msg_locked(link, msg);
+        return;
+    }
     if (msg->lost) {
         xc_refuse_large_task_locked(link, msg->chan, msg->size);
         xc_bury_msg_locked(link, msg);
@@ -332,10 +346,10 @@ apply_locked(xc_link *link, xc_msg *msg)
             queue_task_locked(link, msg);
             return;
         }
-        xc_link_post_error(link, msg->chan, XC_NO_TASKS);
+        xc_owe_locked(link, XC_OWES_NO_TASKS, msg->chan);
         break;
     case XC_STATUS:
-        xc_answer_status_locked(link, msg->chan, msg->size > 0);
+        xc_owe_locked(link, msg->size > 0 ? XC_OWES_FACTS : XC_OWES_STATUS, msg->chan);
         break;
     case XC_RECONFIGURE:
         reconfigure_locked(link, msg);

@@ -102,6 +102,7 @@ retire(xc_job *job)
     xc_pump_forget(&link->watch, &link->rearm);
     xc_pump_forget(NULL, &link->alive.timer);
     xc_pump_forget(NULL, &link->patience);
+    xc_pump_forget(NULL, &link->pay);
     link->retired = true;
     if (closed) { /* else somebody is still writing, and the last one who holds the link closes it all */
         close_streams(link);
@@ -133,6 +134,7 @@ bury(xc_link *link)
     xc_unlock(&link->mu);
     xc_buf_fini(&link->noise);
     xc_buf_fini(&link->facts);
+    xc_buf_fini(&link->owed);
     xc_chan_table_fini(&link->table);
     xc_writer_fini(&link->writer);
     xc_mutex_fini(&link->mu);
@@ -150,6 +152,7 @@ bury_alive(xc_job *job)
     xc_pump_forget(NULL, &link->fate.timer);
     xc_pump_forget(NULL, &link->alive.timer);
     xc_pump_forget(NULL, &link->patience);
+    xc_pump_forget(NULL, &link->pay);
     bury(link);
     xc_pump_leave();
 }
@@ -193,6 +196,7 @@ init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsi
     link->fate = (xc_fate){.busy = worker_busy, .arg = link};
     link->alive.timer = (xc_timer){.fire = xc_alive_tick, .owner = link};
     link->patience = (xc_timer){.fire = xc_patience_over, .owner = link};
+    link->pay = (xc_timer){.fire = xc_pay, .owner = link};
     link->burial = (xc_job){.run = bury_alive, .owner = link};
     link->retirement = (xc_job){.run = retire, .owner = link};
 }

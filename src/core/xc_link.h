@@ -24,6 +24,11 @@ typedef struct xc_link xc_link;
 /* Payloads that are one bytes object of at least this size (bytes) are offered to the waiter: see XC_SPACE. */
 enum { XC_BIG = 256 * 1024 };
 
+/* So many channels may be carried by items that wait to be received, and by tasks (each has one at least) that wait to
+ * be run: one that carries more comes as `crowded`, or is refused. An id takes five bytes of the far end's, and thirty
+ * times as much here. */
+enum { XC_CARRIED_MAX = 65536 };
+
 /* So many hellos may wait to be taken; one more ends the link. */
 enum { XC_UNREAD_HELLOS = 4 };
 

@@ -102,14 +102,15 @@ struct xc_link {
     bool said_goodbye;   /* mu: and has said so before the link ended */
     bool heard_goodbye;  /* mu */
 
-    xc_queue backlog;     /* mu: frames that wait behind a callback */
+    xc_queue backlog;     /* mu: frames that wait behind a callback: each what it sent, and its xc_msg */
     bool dispatching;     /* mu: somebody has the dispatcher's turn */
     pthread_t dispatcher; /* mu: who */
     unsigned depth;       /* mu: how often it took it */
     uint32_t n_callbacks; /* mu */
     uint32_t n_sinks;     /* mu: that have not been told of their end */
 
-    xc_queue tasks;     /* mu */
+    uint32_t n_carried; /* mu: channels that tasks and items which nobody has taken carry; XC_CARRIED_MAX at most */
+    xc_queue tasks;     /* mu: bounded by that */
     uint32_t executing; /* mu */
     bool primary_waits; /* mu: the worker's main thread is idle */
     xc_model model;     /* mu: with XC_MODEL_MAIN_ONLY see xc_patience.c for the next two */
@@ -118,7 +119,10 @@ struct xc_link {
     xc_queue graveyard; /* mu: messages being freed, see xc_inbox.c */
     bool digging;       /* mu */
     xc_buf noise;       /* mu: what came before the marker */
-    xc_buf facts;       /* mu: a serialized dict without its STOP; empty: none were set */
+    xc_buf owed;        /* mu: answers that have no room yet, see xc_answer.c: five bytes for nine that came */
+    int64_t pay_ns;     /* mu: until `pay` looks again */
+    xc_timer pay;
+    xc_buf facts; /* mu: a serialized dict without its STOP; empty: none were set */
     xc_fate fate;
     xc_alive alive;
 };
@@ -162,10 +166,13 @@ void xc_rearm(xc_timer *timer);                   /* if no reader came back mean
 xc_status xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err);
 void xc_forget_arrivals_locked(xc_link *link); /* what is not complete will never be */
 
-/* xc_answer.c: posts what the far end gets for a request */
-void xc_answer_status_locked(xc_link *link, uint32_t id, bool facts);
-#define XC_NO_TASKS "execution disallowed"
-#define XC_UNTOLD   "how the task ended could not be told"
+/* xc_answer.c: what the far end gets for a request, now or when there is room for it */
+typedef enum { XC_OWES_STATUS, XC_OWES_FACTS, XC_OWES_NO_TASKS, XC_OWES_TOO_MANY } xc_debt;
+void xc_owe_locked(xc_link *link, xc_debt what, uint32_t id);
+void xc_pay(xc_timer *timer);
+#define XC_NO_TASKS       "execution disallowed"
+#define XC_TOO_MANY_TASKS "too many tasks wait"
+#define XC_UNTOLD         "how the task ended could not be told"
 void xc_refuse_large_task_locked(xc_link *link, uint32_t id, size_t size); /* bytes for which there is no memory */
 
 /* The channel of one of `tasks`. */

@@ -17,6 +17,7 @@ typedef struct xc_msg {
     uint8_t code;             /* xc_code, or one of the link's own events */
     signed char coerce;       /* string coercion to load it with: its channel's, as it was when it took effect */
     bool lost;                /* there was no memory for it, so that it cannot be loaded: `size` says how long it was */
+    bool crowded;             /* it carries more channels than may wait here, so that it cannot be loaded */
     uint32_t chan;            /* channel id */
     size_t size;              /* bytes of payload */
     unsigned char *data;      /* the payload: behind this struct, or inside `space` */

@@ -595,19 +595,28 @@ xc_writer_post(xc_writer *writer, const void *frames, size_t n)
     return rc;
 }
 
-static bool
-is_full_locked(xc_writer *writer)
+static size_t
+left_locked(const xc_writer *writer)
 {
     /* Who writes now has its eyes on `flight`, which is no longer than the outbox was when it began. */
     size_t left = xc_buf_size(&writer->outbox) + (writer->writing ? 0 : xc_buf_size(&writer->flight));
-    return left > XC_WRITER_MUCH && !writer->closed;
+    return writer->closed ? 0 : left;
+}
+
+size_t
+xc_writer_left(xc_writer *writer)
+{
+    xc_lock(&writer->mu);
+    size_t left = left_locked(writer);
+    xc_unlock(&writer->mu);
+    return left;
 }
 
 bool
 xc_writer_is_full(xc_writer *writer)
 {
     xc_lock(&writer->mu);
-    bool full = is_full_locked(writer);
+    bool full = left_locked(writer) > XC_WRITER_MUCH;
     xc_unlock(&writer->mu);
     return full;
 }
@@ -616,7 +625,7 @@ bool
 xc_writer_await_room(xc_writer *writer, xc_job *job)
 {
     xc_lock(&writer->mu);
-    bool much = is_full_locked(writer);
+    bool much = left_locked(writer) > XC_WRITER_MUCH;
     if (much) {
         job->next = writer->awaiting;
         writer->awaiting = job;

@@ -31,7 +31,8 @@ typedef struct {
     uint64_t last_ticket;    /* mu: that a place in the line was given to */
     uint64_t numbers;        /* mu: bits of those that long messages have */
     xc_buf flight;           /* the writer's; mu when nobody writes: goes out before anything else */
-    xc_buf outbox;           /* mu: whole frames that go out after `flight` */
+    xc_buf outbox;           /* mu: whole frames that go out after `flight`. Bounded by who posts: answers, xc_answer.c;
+                                pieces of a relay and frames of greenlets, XC_WRITER_MUCH; closes, by channels */
     bool ending;             /* mu: nothing more is taken; the fd is closed when all is out */
     bool closed;             /* mu: the fd is closed */
     xc_err broken;           /* mu: first fatal error, never cleared */
@@ -79,6 +80,9 @@ void xc_writer_spill(xc_writer *writer, xc_sending *sending);
  * it counts as sent. XC_NOMEM: it is not, and only if some of it was written the connection is broken. Others as
  * above. Never blocks. */
 xc_status xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err);
+
+/* Bytes that wait to be written, but for what somebody writes just now. */
+size_t xc_writer_left(xc_writer *writer);
 
 /* More than XC_WRITER_MUCH waits to be written: who handed frames over should let it go out first. */
 bool xc_writer_is_full(xc_writer *writer);

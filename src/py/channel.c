@@ -62,6 +62,12 @@ xcpy_load_item(GatewayObject *gateway, xc_msg *msg)
     if (msg->lost) {
         PyErr_Format(PyExc_MemoryError, "an item of %zu bytes arrived, and there was no memory for it", msg->size);
     }
+    else if (msg->crowded) {
+        PyErr_Format(gateway->state->LoadError,
+                     "the item carries channels; with those in items that were not received "
+                     "yet they would be more than %d",
+                     XC_CARRIED_MAX);
+    }
     else if (msg->space != NULL) {
         /* The last byte of the payload, STOP, was read to where the object's closing 0 belongs. */
         if (msg->data[msg->size - 1] == XC_OP_STOP) {

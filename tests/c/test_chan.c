@@ -340,7 +340,7 @@ unreceived_items_are_freed(void)
     rig_close(&it);
 }
 
-enum { CHAIN = 100000 };
+enum { CHAIN = 65000 };
 
 static rig chain_rig;
 static xc_chan *chain_head;
