@@ -391,8 +391,12 @@ class MultiChannel:
         """
         left = _time_left(timeout)
         for channel in self._channels:
-            if not channel._await_item(left()):
-                channel.receive(0)  # raises why there will be none
+            try:
+                if not channel._await_item(left()):
+                    channel.receive(0)  # raises why there will be none
+            except channel.TimeoutError:
+                what = f"no item of {channel!r} of gateway {channel.gateway.id!r} after {timeout!r} seconds"
+                raise _core.TimeoutError(what) from None
         items = [(channel, channel.receive()) for channel in self._channels]
         return items if withchannel else [item for _, item in items]
 

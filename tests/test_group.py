@@ -354,7 +354,8 @@ def test_receive_each_takes_nothing_when_its_time_is_over(lib, pair, withchannel
     channels[0].send(1)
     for timeout in (0, 0.05):
         start = time.monotonic()
-        with pytest.raises(lib.TimeoutError):
+        late = f"^no item of <Channel id=.* open> of gateway 'two' after {timeout} seconds$"
+        with pytest.raises(lib.TimeoutError, match=late):
             channels.receive_each(withchannel, timeout=timeout)
         assert time.monotonic() - start >= timeout
     channels[1].send(2)
