@@ -170,6 +170,8 @@ class Server:
                 try:
                     os.setsid()  # Ctrl-C at the server's terminal is not for its workers
                     self._run(pending)
+                except Exception as exc:  # there is no second process, mostly
+                    self._say(f"{pending.address}: {exc}")
                 finally:
                     os._exit(1)
             self._children.add(child)
