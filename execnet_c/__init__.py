@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # where type checkers find the names
         WorkerExited,
         WorkerKilled,
     )
-    from .gateway import Gateway
+    from .gateway import Gateway, GatewayExited
     from .multi import Group, MultiChannel, default_group, makegateway, set_execmodel, set_stderr_handler
     from .rsync import RSync, RSyncError
     from .xspec import XSpec
@@ -52,6 +52,7 @@ _HOMES = {
     "DumpError": "_core",
     "Gateway": "gateway",
     "GatewayDied": "_core",
+    "GatewayExited": "gateway",
     "Group": "multi",
     "HostKeyMismatch": "deaths",
     "HostNotFound": "deaths",

@@ -54,7 +54,7 @@ class ChannelFileWrite(ChannelFile):
 class ChannelFileRead(ChannelFile):
     """A file of the items received, one behind the other: all str, or all bytes; another item raises TypeError and is
     left out. The file ends with the channel. Errors of the channel's receive() are raised, and take nothing away:
-    RemoteError, and GatewayDied for a far end that died and may have had more to say."""
+    RemoteError; GatewayDied and GatewayExited for a connection that ended, where there may have been more to come."""
 
     _kind = (str, bytes)
     _item = ""
@@ -101,7 +101,7 @@ class ChannelFileRead(ChannelFile):
         try:
             item = self.channel.receive()
         except EOFError as exc:
-            if isinstance(exc, OSError):  # GatewayDied
+            if type(exc) is not EOFError:  # as in a loop over the channel
                 raise
             try:
                 self.close()

@@ -8,10 +8,17 @@ from .source import globals_of, source_of
 REAP_TIMEOUT = 0.5
 
 
+class GatewayExited(EOFError):
+    """This side has ended the gateway, and with it channels that the far end had not closed."""
+
+    __module__ = __package__
+
+
 class Gateway(_core.Gateway):
     """A gateway to another Python interpreter. Made by makegateway(); see Group.makegateway for what a spec says."""
 
     _died = None
+    _signalled = False  # by us, to end it
     _command = None
     _facts = None
     _outer = None  # the gateway that it goes through (via=), see via.py
@@ -136,13 +143,16 @@ class Gateway(_core.Gateway):
 
     def _death(self, sending):
         """The exception for whoever sends or waits now that the connection has ended."""
-        if self._state()["said_goodbye"]:
-            text = f"gateway {self.id!r} was exited"
-            return OSError(f"cannot send (already closed?): {text}") if sending else EOFError(text)
         if self._died is None:
+            if sending and self._state()["said_goodbye"]:
+                return OSError(f"cannot send (already closed?): gateway {self.id!r} was exited")
+            self._wait_gone(REAP_TIMEOUT)
+            state = self._state()
+            killed = not self._signalled and state["status"] is not None and state["status"] < 0
+            if state["said_goodbye"] and not killed:
+                return GatewayExited(f"gateway {self.id!r} was exited")
             from .deaths import died
 
-            self._wait_gone(REAP_TIMEOUT)
             self._died = died(self)
         kind, text, fields = self._died
         error = kind(text)

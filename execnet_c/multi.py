@@ -322,6 +322,7 @@ class Group:
         left = _wait_for(gateways, timeout)
         for sig, patience in ((signal.SIGTERM, min(timeout or 0.0, _TERM_GRACE)), (signal.SIGKILL, _KILL_WAIT)):
             for gateway in left:
+                gateway._signalled = True
                 gateway._signal(sig)
             if all(gateway._depth for gateway in left):  # should the news not come, they end with what they go through
                 patience = min(patience, _TERM_GRACE)

@@ -126,7 +126,7 @@ class Chan:
     sink = None  # function(code, payload) that gets its frames, and FIN at the end, on the I/O thread
     closed = False  # no more sending
     recv_closed = False  # nothing more will arrive; set without `closed`: send-only
-    cut = False  # the connection has ended, not this channel
+    cut = False  # what ended it is the end of the connection
     task = False  # a task's; its end is to be told
     used = False  # an item was received
     had_object = False
@@ -246,7 +246,7 @@ class Channel:
         if chan.closed:
             return
         # The far end is told first, as in execnet: an error that cannot be sent leaves the channel open.
-        if not chan.recv_closed:
+        if not chan.recv_closed or chan.cut and gateway._left:
             if error is None:
                 gateway._send(CLOSE, self.id)
             else:
@@ -405,7 +405,7 @@ class Channel:
             return chan.errors.pop(0)
         except IndexError:
             pass
-        return gateway._death(False) if chan.cut else None
+        return gateway._death(False) if chan.cut and not gateway._left else None
 
     def _raise_remote_error(self):
         error = self._getremoteerror()

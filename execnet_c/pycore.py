@@ -96,6 +96,7 @@ class Gateway(Tasks):
     _facts = None
     _eof = _fin = False
     _said_goodbye = _heard_goodbye = _greeted = False
+    _left = False  # a worker that has heard a goodbye: nothing more arrives, but what it sends does
     _ended_by = ("XC_OK", "", 0)
     _coerce = 1  # what channels that are made from now on begin with
     _dispatcher = None  # the thread that has the dispatcher's turn
@@ -308,6 +309,7 @@ class Gateway(Tasks):
         self._backlog.append((code, id, payload))
         if code == TERMINATE:
             self._heard_goodbye = True
+            self._left = self._is_worker
             self._end("XC_CLOSED")
             return False
         self._work_off()
@@ -330,7 +332,7 @@ class Gateway(Tasks):
         self._in.close()
         if pywire.trace_fd >= 0:
             trace(f"connection ended: {reason} {detail}")
-        if not self._heard_goodbye or not self._is_worker:
+        if not self._left:
             self._writer.break_off()
         for chan in list(self._chans.values()):
             if chan.sink:
@@ -341,7 +343,7 @@ class Gateway(Tasks):
             from . import pywatch
 
             pywatch.tell(self._watcher, b"g" if self._heard_goodbye else b"h", lambda: len(self._running))
-        if not self._is_worker or not self._heard_goodbye:
+        if not self._left:
             self._writer.close()
         self._wake()
 
@@ -418,7 +420,7 @@ class Gateway(Tasks):
     def _cut(self):
         """The connection has ended, and with it channels that neither side had closed."""
         for chan in list(self._chans.values()):
-            chan.cut = not self._is_worker or not self._heard_goodbye
+            chan.cut = True
 
     def _item(self, payload, chan):
         try:
@@ -671,7 +673,7 @@ class Gateway(Tasks):
             return
         if chan.callback is None:
             self._unlist(chan)
-        if not chan.closed and not chan.recv_closed and not self._eof:
+        if not chan.closed and (chan.cut and self._left if chan.recv_closed else not self._eof):
             try:
                 if chan.task and chan.callback is None:
                     self._post(CLOSE_ERROR, chan.id, UNTOLD_TEXT)

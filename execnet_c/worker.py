@@ -191,42 +191,46 @@ class _Tasks:
         """Run the one that is in the list `task`, or will be: the core fills it, and an interrupt right behind that must
         not lose the task."""
         try:
-            if not task:
-                try:
-                    more = self._gateway._next_task(primary, task)
-                finally:
-                    if not primary:
-                        with self._lock:
-                            self._spares -= 1
-                if not more:
-                    return False
-                if self._gateway._model == "thread":
-                    self._ensure_spare()
-            error = _run(*task)
-        except KeyboardInterrupt:
-            if not task:
-                raise
-            error = INTERRUPT_TEXT, "KeyboardInterrupt", ""
-        except BaseException as exc:
-            if not task:
-                raise
-            error = self._error_of(exc)
-        finally:
-            if task:  # first of all: an interrupt that skipped it would have the worker's end wait for this task
-                self._gateway._task_done(primary)
-            if os.getpid() != self._pid:
-                _leave_child()
-        for words in (error, "MemoryError"):
             try:
-                task[0].close(words)
-                break
-            except OSError:
-                break  # the other side is gone, nobody wants to know
-            except MemoryError:
-                pass
-            except BaseException:  # an interrupt that comes too late; what the task has made of the class
-                self._close_plainly(task[0], words)
-                break
+                if not task:
+                    try:
+                        more = self._gateway._next_task(primary, task)
+                    finally:
+                        if not primary:
+                            with self._lock:
+                                self._spares -= 1
+                    if not more:
+                        return False
+                    if self._gateway._model == "thread":
+                        self._ensure_spare()
+                error = _run(*task)
+            except KeyboardInterrupt:
+                if not task:
+                    raise
+                error = INTERRUPT_TEXT, "KeyboardInterrupt", ""
+            except BaseException as exc:
+                if not task:
+                    raise
+                error = self._error_of(exc)
+            finally:
+                if task and primary:  # first of all: an interrupt that skipped it would have the worker's end wait for it
+                    self._gateway._task_done(True)
+                if os.getpid() != self._pid:
+                    _leave_child()
+            for words in (error, "MemoryError"):
+                try:
+                    task[0].close(words)
+                    break
+                except OSError:
+                    break  # the other side is gone, nobody wants to know
+                except MemoryError:
+                    pass
+                except BaseException:  # an interrupt that comes too late; what the task has made of the class
+                    self._close_plainly(task[0], words)
+                    break
+        finally:
+            if task and not primary:  # last of all: the worker's end waits for what is told
+                self._gateway._task_done(False)
         return True
 
     def _close_plainly(self, channel, error):

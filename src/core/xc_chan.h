@@ -25,7 +25,7 @@ typedef struct xc_chan {
     bool listed;        /* in the table: neither side has closed it */
     bool closed;        /* no more sending */
     bool recv_closed;   /* nothing more will arrive; set without `closed`: send-only */
-    bool cut;           /* the connection has ended, while neither side had closed it */
+    bool cut;           /* what ended it is the end of the connection */
     bool task;          /* a task's: its end is to be told */
     bool callback;      /* items go to a callback of the Python side, not into `items` */
     bool had_object;    /* a Python object stood for it, now or earlier */

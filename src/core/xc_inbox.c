@@ -80,11 +80,24 @@ empty_graveyard_locked(xc_link *link)
     link->digging = false;
 }
 
+/* A worker that has heard a goodbye: nothing more arrives, but what it sends does. */
+static bool
+is_left_locked(const xc_link *link)
+{
+    return link->opts.worker && link->heard_goodbye;
+}
+
+static bool
+may_tell_locked(const xc_link *link, const xc_chan *chan)
+{
+    return !chan->closed && (!chan->recv_closed || (chan->cut && is_left_locked(link)));
+}
+
 void
 xc_unhold_locked(xc_link *link, xc_chan *chan)
 {
     uint32_t holders = --chan->refs - (chan->callback ? 1 : 0);
-    if (holders == 0 && chan->listed && !chan->closed && !chan->recv_closed) {
+    if (holders == 0 && may_tell_locked(link, chan)) {
         /* As in execnet: the far end learns that nobody listens here, or that only a callback does. */
         if (chan->task && !chan->callback) {
             xc_link_post_error(link, chan->id, XC_UNTOLD);
@@ -294,7 +307,7 @@ cut_all_locked(xc_link *link)
 {
     size_t at = 0;
     for (xc_chan *chan; (chan = xc_chan_next(&link->table, &at)) != NULL;) {
-        chan->cut = !(link->opts.worker && link->heard_goodbye);
+        chan->cut = true;
     }
 }
 
@@ -619,7 +632,14 @@ xc_chan_state
 xc_link_chan_state(xc_link *link, xc_chan *chan)
 {
     xc_lock(&link->mu);
-    xc_chan_state state = {chan->closed, chan->recv_closed, chan->callback, chan->cut, chan->items.head != NULL};
+    xc_chan_state state = {
+        .closed = chan->closed,
+        .recv_closed = chan->recv_closed,
+        .callback = chan->callback,
+        .cut = chan->cut && !is_left_locked(link),
+        .item = chan->items.head != NULL,
+        .may_tell = may_tell_locked(link, chan),
+    };
     xc_unlock(&link->mu);
     return state;
 }
@@ -629,10 +649,9 @@ xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *error)
 {
     xc_status rc = XC_OK;
     xc_lock(&link->mu);
-    *tell = !chan->recv_closed;
+    *tell = may_tell_locked(link, chan);
     if (chan->closed) {
         rc = XC_CLOSED;
-        *tell = false;
     }
     if (error != NULL && rc == XC_OK) {
         xc_queue_push(&chan->errors, error);

@@ -135,8 +135,9 @@ void xc_link_free_msg(xc_link *link, xc_msg *msg);
 
 typedef struct {
     bool closed, recv_closed, callback;
-    bool cut;  /* what ended it is the end of the connection; not so at a worker after a goodbye */
-    bool item; /* there is one to receive */
+    bool cut;      /* more might have come, but for the end of the connection: not so at a worker after a goodbye */
+    bool item;     /* there is one to receive */
+    bool may_tell; /* the far end is to be told when this side closes it */
 } xc_chan_state;
 xc_chan_state xc_link_chan_state(xc_link *link, xc_chan *chan);
 

@@ -288,7 +288,7 @@ Channel_close(ChannelObject *self, PyObject *args, PyObject *kwargs)
         Py_RETURN_NONE;
     }
     /* The far end is told first, as in execnet: an error that cannot be sent leaves the channel open. */
-    if (!before.recv_closed && tell_end(self, error) < 0) {
+    if (before.may_tell && tell_end(self, error) < 0) {
         return NULL;
     }
     (void)xc_link_close_chan(self->gateway->link, self->chan, &tell, NULL);

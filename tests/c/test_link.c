@@ -694,6 +694,7 @@ cut_by(bool worker, uint8_t last)
     }
     await_fin(&it);
     CHECK(xc_link_chan_state(it.link, cut).cut == (last == 0 || !worker));
+    CHECK(xc_link_chan_state(it.link, cut).may_tell == (last != 0 && worker));
     CHECK(!xc_link_chan_state(it.link, closed).cut && !xc_link_chan_state(it.link, half).cut);
     CHECK(!xc_link_chan_state(it.link, own).cut);
     xc_link_goodbye(it.link);
