@@ -352,6 +352,7 @@ def test_waitclose_waits_for_all_and_raises_the_first_error(lib, pair):
 def test_receive_each_takes_nothing_when_its_time_is_over(lib, pair, withchannel):
     channels = pair.remote_exec("channel.send(channel.receive())\nchannel.send('last')")
     channels[0].send(1)
+    assert channels[0]._await_item(TIMEOUT)
     for timeout in (0, 0.05):
         start = time.monotonic()
         late = f"^no item of <Channel id=.* open> of gateway 'two' after {timeout} seconds$"
