@@ -72,7 +72,7 @@ class Gateway(near.Gateway):
         """Have the gateway in between start `argv`, whose first word may be None: its own interpreter. Does not wait.
         Raises GatewayDied when that gateway has."""
         outer = self._outer
-        self._last_word = []  # (status, stderr) of the process
+        self._last_word = []  # (status, stderr) of the process; or what else is told
         self._listening = allocate_lock()
         self._command = [argv[0] or f"<the interpreter of gateway {outer.id!r}>", *argv[1:]]
         self._control, self._started, stream = outer.newchannel(), outer.newchannel(), outer.newchannel()
@@ -84,8 +84,10 @@ class Gateway(near.Gateway):
     def _await_start(self, timeout):
         """Wait until the process runs over there, for `timeout` seconds at each step. Raises OSError when it cannot be
         started or the gateway in between does not answer, GatewayDied when that has ended."""
+        missing = {"pylaunch", "pyrelay"}
         try:
-            while isinstance(answer := self._started.receive(timeout), str):
+            while (answer := self._started.receive(timeout)) in (*missing,):
+                missing.remove(answer)
                 self._started.send(module_source(answer))
             self._started.waitclose(timeout)  # the next task finds its main thread idle
         except _core.TimeoutError:
@@ -95,10 +97,15 @@ class Gateway(near.Gateway):
             ) from None
         except EOFError:
             raise self._death(False) from None
-        if isinstance(answer, tuple):
+        except _core.DataFormatError:
+            answer = None  # as good as what was no payload
+        if _is_of(answer, int, str):
             number, text = answer
             self._control.close()  # over there the error's traceback may keep it for long
             raise OSError(number, f"gateway {self.id!r}, by gateway {self._outer.id!r}: {text}")
+        if not isinstance(answer, dict) or not _is_of((answer.get("pid"), answer.get("executable")), int, (bytes, str)):
+            self._last_word.append(None)
+            raise self._death(False)
         self._pid = answer["pid"]
         self._command[0] = os.fsdecode(answer["executable"])
 
@@ -116,6 +123,8 @@ class Gateway(near.Gateway):
                 self._last_word.extend(map(self._control.receive, (left,)))
         except _core.TimeoutError:
             return False
+        except _core.DataFormatError:
+            self._last_word.append(None)
         except (EOFError, OSError) as exc:  # the gateway in between has ended; or it could not start the process
             self._lost = str(exc)
         finally:
@@ -131,16 +140,29 @@ class Gateway(near.Gateway):
         self._wait_gone(0)
         state["pid"] = self._pid
         state["ended"] = bool(self._last_word)
-        if self._last_word:
+        if self._knows_end():
             state["status"], state["stderr"] = self._last_word[0]
         return state
+
+    def _knows_end(self):
+        return bool(self._last_word) and _is_of(self._last_word[0], (int, type(None)), bytes)
 
     def _death(self, sending):
         if self._died is None and not super()._state()["said_goodbye"]:
             if not self._cut_off:
                 self._wait_gone(near.REAP_TIMEOUT)
-            if self._cut_off or not (self._last_word or self._outer.hasreceiver()):
+            if self._last_word and not self._knows_end():
+                how = f"gateway {self._outer.id!r}, which it goes through, tells of its process what cannot be"
+                self._died = LinkLost, f"gateway {self.id!r}: {how}", fields_of(self, how)
+            elif self._cut_off or not (self._last_word or self._outer.hasreceiver()):
                 how = "the gateway that it went through has ended: "
                 how += self._lost or f"gateway {self._outer.id!r} was exited"
                 self._died = LinkLost, f"gateway {self.id!r}: {how}", fields_of(self, how)
         return super()._death(sending)
+
+
+def _is_of(pair, one, other):
+    """Whether it is a tuple of two, of these types. What a gateway in between says may be anything that can be sent."""
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        return False
+    return isinstance(pair[0], one) and isinstance(pair[1], other) and abs(pair[0] or 0) < 1 << 31

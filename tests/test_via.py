@@ -12,6 +12,7 @@ import pairing
 import pytest
 
 import execnet_c
+from execnet_c import via
 from conftest import TIMEOUT
 from far_ends import PLAIN, TOO_OLD
 from masters import Program, is_gone, run, wait_until, worker_of
@@ -287,6 +288,38 @@ def test_how_it_died_is_told(group, inner, outer, how, hops):
         assert error.value.command[0] == sys.executable
     assert not gateway.hasreceiver()
     assert is_gone(pid)
+    assert outer.remote_exec("channel.send(5)").receive(TIMEOUT) == 5
+
+
+NONSENSE = ["None", "5", "()", "(1,)", "(1, b'', 2)", "('a', b'')", "(1.5, b'')", "(None, 'text')", "(1 << 70, b'')"]
+MALFORMED = "channel.gateway._write(b'\\4' + control.id.to_bytes(4, 'big') + b'\\0\\0\\0\\1\\xff')"
+
+
+@ours
+@pytest.mark.parametrize("say", [f"control.send({word})" for word in NONSENSE] + [MALFORMED])
+def test_a_gateway_in_between_that_tells_of_an_end_what_cannot_be(group, outer, monkeypatch, say):
+    """Who waits learns who it was that told so."""
+    relayed = "relay(stream, channel.gateway.newchannel(), argv)"
+    monkeypatch.setattr(via, "_TASK", via._TASK.replace("relay(stream, control, argv)", f"{relayed}; {say}"))
+    inner = group.makegateway("popen//via=outer//id=inner")
+    channel = inner.remote_exec("import os; channel.receive(); os._exit(0)")
+    channel.send(1)
+    for use in (channel.receive, inner.newchannel):
+        with pytest.raises(execnet_c.GatewayDied, match="'inner': gateway 'outer', .* tells of its process what cannot be"):
+            use()
+    assert outer.remote_exec("channel.send(5)").receive(TIMEOUT) == 5
+
+
+ANSWERS = ["None", "7", "()", "(1,)", "('a', 'b')", "(2, b'x')", "{}", "{'pid': 'x', 'executable': b''}", "{'pid': 1}"]
+
+
+@ours
+@pytest.mark.parametrize("answer", [*ANSWERS, "'../../secret'", "'worker'"])
+def test_a_gateway_in_between_that_answers_what_cannot_be(group, outer, monkeypatch, answer):
+    monkeypatch.setattr(via, "_TASK", f"def start(channel, **_):\n    channel.send({answer})")
+    with pytest.raises(execnet_c.GatewayDied, match="'inner': gateway 'outer', .* tells of its process what cannot be"):
+        group.makegateway("popen//via=outer//id=inner")
+    assert [gateway.id for gateway in group] == ["outer"]
     assert outer.remote_exec("channel.send(5)").receive(TIMEOUT) == 5
 
 
