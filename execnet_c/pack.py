@@ -27,13 +27,13 @@ MAX_SIZE = 24 * 1024  # bytes, of the whole text
 _HEAD = (
     "p=sys.path[:];d=os.path.dirname(os.__file__);"
     'sys.path.sort(key=lambda q:not(q.startswith(d)or"lib-dynload"in q));'
-    "import gc,marshal,zlib;gc.disable();t=marshal.loads(zlib.decompress(get(%d)));exec(t.pop(2));main=load(*t);"
+    "import gc,marshal,zlib;gc.disable();t=marshal.loads(zlib.decompress(get(%d)));exec(t.pop(1));main=load(*t);"
     "sys.path[:]=p;gc.enable();del get,t,p,d,load,later,gc,marshal,zlib;main(False)"
 )
 
 # Looked for by name first: a failing import has every directory read.
 _LOADER = """
-def load(colds, modules, codes):
+def load(pieces, codes):
     if any(os.path.isfile(q) or os.path.exists(os.path.join(q, "execnet_c")) for q in sys.path) or (
         "execnet_c" in repr(sys.meta_path)
     ):
@@ -48,7 +48,10 @@ def load(colds, modules, codes):
     new = type(sys)
     package = sys.modules["_execnet_c"] = new("_execnet_c")
     package.__path__ = []
-    for (name, code), cold in zip(modules, colds):
+    pieces = pieces.split("\\1")
+    while pieces:
+        name, code, cold = pieces[:3]
+        del pieces[:3]
         module = sys.modules["_execnet_c." + name] = new("_execnet_c." + name)
         setattr(package, name, module)
         scope = module.__dict__
@@ -65,7 +68,7 @@ def load(colds, modules, codes):
                 methods.append((owner, f, stub))
             else:
                 scope[f] = stub
-        exec(codes.pop(0) if code is None else compile(code, name, "exec", 0, True), scope)
+        exec(compile(code, name, "exec", 0, True) if code else codes.pop(0), scope)
         for owner, f, stub in methods:
             setattr(scope[owner], f, stub)
     return module.main
@@ -144,13 +147,17 @@ def pack(as_code):
     loader = _LOADER.format(version=__version__)
 
     def text(coded):
-        modules = [(name, None if name in coded else source) for name, source in zip(_MODULES, sources)]
-        codes = [_code(name, source) for name, source in zip(_MODULES, sources) if name in coded]
-        # In this order it packs best: source beside source.
+        pieces, codes = [], []
+        for name, source, cold in zip(_MODULES, sources, colds):
+            pieces += name, "" if name in coded else source or "0", cold
+            if name in coded:
+                codes.append(_code(name, source))
+        # One text of all sources, each beside its cold functions, packs best.
+        pieces = "\1".join(pieces)
         if as_code:
-            data = marshal_dumps([colds, modules, _code("loader", loader), codes])
+            data = marshal_dumps([pieces, _code("loader", loader), codes])
         else:
-            data = marshal_dumps([colds, modules, loader, codes], 2)  # what every Python 3 reads
+            data = marshal_dumps([pieces, loader, codes], 2)  # what every Python 3 reads
         packed = min((_compress(data, memory) for memory in (6, 7, 8)), key=len)
         head = _HEAD % len(packed)
         assert len(head) <= HEAD_SIZE

@@ -20,16 +20,16 @@ from far_ends import PLAIN
 COMPILE = """
 import marshal, sys, zlib
 data = sys.stdin.buffer.read()
-colds, modules, loader, codes = marshal.loads(zlib.decompress(data[%d:]))
+modules, loader, codes = marshal.loads(zlib.decompress(data[%d:]))
 def check(code, name):
     if isinstance(code, str):
         return compile(code, name, "exec", 0, True)
     assert code.co_code
     return code
 pieces = [check(loader, "loader")]
-assert len(modules) == len(colds)
-for (name, code), cold in zip(modules, colds):
-    pieces.append(check(codes.pop(0) if code is None else code, name))
+modules = modules.split("\\1")
+for name, code, cold in zip(modules[::3], modules[1::3], modules[2::3]):
+    pieces.append(check(code or codes.pop(0), name))
     for source in cold.split("\\0"):
         if source.startswith("def "):
             assert source[4 : source.index("(")] in check(source, name + " " + source[:40]).co_names
