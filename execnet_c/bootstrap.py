@@ -23,7 +23,8 @@ from errno import EACCES, ENOENT
 
 from ._version import __version__
 from .cores import module as _core
-from .transport import SET_PYTHON, argv_of, keepalive_of, may_share, outside, program_s_own
+from .native import sleep
+from .transport import SET_PYTHON, argv_of, keepalive_of, may_lend, may_share, outside, program_s_own
 
 # Seconds that a far end with settings may take to answer: an interpreter with a slow site, on a busy machine.
 HELLO_TIMEOUT = 60.0
@@ -38,7 +39,7 @@ def start(gateway, spec):
     Raises ValueError for settings that make no sense, OSError when the process cannot be started.
     """
     settings = _settings(gateway, spec)
-    keepalive, shares = keepalive_of(spec), may_share(spec)
+    keepalive, shares, lends = keepalive_of(spec), may_share(spec), may_lend(spec)
     if hasattr(gateway, "_start_socket"):
         return gateway._start_socket(keepalive)
     argv = program_s_own(spec)
@@ -49,6 +50,8 @@ def start(gateway, spec):
         return gateway._start_via(argv)
     argv = gateway._command = outside(argv)
     foreign = _is_foreign(gateway, spec)
+    lent = gateway._lend(foreign) if lends else None
+    gateway._lent = settings["stderr"] = lent and (_serve_aloud() if foreign else "", *lent)
     try:
         gateway._start(argv, None if foreign else settings)
     except OSError as exc:
@@ -92,8 +95,14 @@ def finish(gateway, spec):
             from .memory import offer
 
             memory = offer(gateway)
-        gateway._send(_core.HELLO, 0, {**_settings(gateway, spec), "memory": memory})
+        gateway._send(_core.HELLO, 0, {**_settings(gateway, spec), "memory": memory, "stderr": gateway._lent})
     answer = _answer(gateway, dict)
+    if "waits" in answer:  # before it takes our stderr
+        if memory:
+            memory = _settle(gateway)
+        _await_passed(gateway)
+        gateway._send(_core.HELLO, 0, True)
+        answer = _answer(gateway, dict)
     if "error" in answer:
         from .errors import remote_error
 
@@ -103,9 +112,37 @@ def finish(gateway, spec):
     gateway._serves = True
     gateway._worker_pid = answer["pid"]
     if memory:
-        gateway._move() if gateway._state()["transport"] == "ring" else gateway._withdraw()
+        _settle(gateway)
     if keepalive and answer["core"] == "C":  # the twin cannot answer while a task keeps the GIL: no sign of its death
         gateway._keepalive(keepalive)
+
+
+def _serve_aloud():
+    """The source of that function of the worker's and of another: what is for this machine only need not fit into the
+    text."""
+    if not _sent:
+        from .text import module_source
+
+        source = module_source("worker")
+        _sent.append(source[source.index("def _serve_aloud(") : source.index("def _say_again(")])
+    return _sent[0]
+
+
+_sent = []
+
+
+def _settle(gateway):
+    """The far end has moved, or cannot."""
+    gateway._move() if gateway._state()["transport"] == "ring" else gateway._withdraw()
+
+
+def _await_passed(gateway):
+    """What the far end has said so far stands in front of what it is about to say on our own stderr, unless that takes
+    nothing for a second."""
+    for _ in range(500):
+        if gateway._state()["passed"]:
+            break
+        sleep(0.002)
 
 
 def _is_foreign(gateway, spec):

@@ -181,17 +181,18 @@ def shown(argv):
 
 
 def heard(state, served):
-    """What a far end has said beside its frames: the end of its stderr, and unless it has `served`, of what stood on
-    its stdout in front of the handshake."""
-    text = ""
-    for where, said in (("stdout", b"" if served else state["noise"]), ("stderr", state["stderr"])):
-        cut = len(said) >= TOO_MUCH and where == "stdout"  # more of it was not kept
-        place = slice(QUOTED) if cut else slice(-QUOTED, None)
-        lines = said.decode("utf-8", "replace").strip()[place].splitlines()
-        if lines:
-            text += f"; its {where} begins with:\n" if cut else f"; the end of its {where}:\n"
-            text += "\n".join(lines[:20] if cut else lines[-20:])
-    return text
+    """What a far end has said beside its frames: the end of its stderr, or last words, which stand in no stderr; and
+    unless it has `served`, the end of what stood on its stdout in front of the handshake."""
+    noise = b"" if served else state["noise"]
+    cut = len(noise) >= TOO_MUCH  # more of it was not kept
+    text = _quoted("its stdout begins with" if cut else "the end of its stdout", noise, cut)
+    return text + _quoted("its last words" if state["words"] else "the end of its stderr", state["stderr"], state["words"])
+
+
+def _quoted(where, said, begins=False):
+    said = said.decode("utf-8", "replace").strip()
+    lines = said[:QUOTED].splitlines()[:20] if begins else said[-QUOTED:].splitlines()[-20:]
+    return f"; {where}:\n" + "\n".join(lines) if lines else ""
 
 
 def signal_name(number):

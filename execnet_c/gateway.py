@@ -26,6 +26,7 @@ class Gateway(_core.Gateway):
     _depth = 0  # how many gateways that are
     _awaited = None  # what stands for it in the group once it is live: itself, mostly
     _reporter = None  # of its worker's stderr, see stderr.py
+    _lent = None  # what its worker is to know of the stderr that we lend it, see bootstrap.py
     _reads_line = False  # the program's own command line started it, see gateway_io.py
     _serves = None  # an interpreter that is sent its worker: whether that has answered
     _worker_pid = None  # over there, once it has answered

@@ -112,8 +112,9 @@ class Group:
         - `via=ID` with popen or ssh: it is started by that gateway of this group, and goes through it.
         - Also `id=NAME` (else gw0, gw1, ...), `execmodel=MODEL` (see set_execmodel), `chdir=PATH` (made if it is not
           there, `~` being the home over there), `nice=INCREMENT`, `env:NAME=VALUE`, `dont_write_bytecode`,
-          `keepalive=SECONDS` that the far end may be silent (ssh: 30; 0: for ever), and `transport=pipe`: a popen gateway
-          uses pipes, not memory that both processes share.
+          `keepalive=SECONDS` that the far end may be silent (ssh: 30; 0: for ever), `transport=pipe`: a popen gateway
+          uses pipes, not memory that both processes share, and `stderr=capture`: a local worker's stderr is read, and the
+          end of it told with its death, instead of being this program's own.
 
         Returns a live gateway, or raises: ValueError (a spec that says nothing that can be started, an id that is
         taken), OSError (the process could not be started), RemoteError (a setting failed over there), GatewayDied (the
@@ -264,7 +265,7 @@ class Group:
 
     def set_stderr_handler(self, handler):
         """Have `handler(gateway, text)` called for each line that the workers of gateways made from now on write to
-        their stderr, instead of passing it through to ours. None: pass it through again.
+        their stderr, which is not ours then. None: as without a handler.
 
         text: a str without the newline, undecodable bytes replaced. Each gateway calls it on a thread of its own; what
         it raises goes to sys.excepthook. Of what a slow handler has not taken yet 1 MiB a gateway is kept; what went

@@ -96,22 +96,23 @@ _MADE_UP = {
     "cores": "from . import pycore as module\nfrom _thread import get_ident\ncore = 'Python'\n"
     "main_thread_ident = lambda n=get_ident(): n",
 }
-# What only near ends need stays here.
+# What only near ends need stays here, and what the C core's far ends do, or those that are sent it beside the text.
 _NEAR = {
     "errors": "said_by",
     "pychannel": "RemoteError.__getattr__ Channel._await_item",
     "pyserializer": "dump dumps load loads _load_versioned",
-    "pycore": "_main_thread_ident Gateway._start Gateway._start_over Gateway._start_on Gateway._peer_gone Gateway._wait_gone "
-    "Gateway._signal Gateway._goodbye Gateway._write Gateway._set_coerce Gateway._find_marker "
-    "Gateway._keepalive Gateway._listen Gateway._stderr",
+    "pycore": "_main_thread_ident Gateway._start Gateway._lend Gateway._start_over Gateway._start_on "
+    "Gateway._peer_gone Gateway._wait_gone Gateway._signal Gateway._goodbye Gateway._write Gateway._set_coerce "
+    "Gateway._find_marker Gateway._keepalive Gateway._listen Gateway._stderr",
     "pywire": "Writer.end",
+    "worker": "_move _serve_aloud _is_lent _say_again",
     "execmodel": "get_execmodel",
 }
 # What is called until a task's first word is out; a test compares.
 _HOT = {
     "mainthread": "_Finder.find_spec",
     "execmodel": "_module",
-    "worker": "main _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks.run _Tasks._ensure_spare",
+    "worker": "main _serve _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks.run _Tasks._ensure_spare",
     "pycore": "Gateway._serve Gateway._connect Gateway._hello Gateway._check_usable Gateway._wait Gateway._wake "
     "Gateway._read Gateway._feed Gateway._file Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
     "Gateway._load_plain Gateway._set_facts Gateway._channel Gateway._open",

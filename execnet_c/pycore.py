@@ -135,6 +135,19 @@ class Gateway(Tasks):
         if hello is not None:
             self._send(HELLO, 0, hello)
 
+    def _lend(self, by_pipe):
+        """Before _start(): lend the worker our stderr. What it is to know of that; None where somebody listens to its
+        own, or the fds cannot be had."""
+        from .pylend import Lent
+
+        if self._said is None:
+            try:
+                self._lends = Lent(by_pipe)
+                return self._lends.identities()
+            except OSError:
+                self._lends = None
+        return None
+
     def _start_over(self, stream):
         """Be connected through `stream`, a channel of another gateway; see pyrelay.py."""
         from .pyrelay import connect
@@ -745,7 +758,6 @@ class Gateway(Tasks):
     def _state(self):
         self._check_usable()
         reason, detail, errno = self._ended_by
-        process = self._process
         return {
             "fin": self._fin,
             "said_goodbye": self._said_goodbye,
@@ -756,12 +768,9 @@ class Gateway(Tasks):
             "reason": reason,
             "detail": detail,
             "errno": errno,
-            "pid": process.pid if process else 0,
-            "ended": process is not None and process.gone,
-            "status": process.status if process else None,
-            "stderr": process.tail if process else b"",
             "noise": self._noise,
             "transport": "pipe",
+            **(self._process.said() if self._process else {}),
         }
 
     def _death(self, sending):

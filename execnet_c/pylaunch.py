@@ -67,10 +67,13 @@ class Absent:
     """In place of a Process where the connection is all that we have of the far end."""
 
     gone = False
-    pid, status, tail = 0, None, b""
+    pid, status = 0, None
 
     def __init__(self, gateway):
         self._gateway = gateway
+
+    def said(self):
+        return {"pid": 0, "ended": False, "status": None, "stderr": b"", "words": False, "passed": True}
 
     def signal(self, number):
         """No signal gets there. The connection ends."""
@@ -111,17 +114,22 @@ def by_pump(start, gateway):
 
 
 def pipe():
-    """As os.pipe(), never 0-2: whoever reopens the standard streams would take it from us."""
+    """As os.pipe()."""
     try:
         fds = os.pipe()
     except OSError as exc:
         raise OSError(exc.errno, f"make a pipe: {os.strerror(exc.errno)}") from None
-    lifted = []
-    for fd in fds:
-        lifted.append(fd if fd > 2 else fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
-        if fd <= 2:
-            os.close(fd)
-    return lifted
+    return [lifted(fd) for fd in fds]
+
+
+def lifted(fd):
+    """Never 0-2: whoever reopens the standard streams would take it from us."""
+    if fd > 2:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
 
 
 class Said:
@@ -157,29 +165,35 @@ class Process:
     gone = False
     status = None  # exit status, -signal, None: unknown
     tail = b""
+    _passing = False  # it has read what is not passed on yet
 
     def __init__(self, gateway, argv):
-        fds = []
+        fds, lent = [], getattr(gateway, "_lends", None)  # see pylend.py
         try:
-            for _ in range(3):
+            for _ in range(2 if lent else 3):
                 fds += pipe()
             for fd in (fds[1], fds[2]):
                 try:
                     fcntl.fcntl(fd, 1031, 1 << 20)  # F_SETPIPE_SZ
                 except OSError:
                     pass  # no Linux, or a user's pages are used up
-            self.pid = _spawn(argv, fds[0], fds[3], fds[5])
+            stderr, kept = (lent.stderr, (lent.file, lent.ours)) if lent else (fds[5], ())
+            self.pid = _spawn(argv, fds[0], fds[3], stderr, kept)
         except BaseException:
             for fd in fds:
                 os.close(fd)
+            if lent:
+                lent.close()
             raise
-        for fd in (fds[0], fds[3], fds[5]):
+        for fd in (fds[0], fds[3], *fds[5:]):
             os.close(fd)
         self._gateway = gateway
         self._said = gateway._said
-        self._err = fds[4]
+        self._lent = lent
+        self._err = lent.passed() if lent else fds[4]
         self._pending = b""  # read from its stderr, not passed on yet
-        os.set_blocking(self._err, False)
+        if self._err >= 0:
+            os.set_blocking(self._err, False)
         try:
             self._pidfd = os.pidfd_open(self.pid)
         except (AttributeError, OSError):
@@ -189,7 +203,8 @@ class Process:
         gateway._process = self
         gateway._connect(fds[2], fds[1], True)
         pump = pypump.pump
-        pump.watch(self._err, pypump.POLLIN, lambda events: self._read_stderr())
+        if self._err >= 0:
+            pump.watch(self._err, pypump.POLLIN, lambda events: self._read_stderr())
         if self._pidfd >= 0:
             pump.watch(self._pidfd, pypump.POLLIN, lambda events: self._look())
         else:
@@ -219,6 +234,8 @@ class Process:
                 return
             self.status = -(ended & 127) if ended & 127 else ended >> 8  # also on Python 3.8
         self._read_stderr(True)
+        if self._lent:
+            self._pass_on_unserved()
         if self._pidfd >= 0:
             pypump.pump.forget(self._pidfd)
             fd, self._pidfd = self._pidfd, -1
@@ -229,8 +246,32 @@ class Process:
             self._said.ended = True
         self._gateway._peer_gone()
 
+    def said(self):
+        """What _state() has of it. Any thread."""
+        ready = self._err >= 0 and pypump.is_ready(self._err, pypump.POLLIN)
+        passed = not ready and not self._passing  # in this order
+        text, words = self._lent.read() if self._lent else (b"", False)
+        text = text[:TAIL] if words else text[-TAIL:]
+        return {
+            "pid": self.pid,
+            "ended": self.gone,
+            "status": self.status,
+            "stderr": text or self.tail,
+            "words": words and bool(text),
+            "passed": passed,
+        }
+
+    def _pass_on_unserved(self):
+        """It has ended, before it served perhaps: what it had said by then."""
+        text, words = self._lent.end()
+        if not words:
+            self._pending = text
+            self._pass_on()
+            self._pending = b""
+
     def _read_stderr(self, all=False):
         """With `all` (it has ended) also what our stderr cannot take: its last words must be known."""
+        self._passing = True
         for _ in range(512 if all else 16):
             passed = self._err >= 0 and self._pass_on()
             if self._err < 0 or not passed and not all:
@@ -255,7 +296,8 @@ class Process:
                 self._pending = data
         if self._said:
             self._gateway._wake()
-        if not self._pass_on():
+        self._passing = not self._pass_on()
+        if self._passing:
             if self._err >= 0:
                 pypump.pump.forget(self._err)
             pypump.pump.after(RETRY, self._retry)
@@ -299,13 +341,15 @@ def _write_stderr(data):
     return os.write(2, data)
 
 
-def _spawn(argv, stdin, stdout, stderr):
+def _spawn(argv, stdin, stdout, stderr, kept):
     """The pid. The I/O thread has SIGINT blocked, and so has the process until it can take it."""
     # subprocess lets others run while the process reads the environment: it gets a copy, made in one step.
     env = getattr(os.environ, "_data", None)
     env = env and env.copy()
     try:
-        process = unpatched("subprocess").Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env)
+        process = unpatched("subprocess").Popen(
+            argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, pass_fds=kept
+        )
     except OSError as exc:
         name = os.fsdecode(argv[0])
         raise OSError(exc.errno, f"start a process: {os.strerror(exc.errno)}: {name}") from None

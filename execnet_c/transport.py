@@ -78,6 +78,14 @@ def may_share(spec):
     return not elsewhere and core == "C" and not os.environ.get("EXECNET_C_PURE")
 
 
+def may_lend(spec):
+    """Whether the far end of this spec may have our own stderr: an interpreter on this machine may, unless the spec says
+    `stderr=capture`. Raises ValueError for another word."""
+    if spec.stderr not in (None, "capture"):
+        raise ValueError(f"spec {str(spec)!r}: stderr may be capture, not {spec.stderr!r}")
+    return bool(spec.popen) and not (spec.ssh or spec.vagrant_ssh or spec.via or spec.stderr)
+
+
 def program_s_own(spec):
     """The command line that the program has put in the place of ours (see gateway_io.py); None if it has not."""
     room = sys.modules.get(__package__ + ".gateway_io")

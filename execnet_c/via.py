@@ -138,11 +138,9 @@ class Gateway(near.Gateway):
     def _state(self):
         state = super()._state()
         self._wait_gone(0)
-        state["pid"] = self._pid
-        state["ended"] = bool(self._last_word)
-        if self._knows_end():
-            state["status"], state["stderr"] = self._last_word[0]
-        return state
+        status, stderr = self._last_word[0] if self._knows_end() else (None, b"")
+        process = {"pid": self._pid, "ended": bool(self._last_word), "status": status, "stderr": stderr}
+        return {**state, **process, "words": False, "passed": True}
 
     def _knows_end(self):
         return bool(self._last_word) and _is_of(self._last_word[0], (int, type(None)), bytes)

@@ -73,14 +73,29 @@ def main(marks=True, memory=None):
     gateway._set_facts(
         {"executable": executable, "version_info": sys.version_info[:5], "platform": sys.platform, "pid": pid}
     )
-    offered = settings.get("memory")
-    if offered and core == "C":
+    if core == "C":
+        _move(gateway, settings.get("memory"))
+    answer = {"version": __version__, "core": core, "pid": pid}
+    lent = settings.get("stderr")
+    if lent:
+        exec(lent[0], globals())  # the text that came to another interpreter is without what follows
+        _serve_aloud(gateway, answer, *lent[1:])
+    else:
+        _serve(gateway, answer)
+
+
+def _move(gateway, offered):
+    """To memory that the other side shares, if it does."""
+    if offered:
         from .memory import attach
 
         if attach(gateway, offered):
             gateway._move()
-    gateway._send(_core.HELLO, 0, {"version": __version__, "core": core, "pid": pid})
-    tasks = _Tasks(gateway, pid)
+
+
+def _serve(gateway, answer):
+    gateway._send(_core.HELLO, 0, answer)
+    tasks = _Tasks(gateway, answer["pid"])
     if gateway._parking:
         from .greenlets import serve
 
@@ -99,6 +114,58 @@ def _take_streams():
             os.dup2(null, fd)
             os.close(null)
     return fds
+
+
+def _serve_aloud(gateway, answer, caught, file, ours):
+    """The same with the stderr that the other side has lent, if that has got through to us and no site has put something
+    else in the place of our own. The file is for last words."""
+    if not _is_lent(caught, file, ours):
+        return _serve(gateway, answer)
+    words = file[0]
+    by_file = caught[1:] == file[1:]
+    if not by_file:  # what was said so far is on its way through a pipe
+        gateway._send(_core.HELLO, 0, {"waits": 1})
+        if not gateway._hello(None):
+            return
+    os.dup2(ours[0], 2)
+    os.close(ours[0])
+    os.set_inheritable(words, False)
+    if by_file:
+        _say_again(words)
+    os.lseek(words, 1, 0)
+    os.register_at_fork(after_in_child=lambda: os.dup2(0, words, False))  # its crash is not ours; 0 is only read
+    try:
+        import faulthandler
+
+        if not faulthandler.is_enabled():
+            faulthandler.enable(words, False)
+    except Exception:
+        pass  # not every Python has it
+    try:
+        _serve(gateway, answer)
+    except BaseException as exc:
+        from .errors import told
+
+        os.write(words, told(exc)[0].encode())
+        raise
+
+
+def _is_lent(*lent):
+    try:
+        return all([(at.st_dev, at.st_ino) == (dev, ino) for fd, dev, ino in lent for at in [os.fstat(fd)]])
+    except OSError:
+        return False
+
+
+def _say_again(file):
+    """What was said until now."""
+    size, at = os.lseek(file, 0, 1), 0
+    try:
+        while at < size:
+            at += os.write(2, os.pread(file, size - at, at))
+    except OSError:
+        pass  # nobody to be told
+    os.pwrite(file, bytes(size), 0)
 
 
 def _apply(gateway, settings):

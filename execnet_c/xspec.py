@@ -30,6 +30,7 @@ class XSpec:
     socket: str | None = None
     ssh: str | None = None
     ssh_config: str | None = None
+    stderr: str | None = None
     transport: str | None = None
     vagrant_ssh: str | None = None
     via: str | None = None

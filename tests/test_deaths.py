@@ -32,7 +32,7 @@ def test_each_use_says_how_it_died(how, state):
         body, status, number, text, state = sys.argv[1:]
         body += "\\nimport time; time.sleep(1000)"  # the signal may be another thread's to take
         group = execnet_c.Group()
-        gateway = group.makegateway()
+        gateway = group.makegateway("popen//stderr=capture" if "words" in text else "popen")
         pid = worker_of(gateway)
         before = gateway.remote_exec("channel.send(1); channel.send(2)")
         before.waitclose(30)
@@ -98,7 +98,7 @@ def test_the_end_of_a_long_stderr_is_told():
     run(
         """
         group = execnet_c.Group()
-        gateway = group.makegateway()
+        gateway = group.makegateway("popen//stderr=capture")
         channel = gateway.remote_exec('''
             import os, sys
             for i in range(20000):
@@ -113,6 +113,103 @@ def test_the_end_of_a_long_stderr_is_told():
         """,
         stderr=None,
     )
+
+
+# ---- last words: what is told of a crash, though nobody here reads the worker's stderr
+
+CRASHES = {
+    "SEGV": ("import ctypes; ctypes.string_at(0)", 11, "Segmentation fault", "string_at"),
+    "abort": ("def f():\n    import os; os.abort()\nf()", 6, "Aborted", "in f"),
+    "from outside": ("import os, signal\nos.kill(os.getpid(), signal.SIGBUS)\nwhile True: pass", 7, "Bus error", "<module>"),
+}
+SPECS = ["popen", "popen//transport=pipe", "popen//python={}", "popen//python=env EXECNET_C_PURE=1 {}"]
+
+
+@pytest.mark.parametrize("how", CRASHES)
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_crash_is_told_with_its_traceback(how, spec):
+    body, number, what, where = CRASHES[how]
+    run(
+        """
+        spec, body, number, what, where = sys.argv[1:]
+        group = execnet_c.Group()
+        channel = group.makegateway(spec).remote_exec(body)
+        error = raises(execnet_c.GatewayDied, channel.receive, 30)
+        assert error.signal == int(number)
+        head, _, words = str(error).partition("; its last words:\\n")
+        assert "killed by SIG" in head and words.startswith("Fatal Python error: " + what), error
+        assert '"<remote exec>", line' in words and where in words, error
+        assert error.stderr.startswith("Fatal Python error")
+        """,
+        spec.format(sys.executable),
+        body,
+        number,
+        what,
+        where,
+    )
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_an_exception_that_ends_a_worker_is_told(spec):
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway(sys.argv[1])
+        gateway.remote_exec('''
+            def fail(*args):
+                raise ValueError("f\\xfcr a reason")
+            channel.gateway._next_task = fail
+        ''').waitclose(30)
+        error = raises(execnet_c.GatewayDied, gateway.newchannel().receive, 30)
+        assert error.status == 1
+        assert "its last words:\\nTraceback" in str(error) and "ValueError: f\\xfcr a reason" in str(error), error
+        """,
+        spec.format(sys.executable),
+        stderr=None,  # Python says so there, too
+    )
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_crash_of_its_child_is_not_the_worker_s(spec):
+    run(
+        """
+        group = execnet_c.Group()
+        channel = group.makegateway(sys.argv[1]).remote_exec('''
+            import os, signal
+            child = os.fork()
+            if child == 0:
+                os.abort()
+            channel.send(os.waitpid(child, 0)[1] & 127)
+            channel.receive()
+            os._exit(3)
+        ''')
+        assert channel.receive(30) == signal.SIGABRT
+        channel.send(1)
+        error = raises(execnet_c.GatewayDied, channel.receive, 30)
+        assert error.status == 3 and "words" not in str(error) and error.stderr == "", error
+        """,
+        spec.format(sys.executable),
+    )
+
+
+@pytest.mark.parametrize("spec", ["popen", "popen//env:PYTHONFAULTHANDLER=1//python={}"])
+def test_a_fault_handler_of_the_user_s_is_left_alone(spec):
+    """It writes where he has it write."""
+    enable = "" if "FAULT" in spec else "import faulthandler; faulthandler.enable()\n"
+    with Program(
+        """
+        group = execnet_c.Group()
+        if "FAULT" in sys.argv[1]:
+            os.environ["PYTHONFAULTHANDLER"] = "1"
+        channel = group.makegateway(sys.argv[1]).remote_exec(sys.argv[2])
+        error = raises(execnet_c.GatewayDied, channel.receive, 30)
+        assert error.signal == 6 and error.stderr == "", error
+        """,
+        spec.format(sys.executable),
+        enable + "import os; os.abort()",
+    ) as program:
+        _, said = program.finish(stderr=None)
+        assert said.startswith("Fatal Python error: Aborted"), said
 
 
 def test_system_exit_and_memory_errors_of_a_task_are_remote_errors():

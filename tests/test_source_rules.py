@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     {"base", "bytes", "opcodes"},
     {"sync", "buf", "frame", "scan", "stderr", "program"},
-    {"pages", "queue", "cut", "spin", "child", "forkfd", "pump", "noise", "trace", "ring"},
+    {"pages", "queue", "cut", "spin", "child", "forkfd", "pump", "noise", "trace", "ring", "lend"},
     {"chan", "fate", "stream", "region"},
     {"writer"},
     {"link"},

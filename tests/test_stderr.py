@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 
@@ -276,7 +277,7 @@ if sys.argv[1] == "others write":  # and use up the room that there was a moment
             os.write(2, b"-" * 512)
     threading.Thread(target=noise, daemon=True).start()
 group = execnet_c.Group()
-noisy, quiet = group.makegateway("popen"), group.makegateway("popen")
+noisy, quiet = group.makegateway("popen//stderr=capture"), group.makegateway("popen//stderr=capture")
 channel = noisy.remote_exec("import os\\ndata = bytes(65536)\\nfor n in range(64): os.write(2, data)")
 for n in range(200):
     for gw in (noisy, quiet):
@@ -284,7 +285,7 @@ for n in range(200):
         echo.send(n)
         assert echo.receive(60) == n
 say("talks")
-last = group.makegateway("popen")
+last = group.makegateway("popen//stderr=capture")
 try:
     last.remote_exec("import os; os.write(2, b'last words\\\\n'); os._exit(4)").receive(60)
 except execnet_c.GatewayDied as exc:
@@ -345,7 +346,7 @@ def test_what_waited_comes_when_somebody_reads(kind):
     text = pairing.HEAD + (
         "import execnet_c, sys\n"
         "group = execnet_c.Group()\n"
-        "gw = group.makegateway('popen')\n"
+        "gw = group.makegateway('popen//stderr=capture')\n"
         "gw.remote_exec('import os\\nfor n in range(30000): os.write(2, b\"%d\\\\n\" % n)').waitclose()\n"
         "gw.remote_exec('channel.send(1)').receive()\n"
         "sys.stdin.read()\n"  # of a worker that ends, what has no room is lost
@@ -380,3 +381,186 @@ def test_our_stderr_stays_as_it_is(group, capfd):
     os.write(2, b"third\n")
     assert capfd.readouterr().err == "first\nsecond\nthird\n"
     assert os.get_blocking(2) == before
+
+
+# --- workers of this machine have our own -----------------------------------------------------------------------------
+
+SITE = "import os\nos.write(2, b'early\\n' * {})\n"
+# Each way to start one; {python} is this interpreter.
+WORKERS = {
+    "popen": "popen",
+    "pipes": "popen//transport=pipe",
+    "settings": "popen//nice=0//chdir=.//env:X=1",
+    "python": "popen//python={python}",
+    "twin": "popen//python=env EXECNET_C_PURE=1 {python}",
+}
+HEAD = pairing.HEAD + "import os, sys\nimport execnet_c\ngroup = execnet_c.Group()\n"
+
+
+@pytest.fixture(params=WORKERS)
+def worker_spec(request):
+    return WORKERS[request.param].format(python=sys.executable)
+
+
+def program(text, *args, **options):
+    """Run it, with `group`; what it and its workers have said on stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", HEAD + textwrap.dedent(text) + "\ngroup.terminate(60)\n", *map(str, args)],
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 4 * TIMEOUT, **options},
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return done.stderr.decode() if done.stderr is not None else None
+
+
+ALTERNATE = """
+channel = group.makegateway(sys.argv[1]).remote_exec('''
+import os, sys
+for n in channel:
+    print(n, "there", file=sys.stderr, flush=True)
+    channel.send(n)
+''')
+for n in range(300):
+    os.write(2, b"%d here\\n" % n)
+    channel.send(n)
+    assert channel.receive(60) == n
+"""
+ALTERNATED = "".join(f"{n} here\n{n} there\n" for n in range(300))
+
+
+def test_lines_of_both_ends_stand_in_their_order(worker_spec):
+    assert program(ALTERNATE, worker_spec) == ALTERNATED
+
+
+@pytest.mark.parametrize("kind", ["file", "file to append to", "socket"])
+def test_whatever_our_stderr_is(kind, tmp_path):
+    if kind == "socket":
+        ends, got = socket.socketpair(), []
+        reader = threading.Thread(target=lambda: got.extend(iter(lambda: ends[0].recv(4096), b"")))
+        reader.start()
+        program(ALTERNATE, "popen", stderr=ends[1])
+        ends[1].close()
+        reader.join(TIMEOUT)
+        ends[0].close()
+        assert b"".join(got).decode() == ALTERNATED
+        return
+    with open(tmp_path / "log", "ab" if "append" in kind else "wb") as file:
+        program(ALTERNATE, "popen", stderr=file)
+    assert (tmp_path / "log").read_text() == ALTERNATED
+
+
+@pytest.mark.parametrize("count", [1, 12_000])  # more than a pipe holds
+def test_what_a_start_says_stands_in_front(worker_spec, count, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SITE.format(count))
+    said = program(
+        """
+        os.environ["PYTHONPATH"] = sys.argv[2]
+        gw = group.makegateway(sys.argv[1])
+        gw.remote_exec("import os; os.write(2, b'late\\\\n')").waitclose(60)
+        os.write(2, b"last\\n")
+        """,
+        worker_spec,
+        tmp_path,
+    )
+    assert said == "early\n" * count + "late\nlast\n"
+
+
+@pytest.mark.parametrize("spec", ["popen", "popen//transport=pipe", "popen//python={python}", "popen//nice=0"])
+def test_a_start_that_fails_says_why_and_where_it_always_did(spec, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import os\nif 'X' in os.environ:\n os.write(2, b'it is broken\\n')\n os._exit(5)\n")
+    said = program(
+        """
+        os.environ["PYTHONPATH"] = sys.argv[2]
+        os.environ["X"] = "1"
+        try:
+            group.makegateway(sys.argv[1]).remote_exec("pass").waitclose(60)
+        except execnet_c.GatewayDied as exc:
+            assert exc.status == 5 and "the end of its stderr:\\nit is broken" in str(exc), exc
+            assert exc.stderr == "it is broken\\n"
+            sys.exit(group.terminate(60))
+        """,
+        spec.format(python=sys.executable),
+        tmp_path,
+    )
+    assert said == "it is broken\n"
+
+
+def test_where_our_stderr_is_closed_nothing_else_gets_its_number(worker_spec):
+    """Not the first file that a task opens."""
+    program(
+        """
+        os.close(2)
+        channel = group.makegateway(sys.argv[1]).remote_exec(
+            "import os, sys; print('x', file=sys.stderr, flush=True); channel.send(os.readlink('/proc/self/fd/2'))"
+        )
+        assert channel.receive(60) == "/dev/null"
+        """,
+        worker_spec,
+    )
+
+
+@pytest.mark.parametrize("spec", ["popen", "popen//python={python}"])
+def test_a_site_that_sends_stderr_elsewhere_has_its_way(spec, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nif 'X' in os.environ: os.dup2(os.open(os.environ['X'], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)\n"
+    )
+    said = program(
+        """
+        os.environ["PYTHONPATH"], os.environ["X"] = sys.argv[2], sys.argv[2] + "/log"
+        group.makegateway(sys.argv[1]).remote_exec("import os; os.write(2, b'hello\\\\n')").waitclose(60)
+        """,
+        spec.format(python=sys.executable),
+        tmp_path,
+    )
+    assert said == "" and (tmp_path / "log").read_text() == "hello\n"
+
+
+BETWEEN = {
+    "closes": "os.closerange(3, 99)",
+    "has others": "[os.dup2(0, fd) for fd in range(3, 99)]",
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_a_command_that_lets_no_fds_through_is_read_as_before(lib, group, between, capfd):
+    """sudo is one."""
+    command = f"import os, sys; {BETWEEN[between]}; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    gw = group.makegateway(f"""popen//python={sys.executable} -c '{command}'""")
+    assert gw.remote_exec("import os; channel.send(os.readlink('/proc/self/fd/2'))").receive(TIMEOUT).startswith("pipe:")
+    channel = gw.remote_exec("import os; os.write(2, b'last words\\n'); os._exit(4)")
+    with pytest.raises(lib.GatewayDied, match="the end of its stderr:\nlast words") as error:
+        channel.receive(TIMEOUT)
+    assert error.value.stderr == "last words\n"
+    assert stderr_has(len("last words\n"))
+    assert capfd.readouterr().err == "last words\n"
+
+
+def test_a_spec_may_ask_for_the_end_of_all_that_it_says(lib, group, worker_spec, capfd):
+    gw = group.makegateway(worker_spec + "//stderr=capture")
+    assert gw.remote_exec("import os; channel.send(os.readlink('/proc/self/fd/2'))").receive(TIMEOUT).startswith("pipe:")
+    channel = gw.remote_exec("import os; os.write(2, b'last words\\n'); os._exit(4)")
+    with pytest.raises(lib.GatewayDied, match="the end of its stderr:\nlast words"):
+        channel.receive(TIMEOUT)
+    assert capfd.readouterr().err == "last words\n"
+
+
+@pytest.mark.parametrize("spec", ["popen//stderr=file", "popen//stderr", "ssh=nowhere//stderr=inherit"])
+def test_nothing_else_can_be_asked_for(group, spec):
+    with pytest.raises(ValueError, match="stderr may be capture"):
+        group.makegateway(spec)
+
+
+def test_a_gateway_takes_three_fds(group, worker_spec):
+    """With the C core here; the plain-Python one has the file for last words open, too."""
+
+    def fds_of(n):
+        gateways = [group.makegateway(worker_spec) for _ in range(n)]
+        for gw in gateways:
+            gw.remote_exec("pass").waitclose(TIMEOUT)
+        return len(os.listdir("/proc/self/fd"))
+
+    first = fds_of(1)  # and those of the process
+    most = 3 if pairing.near == "C" else 4
+    assert wait_until(lambda: len(os.listdir("/proc/self/fd")) <= first)
+    first = len(os.listdir("/proc/self/fd"))
+    fds_of(4)
+    assert wait_until(lambda: len(os.listdir("/proc/self/fd")) - first <= 4 * most)

@@ -206,3 +206,16 @@ def test_a_hang_up_of_the_terminal_ends_all():
         assert terminal.status() == -signal.SIGHUP
         print(f"ended after {time.monotonic() - start:.3f} s")
         assert time.monotonic() - start < 10
+
+
+def test_a_worker_s_stderr_is_the_terminal():
+    for spec in ("popen", "popen//transport=pipe", f"popen//python={sys.executable}"):
+        with Terminal(
+            f"""
+            group = execnet_c.Group()
+            channel = group.makegateway({spec!r}).remote_exec("import sys; channel.send(sys.stderr.isatty())")
+            print("it is", channel.receive(30), flush=True)
+            """
+        ) as terminal:
+            terminal.expect("it is True")
+            assert terminal.status() == 0

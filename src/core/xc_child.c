@@ -62,7 +62,7 @@ typedef struct {
     int ends[3][2];            /* owned; for fd 0, 1, 2: read end, write end */
     int report[2];             /* owned; -1 where the child shares our memory */
     volatile int error;        /* the child's errno; 0: it runs */
-    int keep;                  /* the child's fd 3; -1: none. Owned where the child gets a copy of the memory */
+    xc_child_fds fds;          /* `keep` is owned where the child gets a copy of the memory */
     bool shielded;             /* SIGINT stays blocked */
 } start_plan;
 
@@ -78,13 +78,15 @@ close_fd(int *fd)
 }
 
 static bool
-open_fds(start_plan *plan, int keep)
+open_fds(start_plan *plan, const xc_child_fds *fds)
 {
-    plan->keep = CHILD_SHARES_MEMORY || keep < 0 ? keep : fcntl(keep, F_DUPFD_CLOEXEC, 3);
-    if (keep >= 0 && plan->keep < 0) {
-        return false;
+    for (int i = 0; !CHILD_SHARES_MEMORY && i < XC_CHILD_KEEPS && fds->keep[i] >= 0; i++) {
+        plan->fds.keep[i] = fcntl(fds->keep[i], F_DUPFD_CLOEXEC, 3);
+        if (plan->fds.keep[i] < 0) {
+            return false;
+        }
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < (fds->err < 0 ? 3 : 2); i++) {
         if (!xc_make_pipe(plan->ends[i])) {
             return false;
         }
@@ -101,8 +103,8 @@ close_plan(start_plan *plan)
     }
     close_fd(&plan->report[0]);
     close_fd(&plan->report[1]);
-    if (!CHILD_SHARES_MEMORY) {
-        close_fd(&plan->keep);
+    for (int i = 0; !CHILD_SHARES_MEMORY && i < XC_CHILD_KEEPS; i++) {
+        close_fd(&plan->fds.keep[i]);
     }
 }
 
@@ -203,32 +205,52 @@ exec_one_of(const start_plan *plan)
     return worth_telling != 0 ? worth_telling : last;
 }
 
+static int
+copy_above_kept(int fd)
+{
+    return fcntl(fd, F_DUPFD_CLOEXEC, 3 + XC_CHILD_KEEPS + 1);
+}
+
+/* The child's fds from 3 on: those to keep, and the report's. All are copied out of the way first. */
+static bool
+place_kept(start_plan *plan, int *lowest)
+{
+    int kept[XC_CHILD_KEEPS], n = 0;
+    for (; n < XC_CHILD_KEEPS && plan->fds.keep[n] >= 0; n++) {
+        kept[n] = copy_above_kept(plan->fds.keep[n]);
+    }
+    if (!CHILD_SHARES_MEMORY && (plan->report[1] = copy_above_kept(plan->report[1])) < 0) {
+        return false;
+    }
+    for (int i = 0; i < n; i++) {
+        if (kept[i] < 0 || dup2(kept[i], 3 + i) < 0) {
+            return false;
+        }
+    }
+    *lowest = 3 + n;
+    if (!CHILD_SHARES_MEMORY) {
+        if (dup2(plan->report[1], *lowest) < 0 || fcntl(*lowest, F_SETFD, FD_CLOEXEC) != 0) {
+            return false;
+        }
+        plan->report[1] = (*lowest)++;
+    }
+    return true;
+}
+
 /* Every end is at 3 or above, so no dup2 overwrites an end that is still needed. */
 static int
 become_program(start_plan *plan)
 {
-    int lowest = 3;
-    if (dup2(plan->ends[0][0], 0) < 0 || dup2(plan->ends[1][1], 1) < 0 || dup2(plan->ends[2][1], 2) < 0) {
+    int lowest, err = plan->fds.err >= 0 ? plan->fds.err : plan->ends[2][1];
+    if (dup2(plan->ends[0][0], 0) < 0 || dup2(plan->ends[1][1], 1) < 0 || dup2(err, 2) < 0) {
         return errno;
     }
-    if (!CHILD_SHARES_MEMORY && plan->keep >= 0) { /* out of the way of both */
-        plan->report[1] = fcntl(plan->report[1], F_DUPFD_CLOEXEC, 5);
-        if (plan->report[1] < 0) {
-            return errno;
-        }
+    for (int i = 0; i < 2; i++) { /* a parent may have as many fds as it is allowed: there is to be room for copies */
+        close(plan->ends[i][0]);
+        close(plan->ends[i][1]);
     }
-    if (plan->keep >= 0) {
-        if (plan->keep == lowest ? fcntl(lowest, F_SETFD, 0) != 0 : dup2(plan->keep, lowest) < 0) {
-            return errno;
-        }
-        lowest++;
-    }
-    if (!CHILD_SHARES_MEMORY) {
-        if (plan->report[1] != lowest &&
-            (dup2(plan->report[1], lowest) < 0 || fcntl(lowest, F_SETFD, FD_CLOEXEC) != 0)) {
-            return errno;
-        }
-        plan->report[1] = lowest++;
+    if (!place_kept(plan, &lowest)) {
+        return errno;
     }
     close_fds_from(lowest);
     reset_signals(plan->shielded);
@@ -329,11 +351,12 @@ run_plan(start_plan *plan, xc_child *child, xc_err *err)
 }
 
 static xc_status
-start(xc_child *child, const xc_program *program, int keep, bool shielded, xc_child_pipes *pipes, xc_err *err)
+start(xc_child *child, const xc_program *program, const xc_child_fds *fds, bool shielded, xc_child_pipes *pipes,
+      xc_err *err)
 {
     start_plan plan = {
         .program = program,
-        .keep = -1,
+        .fds = CHILD_SHARES_MEMORY ? *fds : (xc_child_fds){.err = fds->err, .keep = {-1, -1, -1}},
         .shielded = shielded,
         .ends = {{-1, -1}, {-1, -1}, {-1, -1}},
         .report = {-1, -1},
@@ -341,7 +364,7 @@ start(xc_child *child, const xc_program *program, int keep, bool shielded, xc_ch
     xc_status rc;
     *child = (xc_child){.pidfd = -1};
     *pipes = (xc_child_pipes){-1, -1, -1};
-    if (!open_fds(&plan, keep)) {
+    if (!open_fds(&plan, fds)) {
         rc = xc_fail(err, XC_SYS, errno, "make a pipe");
         goto done;
     }
@@ -358,13 +381,15 @@ done:
 xc_status
 xc_child_start(xc_child *child, const xc_program *program, xc_child_pipes *pipes, xc_err *err)
 {
-    return start(child, program, -1, false, pipes, err);
+    static const xc_child_fds none = {.err = -1, .keep = {-1}};
+    return start(child, program, &none, false, pipes, err);
 }
 
 xc_status
-xc_child_start_shielded(xc_child *child, const xc_program *program, int keep, xc_child_pipes *pipes, xc_err *err)
+xc_child_start_shielded(xc_child *child, const xc_program *program, const xc_child_fds *fds, xc_child_pipes *pipes,
+                        xc_err *err)
 {
-    return start(child, program, keep, true, pipes, err);
+    return start(child, program, fds, true, pipes, err);
 }
 
 /* waitid on the child, WNOHANG with WEXITED and `flags`: 0 with info->si_pid == 0 while it lives, else an errno. */

@@ -22,8 +22,16 @@ typedef struct {
 typedef struct {
     int in;  /* write end of its stdin */
     int out; /* read end of its stdout */
-    int err; /* read end of its stderr */
+    int err; /* read end of its stderr; -1: that is no pipe of ours */
 } xc_child_pipes;
+
+enum { XC_CHILD_KEEPS = 3 };
+
+/* What a child gets beside its pipes; borrowed. */
+typedef struct {
+    int err;                  /* in place of its stderr's pipe; -1: nothing */
+    int keep[XC_CHILD_KEEPS]; /* its fds from 3 on; the first -1 ends them */
+} xc_child_fds;
 
 /*
  * Starts the program with pipes for its standard streams, every other fd closed, no signal blocked, SIGPIPE and SIGXFSZ
@@ -34,10 +42,9 @@ typedef struct {
  */
 xc_status xc_child_start(xc_child *child, const xc_program *program, xc_child_pipes *pipes, xc_err *err);
 
-/* The same with SIGINT blocked over there: a Ctrl-C during its start waits until the program lets it in. `keep` is its
- * fd 3; -1: it has none. */
-xc_status xc_child_start_shielded(xc_child *child, const xc_program *program, int keep, xc_child_pipes *pipes,
-                                  xc_err *err);
+/* The same with SIGINT blocked over there: a Ctrl-C during its start waits until the program lets it in. */
+xc_status xc_child_start_shielded(xc_child *child, const xc_program *program, const xc_child_fds *fds,
+                                  xc_child_pipes *pipes, xc_err *err);
 
 /* Never blocks. XC_OK: it has ended and `reaped`, `known`, `status` say how. XC_AGAIN: it lives. */
 xc_status xc_child_reap(xc_child *child);

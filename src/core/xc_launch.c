@@ -40,7 +40,9 @@ struct xc_launch {
     xc_buf said;                  /* mu: for who listens */
     size_t lost;                  /* mu: bytes that stood before them */
     xc_bell *listener;            /* mu: borrowed from the thread that waits for them; NULL: none does */
-    int err_fd;                   /* the pump's thread; -1 when closed */
+    xc_lent lent;                 /* const from its start on, but what is read there */
+    atomic_bool passing;          /* the pump's thread has read what is not passed on yet */
+    int err_fd;                   /* the pump's thread, closed under mu; -1 when closed */
     unsigned char pending[CHUNK]; /* the pump's thread: read from err_fd, not passed on yet */
     size_t n_pending;             /* the pump's thread */
     xc_watch exit_watch;
@@ -58,6 +60,7 @@ let_go(xc_launch *launch)
     if (launch->forks == xc_fork_count()) {
         xc_buf_fini(&launch->tail);
         xc_buf_fini(&launch->said);
+        xc_lent_close(&launch->lent);
         xc_mutex_fini(&launch->mu);
         xc_free(launch);
     }
@@ -133,9 +136,9 @@ close_stderr(xc_launch *launch)
     if (launch->err_fd >= 0) {
         xc_pump_forget(&launch->err_watch, NULL);
         xc_forkfd_remove(launch->err_fd);
+        xc_lock(&launch->mu);
         close(launch->err_fd);
         launch->err_fd = -1;
-        xc_lock(&launch->mu);
         launch->closed = true;
         ring_listener_locked(launch);
         xc_unlock(&launch->mu);
@@ -147,6 +150,7 @@ close_stderr(xc_launch *launch)
 static void
 read_stderr(xc_launch *launch, bool all)
 {
+    atomic_store(&launch->passing, true);
     for (int i = 0; launch->err_fd >= 0 && i < (all ? LAST_CHUNKS : CHUNKS); i++) {
         unsigned char chunk[CHUNK];
         bool passed = pass_on(launch);
@@ -172,8 +176,22 @@ read_stderr(xc_launch *launch, bool all)
             launch->n_pending = (size_t)n;
         }
     }
-    if (!pass_on(launch) && launch->err_fd >= 0) {
+    bool passed = pass_on(launch);
+    atomic_store(&launch->passing, !passed);
+    if (!passed && launch->err_fd >= 0) {
         xc_pump_set(&launch->retry, xc_after(RETRY_NS)); /* there may be no more of it to wake us */
+    }
+}
+
+/* It has ended before it served: what it had said by then. */
+static void
+pass_on_unserved(const xc_launch *launch)
+{
+    unsigned char chunk[XC_LEND_CHUNK];
+    size_t n, put, at = 0;
+    while (!xc_lent_taken(&launch->lent) && (n = xc_lent_read(&launch->lent, at, chunk)) > 0 &&
+           xc_stderr_write(chunk, n, &put) == XC_OK) {
+        at += put;
     }
 }
 
@@ -228,6 +246,7 @@ look_for_end(xc_launch *launch)
         trace_end(&launch->child);
     }
     read_stderr(launch, true);
+    pass_on_unserved(launch);
     xc_lock(&launch->mu);
     xc_forkfd_remove(launch->child.pidfd);
     xc_child_fini(&launch->child);
@@ -251,7 +270,9 @@ static void
 retry(xc_timer *timer)
 {
     xc_launch *launch = timer->owner;
-    if (launch->err_fd >= 0 && (!pass_on(launch) || xc_pump_arm(&launch->err_watch, POLLIN) != XC_OK)) {
+    bool passed = pass_on(launch);
+    atomic_store(&launch->passing, !passed);
+    if (launch->err_fd >= 0 && (!passed || xc_pump_arm(&launch->err_watch, POLLIN) != XC_OK)) {
         xc_pump_set(timer, xc_after(RETRY_NS));
     }
     look_for_end(launch);
@@ -266,7 +287,7 @@ start_watching(xc_job *job)
         launch->exit_watch.fd = -1;
         xc_pump_set(&launch->retry, xc_after(RETRY_NS));
     }
-    if (xc_pump_arm(&launch->err_watch, POLLIN) != XC_OK) {
+    if (launch->err_fd >= 0 && xc_pump_arm(&launch->err_watch, POLLIN) != XC_OK) {
         xc_pump_set(&launch->retry, xc_after(RETRY_NS));
     }
 }
@@ -282,7 +303,8 @@ free_unstarted(xc_launch *launch)
 }
 
 static xc_status
-spawn(const xc_program *program, int keep, xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err)
+spawn(const xc_program *program, const xc_child_fds *fds, xc_launch **out, pid_t *pid, int *fd_in, int *fd_out,
+      xc_err *err)
 {
     xc_child_pipes pipes;
     xc_err ignored;
@@ -300,7 +322,7 @@ spawn(const xc_program *program, int keep, xc_launch **out, pid_t *pid, int *fd_
     xc_mutex_init(&launch->mu);
     launch->forks = xc_fork_count();
     atomic_init(&launch->refs, 2); /* the caller's and the pump's */
-    rc = xc_child_start_shielded(&launch->child, program, keep, &pipes, err);
+    rc = xc_child_start_shielded(&launch->child, program, fds, &pipes, err);
     if (rc != XC_OK) {
         free_unstarted(launch);
         return rc;
@@ -308,6 +330,7 @@ spawn(const xc_program *program, int keep, xc_launch **out, pid_t *pid, int *fd_
     if (xc_tracing()) {
         xc_trace("started process %ld: %s", (long)launch->child.pid, program->argv[0]);
     }
+    launch->lent = XC_LENT_NOTHING;
     launch->err_fd = pipes.err;
     *pid = launch->child.pid;
     *fd_in = pipes.out;
@@ -319,27 +342,32 @@ spawn(const xc_program *program, int keep, xc_launch **out, pid_t *pid, int *fd_
 xc_status
 xc_launch_spawn(const xc_program *program, xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err)
 {
-    return spawn(program, -1, out, pid, fd_in, fd_out, err);
+    return spawn(program, &(xc_child_fds){.err = -1, .keep = {-1}}, out, pid, fd_in, fd_out, err);
 }
 
 void
 xc_launch_abandon(xc_launch *launch)
 {
     /* Its stdin gets closed, so it would end by itself; but nobody would reap it then. */
-    close(launch->err_fd);
+    if (launch->err_fd >= 0) {
+        close(launch->err_fd);
+    }
     xc_child_signal(&launch->child, SIGKILL);
     while (xc_child_reap(&launch->child) == XC_AGAIN) {
         (void)poll(NULL, 0, 1);
     }
     xc_child_fini(&launch->child);
+    xc_lent_close(&launch->lent);
     free_unstarted(launch);
 }
 
 void
 xc_launch_watch(xc_launch *launch, void (*over)(void *arg), void *arg)
 {
-    (void)fcntl(launch->err_fd, F_SETFL, O_NONBLOCK);
-    (void)xc_forkfd_add(launch->err_fd);
+    if (launch->err_fd >= 0) {
+        (void)fcntl(launch->err_fd, F_SETFL, O_NONBLOCK);
+        (void)xc_forkfd_add(launch->err_fd);
+    }
     if (launch->child.pidfd >= 0) {
         (void)xc_forkfd_add(launch->child.pidfd);
     }
@@ -359,25 +387,47 @@ tell_link(void *arg)
     xc_link_release(arg);
 }
 
+/* What the process is to have; all borrowed. */
+static xc_child_fds
+fds_for(const xc_region *region, const xc_lent *lent)
+{
+    xc_child_fds fds = {.err = xc_lent_stderr(lent), .keep = {-1, -1, -1}};
+    int n = 0;
+    if (region != NULL) {
+        fds.keep[n++] = region->fd;
+    }
+    fds.keep[n++] = lent->file;
+    fds.keep[n++] = lent->ours;
+    return fds;
+}
+
 xc_status
-xc_launch_start(const xc_program *program, const xc_link_opts *opts, bool listens, xc_launch **out, xc_link **link,
-                xc_err *err)
+xc_launch_start(const xc_program *program, const xc_link_opts *opts, bool listens, xc_lent *lent, xc_launch **out,
+                xc_link **link, xc_err *err)
 {
     int in, to;
     pid_t pid;
     xc_launch *launch;
     xc_err ignored;
-    int keep = opts->region != NULL ? opts->region->fd : -1;
     err = err != NULL ? err : &ignored;
-    xc_status rc = spawn(program, keep, &launch, &pid, &in, &to, err);
+    xc_child_fds fds = fds_for(opts->region, lent);
+    xc_status rc = spawn(program, &fds, &launch, &pid, &in, &to, err);
     if (opts->region != NULL) {
         xc_region_close_fd(opts->region);
     }
+    xc_lent_passed(lent);
     if (rc != XC_OK) {
+        xc_lent_close(lent);
         if (opts->region != NULL) {
             xc_region_close(opts->region);
         }
         return rc;
+    }
+    launch->lent = *lent;
+    *lent = XC_LENT_NOTHING;
+    if (launch->lent.ends[0] >= 0) { /* read as any worker's */
+        launch->err_fd = launch->lent.ends[0];
+        launch->lent.ends[0] = -1;
     }
     *link = xc_link_new(opts, in, to, err);
     if (*link == NULL) {
@@ -392,6 +442,36 @@ xc_launch_start(const xc_program *program, const xc_link_opts *opts, bool listen
     return XC_OK;
 }
 
+/* Of the pipe: it is empty, and what was read from it written. In this order: the pump says that it passes something
+ * on before it reads it. */
+static bool
+has_passed_locked(xc_launch *launch)
+{
+    struct pollfd pipe = {.fd = launch->err_fd, .events = POLLIN};
+    return (launch->err_fd < 0 || poll(&pipe, 1, 0) == 0) && !atomic_load(&launch->passing);
+}
+
+/* Last words begin with what matters. What else a worker says ends with it. */
+static void
+look_at_lent(const xc_launch *launch, xc_launch_state *out)
+{
+    char chunk[XC_STDERR_TAIL];
+    size_t n, at = 0;
+    out->words = xc_lent_taken(&launch->lent) && (n = xc_lent_read(&launch->lent, 1, chunk)) > 0;
+    if (out->words) {
+        memcpy(out->tail, chunk, n);
+        out->n_tail = n;
+        return;
+    }
+    while (!xc_lent_taken(&launch->lent) && (n = xc_lent_read(&launch->lent, at, chunk)) > 0) {
+        size_t kept = at == 0 ? 0 : out->n_tail < sizeof chunk - n ? out->n_tail : sizeof chunk - n;
+        memmove(out->tail, out->tail + out->n_tail - kept, kept);
+        memcpy(out->tail + kept, chunk, n);
+        out->n_tail = kept + n;
+        at += n;
+    }
+}
+
 void
 xc_launch_look(xc_launch *launch, xc_launch_state *out)
 {
@@ -404,6 +484,8 @@ xc_launch_look(xc_launch *launch, xc_launch_state *out)
     if (out->n_tail > 0) {
         memcpy(out->tail, xc_buf_head(&launch->tail), out->n_tail);
     }
+    out->passed = has_passed_locked(launch);
+    look_at_lent(launch, out);
     xc_unlock(&launch->mu);
 }
 

@@ -10,8 +10,6 @@
 #include "program.h"
 #include "warn.h"
 
-enum { STDERR_CHUNK = 64 * 1024 };
-
 int
 xcpy_check_usable(GatewayObject *gateway)
 {
@@ -57,6 +55,7 @@ Gateway_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self->state = state;
     self->region = (xc_region){.fd = -1};
+    self->lent = XC_LENT_NOTHING;
     self->callbacks = PyDict_New();
     if (self->callbacks == NULL) {
         Py_DECREF(self);
@@ -102,6 +101,7 @@ Gateway_dealloc(GatewayObject *self)
     }
     xc_launch_release(self->launch);
     xc_region_close(&self->region);
+    xc_lent_close(&self->lent);
     Py_CLEAR(self->dict);
     Py_CLEAR(self->callbacks);
     Py_CLEAR(self->parking);
@@ -160,7 +160,7 @@ Gateway_start(GatewayObject *self, PyObject *args)
     xc_status rc;
     opts.region = self->region.map != NULL ? &self->region : NULL;
     Py_BEGIN_ALLOW_THREADS
-        rc = xc_launch_start(program, &opts, self->listens, &self->launch, &self->link, &err);
+        rc = xc_launch_start(program, &opts, self->listens, &self->lent, &self->launch, &self->link, &err);
     Py_END_ALLOW_THREADS
     xc_program_free(program);
     if (rc != XC_OK) {
@@ -430,55 +430,6 @@ Gateway_keepalive(GatewayObject *self, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(listen_doc, "_listen($self, /)\n--\n\n"
-                         "To be called before _start(): the far end's stderr is for _stderr(), and does not pass\n"
-                         "through to ours.");
-
-static PyObject *
-Gateway_listen(GatewayObject *self, PyObject *unused)
-{
-    (void)unused;
-    self->listens = true;
-    Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(stderr_doc,
-             "_stderr($self, knows_end, /)\n--\n\n"
-             "Wait for more of the far end's stderr, or that its process ends (unless that is known), or that nothing\n"
-             "more will come. Returns (data, lost, ended, closed): `lost` bytes stood before `data` and are gone,\n"
-             "because 1 MiB is kept; with `ended` this was the last of what the process had said.");
-
-static PyObject *
-Gateway_stderr(GatewayObject *self, PyObject *knows_end)
-{
-    unsigned char *chunk;
-    xc_said said;
-    xc_status rc;
-    if (xcpy_check_usable(self) < 0) {
-        return NULL;
-    }
-    if (self->launch == NULL || !self->listens) {
-        PyErr_SetString(PyExc_OSError, "nobody listens to the far end's stderr");
-        return NULL;
-    }
-    chunk = PyMem_Malloc(STDERR_CHUNK);
-    if (chunk == NULL) {
-        return PyErr_NoMemory();
-    }
-    do {
-        Py_BEGIN_ALLOW_THREADS
-            rc = xc_launch_listen_nogil(self->launch, knows_end == Py_True, XC_FOREVER, chunk, STDERR_CHUNK, &said);
-        Py_END_ALLOW_THREADS
-    } while (rc != XC_OK && PyErr_CheckSignals() == 0);
-    PyObject *result = NULL;
-    if (rc == XC_OK) {
-        result = Py_BuildValue("y#nOO", chunk, (Py_ssize_t)said.n, (Py_ssize_t)said.lost,
-                               said.ended ? Py_True : Py_False, said.closed ? Py_True : Py_False);
-    }
-    PyMem_Free(chunk);
-    return result;
-}
-
 static PyObject *
 Gateway_signal(GatewayObject *self, PyObject *arg)
 {
@@ -501,7 +452,8 @@ PyDoc_STRVAR(
     "How it stands, as a dict: transport (\"ring\", or \"pipe\" for any fds), fin, said_goodbye, heard_goodbye, "
     "greeted, channels, executing; reason and\n"
     "detail (what ended the connection); noise (bytes: what came before the far end's first frame); pid, ended,\n"
-    "status (exit status, -signal, None: unknown), stderr (the end of it, bytes).");
+    "status (exit status, -signal, None: unknown), stderr (the end of it, bytes; with words: last words that stand in\n"
+    "no stderr), passed (what it has said on a stderr of ours has been passed on).");
 
 /* New reference or NULL. */
 static PyObject *
@@ -537,13 +489,14 @@ Gateway_state(GatewayObject *self, PyObject *unused)
         Py_DECREF(status);
         return NULL;
     }
-    return Py_BuildValue("{sssOsOsOsOsIsIsssssisNsisOsNsy#}", "transport", state.rings ? "ring" : "pipe", "fin",
+    return Py_BuildValue("{sssOsOsOsOsIsIsssssisNsisOsNsOsOsy#}", "transport", state.rings ? "ring" : "pipe", "fin",
                          state.fin ? Py_True : Py_False, "said_goodbye", state.said_goodbye ? Py_True : Py_False,
                          "heard_goodbye", state.heard_goodbye ? Py_True : Py_False, "greeted",
                          state.greeted ? Py_True : Py_False, "channels", (unsigned int)state.channels, "executing",
                          (unsigned int)state.executing, "reason", xc_status_name(state.ended_by.code), "detail",
                          state.ended_by.detail, "errno", state.ended_by.sys_errno, "noise", noise, "pid",
-                         (int)process.pid, "ended", process.ended ? Py_True : Py_False, "status", status, "stderr",
+                         (int)process.pid, "ended", process.ended ? Py_True : Py_False, "status", status, "passed",
+                         process.passed ? Py_True : Py_False, "words", process.words ? Py_True : Py_False, "stderr",
                          process.tail, (Py_ssize_t)process.n_tail);
 }
 
@@ -619,8 +572,6 @@ static PyMethodDef Gateway_methods[] = {
     {"_goodbye", (PyCFunction)Gateway_goodbye, METH_NOARGS, NULL},
     {"_wait_gone", (PyCFunction)Gateway_wait_gone, METH_O, wait_gone_doc},
     {"_keepalive", (PyCFunction)Gateway_keepalive, METH_O, keepalive_doc},
-    {"_listen", (PyCFunction)Gateway_listen, METH_NOARGS, listen_doc},
-    {"_stderr", (PyCFunction)Gateway_stderr, METH_O, stderr_doc},
     {"_signal", (PyCFunction)Gateway_signal, METH_O, NULL},
     {"_state", (PyCFunction)Gateway_state, METH_NOARGS, state_doc},
     {"_death", (PyCFunction)Gateway_death, METH_O, NULL},
@@ -666,7 +617,8 @@ xcpy_gateway_setup(PyObject *module, xcpy_state *state)
         return -1;
     }
     int added = add_method(state->GatewayType, &xcpy_run_callbacks_method);
-    PyMethodDef *const more[] = {xcpy_task_methods, xcpy_relay_methods, xcpy_connected_methods, xcpy_memory_methods};
+    PyMethodDef *const more[] = {xcpy_task_methods, xcpy_relay_methods, xcpy_connected_methods, xcpy_memory_methods,
+                                 xcpy_stderr_methods};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
         for (PyMethodDef *def = more[i]; added == 0 && def->ml_name != NULL; def++) {
             added = add_method(state->GatewayType, def);

@@ -16,6 +16,7 @@ typedef struct {
     xc_link *link;       /* owned; NULL until it is started */
     xc_launch *launch;   /* owned; NULL at a worker */
     xc_region region;    /* owned: what _share() made, until it is started */
+    xc_lent lent;        /* owned: what _lend() made, until it is started */
     PyObject *callbacks; /* owned dict: channel id -> (callback, endmarker) */
     PyObject *parking;   /* owned: how greenlets wait, see park.c; NULL or None: there are none */
     PyObject *turn_of;   /* owned: the greenlet that has the dispatcher's turn; NULL: none has */
@@ -91,5 +92,9 @@ extern PyMethodDef xcpy_connected_methods[];
 /* --- memory.c --------------------------------------------------------------------------------------------------- */
 
 extern PyMethodDef xcpy_memory_methods[];
+
+/* --- stderr.c --------------------------------------------------------------------------------------------------- */
+
+extern PyMethodDef xcpy_stderr_methods[];
 
 #endif

@@ -19,11 +19,12 @@ try_start(struct worker *worker, const char *script, xc_err *err)
 {
     char *argv[] = {"sh", "-c", (char *)script, NULL};
     xc_link_opts opts = rig_opts(false);
+    xc_lent lent = XC_LENT_NOTHING;
     xc_program *program = xc_program_new(argv);
     if (program == NULL) {
         return xc_fail(err, XC_NOMEM, 0, "name a program");
     }
-    xc_status rc = xc_launch_start(program, &opts, worker->listens, &worker->launch, &worker->link, err);
+    xc_status rc = xc_launch_start(program, &opts, worker->listens, &lent, &worker->launch, &worker->link, err);
     xc_program_free(program);
     return rc;
 }
@@ -452,7 +453,8 @@ its_memory_is_fd_3(void)
     CHECK_RC(xc_region_create(XC_RING_SIZE, &region, &err), XC_OK);
     opts.region = &region;
     xc_program *program = xc_program_new(argv);
-    CHECK_RC(xc_launch_start(program, &opts, true, &worker.launch, &worker.link, &err), XC_OK);
+    xc_lent lent = XC_LENT_NOTHING;
+    CHECK_RC(xc_launch_start(program, &opts, true, &lent, &worker.launch, &worker.link, &err), XC_OK);
     xc_program_free(program);
     xc_launch_state state = await_end(&worker);
     release(&worker);
@@ -464,6 +466,64 @@ its_memory_is_fd_3(void)
 
 #endif
 
+/* --- our stderr is lent --------------------------------------------------------------------------------------- */
+
+static xc_launch_state
+end_of_borrower(const char *script, bool by_pipe)
+{
+    char *argv[] = {"sh", "-c", (char *)script, NULL};
+    xc_link_opts opts = rig_opts(false);
+    struct worker worker;
+    xc_lent lent;
+    CHECK_RC(xc_lend(by_pipe, &lent, NULL), XC_OK);
+    xc_program *program = xc_program_new(argv);
+    CHECK_RC(xc_launch_start(program, &opts, false, &lent, &worker.launch, &worker.link, NULL), XC_OK);
+    xc_program_free(program);
+    CHECK(lent.file < 0 && lent.map == NULL);
+    xc_launch_state state = await_end(&worker);
+    release(&worker);
+    return state;
+}
+
+static void
+check_borrower(const char *script, bool by_pipe, const char *passed, bool words, const char *tail)
+{
+    char got[100];
+    take_stderr();
+    xc_launch_state state = end_of_borrower(script, by_pipe);
+    restore_stderr();
+    CHECK_INT(state.words, words);
+    CHECK_INT(state.n_tail, strlen(tail));
+    CHECK(memcmp(state.tail, tail, strlen(tail)) == 0);
+    CHECK_INT(read(fake_stderr, got, sizeof got), strlen(passed));
+    CHECK(memcmp(got, passed, strlen(passed)) == 0);
+    close(fake_stderr);
+}
+
+/* Its fds: 3 is the file, 4 our stderr. */
+static void
+what_becomes_of_a_lent_stderr(void)
+{
+    check_borrower("echo early >&2; exit 3", false, "early\n", false, "early\n");
+    check_borrower("echo early >&2; exit 3", true, "early\n", false, "early\n");
+    check_borrower("exec 2>&4; printf '\\000last words' >&3; echo ours >&2", false, "ours\n", true, "last words");
+    check_borrower("exec 2>&4; printf '\\000last words' >&3; echo ours >&2", true, "ours\n", true, "last words");
+    check_borrower("exec 2>&4 3>&-; echo ours >&2", false, "ours\n", false, "");
+}
+
+static void
+only_the_end_of_a_lent_stderr(void)
+{
+    static char want[20000];
+    size_t n = make_lines(want);
+    take_stderr();
+    xc_launch_state state = end_of_borrower(lines, false);
+    restore_stderr();
+    CHECK_INT(state.n_tail, XC_STDERR_TAIL);
+    CHECK(memcmp(state.tail, want + n - XC_STDERR_TAIL, XC_STDERR_TAIL) == 0);
+    close(fake_stderr);
+}
+
 /* --- failures ------------------------------------------------------------------------------------------------- */
 
 static void
@@ -472,9 +532,10 @@ no_such_program(void)
     char *argv[] = {"/no/such/program", NULL};
     xc_link_opts opts = rig_opts(false);
     struct worker worker;
+    xc_lent lent = XC_LENT_NOTHING;
     xc_err err;
     xc_program *program = xc_program_new(argv);
-    CHECK_RC(xc_launch_start(program, &opts, false, &worker.launch, &worker.link, &err), XC_SYS);
+    CHECK_RC(xc_launch_start(program, &opts, false, &lent, &worker.launch, &worker.link, &err), XC_SYS);
     CHECK_INT(err.sys_errno, ENOENT);
     xc_program_free(program);
 }
@@ -624,6 +685,8 @@ main(void)
 #if XC_HAS_RING
     RUN_IO(its_memory_is_fd_3);
 #endif
+    RUN_IO(what_becomes_of_a_lent_stderr);
+    RUN_IO(only_the_end_of_a_lent_stderr);
     RUN_IO(no_such_program);
     RUN_IO(started_without_fds);
     RUN_IO(started_without_memory);

@@ -260,8 +260,9 @@ check_process(const char *script, const char *end)
     xc_err err;
     int fd = trace_to_file();
     xc_link_opts opts = rig_opts(false);
+    xc_lent lent = XC_LENT_NOTHING;
     xc_program *program = xc_program_new(argv);
-    CHECK_RC(xc_launch_start(program, &opts, false, &launch, &link, &err), XC_OK);
+    CHECK_RC(xc_launch_start(program, &opts, false, &lent, &launch, &link, &err), XC_OK);
     xc_program_free(program);
     rig it = {.link = link};
     CHECK_RC(wait_for(&it, XC_WAIT_GONE, NULL, XC_FOREVER), XC_OK);
