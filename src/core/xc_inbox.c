@@ -778,18 +778,6 @@ xc_link_look_state(xc_link *link, xc_link_state *out)
     xc_unlock(&link->mu);
 }
 
-size_t
-xc_link_noise(xc_link *link, void *into, size_t max)
-{
-    xc_lock(&link->mu);
-    size_t n = xc_buf_size(&link->noise);
-    if (n > 0 && max > 0) {
-        memcpy(into, xc_buf_head(&link->noise), n < max ? n : max);
-    }
-    xc_unlock(&link->mu);
-    return n;
-}
-
 xc_msg *
 xc_link_take_hello(xc_link *link)
 {

@@ -397,6 +397,18 @@ skip_noise(xc_link *link, xc_err *err)
     return rc;
 }
 
+size_t
+xc_link_noise(xc_link *link, void *into, size_t max)
+{
+    xc_lock(&link->mu);
+    size_t n = xc_buf_size(&link->noise);
+    if (n > 0 && max > 0) {
+        memcpy(into, xc_buf_head(&link->noise), n < max ? n : max);
+    }
+    xc_unlock(&link->mu);
+    return n;
+}
+
 xc_status
 xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
 {
