@@ -674,19 +674,41 @@ print("the process goes on")
 """
 
 
-@pytest.mark.parametrize("kind", ["legacy", "a GIL of its own", "their own GIL"])
-def test_an_interpreter_that_is_not_the_main_one_ends_with_its_gateways(kind):
-    """CPython aborts the process when one ends and has a thread. What runs in a thread then is waited for."""
+# An error for a channel that nobody holds any more.
+NOBODY = """
+import time
+import execnet_c
+channel = execnet_c.makegateway("popen").remote_exec("raise ValueError('for nobody')")
+while not channel.isclosed():
+    time.sleep(0.01)
+del channel
+"""
+
+
+def run_in_another(kind, code):
     if kind == "legacy":
         pytest.importorskip("_testcapi")
     elif sys.version_info < (3, 12):
         pytest.skip("each interpreter of a process has the same GIL before Python 3.12")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN_IN_ANOTHER, kind, pairing.HEAD + IN_ANOTHER],
+        [sys.executable, "-W", "error", "-c", RUN_IN_ANOTHER, kind, pairing.HEAD + code],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
         timeout=2 * TIMEOUT,
     )
-    expected = ["1"] * (5 if kind == "their own GIL" else 3) + ["the process goes on"]
-    assert (done.returncode, done.stderr, done.stdout.splitlines()) == (0, "", expected)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1:] == ["the process goes on"]
+    return done.stdout.splitlines()[:-1], done.stderr
+
+
+@pytest.mark.parametrize("kind", ["legacy", "a GIL of its own", "their own GIL"])
+def test_an_interpreter_that_is_not_the_main_one_ends_with_its_gateways(kind):
+    """CPython aborts the process when one ends and has a thread. What runs in a thread then is waited for."""
+    assert run_in_another(kind, IN_ANOTHER) == (["1"] * (5 if kind == "their own GIL" else 3), "")
+
+
+@pytest.mark.parametrize("kind", ["legacy", "a GIL of its own"])
+def test_another_interpreter_prints_its_own_errors_for_nobody(kind):
+    _, stderr = run_in_another(kind, NOBODY)
+    assert stderr.count("ValueError: for nobody") == 3, stderr
