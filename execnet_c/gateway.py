@@ -144,18 +144,20 @@ class Gateway(_core.Gateway):
 
     def _death(self, sending):
         """The exception for whoever sends or waits now that the connection has ended."""
-        if self._died is None:
-            if sending and self._state()["said_goodbye"]:
-                return OSError(f"cannot send (already closed?): gateway {self.id!r} was exited")
+        exited = GatewayExited, f"gateway {self.id!r} was exited", {}
+        if self._died is None and not (sending and self._state()["said_goodbye"]):
             self._wait_gone(REAP_TIMEOUT)
             state = self._state()
             killed = not self._signalled and state["status"] is not None and state["status"] < 0
             if state["said_goodbye"] and not killed:
-                return GatewayExited(f"gateway {self.id!r} was exited")
-            from .deaths import died
+                self._died = exited
+            else:
+                from .deaths import died
 
-            self._died = died(self)
-        kind, text, fields = self._died
+                self._died = died(self)
+        kind, text, fields = self._died or exited
+        if sending and kind is GatewayExited:
+            return OSError(f"cannot send (already closed?): {text}")
         error = kind(text)
         vars(error).update(fields)
         return error

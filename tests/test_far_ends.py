@@ -165,8 +165,27 @@ def test_a_failing_task_sends_its_traceback(far):
     text = str(error.value)
     assert "Traceback (most recent call last)" in text and "line 2, in f" in text and "line 4, in <module>" in text
     assert text.strip().splitlines()[-1].startswith("ZeroDivisionError")
-    with pytest.raises(execnet_c.RemoteError, match="SyntaxError"):
+    assert [line for line in text.splitlines() if "File " in line and "remote exec" not in line] == []
+    assert error.value.remote_type == "ZeroDivisionError" and "by zero" in error.value.remote_message
+    with pytest.raises(execnet_c.RemoteError, match="SyntaxError") as error:
         far.gw.remote_exec("def def").receive(TIMEOUT)
+    assert error.value.remote_type == "SyntaxError"
+
+
+@each_far_end
+@pytest.mark.parametrize("task", [r"raise EOFError('caf\udce9')", "raise EOFError", "input()"])
+def test_an_eoferror_of_a_task_is_told_whatever_its_text(far, task):
+    channel = far.gw.remote_exec("channel.send(1)\n" + task)
+    with pytest.raises(execnet_c.RemoteError) as error:
+        list(channel)
+    assert error.value.remote_type == "EOFError"
+    assert error.value.remote_message == ("caf\\udce9" if "caf" in task else error.value.remote_message)
+    ends = far.gw.newchannel()
+    channel = far.gw.remote_exec("ends = channel.receive()\nchannel.send(1)\nends.receive()")
+    channel.send(ends)
+    assert channel.receive(TIMEOUT) == 1
+    ends.close()
+    channel.waitclose(TIMEOUT)
 
 
 @each_far_end
