@@ -35,7 +35,8 @@ def _text(exc):
         if shown.tb_frame.f_globals.get("__package__") != __package__:
             break
         shown = shown.tb_next
-    return "".join(format_exception(type(exc), exc, shown))
+    text = "".join(format_exception(type(exc), exc, shown))
+    return text if shown or exc.__context__ else "Traceback (most recent call last):\n" + text
 
 
 def _name(exc):

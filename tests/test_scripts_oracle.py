@@ -21,10 +21,11 @@ FRAME = re.compile(r'  File "(?P<file>[^"]*)", line \d+')
 
 
 def normalized(text, directory):
-    """Take out addresses, the directory, what execnet's gateways do not say (how frames travel), and those frames of
-    tracebacks that belong to a library."""
+    """Take out addresses, the directory, what execnet does not say (how frames travel, that nothing was sent), and those
+    frames of tracebacks that belong to a library."""
     text = re.sub(r"0x[0-9a-f]+", "0x0", text.replace(os.path.realpath(directory), "DIR").replace(str(directory), "DIR"))
     text = re.sub(r"( active channels), (ring|pipe)>", r"\1>", text)
+    text = re.sub(r"EOFError:? ?channel \d+ has ended, nothing had been sent .*", "EOFError ", text)
     lines, skipping = [], False
     for line in text.splitlines():
         frame = FRAME.match(line)
