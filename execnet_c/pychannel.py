@@ -178,7 +178,7 @@ class Channel:
     def __del__(self):
         chan = self.__dict__.get("_chan")
         if chan is not None:
-            self.gateway._forget(chan)
+            self.gateway._forget(chan, self)
 
     def __repr__(self):
         closed = self._chan.closed or self.gateway._forks != pypump.fork_count

@@ -227,7 +227,7 @@ class Gateway(Tasks):
         elif isinstance(exc, DataFormatError):
             self._end("XC_BAD", str(exc))
         elif isinstance(exc, MemoryError):
-            self._end("XC_NOMEM")
+            self._end("XC_NOMEM", "no memory for a message that arrived")
         else:
             raise exc
 
@@ -678,12 +678,12 @@ class Gateway(Tasks):
         if self._chans.get(chan.id) is chan:
             del self._chans[chan.id]
 
-    def _forget(self, chan):
-        """The object of `chan` is gone. Any thread, at any moment: takes no lock."""
-        chan.object = None
+    def _forget(self, chan, channel):
+        """That object of `chan` is gone. Any thread, at any moment: takes no lock."""
         self._live.pop()
-        if self._forks != pypump.fork_count:
-            return
+        if self._forks != pypump.fork_count or chan.holder() not in (None, channel):
+            return  # where the collector clears weak references first, what it calls then may make another object
+        chan.object = None
         if chan.callback is None:
             self._unlist(chan)
         if not chan.closed and (chan.cut and self._left if chan.recv_closed else not self._eof):

@@ -1,8 +1,10 @@
 """Channels: how they are made, sent and closed, and what becomes of one that an end closes or forgets."""
 
+import gc
 import os
 import queue
 import threading
+import weakref
 
 import pytest
 
@@ -564,6 +566,54 @@ def test_an_item_with_channels_outlives_the_connection_over_there(gw, tmp_path):
     gw.exit()
     assert wait_until(path.exists)
     assert path.read_text() == "True, end, end"
+
+
+# With the plain-Python core an item that waits holds the object.
+AT_ONCE = pytest.param("at once", marks=pytest.mark.c_interface("near"))
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("how", [AT_ONCE, "by the collector"])
+def test_a_channel_has_one_object_also_while_that_is_being_freed(gw, how):
+    """What is called when a weak reference ends receives the channel once more."""
+    echo = gw.remote_exec(
+        """
+        kept = channel.receive()
+        for n in channel:
+            for _ in range(n):
+                channel.send(kept)
+            kept.send(n)
+        """
+    )
+    other = gw.newchannel()
+    echo.send(other)
+    got = []
+
+    def again(gone):
+        echo.send(1)
+        got.append(echo.receive(TIMEOUT))
+
+    watched = weakref.ref(other, again)
+    if how == "at once":
+        echo.send(2)
+        first = echo.receive(TIMEOUT)
+        assert first is other
+        assert other.receive(TIMEOUT) == 2
+        del first, other
+    else:
+        other.itself = other
+        del other
+        gc.collect()
+    assert len(got) == 1 and watched() is None
+    echo.send(1)
+    assert echo.receive(TIMEOUT) is got[0]
+    gc.collect()
+    assert not got[0].isclosed()
+    while got[0].receive(TIMEOUT) != 1:
+        pass
+    echo.send(3)
+    while got[0].receive(TIMEOUT) != 3:
+        pass
 
 
 def test_an_error_that_nobody_saw_is_written_to_stderr(gw, capsys):

@@ -77,6 +77,28 @@ def start():
     started.clear()
 
 
+def test_that_only_a_callback_listens_is_told_once(start):
+    gateway = start(
+        """
+        put(MARKER)
+        put(b"".join(frame(DATA, 1, b"LQ") for _ in range(1000)) + frame(0, 5))
+        n = 0
+        while True:
+            code, channel, _ = get_frame()
+            if code == CLOSE and channel == 5:
+                break
+            n += code == 7
+        put(frame(HELLO, 0, b"F" + struct.pack("!i", n) + b"Q"))
+        wait_end()
+        """,
+        None,
+    )
+    seen = []
+    gateway.newchannel().setcallback(seen.append)
+    assert gateway._hello(TIMEOUT) == 1
+    assert len(seen) == 1000
+
+
 def reason(gateway):
     gateway.join(TIMEOUT)
     state = gateway._state()

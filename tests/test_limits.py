@@ -368,6 +368,38 @@ def test_a_callback_whose_item_is_too_large():
     )
 
 
+@pytest.mark.c_interface("near")
+def test_a_connection_that_ended_for_want_of_memory_says_so_to_all():
+    """To who receives, and to who sends; the twin has one cause for both anyway."""
+    run(
+        """
+        import resource
+        group = execnet_c.Group()
+        gateway = group.makegateway()
+        worker_of(gateway)
+        flood = gateway.remote_exec('''
+            channel.receive()
+            while True:
+                channel.send(None)
+        ''')
+        other = gateway.remote_exec("channel.receive()")
+        with open("/proc/self/statm") as file:
+            size = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + (16 << 20), -1))
+        flood.send(1)
+        while gateway.hasreceiver():
+            time.sleep(0.01)
+        resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+        errors = [
+            raises(execnet_c.LinkLost, other.receive, 30),
+            raises(execnet_c.LinkLost, other.send, 1),
+            raises(execnet_c.LinkLost, gateway.newchannel),
+        ]
+        assert all("no memory" in str(error) for error in errors), errors
+        """
+    )
+
+
 # ---- what a far end makes this one hold
 
 

@@ -29,7 +29,9 @@ typedef struct xc_chan {
     bool task;          /* a task's: its end is to be told */
     bool callback;      /* items go to a callback of the Python side, not into `items` */
     bool had_object;    /* a Python object stood for it, now or earlier */
-    void *object;       /* borrowed; the GIL keeps it: the Python object, if there is one */
+    bool half_told;     /* the far end knows that only a callback listens here */
+    void *object;       /* borrowed: the Python object, if there is one. Changed with both the GIL and the link's mutex,
+                           so either is enough to look at it, and to look at had_object */
     signed char coerce; /* string coercion of items that take effect from now on */
     xc_sink *sink;      /* borrowed until it is unset: see xc_link_set_sink; NULL: none */
     xc_queue items;     /* payloads that arrived: as many as are sent, as in execnet */

@@ -98,11 +98,12 @@ xc_unhold_locked(xc_link *link, xc_chan *chan)
 {
     uint32_t holders = --chan->refs - (chan->callback ? 1 : 0);
     if (holders == 0 && may_tell_locked(link, chan)) {
-        /* As in execnet: the far end learns that nobody listens here, or that only a callback does. */
+        /* As in execnet: the far end learns that nobody listens here, or, once, that only a callback does. */
         if (chan->task && !chan->callback) {
             xc_link_post_error(link, chan->id, XC_UNTOLD);
         }
-        else {
+        else if (!chan->callback || !chan->half_told) {
+            chan->half_told = chan->callback;
             (void)xc_link_post(link, chan->callback ? XC_LAST_MESSAGE : XC_CLOSE, chan->id, NULL, 0);
         }
     }
@@ -587,10 +588,21 @@ xc_link_carried(xc_link *link, const xc_msg *msg, size_t n, uint32_t id)
 }
 
 void
-xc_link_drop_object(xc_link *link, xc_chan *chan)
+xc_link_set_object(xc_link *link, xc_chan *chan, void *object)
 {
     xc_lock(&link->mu);
-    chan->object = NULL;
+    chan->object = object;
+    chan->had_object = true;
+    xc_unlock(&link->mu);
+}
+
+void
+xc_link_drop_object(xc_link *link, xc_chan *chan, const void *object)
+{
+    xc_lock(&link->mu);
+    if (chan->object == object) { /* else there is another one by now */
+        chan->object = NULL;
+    }
     xc_unhold_locked(link, chan);
     xc_unlock(&link->mu);
 }

@@ -46,6 +46,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
     }
     xc_lock(&link->mu);
     link->ended_by = *why;
+    (void)xc_writer_lacked_memory(&link->writer, &link->ended_by); /* then the far end's end came of that */
     link->eof = true;
     (void)xc_pump_arm(&link->watch, 0);
     xc_forget_arrivals_locked(link);

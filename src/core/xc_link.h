@@ -119,9 +119,11 @@ xc_status xc_link_new_chan(xc_link *link, xc_chan **out, xc_err *err);
 xc_status xc_link_chan(xc_link *link, uint32_t id, xc_chan **out, xc_err *err);
 /* The n-th channel whose id stands in `msg`, one count for the caller; NULL if there is none or its id is another. */
 xc_chan *xc_link_carried(xc_link *link, const xc_msg *msg, size_t n, uint32_t id);
-/* The channel's Python object is gone (`had_object`), or a count is given back: closes it towards the far end if
+/* From now on `object` stands for it. With the GIL. */
+void xc_link_set_object(xc_link *link, xc_chan *chan, void *object);
+/* That object (with the GIL), or whoever has a count of it, lets go of the channel: closes it towards the far end if
  * this was the last chance to. Never blocks. */
-void xc_link_drop_object(xc_link *link, xc_chan *chan);
+void xc_link_drop_object(xc_link *link, xc_chan *chan, const void *object);
 void xc_link_drop_chan(xc_link *link, xc_chan *chan);
 
 /* The next item. XC_OK: *out is owned (free with xc_link_free_msg). XC_AGAIN: none now. XC_CLOSED: none ever. */

@@ -323,7 +323,7 @@ parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
         return delivered;
     }
     if (rc == XC_NOMEM) {
-        return xc_fail(err, XC_NOMEM, 0, "keep a message that arrived");
+        return xc_failf(err, XC_NOMEM, "read", "no memory for a message that arrived");
     }
     if (rc == XC_SPACE) {
         *space = (size_t)link->asking->head.size - BYTES_HEAD;

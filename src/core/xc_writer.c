@@ -191,7 +191,7 @@ static void
 break_for_memory_locked(xc_writer *writer)
 {
     xc_err err;
-    (void)xc_fail(&err, XC_NOMEM, 0, "keep the rest of an interrupted frame");
+    (void)xc_failf(&err, XC_NOMEM, "send", "no memory for the rest of an interrupted frame");
     break_locked(writer, &err);
 }
 
@@ -566,7 +566,7 @@ xc_writer_drop(xc_writer *writer, xc_long_sending *sending)
         xc_frame_pack(drop, XC_DROP, sending->number, 0);
         if (xc_buf_add(&writer->outbox, drop, sizeof drop) != XC_OK) {
             xc_err err; /* the number could never be used again */
-            (void)xc_fail(&err, XC_NOMEM, 0, "give up a long message");
+            (void)xc_failf(&err, XC_NOMEM, "send", "no memory to give up a long message");
             break_locked(writer, &err);
         }
         else if (!writer->writing) {
@@ -646,6 +646,18 @@ xc_writer_end(xc_writer *writer)
         wake_all_locked(writer); /* each is refused now, and whoever is refused rings for nobody else */
     }
     xc_unlock(&writer->mu);
+}
+
+bool
+xc_writer_lacked_memory(xc_writer *writer, xc_err *err)
+{
+    xc_lock(&writer->mu);
+    bool lacked = writer->broken.code == XC_NOMEM;
+    if (lacked) {
+        *err = writer->broken;
+    }
+    xc_unlock(&writer->mu);
+    return lacked;
 }
 
 void

@@ -113,6 +113,9 @@ void xc_writer_end(xc_writer *writer);
 /* On the pump's thread: the far end has called, leftovers may go out now. Never blocks. */
 void xc_writer_flush(xc_writer *writer);
 
+/* True: nothing more is taken, as there was no memory for the rest of a frame; *err says so. */
+bool xc_writer_lacked_memory(xc_writer *writer, xc_err *err);
+
 /* The far end is gone: wakes everybody who waits to write. What is not written yet is dropped. Never blocks. */
 void xc_writer_break(xc_writer *writer, const xc_err *why);
 

@@ -110,32 +110,42 @@ xcpy_remote_error(GatewayObject *gateway, xc_msg *msg)
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
 
-static ChannelObject *
+/* The object of that channel, borrowed, unless it is just being freed. */
+static PyObject *
+living_object(const xc_chan *chan)
+{
+    PyObject *object = chan->object;
+    return object != NULL && Py_REFCNT(object) > 0 ? object : NULL;
+}
+
+static PyObject *
 new_channel(PyTypeObject *type, GatewayObject *gateway, xc_chan *chan)
 {
     ChannelObject *self = (ChannelObject *)type->tp_alloc(type, 0);
-    if (self == NULL) {
+    PyObject *other = living_object(chan); /* what the collector called just now may have made one */
+    if (self == NULL || other != NULL) {
+        Py_XINCREF(other);
         xc_link_drop_chan(gateway->link, chan);
-        return NULL;
+        Py_XDECREF(self);
+        return other;
     }
     self->state = gateway->state;
     self->gateway = (GatewayObject *)Py_NewRef((PyObject *)gateway);
     self->chan = chan;
-    chan->object = self;
-    chan->had_object = true;
-    return self;
+    xc_link_set_object(gateway->link, chan, self);
+    return (PyObject *)self;
 }
 
 PyObject *
 xcpy_channel_of(GatewayObject *gateway, xc_chan *chan)
 {
-    PyObject *object = chan->object;
-    if (object != NULL && Py_REFCNT(object) > 0) {
+    PyObject *object = living_object(chan);
+    if (object != NULL) {
         Py_INCREF(object);
         xc_link_drop_chan(gateway->link, chan);
         return object;
     }
-    return (PyObject *)new_channel((PyTypeObject *)gateway->state->ChannelType, gateway, chan);
+    return new_channel((PyTypeObject *)gateway->state->ChannelType, gateway, chan);
 }
 
 static PyObject *
@@ -159,12 +169,12 @@ Channel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (xc_link_chan(((GatewayObject *)gateway)->link, id, &chan, &err) != XC_OK) {
         return xcpy_raise(state, &err);
     }
-    if (chan->object != NULL) {
+    if (living_object(chan) != NULL) {
         xc_link_drop_chan(((GatewayObject *)gateway)->link, chan);
         PyErr_Format(PyExc_ValueError, "the gateway has a channel with id %u already", id);
         return NULL;
     }
-    return (PyObject *)new_channel(type, (GatewayObject *)gateway, chan);
+    return new_channel(type, (GatewayObject *)gateway, chan);
 }
 
 static int
@@ -189,11 +199,12 @@ Channel_dealloc(ChannelObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    /* First: what is called below may receive an item that carries the channel, and make another object for it. */
+    if (self->chan != NULL && !xc_link_forked(self->gateway->link)) {
+        xc_link_drop_object(self->gateway->link, self->chan, self);
+    }
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    if (self->chan != NULL && !xc_link_forked(self->gateway->link)) {
-        xc_link_drop_object(self->gateway->link, self->chan);
     }
     Py_CLEAR(self->dict);
     Py_CLEAR(self->gateway);

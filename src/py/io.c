@@ -118,7 +118,9 @@ xcpy_wait(GatewayObject *gateway, xc_wait *wait)
 static int
 raise_unsent(GatewayObject *gateway, const xc_err *err)
 {
-    if (err->code == XC_NOMEM) {
+    xc_link_state state;
+    xc_link_look_state(gateway->link, &state);
+    if (err->code == XC_NOMEM && state.ended_by.code == XC_OK) { /* else it is what the link ended by */
         PyErr_NoMemory();
     }
     else {

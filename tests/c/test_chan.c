@@ -223,12 +223,11 @@ orphaned_errors(void)
     rig_send(&it, XC_CLOSE_ERROR, 77, "NQ", 2);
     settle(&it, mark);
     CHECK_INT(atomic_load(&rig_orphans), 1);
-    chan->object = &object;
-    chan->had_object = true;
+    xc_link_set_object(it.link, chan, &object);
     rig_send(&it, XC_CLOSE_ERROR, chan->id, "NQ", 2);
     settle(&it, mark);
     CHECK_INT(atomic_load(&rig_orphans), 1); /* its object may ask ... */
-    xc_link_drop_object(it.link, chan);
+    xc_link_drop_object(it.link, chan, chan->object);
     CHECK_INT(atomic_load(&rig_orphans), 2); /* ... and went without having asked */
     xc_link_drop_chan(it.link, mark);
     rig_close(&it);
@@ -240,15 +239,14 @@ given_up(void)
     rig it = rig_open(false);
     int object;
     xc_chan *chan = new_chan(&it);
-    chan->object = &object;
-    chan->had_object = true;
-    xc_link_drop_object(it.link, chan);
+    xc_link_set_object(it.link, chan, &object);
+    xc_link_drop_object(it.link, chan, chan->object);
     expect_frame(it.from, XC_CLOSE, 1, NULL, 0);
     /* A callback goes on listening: nothing more is sent. */
     chan = new_chan(&it);
     CHECK(xc_link_set_callback(it.link, chan));
     CHECK(xc_link_chan_state(it.link, chan).callback);
-    xc_link_drop_object(it.link, chan);
+    xc_link_drop_object(it.link, chan, chan->object);
     expect_frame(it.from, XC_LAST_MESSAGE, 3, NULL, 0);
     xc_link_end_callback(it.link, chan);
     expect_frame(it.from, XC_CLOSE, 3, NULL, 0);
@@ -258,7 +256,7 @@ given_up(void)
     chan = new_chan(&it);
     CHECK(xc_link_set_callback(it.link, chan));
     send_int(&it, chan->id, 1);
-    xc_link_drop_object(it.link, chan);
+    xc_link_drop_object(it.link, chan, chan->object);
     rig_close(&it);
 }
 

@@ -142,8 +142,8 @@ many_at_once(void)
     xc_chan *chan = chan_of(&it, 1), *failed = chan_of(&it, 3);
     struct source sources[XC_LONG_COUNT];
     wire frames = {NULL, 0, 0};
-    chan->had_object = failed->had_object = true;
-    chan->object = failed->object = &it;
+    xc_link_set_object(it.link, chan, &it);
+    xc_link_set_object(it.link, failed, &it);
     for (uint32_t i = 0; i < XC_LONG_COUNT; i++) {
         sources[i] = i == 0   ? begin_source(&frames, i, XC_EXEC, 5, text_payload("a task"))
                      : i == 1 ? begin_source(&frames, i, XC_CLOSE_ERROR, 3, text_payload("an error"))
@@ -178,8 +178,8 @@ many_at_once(void)
         wire_free(&sources[i].payload);
     }
     wire_free(&frames);
-    xc_link_drop_object(it.link, chan);
-    xc_link_drop_object(it.link, failed);
+    xc_link_drop_object(it.link, chan, chan->object);
+    xc_link_drop_object(it.link, failed, failed->object);
     rig_close(&it);
 }
 
@@ -267,8 +267,7 @@ nothing_to_lend_for(void)
         for (size_t step = i == 4 ? 4 : LARGE; source.at < payload.n; step = LARGE) {
             add_piece(&frames, &source, step);
         }
-        chan->had_object = true;
-        chan->object = &it;
+        xc_link_set_object(it.link, chan, &it);
         pthread_t thread;
         void *args[] = {&it, &frames};
         CHECK_INT(pthread_create(&thread, NULL, write_in_thread, args), 0);
@@ -279,7 +278,7 @@ nothing_to_lend_for(void)
             xc_msg *error = xc_link_take_error(it.link, chan);
             CHECK(error != NULL && error->size == payload.n);
             xc_link_free_msg(it.link, error);
-            xc_link_drop_object(it.link, chan);
+            xc_link_drop_object(it.link, chan, chan->object);
             chan = new_chan(&it);
         }
         else {
@@ -291,7 +290,7 @@ nothing_to_lend_for(void)
         wire_free(&payload);
         wire_free(&frames);
     }
-    xc_link_drop_object(it.link, chan);
+    xc_link_drop_object(it.link, chan, chan->object);
     rig_close(&it);
 }
 
