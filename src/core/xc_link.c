@@ -113,6 +113,46 @@ retire(xc_job *job)
     xc_pump_leave();
 }
 
+/* --- sending ----------------------------------------------------------------------------------------------------- */
+
+xc_writer *
+xc_link_writer(xc_link *link)
+{
+    return &link->writer;
+}
+
+xc_status
+xc_link_post(xc_link *link, xc_code code, uint32_t id, const void *payload, size_t size)
+{
+    unsigned char frame[XC_HEADER_SIZE + 160];
+    if (size > sizeof frame - XC_HEADER_SIZE) {
+        return XC_LIMIT;
+    }
+    xc_frame_pack(frame, code, id, (uint32_t)size);
+    if (size > 0) {
+        memcpy(frame + XC_HEADER_SIZE, payload, size);
+    }
+    xc_status rc = xc_writer_post(&link->writer, frame, XC_HEADER_SIZE + size);
+    if (rc == XC_OK && xc_tracing()) {
+        xc_trace_frame("sent", (uint8_t)code, id, size);
+    }
+    return rc;
+}
+
+void
+xc_link_goodbye(xc_link *link)
+{
+    xc_lock(&link->mu);
+    bool first = !link->leaves;
+    link->leaves = true;
+    link->said_goodbye = link->said_goodbye || (first && !link->eof);
+    xc_unlock(&link->mu);
+    if (first) {
+        (void)xc_link_post(link, XC_TERMINATE, 0, NULL, 0);
+        xc_writer_end(&link->writer);
+    }
+}
+
 /* --- the far end's process -------------------------------------------------------------------------------------- */
 
 void
