@@ -92,6 +92,6 @@ setup(
     ext_modules=[
         extension("_core", [*glob.glob("src/core/*.c"), *glob.glob("src/py/*.c")]),
         # Of the core it takes the two rooms that everything stands on, for itself.
-        extension("_tagger", [*glob.glob("src/tagger/*.c"), "src/core/xc_base.c", "src/core/xc_sync.c"]),
+        extension("_tagger", [*glob.glob("src/tagger/*.c"), "src/core/xc_base.c", "src/core/xc_fd.c", "src/core/xc_sync.c"]),
     ],
 )

@@ -4,6 +4,7 @@ A local worker's end is known from its process. Over ssh the process here is the
 failure, told apart by what it says on stderr; any other is the worker's, which a shell over there reports (see ssh.py).
 """
 
+import errno
 import random
 import re
 import signal
@@ -103,7 +104,8 @@ def died(gateway):
         kind, how = HostNotFound, f"no connection to machine {host!r}: vagrant ended with exit status {status}"
     else:
         kind, how = _of_process(state, status, host, gateway._worker_pid)
-    if state["reason"] in ("XC_BAD", "XC_LIMIT", "XC_NOMEM"):  # what came of that was our doing
+    # What came of these was our doing.
+    if state["reason"] in ("XC_BAD", "XC_LIMIT", "XC_NOMEM") or state["errno"] == errno.EBADF:
         kind, how = LinkLost, f"its worker was cut off: {state['detail'] or state['reason']} (then {how})"
     elif state["reason"] == "XC_SILENT":
         kind, how = HostSilent, state["detail"]

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The rooms of the core, left to right: each includes only what stands to its left, and itself.
 ORDER = [
     {"base", "bytes", "opcodes"},
+    {"fd"},
     {"sync", "buf", "frame", "scan", "stderr", "program"},
     {"pages", "queue", "cut", "spin", "child", "forkfd", "pump", "noise", "trace", "ring", "lend"},
     {"chan", "fate", "stream", "region"},

@@ -1,12 +1,11 @@
 /*
- * Result codes, the allocation hook, fds that are none of the standard streams', the GIL probe.
+ * Result codes, the allocation hook, the GIL probe.
  *
  * Nothing in here keeps state but two function pointers, both set by tests or once at start, both atomic.
  */
 #include "xc_base.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -92,45 +91,6 @@ void
 xc_set_alloc_hook(bool (*allow)(void))
 {
     atomic_store_explicit(&alloc_hook, allow, memory_order_release);
-}
-
-int
-xc_fd_lift(int fd)
-{
-    if (fd < 0 || fd > 2) {
-        return fd;
-    }
-    int lifted = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    int why = errno;
-    close(fd);
-    errno = why;
-    return lifted;
-}
-
-bool
-xc_make_pipe(int ends[2])
-{
-#if defined(__linux__) && !defined(XC_PORTABLE)
-    bool made = pipe2(ends, O_CLOEXEC) == 0;
-#else
-    bool made = pipe(ends) == 0;
-    for (int i = 0; i < 2 && made; i++) {
-        (void)fcntl(ends[i], F_SETFD, FD_CLOEXEC);
-    }
-#endif
-    for (int i = 0; i < 2 && made; i++) {
-        ends[i] = xc_fd_lift(ends[i]);
-        if (ends[i] < 0) {
-            int why = errno;
-            close(ends[1 - i]);
-            errno = why;
-            made = false;
-        }
-    }
-    if (!made) {
-        ends[0] = ends[1] = -1;
-    }
-    return made;
 }
 
 void

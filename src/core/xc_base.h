@@ -57,15 +57,6 @@ void *xc_realloc(void *p, size_t n);
 void xc_free(void *p);
 void xc_set_alloc_hook(bool (*allow)(void));
 
-/*
- * Lifts a new fd out of 0-2, where it would land in a process that closed its standard streams: whoever reopens those
- * would take it from us. The fd itself where it is 3 or more, else a close-on-exec copy, the first one being closed.
- * -1 (and errno) when there is no fd left, closed as well; -1 in, -1 out.
- */
-int xc_fd_lift(int fd);
-/* A pipe, both ends at 3 or above and close-on-exec. False: both are -1, errno says why. */
-bool xc_make_pipe(int ends[2]);
-
 /* True when the calling thread holds the GIL; set once by the Python side, in debug builds. */
 void xc_set_gil_probe(bool (*held)(void));
 void xc_assert_nogil(const char *where);

@@ -347,6 +347,7 @@ run_plan(start_plan *plan, xc_child *child, xc_err *err)
     }
     child->pid = pid;
     child->pidfd = open_pidfd(pid);
+    xc_fd_own(child->pidfd);
     return XC_OK;
 }
 
@@ -392,19 +393,27 @@ xc_child_start_shielded(xc_child *child, const xc_program *program, const xc_chi
     return start(child, program, fds, true, pipes, err);
 }
 
+/* -1: there is none, or no longer. */
+static int
+pidfd_of(const xc_child *child)
+{
+    return child->pidfd >= 0 && xc_fd_ours(child->pidfd) ? child->pidfd : -1;
+}
+
 /* waitid on the child, WNOHANG with WEXITED and `flags`: 0 with info->si_pid == 0 while it lives, else an errno. */
 static int
 ask(const xc_child *child, int flags, siginfo_t *info)
 {
-    int r = -1;
+    int r = -1, pidfd = pidfd_of(child);
+    (void)pidfd;
     *info = (siginfo_t){0};
     do {
 #if ON_LINUX
         /* Linux 5.3 has pidfds, but waits for them only from 5.4 on. */
-        if (child->pidfd >= 0) {
-            r = waitid(PIDFD_TYPE, (id_t)child->pidfd, info, WEXITED | WNOHANG | flags);
+        if (pidfd >= 0) {
+            r = waitid(PIDFD_TYPE, (id_t)pidfd, info, WEXITED | WNOHANG | flags);
         }
-        if (child->pidfd < 0 || (r != 0 && errno == EINVAL))
+        if (pidfd < 0 || (r != 0 && errno == EINVAL))
 #endif
             r = waitid(P_PID, (id_t)child->pid, info, WEXITED | WNOHANG | flags);
     } while (r != 0 && errno == EINTR);
@@ -415,8 +424,8 @@ ask(const xc_child *child, int flags, siginfo_t *info)
 static bool
 has_ended(const xc_child *child)
 {
-    struct pollfd look = {.fd = child->pidfd, .events = POLLIN};
-    return child->pidfd < 0 || poll(&look, 1, 0) > 0;
+    struct pollfd look = {.fd = pidfd_of(child), .events = POLLIN};
+    return look.fd < 0 || poll(&look, 1, 0) > 0;
 }
 
 xc_status
@@ -451,7 +460,8 @@ xc_child_signal(xc_child *child, int sig)
         return;
     }
 #if ON_LINUX
-    if (child->pidfd >= 0 && (syscall(SYS_pidfd_send_signal, child->pidfd, sig, NULL, 0) == 0 || errno != ENOSYS)) {
+    int pidfd = pidfd_of(child);
+    if (pidfd >= 0 && (syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0) == 0 || errno != ENOSYS)) {
         return;
     }
 #endif
@@ -463,5 +473,6 @@ xc_child_signal(xc_child *child, int sig)
 void
 xc_child_fini(xc_child *child)
 {
-    close_fd(&child->pidfd);
+    xc_fd_close(child->pidfd);
+    child->pidfd = -1;
 }

@@ -30,7 +30,7 @@ static void
 after_fork_child(void)
 {
     for (size_t i = 0; i < list.n; i++) {
-        close(list.fds[i]);
+        xc_fd_close(list.fds[i]);
     }
     list.n = 0;
     xc_unlock_in_child(&list.mu);
@@ -49,6 +49,7 @@ xc_forkfd_add(int fd)
 {
     xc_status rc = XC_OK;
     (void)pthread_once(&once, setup);
+    xc_fd_own(fd);
     xc_lock(&list.mu);
     if (list.n == list.cap) {
         size_t cap = list.cap == 0 ? 16 : list.cap * 2;

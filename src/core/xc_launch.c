@@ -137,7 +137,7 @@ close_stderr(xc_launch *launch)
         xc_pump_forget(&launch->err_watch, NULL);
         xc_forkfd_remove(launch->err_fd);
         xc_lock(&launch->mu);
-        close(launch->err_fd);
+        xc_fd_close(launch->err_fd);
         launch->err_fd = -1;
         launch->closed = true;
         ring_listener_locked(launch);
@@ -159,7 +159,7 @@ read_stderr(xc_launch *launch, bool all)
             xc_pump_set(&launch->retry, xc_after(RETRY_NS));
             return;
         }
-        ssize_t n = read(launch->err_fd, chunk, sizeof chunk);
+        ssize_t n = xc_fd_ours(launch->err_fd) ? read(launch->err_fd, chunk, sizeof chunk) : 0;
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -261,8 +261,13 @@ look_for_end(xc_launch *launch)
 static void
 exited(xc_watch *watch, short revents)
 {
+    xc_launch *launch = watch->owner;
     (void)revents;
-    look_for_end(watch->owner);
+    if (!xc_fd_ours(watch->fd)) {
+        xc_pump_forget(watch, NULL);
+        watch->fd = -1;
+    }
+    look_for_end(launch);
     let_go_if_done(watch->owner);
 }
 

@@ -41,6 +41,10 @@ hold_alive(xc_link *link)
 void
 xc_end_reading(xc_link *link, const xc_err *why)
 {
+    xc_err closed;
+    if (xc_stream_check(&link->stream, &closed) != XC_OK) {
+        why = &closed; /* what the far end did, it did because of that */
+    }
     if (xc_tracing()) {
         xc_trace("connection ended: %s%s%s", xc_status_name(why->code), why->detail[0] != '\0' ? " " : "", why->detail);
     }
@@ -59,7 +63,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
     }
     else if (link->stream.in >= 0) {
         xc_forkfd_remove(link->stream.in);
-        close(link->stream.in);
+        xc_fd_close(link->stream.in);
         link->stream.in = -1;
     }
     xc_msg *last = link->last;

@@ -4,6 +4,10 @@
  * Invariant: `asleep_until` is never later than the earliest timer, and a sleeper is woken whenever something earlier
  * is set, so nothing set from another thread waits for an unrelated event.
  *
+ * A program may close all its fds and go on. Whoever rings, joins or looks notices; the thread opens its own anew, and
+ * tells the owners of watches whose fds are lost. Asleep in epoll_wait it can not be woken any more: it is left there
+ * for good, as that needs nothing that others use, and another one takes its place. (With poll(2) it stays deaf.)
+ *
  * After a fork the child has no pump: the handler forgets it (its fds are closed, its lists belong to objects of the
  * parent), and the first link that the child makes starts another.
  */
@@ -49,12 +53,15 @@ static struct {
     xc_timer *timers;     /* mu */
     xc_job *jobs;         /* mu: in order */
     xc_job **jobs_tail;   /* mu */
+    xc_watch *watches;    /* mu: the armed ones */
 #ifdef XC_EPOLL
     int epoll;
-    struct epoll_event batch[BATCH]; /* the pump's thread */
-    int n_batch;
+    unsigned thread;           /* mu: which of the threads so far it is */
+    bool deaf;                 /* mu: the thread is to open its fds anew */
+    bool losses;               /* mu: some watch is lost */
+    struct epoll_event *batch; /* the pump's thread: borrowed from its stack */
+    int n_batch;               /* the pump's thread */
 #else
-    xc_watch *watches;      /* mu */
     size_t n_watches;       /* mu */
     struct poll_room grown; /* mu: owned, for the thread's next turn */
     struct poll_room room;  /* the pump's thread, but `cap`: mu */
@@ -67,19 +74,18 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void
 close_fds_locked(void)
 {
-    if (pump.bell_in >= 0) {
-        close(pump.bell_in);
-    }
-    if (pump.bell_out >= 0 && pump.bell_out != pump.bell_in) {
-        close(pump.bell_out);
-    }
-    pump.bell_in = pump.bell_out = -1;
 #ifdef XC_EPOLL
-    if (pump.epoll >= 0) {
-        close(pump.epoll);
+    if (pump.bell_in < 0 ||
+        xc_fd_ours(pump.bell_in)) { /* else the program has closed them, and may have an epoll there */
+        xc_fd_close(pump.epoll);
     }
     pump.epoll = -1;
 #endif
+    xc_fd_close(pump.bell_in);
+    if (pump.bell_out != pump.bell_in) {
+        xc_fd_close(pump.bell_out);
+    }
+    pump.bell_in = pump.bell_out = -1;
 }
 
 XC_ANNOTATE(no_thread_safety_analysis)
@@ -107,8 +113,8 @@ after_fork_child(void)
     pump.timers = NULL;
     pump.jobs = NULL;
     pump.jobs_tail = &pump.jobs;
-#ifndef XC_EPOLL
     pump.watches = NULL;
+#ifndef XC_EPOLL
     pump.n_watches = 0;
 #endif
     pump.n_batch = 0;
@@ -127,12 +133,47 @@ setup(void)
     (void)pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
+#ifdef XC_EPOLL
+static bool start_locked(xc_err *err);
+
+static void
+watch_anew_locked(void)
+{
+    for (xc_watch *watch = pump.watches; watch != NULL; watch = watch->next) {
+        struct epoll_event event = {.events = (uint32_t)watch->armed, .data.ptr = watch};
+        watch->lost = !xc_fd_ours(watch->fd) || epoll_ctl(pump.epoll, EPOLL_CTL_ADD, watch->fd, &event) < 0;
+        pump.losses |= watch->lost;
+    }
+}
+
+/* The program has closed all fds. A thread that sleeps on them would sleep for ever: it is left alone, and another one
+ * takes its place. */
+static void
+replace_locked(void)
+{
+    if (pump.asleep_until == 0) {
+        pump.deaf = true;
+        return;
+    }
+    pump.asleep_until = 0;
+    close_fds_locked();
+    pump.running = start_locked(NULL);
+}
+#endif
+
 static void
 ring_locked(void)
 {
     uint64_t one = 1;
-    ssize_t n = write(pump.bell_out, &one, sizeof one);
-    (void)n; /* full means that it is rung already */
+    bool rung = xc_fd_ours(pump.bell_out);
+    if (rung) { /* full means that it is rung already */
+        rung = write(pump.bell_out, &one, sizeof one) >= 0 || errno == EAGAIN;
+    }
+#ifdef XC_EPOLL
+    if (!rung) {
+        replace_locked();
+    }
+#endif
 }
 
 static bool
@@ -150,6 +191,8 @@ open_fds_locked(xc_err *err)
         (void)xc_fail(err, XC_SYS, errno, "make an eventfd for the I/O thread");
         return false;
     }
+    xc_fd_own(pump.epoll);
+    watch_anew_locked();
 #else
     int fds[2];
     if (pipe(fds) < 0) {
@@ -167,7 +210,9 @@ open_fds_locked(xc_err *err)
         (void)fcntl(fd, F_SETFL, O_NONBLOCK);
         (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     }
+    xc_fd_own(pump.bell_out);
 #endif
+    xc_fd_own(pump.bell_in);
     return true;
 }
 
@@ -249,12 +294,41 @@ drain_bell(void)
 
 #ifdef XC_EPOLL
 static void
-watch_once(int timeout_ms)
+tell_losses(void)
 {
-    int n = epoll_wait(pump.epoll, pump.batch, BATCH, timeout_ms);
     xc_lock(&pump.mu);
+    bool more = pump.losses;
+    pump.losses = false;
+    while (more) {
+        xc_watch *watch = pump.watches;
+        while (watch != NULL && !watch->lost) {
+            watch = watch->next;
+        }
+        more = watch != NULL;
+        if (more) {
+            watch->lost = false;
+            xc_unlock(&pump.mu);
+            watch->ready(watch, POLLERR);
+            xc_lock(&pump.mu);
+        }
+    }
+    xc_unlock(&pump.mu);
+}
+
+/* False: another thread has taken this one's place. */
+static bool
+watch_once(unsigned thread, int epoll, int timeout_ms)
+{
+    struct epoll_event batch[BATCH];
+    int n = epoll < 0 ? poll(NULL, 0, 20) : epoll_wait(epoll, batch, BATCH, timeout_ms);
+    xc_lock(&pump.mu);
+    if (pump.thread != thread) {
+        xc_unlock(&pump.mu);
+        return false;
+    }
     pump.asleep_until = 0;
     xc_unlock(&pump.mu);
+    pump.batch = batch;
     pump.n_batch = n < 0 ? 0 : n;
     for (int i = 0; i < pump.n_batch; i++) {
         xc_watch *watch = pump.batch[i].data.ptr;
@@ -266,11 +340,15 @@ watch_once(int timeout_ms)
         }
     }
     pump.n_batch = 0;
+    tell_losses();
+    return true;
 }
 #else
-static void
-watch_once(int timeout_ms)
+static bool
+watch_once(unsigned thread, int epoll, int timeout_ms)
 {
+    (void)thread;
+    (void)epoll;
     struct pollfd own = {.fd = pump.bell_in, .events = POLLIN};
     int n = 0;
     xc_lock(&pump.mu);
@@ -304,16 +382,25 @@ watch_once(int timeout_ms)
         }
     }
     pump.n_batch = 0;
+    return true;
 }
 #endif
 
 static void *
-pump_main(void *unused)
+pump_main(void *number)
 {
-    (void)unused;
+    unsigned thread = (unsigned)(uintptr_t)number;
+    int epoll = -1;
     for (;;) {
         run_jobs();
         xc_lock(&pump.mu);
+#ifdef XC_EPOLL
+        if (pump.deaf) {
+            close_fds_locked();
+            pump.deaf = !open_fds_locked(NULL);
+        }
+        epoll = pump.epoll;
+#endif
         if (pump.users == 0 && pump.jobs == NULL) {
             pump.running = false;
             close_fds_locked();
@@ -322,8 +409,15 @@ pump_main(void *unused)
         }
         int64_t until = bedtime_locked();
         pump.asleep_until = until;
+#ifdef XC_EPOLL
+        if (pump.losses) {
+            until = pump.asleep_until = 0;
+        }
+#endif
         xc_unlock(&pump.mu);
-        watch_once(milliseconds_until(until));
+        if (!watch_once(thread, epoll, milliseconds_until(until))) {
+            return NULL;
+        }
         fire_timers();
     }
 }
@@ -336,6 +430,11 @@ start_locked(xc_err *err)
     pthread_attr_t attr;
     pthread_t thread;
     sigset_t all, old;
+    void *number = NULL;
+#ifdef XC_EPOLL
+    number = (void *)(uintptr_t)++pump.thread;
+    pump.deaf = false;
+#endif
     if (!open_fds_locked(err)) {
         close_fds_locked();
         return false;
@@ -345,7 +444,7 @@ start_locked(xc_err *err)
     (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
     (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    int failed = pthread_create(&thread, &attr, pump_main, NULL);
+    int failed = pthread_create(&thread, &attr, pump_main, number);
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     (void)pthread_attr_destroy(&attr);
     if (failed != 0) {
@@ -360,12 +459,31 @@ start_locked(xc_err *err)
     return true;
 }
 
+static void
+look_locked(void)
+{
+#ifdef XC_EPOLL
+    if (pump.running && !xc_fd_ours(pump.bell_out)) {
+        replace_locked();
+    }
+#endif
+}
+
+void
+xc_pump_look(void)
+{
+    xc_lock(&pump.mu);
+    look_locked();
+    xc_unlock(&pump.mu);
+}
+
 xc_status
 xc_pump_join(xc_err *err)
 {
     xc_status rc = XC_OK;
     (void)pthread_once(&once, setup);
     xc_lock(&pump.mu);
+    look_locked();
     if (!pump.running && !start_locked(err)) {
         rc = XC_SYS;
     }
@@ -406,41 +524,70 @@ make_room_locked(void)
 }
 #endif
 
+static void
+list_locked(xc_watch *watch)
+{
+    watch->next = pump.watches;
+    pump.watches = watch;
+#ifndef XC_EPOLL
+    pump.n_watches++;
+#endif
+}
+
+static void
+unlist_locked(xc_watch *watch)
+{
+    xc_watch **p = &pump.watches;
+    while (*p != NULL && *p != watch) {
+        p = &(*p)->next;
+    }
+    if (*p != NULL) {
+        *p = watch->next;
+#ifndef XC_EPOLL
+        pump.n_watches--;
+#endif
+    }
+    watch->lost = false;
+}
+
 xc_status
 xc_pump_arm(xc_watch *watch, short events)
 {
     if (watch->armed == events) {
         return XC_OK;
     }
+    xc_lock(&pump.mu);
 #ifdef XC_EPOLL
     struct epoll_event event = {.events = (uint32_t)events, .data.ptr = watch};
     int op = events == 0 ? EPOLL_CTL_DEL : watch->armed == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
-    if (epoll_ctl(pump.epoll, op, watch->fd, &event) < 0) {
+    bool fine = events == 0 || !watch->lost;
+    if (fine && epoll_ctl(pump.epoll, op, watch->fd, &event) < 0 && events != 0) {
+        watch->lost = !xc_fd_ours(watch->fd);
+        fine = watch->lost;
+    }
+#else
+    bool fine = watch->armed != 0 || make_room_locked();
+#endif
+    if (!fine) {
+        xc_unlock(&pump.mu);
         return XC_SYS;
     }
-    watch->armed = events;
-#else
-    xc_lock(&pump.mu);
     if (watch->armed == 0) {
-        if (!make_room_locked()) {
-            xc_unlock(&pump.mu);
-            return XC_SYS;
-        }
-        watch->next = pump.watches;
-        pump.watches = watch;
-        pump.n_watches++;
+        list_locked(watch);
+    }
+    if (events == 0) {
+        unlist_locked(watch);
     }
     watch->armed = events;
-    for (xc_watch **p = &pump.watches; events == 0 && *p != NULL; p = &(*p)->next) {
-        if (*p == watch) {
-            *p = watch->next;
-            pump.n_watches--;
-            break;
-        }
+#ifdef XC_EPOLL
+    if (watch->lost) {
+        pump.losses = true;
+        ring_locked();
     }
+#else
     ring_locked();
-    xc_unlock(&pump.mu);
 #endif
+    xc_unlock(&pump.mu);
     return XC_OK;
 }
 

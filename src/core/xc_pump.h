@@ -19,7 +19,8 @@ struct xc_watch {
     /* On the pump's thread; level-triggered while armed. Disarmed by another thread, it may run once more. */
     void (*ready)(xc_watch *watch, short revents);
     void *owner;
-    xc_watch *next; /* poll(2) back end: the pump's lock */
+    xc_watch *next; /* the pump's lock */
+    bool lost;      /* the pump's lock: its fd was closed behind our back, and its owner is to be told */
 };
 
 typedef struct xc_timer xc_timer;
@@ -41,6 +42,10 @@ struct xc_job {
  * eventfd: nothing is left behind); when the last leaves, the thread ends after its current turn. */
 xc_status xc_pump_join(xc_err *err);
 void xc_pump_leave(void);
+
+/* Sees that the thread has its fds, which the program may have closed; whoever wakes it sees to that, too. For who
+ * waits for what only the thread can notice, every now and then. Never blocks. */
+void xc_pump_look(void);
 
 /* events: POLLIN or POLLOUT; 0 stops watching. The caller holds the lock that keeps watch->armed. Never blocks.
  * XC_SYS when the system refuses to watch (no memory): nothing was changed. */

@@ -292,7 +292,7 @@ xc_region_close_fd(xc_region *region)
 {
     if (region->fd >= 0 && is_ours(region)) {
         xc_forkfd_remove(region->fd);
-        close(region->fd);
+        xc_fd_close(region->fd);
     }
     region->fd = -1;
 }

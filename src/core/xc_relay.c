@@ -136,7 +136,7 @@ close_in(xc_relay *relay)
     if (relay->fds.in >= 0) {
         xc_pump_forget(&relay->in_watch, NULL);
         xc_forkfd_remove(relay->fds.in);
-        close(relay->fds.in);
+        xc_fd_close(relay->fds.in);
         relay->fds.in = -1;
     }
 }

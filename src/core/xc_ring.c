@@ -50,7 +50,7 @@ wake_other(xc_ring *ring)
     if (who == XC_RING_THREAD) {
         xc_wake_at(&ring->other->sleeps); /* or it lies there for a second */
     }
-    else if (who == XC_RING_PUMP && ring->call >= 0) {
+    else if (who == XC_RING_PUMP && ring->call >= 0 && xc_fd_ours(ring->call)) {
         /* Full: it has been called. Broken: there is nobody to call. */
         ssize_t ignored = write(ring->call, "", 1);
         (void)ignored;

@@ -21,6 +21,7 @@
 
 /* Some systems refuse a read of more than INT_MAX bytes instead of shortening it. */
 #define MOST_AT_ONCE ((size_t)1 << 30)
+#define LOOK_NS      (XC_MS / 5)
 
 /* ---- opening ---- */
 
@@ -86,7 +87,12 @@ prepare_fd(int fd)
 xc_status
 xc_stream_open(xc_stream *stream, int in, int out, xc_err *err)
 {
+    bool one = in == out;
+    in = xc_fd_lift(in);
+    out = one ? in : xc_fd_lift(out);
     *stream = (xc_stream){.in = in, .out = out};
+    xc_fd_own(in);
+    xc_fd_own(out);
     if (!prepare_fd(in) || (out != in && !prepare_fd(out))) {
         xc_status rc = xc_fail(err, XC_SYS, errno, "prepare a stream");
         xc_stream_close(stream);
@@ -96,6 +102,34 @@ xc_stream_open(xc_stream *stream, int in, int out, xc_err *err)
 }
 
 /* ---- reading and writing ---- */
+
+static xc_status
+not_ours(xc_err *err)
+{
+    xc_failf(err, XC_SYS, "use the stream", "this process has closed the fds of the connection");
+    if (err != NULL) {
+        err->sys_errno = EBADF;
+    }
+    return XC_SYS;
+}
+
+xc_status
+xc_stream_check(const xc_stream *stream, xc_err *err)
+{
+    return xc_fd_ours(stream->in) && xc_fd_ours(stream->out) ? XC_OK : not_ours(err);
+}
+
+/* A look costs as much as a write: who goes on at once does without. */
+static xc_status
+check_now_and_then(xc_stream *stream, int fd, xc_err *err)
+{
+    int64_t now = xc_now();
+    if (now - stream->looked < LOOK_NS) {
+        return XC_OK;
+    }
+    stream->looked = now;
+    return xc_fd_ours(fd) ? XC_OK : not_ours(err);
+}
 
 static bool
 would_wait(int error)
@@ -123,6 +157,7 @@ static xc_status
 read_result(xc_stream *stream, ssize_t r, size_t *got, xc_err *err)
 {
     *got = r > 0 ? (size_t)r : 0;
+    stream->looking = r < 0;
     if (r > 0) {
         return was_read(stream, XC_OK);
     }
@@ -141,6 +176,9 @@ xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err
     ssize_t r;
     if (stream->ring != NULL) {
         return was_read(stream, xc_ring_read(stream->ring, into, n, got, err));
+    }
+    if (!stream->looking && check_now_and_then(stream, stream->in, err) != XC_OK) {
+        return XC_SYS;
     }
     if (n > MOST_AT_ONCE) {
         n = MOST_AT_ONCE;
@@ -161,6 +199,9 @@ xc_stream_read_two(xc_stream *stream, const struct iovec parts[2], size_t *got, 
     if (parts[0].iov_len + parts[1].iov_len > MOST_AT_ONCE) {
         return xc_stream_read(stream, parts[0].iov_base, parts[0].iov_len, got, err);
     }
+    if (!stream->looking && check_now_and_then(stream, stream->in, err) != XC_OK) {
+        return XC_SYS;
+    }
     do {
         r = readv(stream->in, parts, 2);
     } while (r < 0 && errno == EINTR);
@@ -176,6 +217,9 @@ xc_stream_write(xc_stream *stream, const struct iovec *parts, int n, size_t *put
         xc_status rc = xc_ring_write(stream->ring, parts, n, put, err);
         was_written(stream, *put);
         return rc;
+    }
+    if (check_now_and_then(stream, stream->out, err) != XC_OK) {
+        return XC_SYS;
     }
     do {
         w = writev(stream->out, parts, n < IOV_MAX ? n : IOV_MAX);
@@ -214,6 +258,7 @@ xc_stream_sleep_nogil(xc_stream *stream, xc_bell *bell, short events, int64_t un
     if (stream->ring != NULL) {
         return xc_ring_sleep_nogil(stream->ring, bell, until);
     }
+    stream->looking = false;
     return xc_bell_sleep_nogil(bell, events == POLLIN ? stream->in : stream->out, events, until);
 }
 
@@ -249,9 +294,11 @@ xc_stream_close_write(xc_stream *stream)
     if (stream->out < 0 || stream->kept) {
         return;
     }
-    (void)shutdown(stream->out, SHUT_WR);
+    if (xc_fd_ours(stream->out)) {
+        (void)shutdown(stream->out, SHUT_WR);
+    }
     if (stream->out != stream->in) {
-        close(stream->out);
+        xc_fd_close(stream->out);
     }
     stream->out = -1;
 }
@@ -260,11 +307,9 @@ xc_stream_close_write(xc_stream *stream)
 void
 xc_stream_close(xc_stream *stream)
 {
-    if (stream->out >= 0 && stream->out != stream->in) {
-        close(stream->out);
+    if (stream->out != stream->in) {
+        xc_fd_close(stream->out);
     }
-    if (stream->in >= 0) {
-        close(stream->in);
-    }
+    xc_fd_close(stream->in);
     stream->in = stream->out = -1;
 }

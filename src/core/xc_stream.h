@@ -15,7 +15,9 @@ typedef struct {
     int out; /* owned; -1 when closed; may equal `in` */
     xc_ring
         *ring; /* borrowed; NULL: none, the fds carry the bytes. Else they stay open, and tell of the far end's death */
-    bool kept; /* `out` outlives the writing side: the far end's I/O thread is called through it */
+    int64_t looked;      /* when the fds were last known to be ours */
+    bool looking;        /* who reads found nothing, and has not slept since: the fds need no other look */
+    bool kept;           /* `out` outlives the writing side: the far end's I/O thread is called through it */
     atomic_bool heard;   /* set by each read that brought something; whoever wants to know takes it back */
     atomic_size_t wrote; /* bytes so far; wraps around */
 } xc_stream;
@@ -40,6 +42,10 @@ xc_status xc_stream_write(xc_stream *stream, const struct iovec *parts, int n, s
 /* Sleeps until it is worth another try, the thread's own bell rings, or the deadline passes: as xc_bell_sleep_nogil.
  * From a ring no far end's death wakes: who learns of it rings the bell. */
 xc_status xc_stream_sleep_nogil(xc_stream *stream, xc_bell *bell, short events, int64_t until);
+
+/* Whether the program has left us our fds: XC_OK or XC_SYS (EBADF). Reads and writes through them look every now and
+ * then. */
+xc_status xc_stream_check(const xc_stream *stream, xc_err *err);
 
 /* What was written and nobody has taken yet (bytes); 0 where the system does not say. Any thread. */
 size_t xc_stream_unread(const xc_stream *stream);

@@ -163,11 +163,9 @@ close_fds(xc_bell *bell)
 {
     int fd = atomic_exchange(&bell->fd, -1);
     int into = atomic_exchange(&bell->into, -1);
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (into >= 0 && into != fd) {
-        close(into);
+    xc_fd_close(fd);
+    if (into != fd) {
+        xc_fd_close(into);
     }
 }
 
@@ -286,6 +284,7 @@ static void
 open_fds_locked(xc_bell *bell)
 {
     int fd = xc_fd_lift(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    xc_fd_own(fd);
     atomic_store(&bell->fd, fd);
     atomic_store(&bell->into, fd);
 }
@@ -306,6 +305,8 @@ open_fds_locked(xc_bell *bell)
     }
     ends[0] = xc_fd_lift(ends[0]);
     ends[1] = xc_fd_lift(ends[1]);
+    xc_fd_own(ends[0]);
+    xc_fd_own(ends[1]);
     atomic_store(&bell->fd, ends[0]);
     atomic_store(&bell->into, ends[1]);
     if (ends[0] < 0 || ends[1] < 0 || !prepare_end(ends[0]) || !prepare_end(ends[1])) {
@@ -349,7 +350,7 @@ xc_bell_ring(xc_bell *bell)
         return;
     }
     int into = atomic_load(&bell->into);
-    if (into >= 0) {
+    if (into >= 0 && xc_fd_ours(into)) {
         /* Full means that it is readable already: the result tells nothing that would have to be done. */
         uint64_t one = 1;
         ssize_t ignored = write(into, &one, HAS_EVENTFD ? sizeof(one) : 1);
@@ -369,6 +370,13 @@ drain(xc_bell *bell)
     unsigned char into[64];
     ssize_t ignored = read(atomic_load(&bell->fd), into, sizeof(into));
     (void)ignored;
+}
+
+static void
+forget_fds(xc_bell *bell)
+{
+    atomic_store(&bell->fd, -1);
+    atomic_store(&bell->into, -1);
 }
 
 /* poll(2) for at most `ns`, never a moment less. */
@@ -414,10 +422,9 @@ nap(xc_bell *bell, int fd, short events, int64_t ns)
         nanosleep(&slice, NULL);
         return XC_OK;
     }
-    if (n > 0 && (fds[0].revents & POLLNVAL) != 0) {
-        /* Somebody closed every fd of the process. Forget the number: it may be another's soon. */
-        atomic_store(&bell->fd, -1);
-        atomic_store(&bell->into, -1);
+    if (n > 0 && fds[0].revents != 0 && !xc_fd_ours(bell_fd)) {
+        /* Somebody closed every fd of the process. Forget the number: it is nobody's, or another's. */
+        forget_fds(bell);
     }
     else if (n > 0 && fds[0].revents != 0) {
         drain(bell);
@@ -436,7 +443,15 @@ xc_bell_sleep_nogil(xc_bell *bell, int fd, short events, int64_t until)
             left = until > now ? until - now : 0;
         }
         open_fds(bell);
-        xc_status rc = nap(bell, fd, events, left);
+        /* poll(2) looks at numbers, and would sleep on where a program has closed ours and got them for its own. */
+        xc_status rc = nap(bell, fd, events, left < SLICE_AT ? left : SLICE_AT);
+        if (rc == XC_AGAIN && left > SLICE_AT && !xc_fd_ours(atomic_load(&bell->fd))) {
+            forget_fds(bell);
+            return XC_OK;
+        }
+        if (rc == XC_AGAIN && left > SLICE_AT && !xc_fd_ours(fd)) {
+            return XC_OK;
+        }
         if (rc != XC_AGAIN) {
             return rc;
         }

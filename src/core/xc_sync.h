@@ -12,7 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "xc_base.h"
+#include "xc_fd.h"
 
 #if defined(__clang__)
 #define XC_ANNOTATE(x) __attribute__((x))

@@ -78,6 +78,7 @@ drain(xc_link *link)
     }
     link->reading = true;
     link->called = false;
+    link->stream.looking = false;
     xc_unlock(&link->mu);
     xc_status rc = XC_OK;
     for (int i = 0; i < PUMP_READS && rc == XC_OK; i++) {
@@ -212,7 +213,7 @@ void
 xc_link_hang_up(xc_link *link)
 {
     xc_lock(&link->mu);
-    if (link->stream.in >= 0) {
+    if (link->stream.in >= 0 && xc_fd_ours(link->stream.in)) {
         (void)shutdown(link->stream.in, SHUT_RDWR);
     }
     xc_unlock(&link->mu);

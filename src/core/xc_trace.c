@@ -18,6 +18,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "xc_fd.h"
+
 #if !defined(MSG_NOSIGNAL)
 #define MSG_NOSIGNAL 0
 #endif
@@ -58,11 +60,13 @@ xc_trace_to(int fd, xc_err *err)
     }
     atomic_store(&is_socket, S_ISSOCK(what.st_mode));
     if (before < 0) {
+        xc_fd_own(own);
         atomic_store(&trace_fd, own);
     }
     else { /* a thread may be writing a line to it just now */
         (void)dup2(own, before);
         (void)fcntl(before, F_SETFD, FD_CLOEXEC);
+        xc_fd_own(before);
         close(own);
     }
     atomic_store(&xc_trace_on, true);
@@ -74,6 +78,9 @@ put(const char *line, size_t n)
 {
     struct pollfd look = {.fd = atomic_load(&trace_fd), .events = POLLOUT};
     ssize_t lost;
+    if (!xc_fd_ours(look.fd)) {
+        return;
+    }
     if (atomic_load(&is_socket)) {
         lost = send(look.fd, line, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     }

@@ -173,6 +173,9 @@ await_more(xc_link *link, waiting *it)
         return XC_TIMEOUT;
     }
     if (xc_reads_ring(link)) {
+        if (now - it->dry_since >= XC_S) { /* about once a second: see xc_ring_sleep_nogil */
+            xc_pump_look();
+        }
         int64_t look = first && looks ? xc_spin_begin_ring(&link->spin) : 0;
         if (look > 0 && xc_ring_look(link->stream.ring, look)) {
             return XC_OK;

@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "xc_buf.h"
+#include "xc_fd.h"
 #include "xc_queue.h"
 
 /* ---- results ---- */
@@ -404,6 +405,40 @@ want_of_memory_leaks_nothing(void)
     xc_msg_free(xc_queue_pop(&queue));
 }
 
+/* The program closes an fd of ours, and another file gets the number. */
+static void
+closed_behind_our_back(void)
+{
+    int ends[2], others[2];
+    CHECK(xc_make_pipe(ends));
+    xc_fd_own(ends[0]);
+    CHECK(xc_fd_ours(ends[0]) && xc_fd_ours(ends[1]) && xc_fd_ours(-1));
+    CHECK_INT(close(ends[0]), 0);
+    CHECK(!xc_fd_ours(ends[0]));
+    CHECK_INT(pipe(others), 0);
+    CHECK(others[0] == ends[0] && !xc_fd_ours(ends[0]));
+    CHECK_INT(xc_fd_lift(dup(0)), others[1] + 1); /* what is ours now goes elsewhere */
+    CHECK_INT(close(others[1] + 1), 0);
+    xc_fd_close(ends[0]); /* is the other's */
+    CHECK(fcntl(others[0], F_GETFD) >= 0 && xc_fd_ours(ends[0]));
+    CHECK_INT(close(others[0]), 0);
+    CHECK_INT(close(others[1]), 0);
+    CHECK(xc_make_pipe(others));
+    xc_fd_own(others[0]);
+    CHECK_INT(close(others[0]), 0);
+    CHECK(xc_fd_lift(dup(0)) > others[0]);
+    xc_fd_close(others[0]);
+    close(others[0] + 2);
+    xc_fd_close(others[1]);
+    xc_fd_close(ends[1]);
+}
+
+static void
+stays_the_owner_s(void)
+{
+    CHECK_INT(check_in_child(closed_behind_our_back), 0);
+}
+
 int
 main(void)
 {
@@ -424,5 +459,6 @@ main(void)
     RUN(msg_has_room);
     RUN(queue_is_first_in_first_out);
     RUN(want_of_memory_leaks_nothing);
+    RUN(stays_the_owner_s);
     return check_end();
 }

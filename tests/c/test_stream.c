@@ -234,7 +234,7 @@ socket_closes_one_way(void)
     xc_stream_close(&b);
     /* The same where the two fds are copies of one socket. */
     open_pair(&a, &b);
-    a.out = dup(a.in);
+    a.out = xc_fd_lift(dup(a.in));
     check_half_closed(&a, &b);
     xc_stream_close(&a);
     xc_stream_close(&b);
