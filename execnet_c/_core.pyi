@@ -42,6 +42,7 @@ class GatewayDied(OSError, EOFError):
 @disjoint_base
 class Gateway:
     _model: str
+    _broke: bool
     _parking: Any
     def newchannel(self) -> Channel: ...
     def hasreceiver(self) -> bool: ...

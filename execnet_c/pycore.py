@@ -95,6 +95,7 @@ class Gateway(Tasks):
     _is_worker = False
     _facts = None
     _eof = _fin = False
+    _broke = False  # the connection has ended for a fault of this side
     _said_goodbye = _heard_goodbye = _greeted = False
     _left = False  # a worker that has heard a goodbye: nothing more arrives, but what it sends does
     _ended_by = ("XC_OK", "", 0)
@@ -222,6 +223,9 @@ class Gateway(Tasks):
             return None
 
     def _end_by(self, exc):
+        self._broke = not isinstance(exc, ConnectionError)
+        if self._is_worker and self._broke:
+            self._tell_break(exc)
         if isinstance(exc, OSError):
             self._end("XC_SYS", f"read: {exc.strerror}", exc.errno)
         elif isinstance(exc, DataFormatError):
@@ -230,6 +234,14 @@ class Gateway(Tasks):
             self._end("XC_NOMEM", "no memory for a message that arrived")
         else:
             raise exc
+
+    def _tell_break(self, exc):
+        """Before this process ends, in whichever way. Does not wait: a stderr that is full gets nothing."""
+        try:
+            if pypump.is_ready(2, pypump.POLLOUT):
+                os.write(2, f"execnet_c: the connection broke here: {str(exc) or repr(exc)}\n".encode())
+        except Exception:
+            pass
 
     def _feed(self, data):
         buffer = self._buffer

@@ -64,7 +64,7 @@ def main(marks=True, memory=None):
     pid = os.getpid()
     settings = gateway._hello(None)
     if settings is None:
-        return
+        sys.exit(gateway._broke)
     gateway.id = f"{settings['id']}-worker"
     gateway._model = settings["execmodel"]
     if settings["version"] != __version__ or any(map(settings.get, ("chdir", "nice", "env", "start"))):
@@ -102,6 +102,8 @@ def _serve(gateway, answer):
         serve(gateway, tasks)
     else:
         tasks.serve_main()
+    if gateway._broke:  # the core has said why
+        sys.exit(1)
 
 
 def _take_streams():

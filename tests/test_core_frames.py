@@ -321,7 +321,7 @@ def test_only_bytes_can_be_written(start, wrong):
 
 
 def test_writing_after_the_end(start):
-    gateway = start("put(MARKER); sys.exit(0)")
+    gateway = start("put(MARKER); get_frame()")
     gateway.join(TIMEOUT)
     with pytest.raises(OSError) as raw:
         gateway._write(b"too late")

@@ -4,9 +4,11 @@ import fcntl
 import os
 import sys
 
+import execnet_c
 import pytest
 from execnet_c import pywire
 
+from conftest import TIMEOUT
 from masters import Program, is_gone, run, wait_until
 
 # ---- how a worker died is told to whoever uses its gateway
@@ -231,6 +233,35 @@ def test_system_exit_and_memory_errors_of_a_task_are_remote_errors():
             assert worker_of(gateway) == pid
         """
     )
+
+
+DEAF = """
+import time
+channel.send(1)
+while True:
+    try:
+        time.sleep(100)
+    except KeyboardInterrupt:
+        pass
+"""
+IN_THE_MIDST = {"idle": "channel.send(1)", "a task": "channel.send(1); channel.receive()", "deaf": DEAF}
+
+
+@pytest.mark.parametrize("state, via", [*((state, False) for state in IN_THE_MIDST), ("a task", True)])
+@pytest.mark.ours
+def test_a_worker_whose_connection_breaks_at_its_own_end_says_so(group, state, via):
+    """What it cannot read, here: nobody else knows of that."""
+    if via:
+        group.makegateway("popen//id=outer")
+    gw = group.makegateway("popen//via=outer" if via else "popen")
+    channel, other = gw.remote_exec(IN_THE_MIDST[state]), gw.newchannel()
+    assert channel.receive(TIMEOUT) == 1
+    gw._write(b"\xff" * 9)
+    with pytest.raises(execnet_c.GatewayDied) as error:
+        other.receive(TIMEOUT)
+    assert error.value.status == (None if state == "deaf" else 1)  # a deaf one is killed, which takes its time
+    assert "execnet_c: the connection broke here: " in error.value.stderr
+    assert "unknown message code in ff ffffffff ffffffff" in error.value.stderr
 
 
 def test_a_worker_that_dies_in_the_middle_of_a_large_item():

@@ -1,6 +1,10 @@
 #include "xc_fate.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 /* execnet's figures for an orderly end; ours for a hang-up: killed within 2 seconds. */
@@ -24,6 +28,39 @@ fire(xc_timer *timer)
     }
     if (fate->busy(fate->arg)) {
         _exit(1);
+    }
+}
+
+bool
+xc_fate_is_ours(const xc_err *why)
+{
+    switch (why->code) {
+    case XC_OK:
+    case XC_CLOSED:
+    case XC_EOF:
+    case XC_SILENT:
+        return false;
+    case XC_SYS: /* over a socket an end without a goodbye may look so */
+        return why->sys_errno != ECONNRESET && why->sys_errno != EPIPE && why->sys_errno != ETIMEDOUT;
+    default:
+        return true;
+    }
+}
+
+void
+xc_fate_tell(const xc_err *why)
+{
+    char line[320];
+    const char *what = why->detail[0] != '\0' ? why->detail : xc_status_name(why->code);
+    if (why->code == XC_NOMEM) {
+        what = "no memory";
+    }
+    int n = snprintf(line, sizeof line, "execnet_c: the connection broke here: %s: %s%s%s\n", why->step, what,
+                     why->sys_errno != 0 ? ": " : "", why->sys_errno != 0 ? strerror(why->sys_errno) : "");
+    struct pollfd look = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (n > 0 && n < (int)sizeof line && poll(&look, 1, 0) == 1 && (look.revents & POLLOUT) != 0) {
+        ssize_t ignored = write(STDERR_FILENO, line, (size_t)n);
+        (void)ignored;
     }
 }
 

@@ -76,6 +76,9 @@ xc_end_reading(xc_link *link, const xc_err *why)
         xc_writer_break(&link->writer, why);
     }
     if (link->opts.worker) {
+        if (xc_fate_is_ours(why)) {
+            xc_fate_tell(why);
+        }
         xc_fate_begin(&link->fate, goodbye);
     }
     else if (hold_alive(link)) {

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <unistd.h>
 
+#include "../core/xc_fate.h"
 #include "error.h"
 #include "io.h"
 #include "program.h"
@@ -540,7 +541,20 @@ Gateway_set_model(GatewayObject *self, PyObject *name, void *unused)
 
 /* --- the type ------------------------------------------------------------------------------------------------- */
 
+static PyObject *
+Gateway_get_broke(GatewayObject *self, void *unused)
+{
+    (void)unused;
+    if (self->link == NULL || xc_link_forked(self->link)) {
+        Py_RETURN_FALSE;
+    }
+    xc_link_state state;
+    xc_link_look_state(self->link, &state);
+    return PyBool_FromLong(xc_fate_is_ours(&state.ended_by));
+}
+
 static PyGetSetDef Gateway_getset[] = {
+    {"_broke", (getter)Gateway_get_broke, NULL, "Whether the connection has ended for a fault of this side.", NULL},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"_model", (getter)Gateway_get_model, (setter)Gateway_set_model,
      "The name of the execution model. With \"main_thread_only\" tasks are for the main thread alone and are refused\n"
