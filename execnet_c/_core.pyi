@@ -43,6 +43,7 @@ class GatewayDied(OSError, EOFError):
 class Gateway:
     _model: str
     _broke: bool
+    _words: int
     _parking: Any
     def newchannel(self) -> Channel: ...
     def hasreceiver(self) -> bool: ...

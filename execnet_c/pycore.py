@@ -96,6 +96,7 @@ class Gateway(Tasks):
     _facts = None
     _eof = _fin = False
     _broke = False  # the connection has ended for a fault of this side
+    _words = 2  # the fd on which it says why
     _said_goodbye = _heard_goodbye = _greeted = False
     _left = False  # a worker that has heard a goodbye: nothing more arrives, but what it sends does
     _ended_by = ("XC_OK", "", 0)
@@ -236,10 +237,10 @@ class Gateway(Tasks):
             raise exc
 
     def _tell_break(self, exc):
-        """Before this process ends, in whichever way. Does not wait: a stderr that is full gets nothing."""
+        """Before this process ends, in whichever way. Does not wait: a pipe that is full gets nothing."""
         try:
-            if pypump.is_ready(2, pypump.POLLOUT):
-                os.write(2, f"execnet_c: the connection broke here: {str(exc) or repr(exc)}\n".encode())
+            if pypump.is_ready(self._words, pypump.POLLOUT):
+                os.write(self._words, f"execnet_c: the connection broke here: {str(exc) or repr(exc)}\n".encode())
         except Exception:
             pass
 

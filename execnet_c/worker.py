@@ -82,6 +82,8 @@ def main(marks=True, memory=None):
         _serve_aloud(gateway, answer, *lent[1:])
     else:
         _serve(gateway, answer)
+    if gateway._broke:  # the core has said why
+        sys.exit(1)
 
 
 def _move(gateway, offered):
@@ -102,8 +104,6 @@ def _serve(gateway, answer):
         serve(gateway, tasks)
     else:
         tasks.serve_main()
-    if gateway._broke:  # the core has said why
-        sys.exit(1)
 
 
 def _take_streams():
@@ -135,6 +135,7 @@ def _serve_aloud(gateway, answer, caught, file, ours):
     if by_file:
         _say_again(words)
     os.lseek(words, 1, 0)
+    gateway._words = words
     os.register_at_fork(after_in_child=lambda: os.dup2(0, words, False))  # its crash is not ours; 0 is only read
     try:
         import faulthandler

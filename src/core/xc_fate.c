@@ -48,7 +48,7 @@ xc_fate_is_ours(const xc_err *why)
 }
 
 void
-xc_fate_tell(const xc_err *why)
+xc_fate_tell(const xc_err *why, int fd)
 {
     char line[320];
     const char *what = why->detail[0] != '\0' ? why->detail : xc_status_name(why->code);
@@ -57,9 +57,9 @@ xc_fate_tell(const xc_err *why)
     }
     int n = snprintf(line, sizeof line, "execnet_c: the connection broke here: %s: %s%s%s\n", why->step, what,
                      why->sys_errno != 0 ? ": " : "", why->sys_errno != 0 ? strerror(why->sys_errno) : "");
-    struct pollfd look = {.fd = STDERR_FILENO, .events = POLLOUT};
+    struct pollfd look = {.fd = fd, .events = POLLOUT};
     if (n > 0 && n < (int)sizeof line && poll(&look, 1, 0) == 1 && (look.revents & POLLOUT) != 0) {
-        ssize_t ignored = write(STDERR_FILENO, line, (size_t)n);
+        ssize_t ignored = write(fd, line, (size_t)n);
         (void)ignored;
     }
 }

@@ -19,8 +19,8 @@ typedef struct {
 
 /* Whether what ended a worker's link went wrong at its own end, so that nobody else knows of it. */
 bool xc_fate_is_ours(const xc_err *why);
-/* Says so on stderr, before the process ends in whichever way. Never blocks: a stderr that is full gets nothing. */
-void xc_fate_tell(const xc_err *why);
+/* Says so on `fd`, before the process ends in whichever way. Never blocks: a pipe that is full gets nothing. */
+void xc_fate_tell(const xc_err *why, int fd);
 
 /* Sets it going; the first call counts. *fate is zeroed but for `busy` and `arg`, and lives as long as the process. */
 void xc_fate_begin(xc_fate *fate, bool goodbye);

@@ -77,7 +77,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
     }
     if (link->opts.worker) {
         if (xc_fate_is_ours(why)) {
-            xc_fate_tell(why);
+            xc_fate_tell(why, atomic_load(&link->words));
         }
         xc_fate_begin(&link->fate, goodbye);
     }
@@ -170,6 +170,12 @@ xc_link_owns_peer(xc_link *link)
     xc_unlock(&link->mu);
 }
 
+void
+xc_link_set_words(xc_link *link, int fd)
+{
+    atomic_store(&link->words, fd);
+}
+
 /* --- lives ---------------------------------------------------------------------------------------------------- */
 
 /* Nobody knows the link any more, the pump included. */
@@ -242,6 +248,7 @@ init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsi
     link->watch = (xc_watch){.fd = stream->in, .ready = xc_readable, .owner = link};
     link->rearm = (xc_timer){.fire = xc_rearm, .owner = link};
     link->fate = (xc_fate){.busy = worker_busy, .arg = link};
+    atomic_init(&link->words, STDERR_FILENO);
     link->alive.timer = (xc_timer){.fire = xc_alive_tick, .owner = link};
     link->patience = (xc_timer){.fire = xc_patience_over, .owner = link};
     link->pay = (xc_timer){.fire = xc_pay, .owner = link};

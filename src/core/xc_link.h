@@ -205,6 +205,9 @@ typedef enum { XC_MODEL_THREAD, XC_MODEL_MAIN_ONLY, XC_MODEL_GEVENT, XC_MODEL_EV
 const char *xc_model_name(xc_model model);
 /* To be said before the first task is taken. Never blocks. */
 void xc_link_set_model(xc_link *link, xc_model model);
+/* Where a worker says why its link broke at its own end (see xc_fate.h): an fd, borrowed for good; stderr unless set.
+ */
+void xc_link_set_words(xc_link *link, int fd);
 xc_model xc_link_model(xc_link *link);
 
 /* --- moving ----------------------------------------------------------------------------------------------------- */

@@ -124,6 +124,7 @@ struct xc_link {
     xc_timer pay;
     xc_buf facts; /* mu: a serialized dict without its STOP; empty: none were set */
     xc_fate fate;
+    atomic_int words; /* the fd that a worker's last words go to; borrowed */
     xc_alive alive;
 };
 

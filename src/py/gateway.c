@@ -553,7 +553,24 @@ Gateway_get_broke(GatewayObject *self, void *unused)
     return PyBool_FromLong(xc_fate_is_ours(&state.ended_by));
 }
 
+static int
+Gateway_set_words(GatewayObject *self, PyObject *fd, void *unused)
+{
+    (void)unused;
+    if (fd == NULL) {
+        PyErr_SetString(PyExc_TypeError, "it cannot be deleted");
+        return -1;
+    }
+    int number = PyObject_AsFileDescriptor(fd);
+    if (number < 0 || xcpy_check_usable(self) < 0) {
+        return -1;
+    }
+    xc_link_set_words(self->link, number);
+    return 0;
+}
+
 static PyGetSetDef Gateway_getset[] = {
+    {"_words", NULL, (setter)Gateway_set_words, "The fd on which it says why, if that is not to be stderr.", NULL},
     {"_broke", (getter)Gateway_get_broke, NULL, "Whether the connection has ended for a fault of this side.", NULL},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"_model", (getter)Gateway_get_model, (setter)Gateway_set_model,
