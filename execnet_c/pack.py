@@ -4,8 +4,8 @@ Over there, where the same version of this package with its C core is importable
 is dropped.
 
 Compiling costs more than starting an interpreter does. So modules travel as code objects where this very Python's are
-understood over there; and functions that are not `_HOT` travel as source in any case, and are compiled when they are
-first called: most of them never are.
+understood over there; and functions that are not `_HOT` travel as source in any case, behind the rest, which is
+unpacked with the first call of one of them, and compiled one by one: most of them never are.
 """
 
 import ast
@@ -21,19 +21,19 @@ from zlib import DEFLATED, compressobj
 from ._version import __version__
 from .text import HEAD_SIZE, file_name, module_source
 
-MAX_SIZE = 24 * 1024  # bytes, of the whole text
+MAX_SIZE = 24 * 1024  # bytes, of what the first task needs
 
 # What stands in PYTHONPATH or the current directory must not come before the standard library while we load.
 _HEAD = (
     "p=sys.path[:];d=os.path.dirname(os.__file__);"
     'sys.path.sort(key=lambda q:not(q.startswith(d)or"lib-dynload"in q));'
-    "import gc,marshal,zlib;gc.disable();t=marshal.loads(zlib.decompress(get(%d)));exec(t.pop(1));main=load(*t);"
-    "sys.path[:]=p;gc.enable();del get,t,p,d,load,later,gc,marshal,zlib;main(False)"
+    "import gc,marshal,zlib;gc.disable();z=zlib.decompressobj();t=marshal.loads(z.decompress(get(%d)));exec(t.pop(1));"
+    "main=load(z,*t);sys.path[:]=p;gc.enable();del get,t,p,d,z,load,gc,marshal,zlib;main(False)"
 )
 
 # Looked for by name first: a failing import has every directory read.
 _LOADER = """
-def load(pieces, codes):
+def load(z, pieces, codes):
     if any(os.path.isfile(q) or os.path.exists(os.path.join(q, "execnet_c")) for q in sys.path) or (
         "execnet_c" in repr(sys.meta_path)
     ):
@@ -48,9 +48,23 @@ def load(pieces, codes):
     new = type(sys)
     package = sys.modules["_execnet_c"] = new("_execnet_c")
     package.__path__ = []
+    cold, unpack, number = [], zlib.decompress, 0
+    def later(n, name, scope, owner, f):
+        made = {{}}
+        def first(*a, **k):
+            if not made:
+                if not cold:
+                    cold.append(unpack(z.unused_data).decode().split("\\0"))
+                exec(compile(cold[0][n], name, "exec", 0, True), scope, made)
+                if owner:
+                    setattr(scope[owner], f, made[f])
+                else:
+                    scope[f] = made[f]
+            return made[f](*a, **k)
+        return first
     pieces = pieces.split("\\1")
     while pieces:
-        name, code, cold = pieces[:3]
+        name, code, names = pieces[:3]
         del pieces[:3]
         module = sys.modules["_execnet_c." + name] = new("_execnet_c." + name)
         setattr(package, name, module)
@@ -58,12 +72,12 @@ def load(pieces, codes):
         scope["__package__"] = "_execnet_c"
         name = "<execnet_c " + name + ">"
         owner, methods = "", []
-        for source in cold.split("\\0"):
-            if source[:4] != "def ":
-                owner = source
+        for f in names.split():
+            if f[0] == ":":
+                owner = f[1:]
                 continue
-            f = source[4 : source.index("(")]
-            stub = later(name, scope, owner, f, source)
+            stub = later(number, name, scope, owner, f)
+            number += 1
             if owner:
                 methods.append((owner, f, stub))
             else:
@@ -72,18 +86,6 @@ def load(pieces, codes):
         for owner, f, stub in methods:
             setattr(scope[owner], f, stub)
     return module.main
-
-def later(name, scope, owner, f, source):
-    made = {{}}
-    def first(*a, **k):
-        if not made:
-            exec(compile(source, name, "exec", 0, True), scope, made)
-            if owner:
-                setattr(scope[owner], f, made[f])
-            else:
-                scope[f] = made[f]
-        return made[f](*a, **k)
-    return first
 """
 
 # In the order in which they need each other.
@@ -136,31 +138,33 @@ def write(directory):
 
 
 def pack(as_code):
-    """The text: its first HEAD_SIZE bytes are run, and read the rest."""
-    sources, colds = [], []
+    """The text: its first HEAD_SIZE bytes are run, and read the rest: two streams of zlib, of what the first task needs
+    and of the cold functions."""
+    sources, names, cold = [], [], []
     for name in _MODULES:
         source = _MADE_UP.get(name) or module_source(name)
         if name == "mainthread" and as_code and sys.version_info >= (3, 13):
             source = ""  # it does nothing there
-        source, cold = _split(name, _without_words(source))
+        source, called, functions = _split(name, _without_words(source))
         sources.append(source)
-        colds.append("\0".join(cold))
+        names.append(" ".join(called))
+        cold += functions
+    cold = _compress("\0".join(cold).encode())
     loader = _LOADER.format(version=__version__)
 
     def text(coded):
         pieces, codes = [], []
-        for name, source, cold in zip(_MODULES, sources, colds):
-            pieces += name, "" if name in coded else source or "0", cold
+        for name, source, called in zip(_MODULES, sources, names):
+            pieces += name, "" if name in coded else source or "0", called
             if name in coded:
                 codes.append(_code(name, source))
-        # One text of all sources, each beside its cold functions, packs best.
         pieces = "\1".join(pieces)
         if as_code:
             data = marshal_dumps([pieces, _code("loader", loader), codes])
         else:
             data = marshal_dumps([pieces, loader, codes], 2)  # what every Python 3 reads
-        packed = min((_compress(data, memory) for memory in (6, 7, 8)), key=len)
-        head = _HEAD % len(packed)
+        packed = _compress(data)
+        head = _HEAD % len(packed + cold)
         assert len(head) <= HEAD_SIZE
         return head.ljust(HEAD_SIZE).encode() + packed
 
@@ -168,13 +172,15 @@ def pack(as_code):
     for name in _CODED if as_code else ():
         if len(text([*coded, name])) <= MAX_SIZE:
             coded.append(name)
-    return text(coded)
+    return text(coded) + cold
 
 
-def _compress(data, memory):
-    """`memory` decides how long the blocks are; which length is best differs by a percent or two."""
-    deflate = compressobj(9, DEFLATED, 15, memory)
-    return deflate.compress(data) + deflate.flush()
+def _compress(data):
+    def compressed(memory):  # how long the blocks are; which length is best differs by a percent or two
+        deflate = compressobj(9, DEFLATED, 15, memory)
+        return deflate.compress(data) + deflate.flush()
+
+    return min(map(compressed, (6, 7, 8)), key=len)
 
 
 def _code(name, source):
@@ -236,9 +242,10 @@ def _without_words(source):
 
 
 def _split(module, source):
-    """A module's source without its cold functions, and a list of those; the name of a class stands before its own."""
+    """A module's source without its cold functions; their names, that of a class, behind a colon, before its own; and
+    their sources."""
     hot, near = (functions.get(module, "").split() for functions in (_HOT, _NEAR))
-    kept, cold, owner = [], [], ""
+    kept, names, cold, owner = [], [], [], ""
     lines = source.split("\n")
     while lines:
         line = lines.pop(0)
@@ -246,7 +253,7 @@ def _split(module, source):
             found = re.match(r"class (\w+)", line)
             if owner or found:
                 owner = found[1] if found else ""
-                cold.append(owner)
+                names.append(":" + owner)
         found = re.match(r"( ?)def (\w+)\(", line)
         if not found or "".join(kept[-1:]).strip()[:1] == "@":
             kept.append(line)
@@ -258,5 +265,6 @@ def _split(module, source):
         if name in hot or found[2] in ("__new__", "__del__") or "super()" in "".join(body):
             kept += body
         elif name not in near:
+            names.append(found[2])
             cold.append("\n".join(part[len(found[1]) :] for part in body))
-    return re.sub(r"(?m)^(class .*:)\n(?! )", r"\1\n 0\n", "\n".join(kept)), cold
+    return re.sub(r"(?m)^(class .*:)\n(?! )", r"\1\n 0\n", "\n".join(kept)), names, cold
