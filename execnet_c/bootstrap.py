@@ -8,7 +8,10 @@ speaks frames behind that (see src/core/xc_frame.h). The first frame each way is
   memory.py);
 - the far end applies them, moves to that memory if it can, and answers with a dict: `version`, `core` ("C", or "Python"
   for the twin), `pid`; or, with what went wrong in `error`. This side moves when it has an answer that came that way:
-  neither side reads there before it has moved, but for the answer.
+  neither side reads there before it has moved, but for the answer;
+- the settings of a worker of this machine say in `stderr` which fds it was lent (see src/core/xc_lend.h). Where its own
+  stderr was a pipe so far it answers `waits` first, and takes ours when a hello tells it that what came through the
+  pipe has been passed on.
 
 Frames may follow the hello without waiting for the answer: a far end that cannot serve ends, and says why on its
 stderr, which is what the first use of the gateway then raises. The answer is waited for where there are settings that

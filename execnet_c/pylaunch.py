@@ -1,8 +1,9 @@
 """The processes of the plain-Python core's near end: started on pipes, watched and reaped by the I/O thread.
 
 A worker's stderr passes through to ours, or is kept for somebody who listens; the end of it is kept for the message
-that says how it died. Our own stderr may be a pipe that nobody empties, or a terminal that was halted: it gets what it
-takes without waiting, and the rest a little later. See src/core/xc_launch.c and xc_stderr.c, which say more.
+that says how it died. Or it is lent ours, see pylend.py. Our own stderr may be a pipe that nobody empties, or a
+terminal that was halted: it gets what it takes without waiting, and the rest a little later. See src/core/xc_launch.c
+and xc_stderr.c, which say more.
 """
 
 import errno
