@@ -6,5 +6,5 @@ print(channel.receive(30))
 try:
     channel.receive(30)
 except channel.RemoteError as error:
-    print(str(error).splitlines()[-1].rpartition(".")[2])
+    print("".join(str(error).splitlines()[-1].partition("DumpError")[1:]))
 execnet.default_group.terminate(2)
