@@ -37,8 +37,13 @@ def main():
     if not hasattr(options, "specs"):
         parser.print_help()
         return 0
-    from .check import check
+    import warnings
 
+    from .check import check
+    from .cores import say_once
+
+    warnings.formatwarning = lambda message, *_: f"{message}\n"  # without a line: no program's is behind it
+    say_once()
     try:
         return 0 if check(options.specs) else 1
     except KeyboardInterrupt:

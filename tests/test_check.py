@@ -105,6 +105,13 @@ def test_the_command(specs, status):
     assert checked == (specs or ["popen"])
 
 
+def test_a_warning_about_a_spec_names_no_line_of_ours():
+    spec = "popen//pyton=x"
+    code, said, errors = execnet_c_does("check", spec)
+    assert code == 0 and said.startswith(f"{spec}  ok  ")
+    assert errors.startswith(f"spec {spec!r}: 'pyton' is no key; did you mean 'python'?") and errors.count("\n") == 1
+
+
 @pytest.mark.any_core
 def test_without_arguments_it_says_what_there_is():
     code, said, errors = execnet_c_does()

@@ -1,6 +1,7 @@
 """Which core serves: the C one where it can be loaded, else its twin, which says so once."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,13 +34,14 @@ print(execnet_c.core, len(seen), *[f"{one.filename}: {one.message}" for one in s
 
 @pytest.fixture
 def program(tmp_path):
-    """Runs the program with a copy of the package, without the extension; its stdout, nothing being on stderr."""
+    """Runs the program, or Python with these arguments, over a copy of the package without the extension: its stdout.
+    `errors`: what is on stderr then, a pattern."""
     shutil.copytree(PACKAGE, tmp_path / "execnet_c", ignore=shutil.ignore_patterns("__pycache__", "_core.*"))
 
-    def run(**env):
+    def run(*arguments, errors="", **env):
         inherited = {name: value for name, value in os.environ.items() if name != "EXECNET_C_PURE"}
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, *(arguments or ("-c", PROGRAM))],
             cwd=tmp_path,
             env={**inherited, "PYTHONPATH": str(tmp_path), **env},
             stdin=subprocess.DEVNULL,
@@ -47,7 +49,7 @@ def program(tmp_path):
             encoding="utf-8",
             timeout=60,
         )
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0 and re.fullmatch(errors, done.stderr), done.stderr
         return done.stdout.strip()
 
     run.folder = tmp_path
@@ -65,6 +67,12 @@ def test_an_extension_that_cannot_be_loaded(program):
     said = program()
     assert said.startswith("Python 1 <string>: execnet_c works with its plain-Python core")
     assert "_core.abi3.so" in said
+
+
+def test_the_command_that_checks_says_so_too(program):
+    said = program("-m", "execnet_c", "check", errors=r"execnet_c works with its plain-Python core, .*_core.*\n")
+    assert said.startswith("popen  ok  ") and ", plain Python, pipes, " in said
+    program("-m", "execnet_c", "check", EXECNET_C_PURE="1")
 
 
 def test_the_twin_when_it_is_asked_for_is_silent(program):
