@@ -127,6 +127,8 @@ class Group:
         return self._await(self._launch(spec))
 
     def _make_all(self, specs):
+        if specs and isinstance(specs, str):  # its letters are no specs
+            raise ValueError(f"a group is made of a list of specs, as in Group([{specs!r}])")
         try:
             for gateway in [self._launch(spec) for spec in specs]:
                 self._await(gateway)

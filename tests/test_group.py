@@ -60,6 +60,14 @@ def test_a_group_starts_what_it_is_given(lib):
         group.terminate(timeout=2.0)
 
 
+def test_one_spec_is_no_list_of_them(lib):
+    with pytest.raises(ValueError) as caught:  # execnet: of its first letter
+        lib.Group("popen")
+    if lib.__name__ == "execnet_c":
+        assert str(caught.value) == "a group is made of a list of specs, as in Group(['popen'])"
+    assert not lib.Group("")
+
+
 def test_each_group_counts_for_itself(lib, group):
     other = lib.Group()
     try:
