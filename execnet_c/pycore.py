@@ -203,14 +203,16 @@ class Gateway(Tasks):
             if not n:
                 if n == 0 or gone:
                     self._end("XC_EOF")
-                return
+                return 0
             if large is None:
                 self._feed(memoryview(self._space)[:n])
             else:
                 self._fill(large, n)
         except Exception as exc:
             self._end_by(exc)
+            n = 0
         self._wake()
+        return n
 
     def _read_large(self, large):
         """What its frame lacks, and the header behind that, so that the next piece need not be copied."""
@@ -374,12 +376,12 @@ class Gateway(Tasks):
         self._wake()
 
     def _peer_gone(self):
-        """On the I/O thread: the far end's process has ended; what it wrote before is still read, and others have their
-        turn meanwhile: a child of its own may write on without end."""
-        if not self._eof:
-            self._read(0)
-        if not self._eof:
-            pypump.pump.after(0, self._peer_gone)
+        """On the I/O thread: the far end's process has ended; what it wrote before is still read, and not what a child of
+        its own writes on."""
+        left = 0 if self._eof else pypump.readable(self._in.fileno())
+        while left > 0 and not self._eof:
+            left -= self._read(0) or left
+        self._end("XC_EOF")
         self._wake()
 
     # --- frames take effect ---

@@ -162,6 +162,14 @@ def is_ready(fd, events):
     return bool(poll.poll(0))
 
 
+def readable(fd):
+    """How many bytes are there to be read."""
+    import fcntl
+    import termios
+
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def close(fd):
     own_fds.discard(fd)
     os.close(fd)

@@ -49,6 +49,7 @@ class Relay:
     _process = None
     _said = None  # nobody listens to its stderr here
     _in = _out = -1
+    _left = -1  # bytes that a process that has ended had written, and that are not sent yet
     _ended = False  # nothing more arrives
 
     def __init__(self, gateway, stream, control=None):
@@ -127,7 +128,7 @@ class Relay:
                 pypump.pump.after(PAUSE, self._resume)
                 return
             try:
-                data = os.read(self._in, PIECE)
+                data = os.read(self._in, min(PIECE, self._left) if ended else PIECE)
             except BlockingIOError:
                 if not ended:
                     return
@@ -138,6 +139,7 @@ class Relay:
                 self._close_in()
                 gateway._post(LAST_MESSAGE, self._stream.id)
             else:
+                self._left -= len(data) if ended else 0
                 piece = b"".join((b"A", len(data).to_bytes(4, "big"), data, b"Q"))
                 gateway._writer.post(frame(DATA, self._stream.id, (piece,)))
 
@@ -161,10 +163,12 @@ class Relay:
             self._gateway._close(self._control._chan)
 
     def _peer_gone(self):
-        """It has ended: what it wrote is still sent, and others have their turn meanwhile."""
+        """It has ended: what it wrote is still sent, and not what a child of its own writes on."""
+        if self._left < 0 <= self._in:
+            self._left = pypump.readable(self._in)
         self._read()
         if self._in >= 0:
-            return pypump.pump.after(0, self._peer_gone)
+            return pypump.pump.after(PAUSE, self._peer_gone)
         self._close_out()
         gateway, process, control = self._gateway, self._process, self._control
         gateway._post(DATA, control.id, (process.status, process.tail))

@@ -225,14 +225,15 @@ def test_it_floods(fails, script):
     assert f"{SHORT} seconds" in str(error)
 
 
-def test_it_ends_and_its_child_floods(script):
+@pytest.mark.parametrize("via", ["", "//via=between"])
+def test_it_ends_and_its_child_floods(script, via):
     """Others are served meanwhile."""
     path = script("say(MARKER); os.fork() == 0 or os._exit(7)" + FLOOD, python=True)
     group = execnet_c.Group()
     try:
-        healthy = group.makegateway("popen")
+        healthy = group.makegateway("popen//id=between")
         with pytest.raises(OSError, match="exit status 7"):
-            group.makegateway(f"popen//python={path}")
+            group.makegateway(f"popen//python={path}{via}")
         channel = healthy.remote_exec("channel.send(1)")
         assert channel.receive(TIMEOUT) == 1
     finally:

@@ -205,22 +205,23 @@ exec_one_of(const start_plan *plan)
     return worth_telling != 0 ? worth_telling : last;
 }
 
-static int
-copy_above_kept(int fd)
-{
-    return fcntl(fd, F_DUPFD_CLOEXEC, 3 + XC_CHILD_KEEPS + 1);
-}
-
 /* The child's fds from 3 on: those to keep, and the report's. All are copied out of the way first. */
 static bool
 place_kept(start_plan *plan, int *lowest)
 {
     int kept[XC_CHILD_KEEPS], n = 0;
-    for (; n < XC_CHILD_KEEPS && plan->fds.keep[n] >= 0; n++) {
-        kept[n] = copy_above_kept(plan->fds.keep[n]);
+    while (n < XC_CHILD_KEEPS && plan->fds.keep[n] >= 0) {
+        n++;
     }
-    if (!CHILD_SHARES_MEMORY && (plan->report[1] = copy_above_kept(plan->report[1])) < 0) {
-        return false;
+    for (int i = 0; i < n; i++) {
+        kept[i] = fcntl(plan->fds.keep[i], F_DUPFD_CLOEXEC, 3 + n + 1);
+    }
+    if (!CHILD_SHARES_MEMORY) {
+        int report = fcntl(plan->report[1], F_DUPFD_CLOEXEC, 3 + n + 1);
+        if (report < 0) {
+            return false; /* which the old one tells */
+        }
+        plan->report[1] = report;
     }
     for (int i = 0; i < n; i++) {
         if (kept[i] < 0 || dup2(kept[i], 3 + i) < 0) {

@@ -423,6 +423,9 @@ xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
     if (rc != XC_OK) {
         return rc;
     }
+    if (gone) {
+        xc_stream_end_here(&link->stream);
+    }
     if (link->unparsed) {
         rc = parse(link, can_give, space, err);
         if (rc != XC_OK) {

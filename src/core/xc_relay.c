@@ -260,7 +260,10 @@ read_some(xc_relay *relay)
             (void)xc_pump_arm(&relay->in_watch, 0);
             return XC_OK;
         }
-        bool ended = relay->launch != NULL && !relay->lives; /* then what it wrote is in the pipe */
+        bool ended = relay->launch != NULL && !relay->lives;
+        if (ended) {
+            xc_stream_end_here(&relay->fds); /* what it wrote is in the pipe */
+        }
         xc_status rc = xc_stream_read(&relay->fds, relay->frame + HEAD, XC_RELAY_PIECE, &got, &err);
         if (rc == XC_OK) {
             rc = send_piece(relay, got);

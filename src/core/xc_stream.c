@@ -159,6 +159,7 @@ read_result(xc_stream *stream, ssize_t r, size_t *got, xc_err *err)
     *got = r > 0 ? (size_t)r : 0;
     stream->looking = r < 0;
     if (r > 0) {
+        stream->left -= stream->ends ? (size_t)r : 0;
         return was_read(stream, XC_OK);
     }
     if (r < 0 && would_wait(errno)) {
@@ -183,6 +184,12 @@ xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err
     if (n > MOST_AT_ONCE) {
         n = MOST_AT_ONCE;
     }
+    if (stream->ends && stream->left == 0) {
+        return xc_fail(err, XC_EOF, 0, "read from the stream");
+    }
+    if (stream->ends && n > stream->left) {
+        n = stream->left;
+    }
     do {
         r = read(stream->in, into, n);
     } while (r < 0 && errno == EINTR);
@@ -196,7 +203,7 @@ xc_stream_read_two(xc_stream *stream, const struct iovec parts[2], size_t *got, 
     if (stream->ring != NULL) {
         return was_read(stream, xc_ring_read_two(stream->ring, parts, got, err));
     }
-    if (parts[0].iov_len + parts[1].iov_len > MOST_AT_ONCE) {
+    if (stream->ends || parts[0].iov_len + parts[1].iov_len > MOST_AT_ONCE) {
         return xc_stream_read(stream, parts[0].iov_base, parts[0].iov_len, got, err);
     }
     if (!stream->looking && check_now_and_then(stream, stream->in, err) != XC_OK) {
@@ -206,6 +213,16 @@ xc_stream_read_two(xc_stream *stream, const struct iovec parts[2], size_t *got, 
         r = readv(stream->in, parts, 2);
     } while (r < 0 && errno == EINTR);
     return read_result(stream, r, got, err);
+}
+
+void
+xc_stream_end_here(xc_stream *stream)
+{
+    int n = 0;
+    if (!stream->ends && stream->ring == NULL && ioctl(stream->in, FIONREAD, &n) == 0 && n >= 0) {
+        stream->ends = true;
+        stream->left = (size_t)n;
+    }
 }
 
 xc_status

@@ -15,8 +15,10 @@ typedef struct {
     int out; /* owned; -1 when closed; may equal `in` */
     xc_ring
         *ring; /* borrowed; NULL: none, the fds carry the bytes. Else they stay open, and tell of the far end's death */
-    int64_t looked;      /* when the fds were last known to be ours */
-    bool looking;        /* who reads found nothing, and has not slept since: the fds need no other look */
+    int64_t looked; /* when the fds were last known to be ours */
+    bool looking;   /* who reads found nothing, and has not slept since: the fds need no other look */
+    bool ends;      /* no more than `left` bytes are read from the fds, see xc_stream_end_here */
+    size_t left;
     bool kept;           /* `out` outlives the writing side: the far end's I/O thread is called through it */
     atomic_bool heard;   /* set by each read that brought something; whoever wants to know takes it back */
     atomic_size_t wrote; /* bytes so far; wraps around */
@@ -31,6 +33,10 @@ xc_status xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, x
 
 /* The same into two places, the second one after the first is full. */
 xc_status xc_stream_read_two(xc_stream *stream, const struct iovec parts[2], size_t *got, xc_err *err);
+
+/* Who wrote at the other end is gone: what is there by now is still read, then comes XC_EOF, whoever else may write on.
+ * A ring has nobody else. For who reads, alone; again it does nothing. */
+void xc_stream_end_here(xc_stream *stream);
 
 /* Writes what goes in without waiting. XC_OK: *put > 0, perhaps less than all (0 only if all parts are empty).
  * XC_AGAIN: full, *put == 0. XC_EOF: nobody reads any more (EPIPE, ECONNRESET). No SIGPIPE is raised in the caller's

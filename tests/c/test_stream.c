@@ -144,6 +144,37 @@ two_places(void)
     xc_stream_close(&stream);
 }
 
+/* Who wrote is gone, and somebody else writes on. */
+static void
+an_end_here(void)
+{
+    char text[16] = "";
+    struct iovec parts[2] = {{.iov_base = text + 3, .iov_len = 4}, {.iov_base = text + 7, .iov_len = 4}};
+    size_t n = 0;
+    xc_err err;
+    xc_stream stream = open_loop();
+    CHECK_RC(write_text(&stream, "12345678", &n, NULL), XC_OK);
+    CHECK_RC(xc_stream_read(&stream, text, 3, &n, NULL), XC_OK);
+    xc_stream_end_here(&stream);
+    CHECK_RC(write_text(&stream, "others", &n, NULL), XC_OK);
+    xc_stream_end_here(&stream);
+    for (size_t got = 3; got < 8; got += n) {
+        CHECK_RC(xc_stream_read_two(&stream, parts, &n, NULL), XC_OK);
+        parts[0] = (struct iovec){.iov_base = text + got + n, .iov_len = 8};
+        parts[1] = (struct iovec){.iov_base = text, .iov_len = 0};
+    }
+    CHECK(memcmp(text, "12345678", 8) == 0);
+    CHECK_RC(xc_stream_read(&stream, text, 3, &n, &err), XC_EOF);
+    CHECK_RC(xc_stream_read_two(&stream, parts, &n, &err), XC_EOF);
+    xc_stream_close(&stream);
+    /* Nothing was there. */
+    stream = open_loop();
+    xc_stream_end_here(&stream);
+    CHECK_RC(write_text(&stream, "others", &n, NULL), XC_OK);
+    CHECK_RC(xc_stream_read(&stream, text, 3, &n, &err), XC_EOF);
+    xc_stream_close(&stream);
+}
+
 static void
 full_is_again(void)
 {
@@ -475,6 +506,7 @@ main(void)
     RUN(failed_open_closes_both);
     RUN(nothing_there_is_again);
     RUN(two_places);
+    RUN(an_end_here);
     RUN(full_is_again);
     RUN(nobody_reads_is_eof);
     RUN(other_errors_are_told);
