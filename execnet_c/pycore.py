@@ -166,8 +166,8 @@ class Gateway(Tasks):
         """On the I/O thread: be connected by these fds, which are taken."""
         for fd in (fd_in, fd_out):
             os.set_blocking(fd, False)
-        pypump.own_fds.update((fd_in, fd_out))
-        self._in = FileIO(fd_in)
+        pypump.own(fd_in, fd_out)
+        self._in = FileIO(fd_in, closefd=False)
         self._marked = not marked
         self._ids = count(2 if self._is_worker else 1, 2)
         pypump.pump.watch(fd_in, pypump.POLLIN, self._read)
@@ -199,6 +199,7 @@ class Gateway(Tasks):
         gone = self._process is not None and self._process.gone
         large = self._large
         try:
+            pypump.check(self._in.fileno(), events)
             n = self._in.readinto(self._space) if large is None else self._read_large(large)
             if not n:
                 if n == 0 or gone:
@@ -347,6 +348,9 @@ class Gateway(Tasks):
         """Nothing more can be read."""
         if self._eof:
             return
+        fd = self._in.fileno()
+        if not all([pypump.is_ours(used) for used in (fd, self._writer.fd) if used >= 0]):
+            reason, detail, errno = "XC_SYS", pypump.CLOSED, pypump.EBADF  # what the far end did, it did because of that
         self._ended_by = (reason, detail, errno)
         self._eof = True
         if self._alive:
@@ -354,9 +358,8 @@ class Gateway(Tasks):
         self._buffer.clear()
         self._large = None
         self._longs.clear()
-        fd = self._in.fileno()
         pypump.pump.forget(fd)
-        pypump.own_fds.discard(fd)
+        pypump.close(fd)
         self._in.close()
         if pywire.trace_fd >= 0:
             trace(f"connection ended: {reason} {detail}")
@@ -561,7 +564,8 @@ class Gateway(Tasks):
                 left = slice if until is None else min(slice, until - monotonic())
                 if left <= 0:
                     return False
-                lock.acquire(True, left)
+                if not lock.acquire(True, left) and slice > LONGEST_SLEEP / 4:
+                    pypump.pump.look()
                 slice = min(slice * 2, LONGEST_SLEEP)
             return True
         finally:

@@ -14,6 +14,7 @@ import stat
 
 from . import pypump, pywire
 from .native import allocate_lock, os, unpatched
+from .pypump import lifted, pipe
 
 TAIL = 4096  # bytes of stderr that are kept for the message
 UNHEARD = 1 << 20  # bytes that are kept for who listens: the oldest go first
@@ -27,7 +28,13 @@ def launch(gateway, argv):
     argv = [os.fsencode(arg) for arg in argv]
     if not argv:
         raise ValueError("argv is empty")
-    by_pump(lambda: Process(gateway, argv), gateway)
+    try:
+        by_pump(lambda: Process(gateway, argv), gateway)
+    except BaseException:
+        lent = getattr(gateway, "_lends", None)
+        if lent and gateway._process is None:
+            lent.close()
+        raise
 
 
 def connect(gateway, fd):
@@ -37,13 +44,14 @@ def connect(gateway, fd):
         raise OSError("the gateway was started before")
 
     def job():
+        own = lifted(fd)
         try:
-            out = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+            out = lifted(fcntl.fcntl(own, fcntl.F_DUPFD_CLOEXEC, 3))
         except BaseException:
-            os.close(fd)
+            os.close(own)
             raise
         gateway._process = Absent(gateway)
-        gateway._connect(fd, out, True)
+        gateway._connect(own, out, True)
         writer, close = gateway._writer, gateway._writer.close
 
         def close_direction():  # closing one copy of a socket tells nobody
@@ -57,6 +65,8 @@ def connect(gateway, fd):
 
 
 def _shut(fd, how):
+    if not pypump.is_ours(fd):
+        return
     with socket.socket(fileno=os.dup(fd)) as peer:
         try:
             peer.shutdown(how)
@@ -104,7 +114,8 @@ def by_pump(start, gateway):
     interrupt = None
     while not results:
         try:
-            done.acquire(True, 5.0)
+            if not done.acquire(True, 5.0):
+                pypump.pump.look()
         except BaseException as exc:
             interrupt = exc  # not before it is known what there is to undo
     if isinstance(results[0], BaseException):
@@ -112,25 +123,6 @@ def by_pump(start, gateway):
     if interrupt is not None:
         gateway._goodbye()
         raise interrupt
-
-
-def pipe():
-    """As os.pipe()."""
-    try:
-        fds = os.pipe()
-    except OSError as exc:
-        raise OSError(exc.errno, f"make a pipe: {os.strerror(exc.errno)}") from None
-    return [lifted(fd) for fd in fds]
-
-
-def lifted(fd):
-    """Never 0-2: whoever reopens the standard streams would take it from us."""
-    if fd > 2:
-        return fd
-    try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    finally:
-        os.close(fd)
 
 
 class Said:
@@ -196,10 +188,10 @@ class Process:
         if self._err >= 0:
             os.set_blocking(self._err, False)
         try:
-            self._pidfd = os.pidfd_open(self.pid)
+            self._pidfd = lifted(os.pidfd_open(self.pid))
         except (AttributeError, OSError):
             self._pidfd = -1
-        pypump.own_fds.update({self._err, self._pidfd} - {-1})
+        pypump.own(*{self._err, self._pidfd} - {-1})
         pywire.trace(f"started process {self.pid}: {os.fsdecode(argv[0])}")
         gateway._process = self
         gateway._connect(fds[2], fds[1], True)
@@ -216,7 +208,7 @@ class Process:
         try:
             if self.gone:
                 pass
-            elif self._pidfd >= 0:
+            elif pypump.is_ours(self._pidfd):
                 signal.pidfd_send_signal(self._pidfd, number)
             else:
                 os.kill(self.pid, number)
@@ -224,6 +216,8 @@ class Process:
             pass
 
     def _look(self):
+        if self._pidfd >= 0 and not pypump.is_ours(self._pidfd):
+            self._drop_pidfd()
         try:
             pid, ended = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
@@ -237,15 +231,18 @@ class Process:
         self._read_stderr(True)
         if self._lent:
             self._pass_on_unserved()
-        if self._pidfd >= 0:
-            pypump.pump.forget(self._pidfd)
-            fd, self._pidfd = self._pidfd, -1
-            pypump.close(fd)
+        self._drop_pidfd()
         pywire.trace(f"process {self.pid} ended: {self.status}")
         self.gone = True
         if self._said:
             self._said.ended = True
         self._gateway._peer_gone()
+
+    def _drop_pidfd(self):
+        if self._pidfd >= 0:
+            pypump.pump.forget(self._pidfd)
+            fd, self._pidfd = self._pidfd, -1
+            pypump.close(fd)
 
     def said(self):
         """What _state() has of it. Any thread."""
@@ -278,7 +275,7 @@ class Process:
             if self._err < 0 or not passed and not all:
                 break
             try:
-                data = os.read(self._err, PAGE)
+                data = pypump.is_ours(self._err) and os.read(self._err, PAGE)
             except BlockingIOError:
                 break
             except OSError:

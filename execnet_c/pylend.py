@@ -5,8 +5,9 @@ The same as src/core/xc_lend.h, which says how the file is written, but that the
 
 import fcntl
 
+from . import pypump
 from .native import allocate_lock, os
-from .pylaunch import lifted, pipe
+from .pypump import lifted, pipe
 
 
 class Lent:
@@ -21,13 +22,15 @@ class Lent:
             self.pipe = -1
             if by_pipe:
                 self.pipe, self.stderr = pipe()
-                self._fds += [self.pipe, self.stderr]
+                self._own(self.pipe)
+                self._own(self.stderr)
         except BaseException:
             self.close()
             raise
 
     def _own(self, fd):
         self._fds.append(fd)
+        pypump.own(fd)
         return fd
 
     def identities(self):
@@ -61,7 +64,7 @@ class Lent:
             self._close()
 
     def _read(self):
-        if self.file not in self._fds:
+        if self.file not in self._fds or not pypump.is_ours(self.file):
             return self._text, self._words
         data = os.pread(self.file, 1 << 20, 0)
         words = not data[:1].strip(b"\0")
@@ -71,7 +74,7 @@ class Lent:
         for fd in self._fds[:]:
             if fd not in but:
                 self._fds.remove(fd)
-                os.close(fd)
+                pypump.close(fd)
 
     __del__ = close
 

@@ -8,7 +8,8 @@ from _collections import deque
 
 from . import pypump
 from .native import os
-from .pylaunch import Process, by_pump, pipe
+from .pylaunch import Process, by_pump
+from .pypump import pipe
 from .pywire import CLOSE, DATA, LAST_MESSAGE, frame
 
 PIECE = 48 * 1024  # bytes in one message at most
@@ -61,7 +62,7 @@ class Relay:
     def _connect(self, fd_in, fd_out, marked):
         for fd in (fd_in, fd_out):
             os.set_blocking(fd, False)
-        pypump.own_fds.update((fd_in, fd_out))
+        pypump.own(fd_in, fd_out)
         self._in, self._out = fd_in, fd_out
         self._watched = False
         pypump.pump.watch(fd_in, pypump.POLLIN, self._read)
@@ -92,6 +93,7 @@ class Relay:
     def _write(self, events=0):
         while self._arrived and self._out >= 0:
             try:
+                pypump.check(self._out, events)
                 n = os.write(self._out, self._arrived[0])
             except BlockingIOError:
                 if not self._watched:
@@ -128,6 +130,7 @@ class Relay:
                 pypump.pump.after(PAUSE, self._resume)
                 return
             try:
+                pypump.check(self._in, events)
                 data = os.read(self._in, min(PIECE, self._left) if ended else PIECE)
             except BlockingIOError:
                 if not ended:

@@ -47,7 +47,7 @@ def start(fd_in, fd_out):
         finally:
             os._exit(0)
     os.close(ear)
-    pypump.own_fds.add(mouth)
+    pypump.own(mouth)
     return mouth, child
 
 
@@ -63,7 +63,7 @@ def _start_under_init(fd_in, fd_out, ear, mouth):
     child = os.fork()
     if child == 0:
         os.close(ear)
-        pypump.own_fds.add(mouth)
+        pypump.own(mouth)
         return mouth
     status = 1
     try:
@@ -153,6 +153,7 @@ def tell(mouth, word, busy):
     """On the I/O thread: tell the watcher; without one do its part, as far as the GIL lets us."""
     if mouth is not None:
         try:
+            pypump.check(mouth)
             os.write(mouth, word)
         except OSError:
             pass

@@ -16,19 +16,20 @@ CHUNK = 128 * 1024  # bytes at one go
 LONG_MIN = 1024 * 1024
 PIECE_SIZE = 512 * 1024
 
-trace_fd = -1
+trace_fd, trace_file = -1, None
 
 
 def trace_to(fd):
-    global trace_fd
-    trace_fd = fd
+    global trace_fd, trace_file
+    trace_fd, trace_file = fd, pypump.file_of(fd)
 
 
 def trace(text):
     if trace_fd < 0:
         return
     try:
-        if pypump.is_ready(trace_fd, pypump.POLLOUT):  # lines are lost rather than waited for
+        # Lines are lost rather than waited for.
+        if pypump.file_of(trace_fd) == trace_file and pypump.is_ready(trace_fd, pypump.POLLOUT):
             os.write(trace_fd, f"[{os.getpid()}] {text}\n".encode("utf-8", "replace"))
     except OSError:
         pass
@@ -173,6 +174,7 @@ class Writer:
                     pass
                 continue
             try:
+                pypump.check(self.fd)
                 # In one step for a signal handler: written and noted.
                 batch.written.extend(map(os.write, (self.fd,), (view,)))
                 self.wrote += batch.written[-1]
