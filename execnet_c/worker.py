@@ -329,7 +329,17 @@ class _Tasks:
                 error = error[0] + text, *error[1:]
             return error
         except BaseException:
-            return f"{kind.__name__}: {exc.args}"
+            return _plainly(kind.__name__, exc)
+
+
+def _plainly(name, exc):
+    """What is told of an exception where errors.py cannot be imported, being out of reach for who has become another user,
+    say."""
+    try:
+        message = str(exc).encode("utf-8", "backslashreplace").decode()
+    except BaseException:  # its own code
+        return name + "\n", name, None
+    return f"{name}: {message}\n", name, message
 
 
 def _run(channel, item):

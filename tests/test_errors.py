@@ -192,6 +192,9 @@ def test_an_error_where_little_works(lib, gw, broken, where):
         assert busy.receive(TIMEOUT) == 1
     error = failure(lib, gw.remote_exec(f"import sys; {broken}\nraise LookupError('the cause')"))
     assert "LookupError" in str(error) and "the cause" in str(error)
+    error = failure(lib, gw.remote_exec("raise PermissionError(13, 'Permission denied', '/x')"))
+    assert str(error).strip().splitlines()[-1] == "PermissionError: [Errno 13] Permission denied: '/x'"
+    assert (error.remote_type, error.remote_message) == ("PermissionError", "[Errno 13] Permission denied: '/x'")
     assert gw.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
 
 
