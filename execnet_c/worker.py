@@ -18,6 +18,7 @@ from .cores import core
 from .cores import module as _core
 
 INTERRUPT_TEXT = "keyboard-interrupted"
+LONGEST_BIRTH = 5.0  # seconds
 _compile = getattr(_core, "_compile", compile)
 
 
@@ -198,6 +199,19 @@ def _apply(gateway, settings):
         sys.exit(error[2] if settings["start"] else 3)  # nobody may wait for an answer then
 
 
+class _Birth:
+    """Of a thread: `told` is released when it begins, or when it never will, having no memory for that."""
+
+    def __init__(self, begun):
+        self.begun = begun
+        self.told = allocate_lock()
+        self.told.acquire()
+
+    def __del__(self):
+        if not self.begun:
+            self.told.release()
+
+
 class _Tasks:
     def __init__(self, gateway, pid):
         self._gateway = gateway
@@ -221,7 +235,9 @@ class _Tasks:
         except KeyboardInterrupt:
             pass
 
-    def _serve_spare(self):
+    def _serve_spare(self, birth):
+        birth.begun.append(True)
+        birth.told.release()
         try:
             from . import mainthread  # noqa: F401  (here, where the first task does not wait for it)
         except Exception:
@@ -246,12 +262,21 @@ class _Tasks:
             if self._spares > 0:
                 return
             self._spares += 1
+        begun = []
         try:
-            start_new_thread(self._serve_spare, ())
+            birth = _Birth(begun)
+            told = birth.told
+            start_new_thread(self._serve_spare, (birth,))
         except BaseException:
             with self._lock:
                 self._spares -= 1
             raise
+        del birth
+        # One that has no memory to tell, or an interpreter that collects garbage later, is not waited for.
+        if told.acquire(True, LONGEST_BIRTH) and not begun:
+            with self._lock:
+                self._spares -= 1
+            raise MemoryError("no memory for the thread that would wait for the next task")
 
     def _serve_one(self, primary):
         """Wait for one task and run it; false when there will be none."""

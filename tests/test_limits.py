@@ -543,3 +543,27 @@ def test_an_idle_main_thread_that_waits_burns_nothing():
         assert max(used) < 0.05
         """
     )
+
+
+@pytest.mark.ours
+def test_a_spare_thread_that_never_begins_is_told_of(lib, gw):
+    """Its task is refused; the next one that finds a way is run."""
+    busy = gw.remote_exec(
+        """
+        import sys
+        worker = sys.modules[type(channel.gateway).__module__]
+        start, worker.start_new_thread = worker.start_new_thread, lambda function, arguments: 0
+        channel.send(1)
+        channel.receive()
+        worker.start_new_thread = start
+        channel.send(2)
+        channel.receive()
+        """
+    )
+    assert busy.receive(TIMEOUT) == 1
+    for _ in range(3):
+        with pytest.raises(lib.RemoteError, match="MemoryError: no memory for the thread"):
+            gw.remote_exec("channel.send(1)").receive(TIMEOUT)
+    busy.send(None)
+    assert busy.receive(TIMEOUT) == 2
+    assert gw.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
