@@ -115,8 +115,8 @@ test-sanitizers: $(TEST_NEEDS)
 
 define with_sanitizer
 dir=$$(mktemp -d); echo 'int main(void) { return 0; }' > $$dir/probe.c; \
-if [ "$(SANITIZERS)" = required ] || $(CC) -fsanitize=$(1) -o $$dir/probe $$dir/probe.c 2>/dev/null && \
-   { $$dir/probe || setarch -R $$dir/probe; } 2>/dev/null; \
+if [ "$(SANITIZERS)" = required ] || { $(CC) -fsanitize=$(1) -o $$dir/probe $$dir/probe.c && \
+   { $$dir/probe || setarch -R $$dir/probe; }; } 2>/dev/null; \
 then rm -rf $$dir; $(MAKE) $(2); \
 else rm -rf $$dir; echo "$(2) left out: what $(CC) builds with -fsanitize=$(1) does not run here"; fi
 endef
