@@ -6,7 +6,7 @@ import sys
 
 import execnet_c
 import pytest
-from execnet_c import pywire
+from execnet_c import pypump, pywire
 
 from conftest import TIMEOUT
 from masters import Program, is_gone, run, wait_until
@@ -337,6 +337,7 @@ def test_sent_is_what_has_gone_out_though_its_reader_dies_at_once(monkeypatch, s
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
     os.set_blocking(writing, False)
+    pypump.own(writing)
     writer = pywire.Writer(writing)
     gone = []
 
@@ -354,7 +355,7 @@ def test_sent_is_what_has_gone_out_though_its_reader_dies_at_once(monkeypatch, s
     if sent:
         assert not writer.send_message(pywire.DATA, 1, [b"NQ"])
     os.close(reading)
-    os.close(writing)
+    pypump.close(writing)
 
 
 def test_each_wait_ends_with_the_worker():

@@ -236,7 +236,7 @@ def test_callbacks_run_in_a_greenlet_of_this_thread_one_after_the_other(library)
 
         def callback(item):
             threads.add(threading.get_native_id())
-            sleep(0.002)
+            sleep(0.02)
             got.append(item)
 
         channels = [gateway.remote_exec("for i in range(5): channel.send(i)") for _ in range(3)]

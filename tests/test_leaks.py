@@ -436,10 +436,16 @@ def starve(alone):
             return first
     sys.exit("it never gets through")
 
+def target_of(fd):
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        return None  # just closed
+
 def footprint():
     gc.collect()
     folder = "/proc/self/fd"
-    fds = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder) if os.path.lexists(f"{folder}/{fd}")]
+    fds = [*filter(None, map(target_of, os.listdir(folder)))]
     threads = len(os.listdir("/proc/self/task"))
     # A thread gets an eventfd when it first sleeps while another reads, which may be late; and the pump has one.
     fds = len(fds) - min(fds.count("anon_inode:[eventfd]"), threads + 1)

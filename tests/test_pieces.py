@@ -544,7 +544,7 @@ HOSTILE = {
 def test_hostile_frames_end_the_connection(start, name):  # noqa: F811
     """What came before them stays, and what comes behind them does not count."""
     gateway = start(
-        "put(MARKER + before + hostile + behind); wait_end()",
+        "get_frame(); put(MARKER + before + hostile + behind); wait_end()",
         before=frame(DATA, 1, payload("before")),
         hostile=HOSTILE[name],
         behind=frame(DATA, 1, payload("behind")),
@@ -552,6 +552,7 @@ def test_hostile_frames_end_the_connection(start, name):  # noqa: F811
     )
     channel = gateway.newchannel()
     assert channel.id == 1
+    channel.send("now")
     code, detail, _ = reason(gateway)
     assert code == "XC_BAD" and detail
     with pytest.raises(EOFError):
