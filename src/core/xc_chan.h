@@ -7,6 +7,8 @@
 #ifndef XC_CHAN_H
 #define XC_CHAN_H
 
+#include <stdatomic.h>
+
 #include "xc_queue.h"
 
 /*
@@ -23,7 +25,7 @@ typedef struct xc_chan {
     uint32_t id;
     uint32_t refs;
     bool listed;        /* in the table: neither side has closed it */
-    bool closed;        /* no more sending */
+    atomic_bool closed; /* no more sending; may be looked at without the mutex */
     bool recv_closed;   /* nothing more will arrive; set without `closed`: send-only */
     bool cut;           /* what ended it is the end of the connection */
     bool task;          /* a task's: its end is to be told */

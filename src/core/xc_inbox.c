@@ -185,16 +185,21 @@ add_id(void *arg, uint32_t id)
 void
 xc_scan_ids(xc_msg *msg)
 {
-    struct id_list list = {NULL, 0, 0};
-    if ((msg->code != XC_DATA && msg->code != XC_EXEC) || msg->space != NULL || msg->lost) {
+    bool task = msg->code == XC_EXEC;
+    if ((msg->code != XC_DATA && !task) || msg->space != NULL || msg->lost) {
         return;
     }
-    if (xc_scan_may_carry_ids(msg->data, msg->size)) {
+    bool may_carry = xc_scan_may_carry_ids(msg->data, msg->size);
+    if (!may_carry && !task) {
+        return;
+    }
+    struct id_list list = {NULL, 0, 0};
+    if (may_carry) {
         xc_status rc = xc_scan(msg->data, msg->size, add_id, &list, NULL);
         list.n = rc == XC_OK ? list.n : 0; /* a malformed payload is the loader's to refuse */
         msg->lost = rc == XC_NOMEM;
     }
-    if (msg->code == XC_EXEC && !add_id(&list, msg->chan)) {
+    if (task && !add_id(&list, msg->chan)) {
         msg->lost = true;
     }
     if (list.n == 0 || msg->lost) {
@@ -335,7 +340,9 @@ apply_locked(xc_link *link, xc_msg *msg)
             break; /* nobody holds that channel any more */
         }
         msg->coerce = chan->coerce;
-        make_carried_locked(link, msg);
+        if (msg->ids != NULL) {
+            make_carried_locked(link, msg);
+        }
         xc_queue_push(&chan->items, msg);
         return;
     case XC_CLOSE:

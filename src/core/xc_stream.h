@@ -15,9 +15,9 @@ typedef struct {
     int out; /* owned; -1 when closed; may equal `in` */
     xc_ring
         *ring; /* borrowed; NULL: none, the fds carry the bytes. Else they stay open, and tell of the far end's death */
-    int64_t looked; /* when the fds were last known to be ours */
-    bool looking;   /* who reads found nothing, and has not slept since: the fds need no other look */
-    bool ends;      /* no more than `left` bytes are read from the fds, see xc_stream_end_here */
+    uint64_t looked; /* when the fds were last known to be ours: see xc_stream.c */
+    bool looking;    /* who reads found nothing, and has not slept since: the fds need no other look */
+    bool ends;       /* no more than `left` bytes are read from the fds, see xc_stream_end_here */
     size_t left;
     bool kept;           /* `out` outlives the writing side: the far end's I/O thread is called through it */
     atomic_bool heard;   /* set by each read that brought something; whoever wants to know takes it back */

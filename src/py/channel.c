@@ -242,7 +242,7 @@ Channel_send(ChannelObject *self, PyObject *const *args, Py_ssize_t nargs, PyObj
     if (xcpy_check_usable(self->gateway) < 0) {
         return NULL;
     }
-    if (xc_link_chan_state(self->gateway->link, self->chan).closed) {
+    if (atomic_load_explicit(&self->chan->closed, memory_order_relaxed)) { /* no mutex: short items pay for each */
         return PyErr_Format(PyExc_OSError, "cannot send to %R", self);
     }
     if (xcpy_send(self->gateway, XC_DATA, self->chan->id, item) < 0) {

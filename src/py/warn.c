@@ -5,18 +5,8 @@
  */
 #include "warn.h"
 
-#include <stdatomic.h>
-
 #include "error.h"
 #include "load.h"
-
-struct xcpy_left {
-    _Atomic(xc_msg *) orphans;
-    _Atomic(xc_msg *) spaces;
-    atomic_bool ended; /* the module is gone: nobody comes by any more */
-    bool is_main;      /* const: of the main interpreter, which can be called from any thread */
-    xcpy_left *next;   /* const: in `all` */
-};
 
 static _Atomic(xcpy_left *) all; /* so that a leak is not taken for one */
 
@@ -102,6 +92,9 @@ xcpy_orphan_error(void *arg, xc_msg *msg)
         return;
     }
     put(&left->orphans, msg);
+    if (!left->is_main) {
+        atomic_store(&left->due, true);
+    }
     /* Should the interpreter's list be full, a later error, or the end of the program, prints this one too. */
     if (left->is_main && Py_IsInitialized()) {
         (void)Py_AddPendingCall(print_pending, NULL);
@@ -117,6 +110,7 @@ xcpy_drop_space_later(void *arg, xc_msg *msg)
         return;
     }
     put(&left->spaces, msg);
+    atomic_store(&left->due, true);
 }
 
 static void
@@ -143,13 +137,12 @@ print_left(xcpy_state *state)
 }
 
 void
-xcpy_clear_left(xcpy_state *state)
+xcpy_clear_due(xcpy_state *state)
 {
     xcpy_left *left = state->left;
-    if (atomic_load_explicit(&left->spaces, memory_order_relaxed) != NULL) {
-        drop_spaces(left);
-    }
-    if (!left->is_main && atomic_load_explicit(&left->orphans, memory_order_relaxed) != NULL) {
+    atomic_store(&left->due, false); /* first: what is added from now on is due again */
+    drop_spaces(left);
+    if (!left->is_main) {
         print_left(state);
     }
 }
