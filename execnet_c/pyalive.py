@@ -7,7 +7,7 @@ import sys
 from _signal import SIGKILL
 
 from . import pypump
-from .pywire import STATUS, frame
+from .pywire import STATUS
 
 QUARTERS, TO_ANSWER = 4, 2
 FIONREAD, TIOCOUTQ = 0x541B, 0x5411  # Linux: what was written and nobody has taken; of a pipe, of a socket
@@ -55,7 +55,7 @@ class Alive:
             if not gateway._said_goodbye:
                 self._asked = True
                 self._left, self._held_up = TO_ANSWER, 0
-                gateway._writer.post(frame(STATUS, 0))
+                gateway._post(STATUS, 0)
         elif shrank:
             self._held_up += 1
             self._left = TO_ANSWER + (0 if self._backlog else self._held_up)

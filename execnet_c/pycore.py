@@ -235,7 +235,7 @@ class Gateway(Tasks):
         elif isinstance(exc, DataFormatError):
             self._end("XC_BAD", str(exc))
         elif isinstance(exc, MemoryError):
-            self._end("XC_NOMEM", "no memory for a message that arrived")
+            self._end("XC_NOMEM", str(exc) or "no memory for a message that arrived")
         else:
             raise exc
 
@@ -496,7 +496,10 @@ class Gateway(Tasks):
         """Any thread: the far end gets a status (0; with facts: 1), one of REFUSALS or a frame of that code and nothing
         in it, soon, when there is room for it: whoever asks may not read. To stop reading instead would have two ends
         that ask each other wait for ever."""
-        self._owed += bytes((what,)) + id.to_bytes(4, "big", signed=True)
+        try:
+            self._owed += bytes((what,)) + id.to_bytes(4, "big", signed=True)
+        except MemoryError:
+            return self._lack_memory()
         pypump.pump.post(self._pay)
 
     def _pay(self):
@@ -608,7 +611,14 @@ class Gateway(Tasks):
         return chan
 
     def _post(self, code, id, *item):
-        self._writer.post(frame(code, id, dump_item(*item, Channel) if item else ()))
+        try:
+            self._writer.post(frame(code, id, dump_item(*item, Channel) if item else ()))
+        except MemoryError:
+            self._lack_memory()
+
+    def _lack_memory(self):
+        """For a frame that somebody counts on: the end of the connection tells them. Any thread."""
+        pypump.pump.post(lambda: self._end_by(MemoryError("no memory for a frame")))
 
     def _send(self, code, id, *item):
         """Send a frame of that code whose payload is the encoding of `item`."""
@@ -731,7 +741,7 @@ class Gateway(Tasks):
         self._check_usable()
         if not self._said_goodbye and not self._eof:
             self._said_goodbye = True
-            self._writer.post(frame(TERMINATE, 0))
+            self._post(TERMINATE, 0)
             self._writer.end()
 
     def _wait_gone(self, timeout):

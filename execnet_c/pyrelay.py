@@ -10,7 +10,7 @@ from . import pypump
 from .native import os
 from .pylaunch import Process, by_pump
 from .pypump import pipe
-from .pywire import CLOSE, DATA, LAST_MESSAGE, frame
+from .pywire import CLOSE, DATA, LAST_MESSAGE
 
 PIECE = 48 * 1024  # bytes in one message at most
 PIECES = 8  # read at one go
@@ -143,8 +143,7 @@ class Relay:
                 gateway._post(LAST_MESSAGE, self._stream.id)
             else:
                 self._left -= len(data) if ended else 0
-                piece = b"".join((b"A", len(data).to_bytes(4, "big"), data, b"Q"))
-                gateway._writer.post(frame(DATA, self._stream.id, (piece,)))
+                gateway._post(DATA, self._stream.id, data)
 
     def _resume(self):
         if self._in >= 0:

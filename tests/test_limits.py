@@ -2,8 +2,11 @@
 
 import importlib.util
 
+import execnet_c
 import pytest
+from execnet_c import pycore
 
+import pairing
 from conftest import TIMEOUT, wait_until
 from masters import run
 
@@ -398,6 +401,36 @@ def test_a_connection_that_ended_for_want_of_memory_says_so_to_all():
         assert all("no memory" in str(error) for error in errors), errors
         """
     )
+
+
+STARVE = """
+names = type(channel.gateway)._post.__globals__
+frame, CLOSE = names["frame"], names["CLOSE"]
+
+def starved(code, *args):
+    if code == CLOSE:
+        raise MemoryError
+    return frame(code, *args)
+
+names["frame"] = starved
+"""
+
+
+@pytest.mark.parametrize("end", ["near", "far"])
+def test_a_close_that_there_is_no_memory_for_ends_the_connection(group, end, monkeypatch):
+    """Or who waits for it would wait for ever. Of the plain-Python core: see tests/c/test_writer.c for the other one."""
+    if getattr(pairing, end) != "Python":
+        pytest.skip(f"the {end} end has the C core")
+    gateway = group.makegateway("popen")
+    far = STARVE if end == "far" else ""
+    channel, other = gateway.remote_exec(far + "channel.send(channel.gateway.newchannel())"), gateway.newchannel()
+    if end == "near":
+        monkeypatch.setattr(pycore, "frame", pycore.frame)  # so that it is put back
+        exec(STARVE, {"channel": channel})
+    with pytest.raises((execnet_c.LinkLost, execnet_c.GatewayDied)) as error:
+        channel.receive(TIMEOUT)  # and dropped
+        other.receive(TIMEOUT)
+    assert "no memory for a frame" in f"{error.value} {error.value.stderr}"
 
 
 # ---- what a far end makes this one hold

@@ -171,8 +171,9 @@ answer_status_locked(xc_link *link, uint32_t id, bool facts)
     if (!facts || xc_buf_size(&link->facts) == 0) {
         answer_plainly_locked(link, id);
     }
-    else {
-        (void)answer_facts_locked(link, id); /* without memory the channel just closes */
+    else if (answer_facts_locked(link, id) == XC_NOMEM) {
+        xc_link_post_error(link, id, "MemoryError: no memory for the answer");
+        return;
     }
     (void)xc_link_post(link, XC_CLOSE, id, NULL, 0);
 }
@@ -224,7 +225,12 @@ xc_owe_locked(xc_link *link, xc_debt what, uint32_t id)
         return;
     }
     xc_put_u32(debt + 1, id);
-    if (xc_buf_add(&link->owed, debt, sizeof debt) == XC_OK && first) {
+    if (xc_buf_add(&link->owed, debt, sizeof debt) != XC_OK) {
+        xc_err err;
+        (void)xc_failf(&err, XC_NOMEM, "answer", "no memory to note what is owed");
+        xc_writer_break(&link->writer, &err);
+    }
+    else if (first) {
         link->pay_ns = PAY_SOON_NS;
         xc_pump_set(&link->pay, xc_after(link->pay_ns));
     }

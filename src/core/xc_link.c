@@ -70,14 +70,15 @@ xc_end_reading(xc_link *link, const xc_err *why)
     link->last = NULL;
     xc_arrive_locked(link, last);
     bool goodbye = link->heard_goodbye;
+    xc_err cause = link->ended_by;
     xc_ring_all_locked(link); /* whatever they wait for */
     xc_unlock(&link->mu);
     if (!goodbye || !link->opts.worker) {
         xc_writer_break(&link->writer, why);
     }
     if (link->opts.worker) {
-        if (xc_fate_is_ours(why)) {
-            xc_fate_tell(why, atomic_load(&link->words));
+        if (xc_fate_is_ours(&cause)) {
+            xc_fate_tell(&cause, atomic_load(&link->words));
         }
         xc_fate_begin(&link->fate, goodbye);
     }

@@ -15,6 +15,8 @@
 /* More than XC_LONG_COUNT long messages at a time: the next one looks so often whether a number is free. */
 #define NUMBER_NS (5 * XC_MS)
 
+static const char REST[] = "for the rest of an interrupted frame";
+
 /* A thread that waits for the turn. */
 struct xc_turn {
     struct xc_turn *next;
@@ -187,11 +189,12 @@ keep_locked(xc_writer *writer, xc_sending *sending)
     return XC_OK;
 }
 
+/* A frame is lost that somebody counts on: the end of the connection tells them. */
 static void
-break_for_memory_locked(xc_writer *writer)
+break_for_memory_locked(xc_writer *writer, const char *what)
 {
     xc_err err;
-    (void)xc_failf(&err, XC_NOMEM, "send", "no memory for the rest of an interrupted frame");
+    (void)xc_failf(&err, XC_NOMEM, "send", "no memory %s", what);
     break_locked(writer, &err);
 }
 
@@ -200,7 +203,7 @@ static void
 spill_locked(xc_writer *writer, xc_sending *sending)
 {
     if (keep_locked(writer, sending) != XC_OK) {
-        break_for_memory_locked(writer);
+        break_for_memory_locked(writer, REST);
     }
     sending->n = 0;
     sending->mine = false;
@@ -228,7 +231,7 @@ xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err)
         if (rc == XC_OK && keep_locked(writer, sending) != XC_OK) {
             rc = xc_fail(err, XC_NOMEM, 0, "keep a frame");
             if (sending->started) {
-                break_for_memory_locked(writer);
+                break_for_memory_locked(writer, REST);
             }
         }
         bool release = sending->mine || !writer->writing;
@@ -565,9 +568,7 @@ xc_writer_drop(xc_writer *writer, xc_long_sending *sending)
     if (sending->numbered && (kept || sending->begun) && !sent && refusal_locked(writer, NULL) == XC_OK) {
         xc_frame_pack(drop, XC_DROP, sending->number, 0);
         if (xc_buf_add(&writer->outbox, drop, sizeof drop) != XC_OK) {
-            xc_err err; /* the number could never be used again */
-            (void)xc_failf(&err, XC_NOMEM, "send", "no memory to give up a long message");
-            break_locked(writer, &err);
+            break_for_memory_locked(writer, "to give up a long message"); /* its number could never be used again */
         }
         else if (!writer->writing) {
             release_locked(writer);
@@ -587,9 +588,12 @@ xc_writer_post(xc_writer *writer, const void *frames, size_t n)
     xc_status rc = refusal_locked(writer, NULL);
     if (rc == XC_OK) {
         rc = xc_buf_add(&writer->outbox, frames, n);
-    }
-    if (rc == XC_OK && !writer->writing) {
-        release_locked(writer);
+        if (rc != XC_OK) {
+            break_for_memory_locked(writer, "for a frame");
+        }
+        else if (!writer->writing) {
+            release_locked(writer);
+        }
     }
     xc_unlock(&writer->mu);
     return rc;

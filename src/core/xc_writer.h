@@ -98,7 +98,8 @@ xc_status xc_writer_send_long_nogil(xc_writer *writer, xc_long_sending *sending,
  * way. True: that is so, it counts as sent. Never blocks. */
 bool xc_writer_drop(xc_writer *writer, xc_long_sending *sending);
 
-/* Takes a copy of whole frames, to be written soon. Never blocks. XC_OK, XC_NOMEM, or what broke the connection. */
+/* Takes a copy of whole frames, to be written soon. Never blocks. XC_OK, or what broke the connection: XC_NOMEM if
+ * there was no memory for them, as somebody counts on what is lost. */
 xc_status xc_writer_post(xc_writer *writer, const void *frames, size_t n);
 
 enum { XC_WRITER_MUCH = 256 * 1024 }; /* bytes */
@@ -113,7 +114,7 @@ void xc_writer_end(xc_writer *writer);
 /* On the pump's thread: the far end has called, leftovers may go out now. Never blocks. */
 void xc_writer_flush(xc_writer *writer);
 
-/* True: nothing more is taken, as there was no memory for the rest of a frame; *err says so. */
+/* True: nothing more is taken, as there was no memory for a frame, or the rest of one; *err says so. */
 bool xc_writer_lacked_memory(xc_writer *writer, xc_err *err);
 
 /* The far end is gone: wakes everybody who waits to write. What is not written yet is dropped. Never blocks. */

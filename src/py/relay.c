@@ -100,11 +100,12 @@ Gateway_post(GatewayObject *self, PyObject *args)
     }
     unsigned char *head = frame.buf.data + frame.buf.start;
     xc_frame_pack(head, (xc_code)code, (uint32_t)id, (uint32_t)(size - XC_HEADER_SIZE));
-    if (xc_writer_post(xc_link_writer(self->link), head, size) == XC_NOMEM) {
+    xc_status rc = xc_writer_post(xc_link_writer(self->link), head, size);
+    if (rc == XC_NOMEM) {
         PyErr_NoMemory();
         goto done;
     }
-    if (xc_tracing()) {
+    if (rc == XC_OK && xc_tracing()) {
         xc_trace_frame("sent", (uint8_t)code, (uint32_t)id, size - XC_HEADER_SIZE);
     }
     result = Py_NewRef(Py_None);

@@ -164,30 +164,58 @@ any_directory(void)
     rig_close(&it);
 }
 
-/* The channel closes whatever fails, or the connection takes nothing more; facts are set or the earlier ones stay. */
+/* The answer, or why there is none; or the connection ends, and this end says why: nobody waits in vain. */
+static void
+answered_or_told(rig *it, int said)
+{
+    static const char cause[] = "no memory";
+    char words[400] = "";
+    xc_frame frame = {.code = XC_DATA};
+    unsigned char *payload;
+    size_t items = 0;
+    bool told = false;
+    while (!told && frame.code != XC_CLOSE && read_frame(it->from, &frame, &payload)) {
+        CHECK_INT(frame.chan, 5);
+        items += frame.code == XC_DATA ? 1 : 0;
+        told = frame.code == XC_CLOSE_ERROR && memmem(payload, frame.size, cause, strlen(cause)) != NULL;
+        free(payload);
+    }
+    if (told || (frame.code == XC_CLOSE && items == 1)) {
+        rig_send(it, XC_TERMINATE, 0, NULL, 0);
+    }
+    else {
+        CHECK(!read_frame(it->from, &frame, &payload));
+        rig_hang_up(it);
+    }
+    AWAIT(state_of(it).ended_by.code != XC_OK);
+    if (it->to < 0) {
+        CHECK(read(said, words, sizeof words - 1) > 0);
+        CHECK(strstr(words, cause) != NULL);
+    }
+    xc_link_goodbye(it->link);
+}
+
+/* Whatever fails; facts are set or the earlier ones stay. */
 static void
 without_memory(void)
 {
     bool failed = true;
     xc_err err;
     for (int k = 1; failed; k++) {
+        int words[2];
         rig it = rig_open(true);
-        xc_frame frame = {.code = XC_DATA};
-        unsigned char *payload;
+        CHECK_INT(pipe2(words, O_CLOEXEC | O_NONBLOCK), 0);
+        xc_link_set_words(it.link, words[1]);
         set_facts(&it);
         atomic_store(&until_failure, k);
         xc_set_alloc_hook(fail_one);
         rig_send(&it, XC_STATUS, 5, "RQ", 2);
-        rig_send(&it, XC_TERMINATE, 0, NULL, 0);
-        AWAIT(state_of(&it).ended_by.code != XC_OK);
-        xc_link_goodbye(it.link);
+        answered_or_told(&it, words[0]);
         failed = atomic_load(&until_failure) <= 0;
         xc_set_alloc_hook(NULL);
-        while (read_frame(it.from, &frame, &payload)) {
-            CHECK(frame.chan == 5 || frame.code == XC_TERMINATE);
-            free(payload);
-        }
         rig_close(&it);
+        close(words[0]);
+        close(words[1]);
     }
     rig it = rig_open(true);
     set_facts(&it);

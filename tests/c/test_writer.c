@@ -438,19 +438,14 @@ the_pump_meets_the_end(void)
 /* --- want of memory ------------------------------------------------------------------------------------------- */
 
 static void
-without_memory(void)
+spilled_without_memory(void)
 {
     struct parcel parcel;
     xc_err err;
     rig_open();
-    xc_set_alloc_hook(check_allow_some);
-    atomic_store(&check_allowed, 0);
-    post(1, 0, SMALL, XC_NOMEM);
-    xc_set_alloc_hook(NULL);
-    post(1, 1, SMALL, XC_OK);
-    expect_parcel(1, 1, SMALL);
     begin(&parcel, 2);
     xc_set_alloc_hook(check_allow_some);
+    atomic_store(&check_allowed, 0);
     xc_writer_spill(&writer, &parcel.sending);
     xc_set_alloc_hook(NULL);
     unpack(&parcel);
@@ -461,6 +456,38 @@ without_memory(void)
     post(3, 0, SMALL, XC_NOMEM);
     CHECK(writer.closed);
     rig_close();
+}
+
+/* Somebody waits for what is lost: the connection ends, and says why, once what was begun before is out or broken off.
+ */
+static void
+posted_without_memory(void)
+{
+    for (int busy = 0; busy < 2; busy++) {
+        struct parcel parcel, next;
+        xc_err err;
+        rig_open();
+        if (busy) {
+            begin(&parcel, 1);
+        }
+        CHECK(!xc_writer_lacked_memory(&writer, &err));
+        xc_set_alloc_hook(check_allow_some);
+        atomic_store(&check_allowed, 0);
+        post(2, 0, SMALL, XC_NOMEM);
+        xc_set_alloc_hook(NULL);
+        CHECK(xc_writer_lacked_memory(&writer, &err));
+        CHECK(strcmp(err.detail, "no memory for a frame") == 0);
+        if (busy) {
+            CHECK_RC(xc_writer_send_nogil(&writer, &parcel.sending, XC_FOREVER, &err), XC_NOMEM);
+            unpack(&parcel);
+        }
+        CHECK(writer.closed);
+        pack(&next, 3, 0, SMALL);
+        CHECK_RC(xc_writer_try(&writer, &next.sending, &err), XC_NOMEM);
+        unpack(&next);
+        post(3, 0, SMALL, XC_NOMEM);
+        rig_close();
+    }
 }
 
 /* --- order and room ------------------------------------------------------------------------------------------- */
@@ -554,7 +581,8 @@ main(void)
     RUN_IO(nobody_reads);
     RUN_IO(the_reader_goes_away);
     RUN_IO(the_pump_meets_the_end);
-    RUN_IO(without_memory);
+    RUN_IO(spilled_without_memory);
+    RUN_IO(posted_without_memory);
     RUN_IO(what_was_posted_goes_first);
     RUN_IO(room_is_told);
     return check_end();
