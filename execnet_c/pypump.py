@@ -47,28 +47,24 @@ class Pump:
         """Have `job()` called by the I/O thread. Raises OSError or RuntimeError when that cannot be started."""
         self._jobs.append(job)
         for _ in range(2):
+            taken, started = [], []  # each is filled in one step: a signal handler may raise between any two
             try:
-                self._idle.pop()
-            except IndexError:
-                if self._ring():
-                    return
-                continue  # it has just ended, or is only being started and looks for jobs first
-            try:
-                self._start()
-            except BaseException:
-                self._jobs.remove(job)
-                self._idle.append(None)
-                raise
-            return
-
-    def _start(self):
-        with self._ringing:
-            try:
-                self._open()
-                start_new_thread(self._run, ())
-            except BaseException:
-                self._take_down()
-                raise
+                taken.extend(map(deque.pop, [self._idle]))
+                with self._ringing:
+                    self._open()
+                    started.extend(map(start_new_thread, [self._run], [()]))
+                return
+            except BaseException as exc:
+                if taken and not started:
+                    with self._ringing:
+                        self._take_down()
+                    self._jobs.remove(job)
+                    self._idle.append(None)
+                if taken or not isinstance(exc, IndexError):
+                    raise
+            if self._ring():
+                return
+            # It has just ended, or is only being started and looks for jobs first.
 
     def _open(self):
         """A doorbell, and a poll with all that is watched."""

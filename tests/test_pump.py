@@ -1,0 +1,71 @@
+"""The I/O thread of the plain-Python core, whatever the near end runs on: how it is started."""
+
+import os
+import sys
+import threading
+
+import pytest
+from conftest import wait_until
+
+from execnet_c import pypump
+
+TIMEOUT = 10
+
+
+class Interrupt(Exception):
+    """What a signal handler raises."""
+
+
+def interrupted_after(calls, func, *args):
+    """func(*args), with an Interrupt after so many calls of C functions in pypump.py, where Python looks for signals.
+    Returns whether it came to that."""
+    left = calls
+
+    def look(frame, event, _):
+        nonlocal left
+        if event == "c_return" and frame.f_code.co_filename == pypump.__file__:
+            left -= 1
+            if left == 0:
+                raise Interrupt
+
+    sys.setprofile(look)
+    try:
+        func(*args)
+    except Interrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+@pytest.fixture
+def pipes(monkeypatch):
+    """Those that are made meanwhile. One that an interrupt has taken from whoever made it is closed here."""
+    made = []
+
+    def pipe():
+        made.extend((fd, os.fstat(fd)) for fd in os.pipe())
+        return [fd for fd, _ in made[-2:]]
+
+    monkeypatch.setattr(pypump, "pipe", pipe)
+    yield
+    for fd, file in made:
+        if pypump.file_of(fd) and os.path.samestat(os.fstat(fd), file):
+            os.close(fd)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_an_interrupt_as_it_is_started_or_woken_harms_no_later_job(pipes, running, capfd):
+    for calls in range(1, 100):
+        pump, done = pypump.Pump(), threading.Event()
+        if running:
+            pump.post(lambda pump=pump: pump.after(TIMEOUT, int))
+        interrupted = interrupted_after(calls, pump.post, int)
+        pump.post(done.set)
+        assert done.wait(TIMEOUT), f"interrupted after {calls} calls"
+        pump.post(lambda pump=pump: pump.cancel(int))
+        assert wait_until(lambda pump=pump: pump._bell is None)
+        if not interrupted:
+            break
+    assert 1 < calls < 99
+    assert capfd.readouterr().err == ""
