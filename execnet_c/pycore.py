@@ -209,8 +209,13 @@ class Gateway(Tasks):
                 self._feed(memoryview(self._space)[:n])
             else:
                 self._fill(large, n)
+        except MemoryError:
+            n = None
         except Exception as exc:
             self._end_by(exc)
+            n = 0
+        if n is None:  # there is memory again, now that its traceback is gone
+            self._end_by(MemoryError())
             n = 0
         self._wake()
         return n
@@ -457,7 +462,8 @@ class Gateway(Tasks):
         try:
             return self._load(payload, chan.coerce)
         except (LoadError, MemoryError) as exc:
-            return Failed(exc)
+            error = exc
+        return Failed(error.with_traceback(None))  # whoever has it is not to keep what was half loaded
 
     def _load(self, payload, coerce):
         if type(payload) is Large:

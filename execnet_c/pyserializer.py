@@ -389,10 +389,9 @@ def _load(data, p, coerce, make_channel=None):
                         deep = levels.pop()
                 kind = type(target)
                 if kind is list:
-                    if type(key) is int and 0 <= key < len(target):
-                        target[key] = value
-                    else:
-                        _set_list_item(target, key, value)
+                    if type(key) is not int or not 0 <= key < len(target):
+                        _check_index(key, len(target))
+                    target[key] = value
                 elif kind is dict:
                     if deep > HASH_DEPTH:
                         raise LoadError("dict key nested too deeply")
@@ -432,6 +431,7 @@ def _load(data, p, coerce, make_channel=None):
         raise _explain_load(exc, op, at)
     finally:
         stack.clear()  # whoever keeps the exception is not to keep what was half loaded
+        value = key = target = None
 
 
 def _explain_load(exc, op, at):
@@ -454,14 +454,14 @@ def _ends(end, how="within what begins"):
     return TruncatedError(f"input ends at offset {end}, {how}")
 
 
-def _set_list_item(target, key, value):
+def _check_index(key, length):
+    """Of a list: knows its length only, as an exception keeps what its frames have."""
     if not isinstance(key, int):
         raise LoadError("list index is not an int")
-    if not -len(target) <= key < len(target):
+    if not -length <= key < length:
         if -maxsize - 1 <= key <= maxsize:
             raise LoadError("list index out of range")
         raise OverflowError("Python int too large to convert to C ssize_t")
-    target[key] = value
 
 
 def _to_int(digits):

@@ -33,6 +33,8 @@ class Tasks:
         except LoadError as exc:
             item = exc  # whoever takes the task tells of it
         except MemoryError:
+            item = MemoryError
+        if item is MemoryError:  # there is memory for words again, now that its traceback is gone
             item = MemoryError(f"no memory for a task of {len(payload)} bytes")
         channel._chan.task = True
         self._running.append(None)

@@ -18,6 +18,8 @@ from .cores import core
 from .cores import module as _core
 
 INTERRUPT_TEXT = "keyboard-interrupted"
+NO_MEMORY = "MemoryError\n", "MemoryError", ""
+RESERVE = 1 << 21  # bytes, never touched: enough for Python to compile what tells of it
 LONGEST_BIRTH = 5.0  # seconds
 _compile = getattr(_core, "_compile", compile)
 
@@ -218,6 +220,7 @@ class _Tasks:
         self._pid = pid
         self._lock = allocate_lock()
         self._spares = 0  # threads that wait for a task; _lock
+        self._reserve = bytes(RESERVE)
 
     def serve_main(self):
         """The main thread's life. Ctrl-C ends a task, never an idle worker."""
@@ -296,6 +299,7 @@ class _Tasks:
                                 self._spares -= 1
                     if not more:
                         return False
+                    self._reserve = self._reserve or bytes(RESERVE)
                     if self._gateway._model == "thread":
                         self._ensure_spare()
                 error = _run(*task)
@@ -306,20 +310,21 @@ class _Tasks:
             except BaseException as exc:
                 if not task:
                     raise
+                self._reserve = None  # there may be no other memory to tell of it
                 error = self._error_of(exc)
             finally:
                 if task and primary:  # first of all: an interrupt that skipped it would have the worker's end wait for it
                     self._gateway._task_done(True)
                 if os.getpid() != self._pid:
                     _leave_child()
-            for words in (error, "MemoryError"):
+            for words in (error, NO_MEMORY):
                 try:
                     task[0].close(words)
                     break
                 except OSError:
                     break  # the other side is gone, nobody wants to know
                 except MemoryError:
-                    pass
+                    self._reserve = None
                 except BaseException:  # an interrupt that comes too late; what the task has made of the class
                     self._close_plainly(task[0], words)
                     break
@@ -340,6 +345,8 @@ class _Tasks:
             _leave_child(exc)
         kind = type(exc)  # isinstance() asks the exception, too
         try:
+            if issubclass(kind, MemoryError):
+                _let_go(exc.__traceback__)
             # The end of a channel of ours, which receive() has told the task, ends that, too.
             if issubclass(kind, EOFError) and getattr(exc, "_end_of", None) == id(self._gateway):
                 return None
@@ -354,7 +361,20 @@ class _Tasks:
                 error = error[0] + text, *error[1:]
             return error
         except BaseException:
-            return _plainly(kind.__name__, exc)
+            try:
+                return _plainly(kind.__name__, exc)
+            except MemoryError:
+                return NO_MEMORY
+
+
+def _let_go(traceback):
+    """Of what the variables of its functions hold: they are over, and it may be all the memory there is."""
+    while traceback:
+        try:
+            traceback.tb_frame.clear()
+        except RuntimeError:
+            pass  # this one runs
+        traceback = traceback.tb_next
 
 
 def _plainly(name, exc):

@@ -623,6 +623,27 @@ class TestItems:
         assert str(caught.value).startswith("unknown opcode")
         assert made[0]() is None
 
+    @pytest.mark.parametrize(
+        "key, words",
+        [
+            (b"F\0\0\0\1", "unknown opcode"),
+            (b"F\0\0\0\2", "list index out of range"),
+            (b"N\0\0\0\1a", "list index is not an int"),
+        ],
+    )
+    def test_an_error_keeps_nothing_of_a_half_loaded_list(self, key, words):
+        made = []
+
+        def make(id):
+            made.append(weakref.ref(channel := Numbered(id)))
+            return channel
+
+        data = b"K\0\0\0\2F\0\0\0\0B\0\0\0\1P" + key + b"B\0\0\0\2PZ" + bytes(20)
+        with pytest.raises(pyserializer.LoadError) as caught:
+            pyserializer.load_item(data, 0, make)
+        assert words in str(caught.value)
+        assert [ref() for ref in made] == [None, None]
+
 
 class TestCollector:
     def test_a_loaded_list_is_tracked(self, ser):

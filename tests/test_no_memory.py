@@ -1,0 +1,89 @@
+"""A far end that has used up its memory: what failed is told, whole, and the rest goes on."""
+
+import pytest
+
+from conftest import TIMEOUT
+from far_ends import PLAIN
+
+FAR_ENDS = [None, *[end for end in PLAIN if end.name.startswith(("cpython3.8", "cpython3.9", "cpython3.13"))]]
+
+pytestmark = [
+    pytest.mark.ours,
+    pytest.mark.parametrize("far", FAR_ENDS, ids=lambda end: end.name if end else "popen"),
+]
+
+
+@pytest.fixture
+def limited(group, far, monkeypatch):
+    """The limit of a far end's memory is that much above what it has: limited(MiB) is its gateway."""
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # no room that is there already
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "131072")
+
+    def start(room):
+        gw = group.makegateway(far.spec() if far else "popen")
+        gw.remote_exec(_limit_memory, room=room << 20).waitclose(TIMEOUT)
+        return gw
+
+    return start
+
+
+def _limit_memory(channel, room):
+    import resource
+
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + room, -1))
+
+
+def _count(channel, items):
+    channel.send(len(items))
+
+
+def test_a_task_or_an_item_of_many_small_objects(limited, far):
+    """What was half loaded is gone when the words for that are made."""
+    if far and "3.13" in far.name:
+        pytest.skip("its allocator asks the system twice for each object")
+    gw, items = limited(6), list(range(200_000))
+    channel = gw.remote_exec(_count, items=items)
+    with pytest.raises(channel.RemoteError, match="MemoryError: no memory for a task of 22[0-9]{5} bytes"):
+        channel.receive(TIMEOUT)
+    channel = gw.remote_exec("channel.send(len(channel.receive()))")
+    channel.send(items)
+    with pytest.raises(channel.RemoteError, match="MemoryError"):
+        channel.receive(TIMEOUT)
+    assert gw.remote_exec(_count, items=items[:10]).receive(TIMEOUT) == 10
+
+
+FILL = """
+held = []
+try:
+    while True:
+        held.append(bytearray(1 << 16))
+except MemoryError:
+    pass
+while True:
+    held.append([None])
+"""
+
+
+def _fill(channel):
+    held = []
+    try:
+        while True:
+            held.append(bytearray(1 << 16))
+    except MemoryError:
+        pass
+    while True:
+        held.append([None])
+
+
+@pytest.mark.parametrize("task", [_fill, FILL], ids=["function", "text"])
+def test_a_task_that_takes_it_all(limited, task):
+    """What its variables hold is gone when its end is told, or there is memory put by for that."""
+    gw = limited(12)
+    for _ in range(2):
+        channel = gw.remote_exec(task)
+        with pytest.raises(channel.RemoteError, match="MemoryError") as caught:
+            channel.receive(TIMEOUT)
+        assert caught.value.remote_type == "MemoryError"
+        assert gw.remote_exec(_count, items=[1] * 10).receive(TIMEOUT) == 10
