@@ -50,6 +50,12 @@ class others_run:
     def __exit__(self, kind, exc, tb):
         assert exc is not None or len(ticks) > self.before + 3, len(ticks) - self.before
 
+def go_on():
+    "Returns when others have run for a while: with them held up it would not."
+    enough = len(ticks) + 5
+    while len(ticks) < enough:
+        sleep(0.01)
+
 def raises(kind, function, *args):
     try:
         function(*args)
@@ -91,17 +97,17 @@ def test_while_one_starts_uses_and_ends_gateways(library):
             gateway = group.makegateway("popen")
             gateway._rinfo()
         with others_run():
-            assert gateway.remote_exec("import time; time.sleep(0.2); channel.send(1)").receive(60) == 1
+            assert gateway.remote_exec("import time; time.sleep(1); channel.send(1)").receive(60) == 1
         with others_run():
-            gateway.remote_exec("import time; time.sleep(0.2)").waitclose(60)
+            gateway.remote_exec("import time; time.sleep(1)").waitclose(60)
         with others_run():
-            raises(execnet.TimeoutError, gateway.newchannel().receive, 0.2)
+            raises(execnet.TimeoutError, gateway.newchannel().receive, 1)
         assert gateway.remote_status().execmodel == gateway.execmodel.backend == library
         with others_run():
             more = execnet.Group(["popen"] * 3, execmodel=library)
         assert len(more) == 3
         with others_run():
-            spawn(lambda: (sleep(0.2), gateway.exit()))
+            spawn(lambda: (sleep(1), gateway.exit()))
             gateway.join(60)
         with others_run():
             stuck = more[0].remote_exec("import time; channel.send(0); time.sleep(99)")
@@ -123,11 +129,9 @@ def test_while_one_sends_to_who_does_not_read(library):
             os.kill(pid, 19)
             sender = spawn(lambda: [channel.send(b"x" * size) for _ in range(4)])
             other = gateway.newchannel()
-            with others_run():
-                sleep(0.1)
+            go_on()
             small = spawn(other.send, 1)
-            with others_run():
-                sleep(0.1)
+            go_on()
             os.kill(pid, 18)
             result(sender), result(small)
             assert [channel.receive(60) for _ in range(4)] == [size] * 4
