@@ -2,15 +2,13 @@
 src/core/xc_alive.h, which says how and why.
 """
 
-import fcntl
-import sys
 from _signal import SIGKILL
+from termios import TIOCOUTQ
 
 from . import pypump
 from .pywire import STATUS
 
 QUARTERS, TO_ANSWER = 4, 2
-FIONREAD, TIOCOUTQ = 0x541B, 0x5411  # Linux: what was written and nobody has taken; of a pipe, of a socket
 
 
 class Alive:
@@ -35,7 +33,7 @@ class Alive:
 
     def _backlog_shrank(self):
         writer = self._gateway._writer
-        unread = _unread_behind(writer.fd)
+        unread = pypump.readable(writer.fd, TIOCOUTQ)  # that of sockets first
         taken = writer.wrote - unread
         shrank = self._backlog and taken != self._taken
         self._backlog = bool(writer.out or unread)
@@ -67,12 +65,3 @@ class Alive:
                     gateway._process.signal(SIGKILL)
                 return
         pypump.pump.after(self._seconds / QUARTERS, self._tick)
-
-
-def _unread_behind(fd):
-    for request in (TIOCOUTQ, FIONREAD):
-        try:
-            return int.from_bytes(fcntl.ioctl(fd, request, bytes(4)), sys.byteorder)
-        except (OSError, ValueError):  # closed, or a system that does not say
-            pass
-    return 0

@@ -218,14 +218,17 @@ def is_ready(fd, events):
     return bool(poll.poll(0))
 
 
-def readable(fd):
-    """How many bytes are there to be read."""
-    if not is_ours(fd):
-        return 0
-    import fcntl
-    import termios
+def readable(fd, *requests):
+    """How many bytes are there to be read; 0 where the system does not say. `requests`: ioctls to be tried before."""
+    from fcntl import ioctl
+    from termios import FIONREAD
 
-    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+    for request in (*requests, FIONREAD) if is_ours(fd) else ():
+        try:
+            return int.from_bytes(ioctl(fd, request, bytes(4)), sys.byteorder)
+        except OSError:
+            pass
+    return 0
 
 
 def file_of(fd):
