@@ -266,10 +266,10 @@ class Group:
                 self._to_join = [other for other in self._to_join if other is not gateway]
 
     def set_stderr_handler(self, handler):
-        """Have `handler(gateway, text)` called for each line that the workers of gateways made from now on write to
+        """Have `handler(gateway, line)` called for each line that the workers of gateways made from now on write to
         their stderr, which is not ours then. None: as without a handler.
 
-        text: a str without the newline, undecodable bytes replaced. Each gateway calls it on a thread of its own; what
+        line: a str without the newline, undecodable bytes replaced. Each gateway calls it on a thread of its own; what
         it raises goes to sys.excepthook. Of what a slow handler has not taken yet 1 MiB a gateway is kept; what went
         before that is gone, and a line in its place says how many bytes.
         """

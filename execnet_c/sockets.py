@@ -95,9 +95,10 @@ class Gateway(near.Gateway):
         else:
             try:
                 secret = secret_of_environment()
-            except (OSError, ValueError) as exc:
-                where = "EXECNET_C_SECRET" + ("_FILE" if "EXECNET_C_SECRET_FILE" in os.environ else "")
-                raise OSError(f"gateway {self.id!r}: no secret from {where}: {exc}") from None
+            except OSError as exc:
+                raise OSError(f"gateway {self.id!r}: no secret from EXECNET_C_SECRET_FILE: {exc}") from None
+            except ValueError as exc:
+                raise OSError(f"gateway {self.id!r}: {exc}") from None
         self._address = shown(*address)
         pause = int(min(max(keepalive // 3, 1), MAX_PAUSE)) if keepalive else 0
         argv = ["-u", *(["-B"] if spec.dont_write_bytecode else []), "-c", LINE]

@@ -59,9 +59,9 @@ class Reporter:
         if line:
             self._tell(line.decode("utf-8", "replace"))
 
-    def _tell(self, text):
+    def _tell(self, line):
         try:
-            self._handler(self._gateway, text)
+            self._handler(self._gateway, line)
         except BaseException:
             try:
                 sys.excepthook(*sys.exc_info())

@@ -91,12 +91,12 @@ def test_a_secret_that_cannot_be_read(no_secret, monkeypatch, tmp_path):
 def test_a_short_secret_is_refused_here(no_secret, monkeypatch, tmp_path, secret):
     what = "is shorter than 16 bytes" if secret.strip() else "is empty"
     monkeypatch.setenv("EXECNET_C_SECRET", secret)
-    match = f"no secret from EXECNET_C_SECRET: the secret of .* {what}.*openssl rand"
+    match = f"^gateway '[^']*': the secret of EXECNET_C_SECRET {what}.*openssl rand"
     error = refused("socket=127.0.0.1:1", OSError, match)
     assert not secret.strip() or secret.strip() not in str(error)
     (tmp_path / "secret").write_text(secret)
     monkeypatch.setenv("EXECNET_C_SECRET_FILE", str(tmp_path / "secret"))
-    refused("socket=127.0.0.1:1", OSError, f"no secret from EXECNET_C_SECRET_FILE: the secret of .* {what}")
+    refused("socket=127.0.0.1:1", OSError, f"^gateway '[^']*': the secret of the file '.*/secret' {what}")
 
 
 def test_a_program_that_connects_has_no_ssl_in_it(known):
