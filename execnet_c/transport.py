@@ -61,11 +61,13 @@ def this_python(spec, otherwise=SET_PYTHON):
 
 def no_type(spec):
     """The error for a spec that does not say what to start."""
-    from .unmeant import TYPES, nearest
+    from .unmeant import TYPES, holds_a_key, nearest
 
-    first = str(spec).partition("//")[0].partition("=")[0]
-    near = nearest(first, TYPES)
+    first = str(spec).partition("//")[0]
+    near = nearest(first.partition("=")[0], TYPES)
     hint = f"did you mean {near!r}?" if near else f"it needs {', '.join(TYPES[:-1])} or {TYPES[-1]}"
+    if holds_a_key(first):
+        hint = "keys are separated by //"
     return ValueError(f"no gateway type found for {str(spec)!r}; {hint}")
 
 

@@ -30,7 +30,15 @@ def check(spec):
             _warn(f"spec {text!r}: {key} takes no value; {_FLAGS[key]}")
         if not (key.startswith(("env:", OWN)) or hasattr(type(spec), key)):
             _look_at(text, key, equals, *before)
+        elif key not in _VALUES_WITH_SLASHES and not key.startswith(("env:", OWN)) and holds_a_key(item):
+            _warn(f"spec {text!r}: keys are separated by //, so that {key} is {value!r} here")
         before = key, value
+
+
+def holds_a_key(item):
+    """A known one behind a single slash, where two were meant."""
+    keys = [part.partition("=") for part in item.split("/")[1:]]
+    return any(equals and (key.startswith("env:") or vars(XSpec).get(key, "") is None) for key, equals, _ in keys)
 
 
 def nearest(key, known=None):

@@ -82,8 +82,10 @@ class XSpec:
         return self._spec == getattr(other, "_spec", None)
 
     def _is_odd(self) -> bool:
-        """Whether it has keys that nobody knows, or values where none belong; see unmeant.py."""
+        """Whether it may have keys that nobody knows, or values where none belong; see unmeant.py."""
         if self.id is True or not {self.popen, self.dont_write_bytecode} <= {None, True}:
+            return True
+        if any("/" in value and "=" in value for key, value in self.__dict__.items() if key != "_spec" and type(value) is str):
             return True
         known = XSpec.__dict__
         return any(key not in known for key in self.__dict__ if key not in ("_spec", "env"))

@@ -36,6 +36,8 @@ def group():
         ("env:A=//x", "'x' is no key; // ends a value, so that env:A is '' here."),
         ("popen=python3", "popen takes no value; python= names another interpreter"),
         ("dont_write_bytecode=0", "dont_write_bytecode takes no value"),
+        ("id=a/python=x", "keys are separated by //, so that id is 'a/python=x' here"),
+        ("id=a/env:A=1", "keys are separated by //, so that id is 'a/env:A=1' here"),
     ],
 )
 def test_an_odd_key_is_a_warning_at_the_line_that_makes_the_gateway(group, keys, says):
@@ -56,7 +58,7 @@ def test_known_keys_and_keys_of_a_program_s_own_are_silent(group):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        spec = execnet_c.XSpec("popen//x-rank=3//x-python=4//rank=5//fast//env:A=b:c//env:B=/x//id=one//dont_write_bytecode//chdir=/tmp")
+        spec = execnet_c.XSpec("popen//x-rank=3//x-python=4//rank=5//fast//env:A=b:c//env:B=/x/id=3//id=a/b=c//dont_write_bytecode//chdir=/tmp")
         spec.later = 5
         gw = group.makegateway(spec)
         assert (getattr(gw.spec, "x-rank"), gw.spec.rank, gw.spec.fast, gw.spec.later) == ("3", "5", True, 5)
@@ -98,6 +100,8 @@ def test_a_value_with_two_slashes_is_set_on_the_spec(group, tmp_path):
         ("popn//id=a", "no gateway type found for 'popn//id=a'; did you mean 'popen'?"),
         ("Popen", "no gateway type found for 'Popen'; did you mean 'popen'?"),
         ("id=a", "no gateway type found for 'id=a'; it needs popen, ssh, vagrant_ssh or socket"),
+        ("popen/python=x", "no gateway type found for 'popen/python=x'; keys are separated by //"),
+        ("popen/chdir=/tmp//id=a", "no gateway type found for 'popen/chdir=/tmp//id=a'; keys are separated by //"),
         ("popen//id", "spec 'popen//id': id needs a value, as in id=..."),
         ("popen//env=A=1", "duplicate key: 'env' in 'popen//env=A=1': write env:NAME=value"),
     ],
@@ -105,6 +109,13 @@ def test_a_value_with_two_slashes_is_set_on_the_spec(group, tmp_path):
 def test_an_error_says_what_was_meant(group, spec, says):
     with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
         group.makegateway(spec)
+
+
+@pytest.mark.any_core
+def test_a_host_with_a_key_in_it_is_tried_and_warned_of(group):
+    says = "spec 'ssh=no.invalid/python=x': keys are separated by //, so that ssh is 'no.invalid/python=x' here"
+    with pytest.warns(UserWarning, match=f"^{re.escape(says)}$"), pytest.raises(OSError):
+        group.makegateway("ssh=no.invalid/python=x")
 
 
 def test_good_specs_import_nothing_for_this(group):
