@@ -100,6 +100,12 @@ def _move(gateway, offered):
 
 def _serve(gateway, answer):
     gateway._send(_core.HELLO, 0, answer)
+    if sys.version_info < (3, 9):
+        try:
+            # glibc loads a file when the first thread ends there, or aborts the process: now, before a task takes all fds.
+            start_new_thread(int, ())
+        except RuntimeError:
+            pass
     tasks = _Tasks(gateway, answer["pid"])
     if gateway._parking:
         from .greenlets import serve

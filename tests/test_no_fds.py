@@ -1,0 +1,47 @@
+"""A far end whose task keeps all the fds there are: the others go on."""
+
+import pytest
+
+from conftest import TIMEOUT
+from far_ends import PLAIN
+
+pytestmark = [
+    pytest.mark.ours,
+    pytest.mark.parametrize("far", [None, *PLAIN], ids=lambda end: end.name if end else "popen"),
+]
+
+
+def test_threads_end_where_a_task_keeps_all_fds(group, far):
+    """The C library may want to load a file for that."""
+    gw = group.makegateway(far.spec() if far else "popen")
+    keeper = gw.remote_exec(
+        """
+        import os
+        held = []
+        try:
+            while True:
+                held.append(os.open("/dev/null", 0))
+        except OSError as exc:
+            channel.send(exc.errno)
+        channel.receive()
+        """
+    )
+    assert keeper.receive(TIMEOUT) == 24
+    channel = gw.remote_exec(
+        """
+        import os, time
+        from _thread import allocate_lock, start_new_thread
+        last = allocate_lock()
+        last.acquire()
+        before = os.stat("/proc/self/task").st_nlink
+        start_new_thread(last.release, ())
+        last.acquire()
+        while os.stat("/proc/self/task").st_nlink > before:
+            time.sleep(0.01)
+        channel.send("ended")
+        """
+    )
+    assert channel.receive(TIMEOUT) == "ended"
+    assert gw.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
+    keeper.send(None)
+    keeper.waitclose(TIMEOUT)
