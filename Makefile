@@ -38,9 +38,10 @@ LINT_NEEDS := $(VENV)/.lint-needs
 TSAN := $(VENV)/tsan
 LIMITS := $(VENV)/limits/pingpong $(VENV)/limits/bandwidth
 
-SOURCES := $(wildcard src/*/*.c src/*/*.h execnet_c/*.py execnet_c/*.pyi execnet_c/py.typed)
-C_FILES := $(wildcard src/*/*.c src/*/*.h tests/c/*.c tests/c/*.h benchmarks/limits/*.c benchmarks/limits/*.h)
-STRICT := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
+SOURCES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] execnet_c/*.py execnet_c/*/*.py execnet_c/*.pyi execnet_c/py.typed)
+C_FILES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] tests/c/*.[ch] benchmarks/limits/*.[ch])
+INCLUDES := $(patsubst %,-I%,$(wildcard src/core/*))
+STRICT := $(INCLUDES) -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 
 .PHONY: tag test test-c test-asan test-tsan test-tsan-python test-sanitizers test-python test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
 
@@ -158,8 +159,8 @@ lint-python: $(LINT_NEEDS)
 # No warning from either compiler: the core and what of the tagger is like it without Python.h in reach and with their
 # locks as annotated...
 lint-core:
-	printf '%s\n' src/core/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE gcc $(STRICT) -c FILE -o /dev/null
-	printf '%s\n' src/core/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE clang $(STRICT) -Wthread-safety -c FILE -o /dev/null
+	printf '%s\n' src/core/*/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE gcc $(STRICT) -c FILE -o /dev/null
+	printf '%s\n' src/core/*/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE clang $(STRICT) -Wthread-safety -c FILE -o /dev/null
 
 # ... and what is for this PYTHON.
 lint-warnings: INCLUDE = -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_paths()["include"])')

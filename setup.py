@@ -1,9 +1,9 @@
 """Builds the two C extensions; the rest of the package's description is in pyproject.toml.
 
 Where they cannot be built the package is installed without them: it works with its plain-Python core, and without
-execnet_c.tagging. That is said aloud, and the package keeps the cause: execnet_c/unbuilt.py.
+execnet_c.tagging. That is said aloud, and the package keeps the cause: execnet_c/common/unbuilt.py.
 
-What far ends are sent is packed here, too: execnet_c/pack.py.
+What far ends are sent is packed here, too: execnet_c/far/pack.py.
 
 EXECNET_C_CFLAGS adds compiler flags: that is how this project's own checks turn warnings into errors, which a
 user's build must never do.
@@ -21,7 +21,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from execnet_c import pack, unbuilt  # noqa: E402
+from execnet_c.common import unbuilt  # noqa: E402
+from execnet_c.far import pack  # noqa: E402
 
 
 class BuildPy(build_py):
@@ -30,7 +31,7 @@ class BuildPy(build_py):
     def run(self):
         super().run()
         if not self.editable_mode:
-            pack.write(os.path.join(self.build_lib, "execnet_c"))
+            pack.write(os.path.join(self.build_lib, "execnet_c", "far"))
 
 
 WITHOUT = {"_core": "it will work with its plain-Python core, which is slower", "_tagger": "execnet_c.tagging will be missing"}
@@ -78,6 +79,7 @@ def extension(name, sources):
         "execnet_c." + name,
         sources=sorted(sources),
         depends=sorted(headers),
+        include_dirs=sorted(glob.glob("src/core/*")),
         define_macros=[("_GNU_SOURCE", "1")],
         extra_compile_args=["-std=c11", "-O2", "-g0", "-fvisibility=hidden", *extra],
         extra_link_args=["-pthread"],
@@ -90,8 +92,8 @@ setup(
     license="MIT",
     cmdclass={"build_py": BuildPy, "build_ext": BuildExt},
     ext_modules=[
-        extension("_core", [*glob.glob("src/core/*.c"), *glob.glob("src/py/*.c")]),
-        # Of the core it takes the two rooms that everything stands on, for itself.
-        extension("_tagger", [*glob.glob("src/tagger/*.c"), "src/core/xc_base.c", "src/core/xc_fd.c", "src/core/xc_sync.c"]),
+        extension("_core", [*glob.glob("src/core/*/*.c"), *glob.glob("src/py/*.c")]),
+        # Of the core it takes the three rooms that everything stands on, for itself.
+        extension("_tagger", [*glob.glob("src/tagger/*.c"), *(f"src/core/system/xc_{room}.c" for room in ("base", "fd", "sync"))]),
     ],
 )

@@ -26,9 +26,9 @@ if TYPE_CHECKING:  # where type checkers find the names
         load,
         loads,
     )
-    from .alias import install_as_execnet
+    from .far.alias import install_as_execnet
     from .cores import core
-    from .deaths import (
+    from .near.deaths import (
         HostKeyMismatch,
         HostNotFound,
         HostRefused,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # where type checkers find the names
         WorkerExited,
         WorkerKilled,
     )
-    from .gateway import Gateway, GatewayExited
+    from .near.gateway import Gateway, GatewayExited
     from .multi import Group, MultiChannel, default_group, makegateway, set_execmodel, set_stderr_handler
     from .rsync import RSync, RSyncError
     from .xspec import XSpec
@@ -50,33 +50,33 @@ _HOMES = {
     "Channel": "_core",
     "DataFormatError": "_core",
     "DumpError": "_core",
-    "Gateway": "gateway",
+    "Gateway": "near.gateway",
     "GatewayDied": "_core",
-    "GatewayExited": "gateway",
+    "GatewayExited": "near.gateway",
     "Group": "multi",
-    "HostKeyMismatch": "deaths",
-    "HostNotFound": "deaths",
-    "HostRefused": "deaths",
-    "HostSilent": "deaths",
-    "HostUnknown": "deaths",
-    "LinkLost": "deaths",
+    "HostKeyMismatch": "near.deaths",
+    "HostNotFound": "near.deaths",
+    "HostRefused": "near.deaths",
+    "HostSilent": "near.deaths",
+    "HostUnknown": "near.deaths",
+    "LinkLost": "near.deaths",
     "LoadError": "_core",
-    "LoginDenied": "deaths",
+    "LoginDenied": "near.deaths",
     "MultiChannel": "multi",
-    "PythonMissing": "deaths",
+    "PythonMissing": "near.deaths",
     "RSync": "rsync",
     "RSyncError": "rsync",
     "RemoteError": "_core",
     "TimeoutError": "_core",
     "TruncatedError": "_core",
-    "WorkerExited": "deaths",
-    "WorkerKilled": "deaths",
+    "WorkerExited": "near.deaths",
+    "WorkerKilled": "near.deaths",
     "XSpec": "xspec",
     "core": "cores",
     "default_group": "multi",
     "dump": "_core",
     "dumps": "_core",
-    "install_as_execnet": "alias",
+    "install_as_execnet": "far.alias",
     "load": "_core",
     "loads": "_core",
     "makegateway": "multi",
@@ -96,7 +96,7 @@ def __getattr__(name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    if home in ("alias", "xspec"):  # no core is chosen yet
+    if home in ("far.alias", "xspec"):  # no core is chosen yet
         module = import_module("." + home, __name__)
     else:
         cores = import_module(".cores", __name__)

@@ -13,11 +13,11 @@ from ._version import __version__
 
 def main():
     if sys.argv[1:2] == ["run"]:  # what follows is the program's: argparse would look into it
-        from .run import run
+        from .tools.run import run
 
         return run(sys.argv[2:])
     if sys.argv[1:2] == ["socketserver"]:
-        from .socketserver import main as serve
+        from .far.socketserver import main as serve
 
         return serve(sys.argv[2:], "python -m execnet_c socketserver")
     parser = argparse.ArgumentParser(prog="python -m execnet_c")
@@ -39,7 +39,7 @@ def main():
         return 0
     import warnings
 
-    from .check import check
+    from .tools.check import check
     from .cores import say_once
 
     warnings.formatwarning = lambda message, *_: f"{message}\n"  # without a line: no program's is behind it

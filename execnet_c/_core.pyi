@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Protocol, overload
 
 from typing_extensions import Buffer, Self, disjoint_base  # known to type checkers; nothing to install
 
-from .channelfile import ChannelFileRead, ChannelFileWrite
+from .common.channelfile import ChannelFileRead, ChannelFileWrite
 
 CLOSE: Final = 5
 CLOSE_ERROR: Final = 6

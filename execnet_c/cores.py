@@ -19,7 +19,7 @@ def _choose():
             return "C", _core
         except ImportError as exc:
             _failure = str(exc)
-    from . import pycore
+    from .twin import pycore
 
     return "Python", pycore
 
@@ -30,7 +30,7 @@ def say_once():
     if _failure is not None:
         import warnings
 
-        from .unbuilt import reason
+        from .common.unbuilt import reason
 
         failure, _failure = _failure, None
         warnings.warn(

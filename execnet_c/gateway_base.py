@@ -8,10 +8,11 @@ This text also travels to far ends that have no package (see alias.py): it runs 
 
 import os
 
-from .channelfile import ChannelFile, ChannelFileRead, ChannelFileWrite  # noqa: F401
+from .common.channelfile import ChannelFile, ChannelFileRead, ChannelFileWrite  # noqa: F401
 from .cores import module as _core
-from .execmodel import ExecModel, get_execmodel  # noqa: F401
-from .worker import INTERRUPT_TEXT, WorkerGateway  # noqa: F401
+from .models.execmodel import ExecModel
+from .models.registry import get_execmodel  # noqa: F401
+from .far.worker import INTERRUPT_TEXT, WorkerGateway  # noqa: F401
 
 BaseGateway = _core.Gateway
 Channel = _core.Channel
@@ -39,7 +40,7 @@ class MainThreadOnlyExecModel(ExecModel):
 
 def __getattr__(name):
     if name in ("EventletExecModel", "GeventExecModel"):
-        from . import greenlets
+        from .models import greenlets
 
         return getattr(greenlets, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -68,7 +69,7 @@ class Event:
 
 def geterrortext(exc):
     """The text that is sent for an exception."""
-    from .errors import told
+    from .common.errors import told
 
     return told(exc)[0]
 

@@ -5,11 +5,11 @@ import os
 import signal
 import time
 
-from . import bootstrap
+from .near import bootstrap
 from .cores import module as _core
-from .execmodel import get_execmodel
-from .gateway import Gateway
-from .native import allocate_lock, at_exit, sleep
+from .models.registry import get_execmodel
+from .near.gateway import Gateway
+from .models.native import allocate_lock, at_exit, sleep
 from .xspec import XSpec
 
 # Seconds between SIGTERM and SIGKILL where the caller gave no shorter time, and to see a killed process end.
@@ -160,7 +160,7 @@ class Group:
         if not isinstance(spec, XSpec):
             spec = XSpec(spec)
         if place is None and spec._is_odd():
-            from .unmeant import check
+            from .near.unmeant import check
 
             check(spec)
         self.allocate_id(spec)
@@ -173,14 +173,14 @@ class Group:
         outer = self._outer_of(spec)
         socket = spec.socket and not (spec.popen or spec.ssh or spec.vagrant_ssh)
         if socket:
-            from .sockets import Gateway as SocketGateway
+            from .near.sockets import Gateway as SocketGateway
 
             gateway = SocketGateway(spec)
             gateway._installer = self._outer_of(spec, "installvia")
         elif outer is None:
             gateway = Gateway(spec)
         else:
-            from .via import Gateway as ViaGateway
+            from .near.via import Gateway as ViaGateway
 
             gateway = ViaGateway(spec)
             gateway._outer, gateway._depth = outer, outer._depth + 1
@@ -199,13 +199,13 @@ class Group:
         def start():
             bootstrap.start(gateway, spec)
             if handler is not None:
-                from .stderr import Reporter
+                from .near.stderr import Reporter
 
                 gateway._reporter = Reporter(gateway, handler)
 
         try:
             if spec.ssh or spec.vagrant_ssh:
-                from .ssh import Ticket
+                from .near.ssh import Ticket
 
                 gateway._ticket = Ticket(spec.ssh or ("vagrant", spec.vagrant_ssh), start)
             else:
@@ -222,7 +222,7 @@ class Group:
         for gateway in self:
             if gateway.id == getattr(spec, key):
                 return self._await(gateway)
-        from .via import NoSuchGateway
+        from .near.via import NoSuchGateway
 
         known = ", ".join(repr(gateway.id) for gateway in self) or "none"
         raise NoSuchGateway(f"spec {str(spec)!r}: {key} names no gateway of this group; there are: {known}")
@@ -245,7 +245,7 @@ class Group:
                 with self._lock:  # another thread's terminate() may have come first
                     place = self._gateways.index(gateway) if gateway in self._gateways else None
                 self._give_up(gateway)
-                from .deaths import pause_before_retry
+                from .near.deaths import pause_before_retry
 
                 pause = pause_before_retry(exc) if gateway._ticket is not None and tries_left else None
                 if pause is None:
@@ -448,6 +448,6 @@ set_stderr_handler = default_group.set_stderr_handler
 NO_ENDMARKER_WANTED = _core.NO_ENDMARKER_WANTED
 
 if os.environ.get("EXECNET_DEBUG"):
-    from . import trace
+    from .common import trace
 
     trace.start(_core)

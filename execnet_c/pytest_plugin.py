@@ -12,8 +12,8 @@ PYTEST_DONT_REWRITE
 
 import pytest
 
-from . import __version__
-from .alias import install_as_execnet
+from ._version import __version__
+from .far.alias import install_as_execnet
 
 try:
     install_as_execnet()

@@ -21,10 +21,10 @@ from _queue import SimpleQueue  # not queue's, which gevent may have patched: th
 from hashlib import md5
 from time import monotonic
 
-from . import rsync_remote
+from .far import rsync_remote
 from .cores import module as _core
-from .native import Thread, allocate_lock
-from .rsync_remote import RECORD, cost_of
+from .models.native import Thread, allocate_lock
+from .far.rsync_remote import RECORD, cost_of
 
 PIECE = 256 * 1024  # bytes of a file, or of small files, that are sent in one item
 SMALL = 64 * 1024  # a file up to this size is sent with others

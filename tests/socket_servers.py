@@ -13,7 +13,7 @@ import pytest
 
 import execnet_c
 from conftest import TIMEOUT
-from execnet_c import socketserver
+from execnet_c.far import socketserver
 
 SECRET = "correct horse battery staple"
 SOON = 15.0

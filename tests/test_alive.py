@@ -14,7 +14,7 @@ from pathlib import Path
 import pairing
 import pytest
 from conftest import TIMEOUT, wait_until
-from execnet_c.deaths import HostSilent
+from execnet_c.near.deaths import HostSilent
 
 pytestmark = pytest.mark.ours
 asked = pytest.mark.c_interface("far")

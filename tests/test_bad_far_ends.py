@@ -15,7 +15,9 @@ if pairing.name in ("C-Python", "Python-C"):
 
 import execnet_c
 from conftest import TIMEOUT
-from execnet_c import bootstrap, text, transport, xspec
+from execnet_c.near import bootstrap, transport
+from execnet_c.far import text
+from execnet_c import xspec
 from far_ends import PLAIN, TOO_OLD
 from masters import MARK, living, wait_until
 

@@ -11,7 +11,7 @@ import execnet_c
 import pytest
 
 from conftest import TIMEOUT
-from execnet_c import check
+from execnet_c.tools import check
 from masters import MARK, living, wait_until
 
 STREAM = "ring" if pairing.name == "C-C" else "pipes"

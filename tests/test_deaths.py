@@ -6,7 +6,7 @@ import sys
 
 import execnet_c
 import pytest
-from execnet_c import pypump, pywire
+from execnet_c.twin import pypump, pywire
 
 from conftest import TIMEOUT
 from masters import Program, is_gone, run, wait_until
@@ -659,9 +659,9 @@ def test_another_version_at_the_far_end(spec):
         USES
         + """
 if True:
-        import execnet_c.bootstrap
+        import execnet_c.near.bootstrap
         version = execnet_c.__version__
-        execnet_c.bootstrap.__version__ = "0.0.7"
+        execnet_c.near.bootstrap.__version__ = "0.0.7"
         group = execnet_c.Group()
         try:
             gateway = group.makegateway(sys.argv[1])

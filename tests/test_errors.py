@@ -463,7 +463,7 @@ INNER = 'Traceback (most recent call last):\n  File "x"\nRemoteError: '
     ],
 )
 def test_what_a_text_says(text, words):
-    from execnet_c import pychannel
+    from execnet_c.twin import pychannel
 
     for kind in (execnet_c.RemoteError, pychannel.RemoteError):
         error = kind(text)

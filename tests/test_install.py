@@ -108,9 +108,9 @@ def test_one_copy_of_everything():
 
 def test_of_two_copies_one_would_be_seen():
     """Had importlib loaded our files under execnet's names, the checks would say so."""
-    program = BEGIN + "sys.meta_path.remove(execnet_c.alias._finder)\nimport execnet.gateway_base as base\n"
+    program = BEGIN + "sys.meta_path.remove(execnet_c.far.alias._finder)\nimport execnet.gateway_base as base\n"
     program += "print([base is sys.modules['execnet_c.gateway_base']])"
-    program = program.replace("import sys, execnet_c\n", "import sys, execnet_c, execnet_c.alias, execnet_c.gateway_base\n")
+    program = program.replace("import sys, execnet_c\n", "import sys, execnet_c, execnet_c.far.alias, execnet_c.gateway_base\n")
     assert says(program) == [False]
 
 
@@ -129,7 +129,8 @@ def test_it_is_cheap():
     program = "import sys, execnet_c\nbefore = set(sys.modules)\nexecnet_c.install_as_execnet()\n"
     assert says(program + "print(sorted(n for n in set(sys.modules) - before if n.startswith('execnet')))") == [
         "execnet",
-        "execnet_c.alias",
+        "execnet_c.far",
+        "execnet_c.far.alias",
     ]
 
 
@@ -147,7 +148,7 @@ def test_after_execnet_itself_it_is_an_error():
     pytest.importorskip("execnet")
     program = pairing.HEAD + "import execnet, execnet_c, sys\n"
     program += "try: execnet_c.install_as_execnet()\nexcept RuntimeError as exc: print([str(exc), execnet.__file__])\n"
-    program += "assert sys.modules['execnet'] is execnet and execnet_c.alias._finder not in sys.meta_path"
+    program += "assert sys.modules['execnet'] is execnet and execnet_c.far.alias._finder not in sys.meta_path"
     text, path = says(program)
     assert f"execnet itself has been imported already, from {path}" in text
     assert "before anything imports execnet" in text
@@ -165,7 +166,7 @@ def found_by(spec, task=TASK):
 
 def test_in_a_worker():
     found = found_by("popen")
-    core = "execnet_c._core" if pairing.far == "C" else "execnet_c.pychannel"
+    core = "execnet_c._core" if pairing.far == "C" else "execnet_c.twin.pychannel"
     import execnet_c
 
     assert found == {**FOUND, "version": execnet_c.__version__, "core": core}
@@ -271,8 +272,8 @@ def test_a_worker_that_has_imported_execnet_itself_is_refused(tmp_path):
 
 
 def test_what_workers_are_sent_is_what_the_packed_text_leaves_out():
-    from execnet_c import alias, pack
+    from execnet_c.far import alias, sent
 
     assert {name: sorted(functions.split()) for name, functions in alias._REST.items()} == {
-        name: sorted(pack._NEAR[name].split()) for name in alias._REST
+        name: sorted(sent.NEAR[name].split()) for name in alias._REST
     }

@@ -82,7 +82,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     package = source_files("execnet_c", suffixes={".py", ".pyi", ".typed"}) | {"execnet_c/py.typed"}
     info = f"execnet_c-{version()}.dist-info/"
     files = {name for name in built.wheel_files if not name.startswith(info)}
-    made = {f"_core{suffix}", f"_tagger{suffix}", "far_end.source", f"far_end.{sys.implementation.cache_tag}"}
+    made = {f"_core{suffix}", f"_tagger{suffix}", "far/far_end.source", f"far/far_end.{sys.implementation.cache_tag}"}
     assert files == package | {f"execnet_c/{name}" for name in made}
     assert any(name.startswith(info) and name.endswith("LICENSE") for name in built.wheel_files)
 
@@ -138,7 +138,7 @@ def test_the_installed_package_is_this_version():
 
 def test_a_user_s_build_never_stops_at_a_warning(built):
     """A compiler newer than ours may warn of something new. (-Werror=NAME can come with Python's own flags.)"""
-    compiled = [line for line in built.said.splitlines() if re.search(r"\s-c src/(core|py|tagger)/\w+\.c\s", line)]
+    compiled = [line for line in built.said.splitlines() if re.search(r"\s-c src/(core/\w+|py|tagger)/\w+\.c\s", line)]
     sources = {re.search(r"\s-c (\S+)", line)[1] for line in compiled}
     assert sources == source_files("src", suffixes={".c"}), "the build shows its compiler's command lines"
     for line in compiled:

@@ -19,7 +19,7 @@ import os
 import sys
 
 import execnet_c
-from execnet_c.deaths import GatewayDied
+from execnet_c.near.deaths import GatewayDied
 
 python, source, target = sys.argv[1:]
 assert sys.frozen and execnet_c.core == "C"

@@ -77,7 +77,7 @@ def test_where_frames_go_through_pipes(group):
 
 @pytest.mark.parametrize("spec", ["ssh=h", "popen//ssh=h", "popen//vagrant_ssh=h", "socket=h:1", "popen//via=gw0"])
 def test_who_is_elsewhere_is_offered_nothing(spec):
-    from execnet_c.transport import may_share
+    from execnet_c.near.transport import may_share
 
     assert not may_share(execnet.XSpec(spec))
     assert may_share(execnet.XSpec("popen")) and may_share(execnet.XSpec("popen//python=python3"))
@@ -203,7 +203,7 @@ def a_file_of_that_size(tmp_path, offered):
 )
 def test_memory_that_the_far_end_does_not_find(group, changed, tmp_path, monkeypatch):
     """Another machine, behind a command of the user's: it has other things at that place, or nothing."""
-    from execnet_c import memory
+    from execnet_c.common import memory
 
     offer = memory.offer
     monkeypatch.setattr(memory, "offer", lambda gateway: changed(tmp_path, offer(gateway)))

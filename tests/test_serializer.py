@@ -16,7 +16,8 @@ import weakref
 import pytest
 
 import execnet_c
-from execnet_c import _core, pyserializer
+from execnet_c import _core
+from execnet_c.twin import pyserializer
 
 I4_MAX = 2**31 - 1
 

@@ -13,7 +13,8 @@ import re
 
 import pytest
 
-from execnet_c import _core, pyserializer
+from execnet_c import _core
+from execnet_c.twin import pyserializer
 
 try:
     import numpy  # it starts threads of its own: before the tests count them

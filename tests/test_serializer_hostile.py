@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from execnet_c import _core, pyserializer
+from execnet_c import _core
+from execnet_c.twin import pyserializer
 
 I4_MAX = 2**31 - 1
 

@@ -6,7 +6,8 @@ import struct
 
 import pytest
 
-from execnet_c import _core, pyserializer
+from execnet_c import _core
+from execnet_c.twin import pyserializer
 
 execnet = pytest.importorskip("execnet")
 hypothesis = pytest.importorskip("hypothesis")

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from execnet_c import _core, pyserializer
+from execnet_c import _core
+from execnet_c.twin import pyserializer
 
 hypothesis = pytest.importorskip("hypothesis")
 

@@ -17,7 +17,8 @@ import pytest
 
 import execnet_c
 from conftest import TIMEOUT
-from execnet_c import bootstrap, socketserver
+from execnet_c.near import bootstrap
+from execnet_c.far import socketserver
 from far_ends import PLAIN
 from masters import Program, is_gone, wait_until
 from socket_servers import SECRET, SOON, answering, converse, evaluate, our_server, refused, running, serves

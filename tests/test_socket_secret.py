@@ -15,7 +15,8 @@ import pytest
 
 import execnet_c
 from conftest import TIMEOUT, children_of
-from execnet_c import socketserver, sockets, tls
+from execnet_c.far import socketserver, tls
+from execnet_c.near import sockets
 from far_ends import PLAIN
 from masters import Program, is_gone, stop_process, wait_until
 from socket_servers import SECRET, SOON, answering, converse, evaluate, our_server, refused, serves
@@ -575,7 +576,7 @@ def speaker_here(pid=None):
     found = []
     for child in children_of(pid or os.getpid()):
         with open(f"/proc/{child}/cmdline", "rb") as file:
-            if b"execnet_c.tls" in file.read():
+            if b"execnet_c.far.tls" in file.read():
                 found.append(child)
     (child,) = found
     return child

@@ -13,7 +13,7 @@ import types
 
 import pytest
 
-from execnet_c.source import source_of
+from execnet_c.near.source import source_of
 
 pytestmark = pytest.mark.any_core
 
@@ -113,13 +113,13 @@ def test_a_subclass_of_str_is_a_string():
 def test_strings_import_nothing():
     code = (
         "import sys; before = set(sys.modules)\n"
-        "from execnet_c.source import source_of\n"
+        "from execnet_c.near.source import source_of\n"
         "source_of('  if 1:\\n    x = 1')\n"
-        "new = set(sys.modules) - before - {'execnet_c.source'}\n"
+        "new = set(sys.modules) - before - {'execnet_c.near.source'}\n"
         "print(sorted(new & {'inspect', 'ast', 'symtable', 'textwrap', 're', 'linecache', 'types'}))"
     )
-    path = importlib.import_module("execnet_c.source").__file__
-    code = code.replace("from execnet_c.source import source_of", f"exec(open({path!r}).read())")
+    path = importlib.import_module("execnet_c.near.source").__file__
+    code = code.replace("from execnet_c.near.source import source_of", f"exec(open({path!r}).read())")
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
@@ -398,7 +398,7 @@ def test_functions_without_source_are_refused():
 
 @pytest.mark.parametrize("typed", ["at a prompt", "after -c"])
 def test_a_function_that_was_typed_is_sent_or_refused_with_advice(tmp_path, typed):
-    program = "import execnet_c.source\ndef task(channel): pass\n\nexecnet_c.source.source_of(task)\n"
+    program = "import execnet_c.near.source\ndef task(channel): pass\n\nexecnet_c.near.source.source_of(task)\n"
     python = [sys.executable, *(["-i", "-q"] if typed == "at a prompt" else ["-c", program])]
     done = subprocess.run(python, input=program, capture_output=True, encoding="utf-8", timeout=60)
     last = [line for line in done.stderr.splitlines() if line.strip(" >.")][-1:]

@@ -4,6 +4,7 @@ Each rule is a function that takes a text, or a dict of texts by file name, and 
 first shown a sample that breaks it.
 """
 
+import ast
 import re
 from pathlib import Path
 
@@ -13,7 +14,10 @@ pytestmark = pytest.mark.any_core
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The rooms of the core, left to right: each includes only what stands to its left, and itself.
+# The floors of the core, lowest first: folders of src/core. What stands on one includes nothing of those above it.
+FLOORS = ["system", "wire", "link", "start"]
+
+# The rooms on them, left to right: each includes only what stands to its left, and itself.
 ORDER = [
     {"base", "bytes", "opcodes"},
     {"fd"},
@@ -28,11 +32,27 @@ ORDER = [
 
 # The same of the tagger without Python, which stands on two rooms of the core.
 TAGGER_ORDER = [{"text"}, {"model"}, {"build", "word"}, {"decide"}, {"batch"}, {"team"}]
-TAGGER_STANDS_ON = {"../core/xc_base.h", "../core/xc_sync.h"}
+TAGGER_STANDS_ON = {"xc_base.h", "xc_sync.h"}
 
 # Files that belong to another room than the one of their name.
 LINK = ("link_impl", "wait", "tend", "move", "reader", "inbox", "answer", "sink", "alive", "patience")
 ROOM_OF = {name: "link" for name in LINK}
+
+# The package, lowest first: its folders, and the modules at its top. Each imports only from what stands before it, and
+# from its own folder.
+PACKAGES = [
+    {"_version", "_core", "_tagger", "xspec"},
+    {"common"},
+    {"models"},
+    {"twin"},
+    {"cores"},
+    {"far"},
+    {"near"},
+    {"gateway", "gateway_base", "gateway_bootstrap", "gateway_io", "rsync_remote", "tagging"},
+    {"multi", "rsync", "pytest_plugin"},
+    {"tools"},
+    {"__main__"},
+]
 
 MAX_LINES = 800
 
@@ -46,7 +66,7 @@ def texts(*patterns):
 
 
 def core():
-    return texts("src/core/*.[ch]")
+    return texts("src/core/*/*.[ch]")
 
 
 def tagger():
@@ -59,7 +79,7 @@ def glue():
 
 def everything():
     return texts(
-        *("src/*/*.[ch]", "execnet_c/*.py*", "tests/*.py", "tests/*/*.py", "tests/c/*.[ch]"), "examples/*.py", "benchmarks/*.py"
+        *("src/*/*.[ch]", "src/core/*/*.[ch]", "execnet_c/*.py*", "execnet_c/*/*.py", "tests/*.py", "tests/*/*.py", "tests/c/*.[ch]"), "examples/*.py", "benchmarks/*.py"
     )
 
 
@@ -116,6 +136,68 @@ def out_of_order(files, order, prefix="xc_"):
             other = room_of(target)
             if other != room and place.get(other, len(order)) >= place[room]:
                 wrong.append(f"{name} includes {target}, which does not stand to its left")
+    return wrong
+
+
+def imported(name, text):
+    """(folder or module at the top, module) of this package for each import of a Python file in it, also those that are
+    made when they are needed. What is only for type checkers does not count."""
+    here = name.split("/")[1:-1]
+    found = []
+    nodes = [ast.parse(text)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            nodes += node.orelse
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*here[: len(here) - node.level + 1], *filter(None, (node.module or "").split("."))]
+            names = [alias.name for alias in node.names]
+            found += [(base[0], base[1])] if len(base) > 1 else [((base or [one])[0], one) for one in names]
+    return found
+
+
+def upward(files, packages):
+    """Imports of the package from what does not stand lower; modules that have no place."""
+    place = {one: number for number, ones in enumerate(packages) for one in ones}
+    wrong = []
+    for name, text in files.items():
+        own = name.split("/")[1].removesuffix(".py")
+        if own not in place:
+            wrong.append(f"{name} has no place in the order")
+            continue
+        for other, _ in imported(name, text):
+            if other != own and place.get(other, len(packages)) >= place[own]:
+                wrong.append(f"{name} imports from {other}")
+    return wrong
+
+
+def circles(files):
+    """Modules that import each other, by whatever way round."""
+    there = {name[len("execnet_c/") : -len(".py")].replace("/__init__", "") for name in files}
+    arrows = {}
+    for name, text in files.items():
+        own = name[len("execnet_c/") : -len(".py")].replace("/__init__", "")
+        targets = {one for pair in imported(name, text) for one in ("/".join(pair), pair[0])}
+        arrows[own] = targets & there - {own, own.partition("/")[0]}
+    while arrows:
+        ends = [one for one, targets in arrows.items() if not targets & set(arrows)]
+        if not ends:
+            return sorted(arrows)
+        for one in ends:
+            del arrows[one]
+    return []
+
+
+def between_floors(files, floors):
+    """Includes of the core that point to a higher floor; files that lie on none."""
+    floor_of = {name.rpartition("/")[2]: name.split("/")[-2] for name in files}
+    wrong = [f"{name} lies on no floor" for name in files if name.split("/")[-2] not in floors]
+    for name, text in files.items():
+        for target in included(text):
+            if not wrong and floors.index(floor_of[target]) > floors.index(floor_of[name.rpartition("/")[2]]):
+                wrong.append(f"{name} includes {target}, of a higher floor")
     return wrong
 
 
@@ -233,6 +315,38 @@ def test_an_include_to_the_right_is_seen(bad):
     assert len(out_of_order({**GOOD_CORE, **bad}, order)) == 1
 
 
+def test_an_include_of_a_higher_floor_is_seen():
+    floors = ["system", "wire"]
+    good = {"src/core/system/xc_base.h": "", "src/core/wire/xc_buf.h": '#include "xc_base.h"'}
+    assert between_floors(good, floors) == []
+    assert len(between_floors({**good, "src/core/system/xc_base.h": '#include "xc_buf.h"'}, floors)) == 1
+    assert len(between_floors({**good, "src/core/xc_new.h": ""}, floors)) == 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"execnet_c/low/one.py": "from .. import top"},
+        {"execnet_c/low/one.py": "def f():\n    from ..high.two import g"},
+        {"execnet_c/low/one.py": "from ..high import two"},
+        {"execnet_c/new.py": ""},
+    ],
+)
+def test_an_import_that_points_upwards_is_seen(bad):
+    good = {"execnet_c/low/one.py": "import os\nfrom .other import f", "execnet_c/high/two.py": "from ..low import one"}
+    good["execnet_c/top.py"] = "from .high.two import g\nTYPE_CHECKING = False\nif TYPE_CHECKING:\n    from .new import x"
+    packages = [{"low"}, {"high"}, {"top"}]
+    assert upward(good, packages) == []
+    assert len(upward({**good, **bad}, packages)) == 1
+
+
+def test_modules_that_import_each_other_are_seen():
+    good = {"execnet_c/low/one.py": "from . import two", "execnet_c/low/two.py": "from .three import f", "execnet_c/low/three.py": ""}
+    assert circles(good) == []
+    bad = {**good, "execnet_c/low/three.py": "def f():\n    from .one import g"}
+    assert circles(bad) == ["low/one", "low/three", "low/two"]
+
+
 # --- the sources keep them ------------------------------------------------------------------------------------------
 
 
@@ -259,6 +373,23 @@ def test_rooms_include_only_what_stands_to_their_left():
     assert out_of_order(tagger(), TAGGER_ORDER, "xt_") == []
 
 
+def test_floors_include_only_what_is_below():
+    assert between_floors(core(), FLOORS) == []
+
+
+def package():
+    files = texts("execnet_c/*.py", "execnet_c/*/*.py")
+    return {name: text for name, text in files.items() if "__pyinstaller" not in name and name != "execnet_c/__init__.py"}
+
+
+def test_packages_import_only_what_is_below():
+    assert upward(package(), PACKAGES) == []
+
+
+def test_no_modules_import_each_other():
+    assert circles(package()) == []
+
+
 def test_the_order_names_no_room_that_is_not_there():
     rooms = {name.rpartition("xc_")[2].split(".")[0] for name in core()}
     assert set().union(*ORDER) - rooms == set()
@@ -279,7 +410,7 @@ def test_every_room_says_what_it_is():
 
 
 def test_no_file_is_too_long():
-    files = texts("src/*/*.[ch]", "execnet_c/*.py", "examples/*.py", "benchmarks/*.py", "tests/c/*.[ch]")
+    files = texts("src/*/*.[ch]", "src/core/*/*.[ch]", "execnet_c/*.py", "execnet_c/*/*.py", "examples/*.py", "benchmarks/*.py", "tests/c/*.[ch]")
     assert broken_in(files, too_long) == []
 
 

@@ -16,7 +16,7 @@ import execnet_c
 import ssh_hosts
 import sshd
 from conftest import wait_until
-from execnet_c import bootstrap
+from execnet_c.near import bootstrap
 from masters import is_gone
 
 PATIENCE = 60.0

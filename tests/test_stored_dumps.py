@@ -12,7 +12,8 @@ import itertools
 import pytest
 
 import execnet_c
-from execnet_c import _core, gateway_base, pyserializer
+from execnet_c import _core, gateway_base
+from execnet_c.twin import pyserializer
 from test_serializer_oracle import shape
 
 execnet = pytest.importorskip("execnet")

@@ -13,7 +13,7 @@ if pairing.name in ("C-Python", "Python-C"):
 
 import execnet_c
 from conftest import TIMEOUT
-from execnet_c import pack, text
+from execnet_c.far import pack, text
 from far_ends import PLAIN
 
 # Takes the text apart as a far end would, and compiles what it would: prints how many pieces there are.
@@ -162,18 +162,18 @@ def test_what_a_first_word_needs_is_compiled_at_once_and_nothing_else(bare, grou
     def inits(named):
         return {name for name in named if name.endswith((":__init__", ".__init__", ".__new__", ".__del__"))}
 
-    named = {f"{module}:{function}" for module, functions in pack._HOT.items() for function in functions.split()}
+    named = {f"{module}:{function}" for module, functions in pack.HOT.items() for function in functions.split()}
     kept = {}
     for name in inits(named):  # a module may call them while it is loaded
         module, function = name.split(":")
         kept[module] = kept.get(module, "") + " " + function
-    monkeypatch.setattr(pack, "_HOT", kept)
+    monkeypatch.setattr(pack, "HOT", kept)
     source = pack.pack(False)
     monkeypatch.setattr(text, "_texts", {True: source, False: source})
     channel = group.makegateway(bare).remote_exec(COMPILED)
     assert channel.receive(TIMEOUT) == 1
     called = set(channel.receive(TIMEOUT))
-    beside = {"worker:" + name for name in pack._NEAR["worker"].split()}  # of the text
+    beside = {"worker:" + name for name in pack.NEAR["worker"].split()}  # of the text
     assert called - inits(called) - beside == named - inits(named)
 
 

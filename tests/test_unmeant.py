@@ -119,9 +119,9 @@ def test_a_host_with_a_key_in_it_is_tried_and_warned_of(group):
 
 
 def test_good_specs_import_nothing_for_this(group):
-    sys.modules.pop("execnet_c.unmeant", None)
+    sys.modules.pop("execnet_c.near.unmeant", None)
     group.makegateway("popen//id=one//env:A=1//dont_write_bytecode")
-    assert "execnet_c.unmeant" not in sys.modules
+    assert "execnet_c.near.unmeant" not in sys.modules
 
 
 # ---- the home directory

@@ -11,7 +11,8 @@ if pairing.name in ("C-Python", "Python-C"):
     pytest.skip("hosts over ssh have a core of their own: C-C and Python-Python do", allow_module_level=True)
 
 import execnet_c
-from execnet_c import transport, xspec
+from execnet_c.near import transport
+from execnet_c import xspec
 from masters import is_gone, wait_until
 
 PATIENCE = 60.0

@@ -12,7 +12,7 @@ import pairing
 import pytest
 
 import execnet_c
-from execnet_c import via
+from execnet_c.near import via
 from conftest import TIMEOUT
 from far_ends import PLAIN, TOO_OLD
 from masters import Program, is_gone, run, wait_until, worker_of

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from conftest import TIMEOUT
-from execnet_c import pywatch
+from execnet_c.twin import pywatch
 
 pytestmark = [pytest.mark.ours, pytest.mark.any_core]
 

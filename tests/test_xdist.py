@@ -40,7 +40,7 @@ def pytest_configure(config):
     assert library == expected, f"{library} {getattr(config, 'workerinput', 'here')}"
     if library == "execnet_c":
         end = "far" if sys.argv == ["-c"] else "near"
-        cores = {"C": "execnet_c._core", "Python": "execnet_c.pycore", None: "execnet_c"}
+        cores = {"C": "execnet_c._core", "Python": "execnet_c.twin.pycore", None: "execnet_c"}
         assert cores[os.environ.get("EXPECTED_" + end)] in sys.modules
 
 def pytest_runtest_logreport(report):

@@ -61,7 +61,7 @@ PyObject *
 xcpy_tell_error(void)
 {
     PyObject *exc = xcpy_take_cause();
-    PyObject *errors = PyImport_ImportModule("execnet_c.errors");
+    PyObject *errors = PyImport_ImportModule("execnet_c.common.errors");
     PyObject *told = errors == NULL ? NULL : PyObject_CallMethod(errors, "told", "O", exc);
     if (told == NULL) {
         PyErr_Clear();

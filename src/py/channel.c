@@ -5,12 +5,12 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "../core/xc_bytes.h"
-#include "../core/xc_opcodes.h"
-#include "../core/xc_pages.h"
 #include "args.h"
 #include "error.h"
 #include "io.h"
+#include "xc_bytes.h"
+#include "xc_opcodes.h"
+#include "xc_pages.h"
 
 /* What comes so soon is waited for without releasing the GIL: see SMALL_FRAME in io.c. */
 #define LOOK_NS (3 * INT64_C(1000))
@@ -662,7 +662,7 @@ Channel_makefile(ChannelObject *self, PyObject *args, PyObject *kwargs)
     if (mode == NULL && (mode = py_default = PyUnicode_FromString("w")) == NULL) {
         goto done;
     }
-    py_room = PyImport_ImportModule("execnet_c.channelfile");
+    py_room = PyImport_ImportModule("execnet_c.common.channelfile");
     if (py_room == NULL) {
         goto done;
     }

@@ -11,10 +11,10 @@
  */
 #include <string.h>
 
-#include "../core/xc_bytes.h"
-#include "../core/xc_opcodes.h"
 #include "dumper.h"
 #include "error.h"
+#include "xc_bytes.h"
+#include "xc_opcodes.h"
 
 enum {
     SLACK = 16, /* SETITEM and the next index are 6 */

@@ -7,8 +7,8 @@
 
 #include <sys/uio.h>
 
-#include "../core/xc_buf.h"
 #include "state.h"
+#include "xc_buf.h"
 
 /* Nesting that dumps accepts; a structure that contains itself ends here, too. execnet's own end is near 330. */
 enum { XCPY_DUMP_DEPTH = 2000 };

@@ -4,9 +4,9 @@
  */
 #include <string.h>
 
-#include "../core/xc_opcodes.h"
 #include "args.h"
 #include "dump.h"
+#include "xc_opcodes.h"
 
 void
 xcpy_dumped_fini(xcpy_dumped *out)

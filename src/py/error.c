@@ -60,7 +60,7 @@ RemoteError_getattr(PyObject *self, PyObject *name)
         return PyErr_Format(PyExc_AttributeError, "'%.100s' object has no attribute %R", Py_TYPE(self)->tp_name, name);
     }
     formatted = PyObject_GetAttrString(self, "formatted");
-    room = formatted == NULL ? NULL : PyImport_ImportModule("execnet_c.errors");
+    room = formatted == NULL ? NULL : PyImport_ImportModule("execnet_c.common.errors");
     said = room == NULL ? NULL : PyObject_CallMethod(room, "said_by", "O", formatted);
     if (said == NULL || !PyTuple_Check(said) || PyTuple_GET_SIZE(said) != 2) {
         goto done;

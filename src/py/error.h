@@ -4,8 +4,8 @@
 #ifndef XCPY_ERROR_H
 #define XCPY_ERROR_H
 
-#include "../core/xc_base.h"
 #include "state.h"
+#include "xc_base.h"
 
 /* Creates the exception classes, in `state` and as attributes of `module`. 0 or -1. */
 int xcpy_error_setup(PyObject *module, xcpy_state *state);
@@ -14,8 +14,8 @@ int xcpy_error_setup(PyObject *module, xcpy_state *state);
  * DataFormatError; XC_FORKED: OSError; XC_EOF, XC_SILENT, XC_CLOSED: EOFError. */
 PyObject *xcpy_raise(xcpy_state *state, const xc_err *err);
 
-/* The RemoteError for what the far end closed a channel with: what execnet_c.errors.told() gave, a text, or (also NULL)
- * what cannot be read. `item` is taken. New reference or NULL. */
+/* The RemoteError for what the far end closed a channel with: what execnet_c.common.errors.told() gave, a text, or
+ * (also NULL) what cannot be read. `item` is taken. New reference or NULL. */
 PyObject *xcpy_remote_error_of(xcpy_state *state, PyObject *item);
 
 /* Takes the exception that is set now away; new reference to it, to be the cause of a clearer one. */

@@ -5,11 +5,11 @@
 #include <stddef.h>
 #include <unistd.h>
 
-#include "../core/xc_fate.h"
 #include "error.h"
 #include "io.h"
 #include "program.h"
 #include "warn.h"
+#include "xc_fate.h"
 
 int
 xcpy_check_usable(GatewayObject *gateway)
@@ -584,7 +584,7 @@ static PyMemberDef Gateway_members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(GatewayObject, dict), READONLY, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(GatewayObject, weakrefs), READONLY, NULL},
     {"_parking", T_OBJECT, offsetof(GatewayObject, parking), 0,
-     "None, or how greenlets wait: see execnet_c/greenlets.py, and src/py/park.c for what it is asked."},
+     "None, or how greenlets wait: see execnet_c/models/greenlets.py, and src/py/park.c for what it is asked."},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -4,10 +4,10 @@
 #ifndef XCPY_GATEWAY_H
 #define XCPY_GATEWAY_H
 
-#include "../core/xc_launch.h"
 #include "dump.h"
 #include "load.h"
 #include "state.h"
+#include "xc_launch.h"
 
 typedef struct {
     PyObject_HEAD PyObject *dict;

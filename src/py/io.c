@@ -5,9 +5,9 @@
  */
 #include "io.h"
 
-#include "../core/xc_trace.h"
 #include "main_thread.h"
 #include "park.h"
+#include "xc_trace.h"
 
 #include <math.h>
 

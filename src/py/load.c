@@ -14,10 +14,10 @@
  */
 #include <string.h>
 
-#include "../core/xc_base.h"
-#include "../core/xc_bytes.h"
-#include "../core/xc_opcodes.h"
 #include "load_str.h"
+#include "xc_base.h"
+#include "xc_bytes.h"
+#include "xc_opcodes.h"
 
 enum {
     LIST_ITEM_MIN = 7, /* bytes that fill one slot of a list: INT, i4, a value, SETITEM */

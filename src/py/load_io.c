@@ -7,12 +7,12 @@
  */
 #include <string.h>
 
-#include "../core/xc_buf.h"
-#include "../core/xc_bytes.h"
-#include "../core/xc_opcodes.h"
 #include "args.h"
 #include "error.h"
 #include "load.h"
+#include "xc_buf.h"
+#include "xc_bytes.h"
+#include "xc_opcodes.h"
 
 /* The smallest and the largest piece of a long string that is asked for at once. */
 enum { PIECE_MIN = 64 * 1024, PIECE_MAX = 64 * 1024 * 1024 };

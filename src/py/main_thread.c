@@ -5,7 +5,7 @@
  */
 #include "main_thread.h"
 
-#include "../core/xc_sync.h"
+#include "xc_sync.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>

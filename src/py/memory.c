@@ -1,6 +1,7 @@
 /*
  * Gateways through memory that both processes share. This very interpreter inherits it (_share, _serve); another one
- * opens it, and then both sides move (_offer, _attach, _move). Policy is execnet_c/memory.py's and bootstrap.py's.
+ * opens it, and then both sides move (_offer, _attach, _move). Policy is execnet_c/common/memory.py's and
+ * bootstrap.py's.
  */
 #include <unistd.h>
 

@@ -1,5 +1,5 @@
 /*
- * Parking: what the gateway's `_parking` (execnet_c/greenlets.py) is asked, with the GIL held.
+ * Parking: what the gateway's `_parking` (execnet_c/models/greenlets.py) is asked, with the GIL held.
  *
  * - parking(vigil, seconds): park the running greenlet until the Vigil is over, or so many seconds (None: any) have
  *   passed. False: there is nobody else on this thread.
@@ -187,7 +187,7 @@ xcpy_start_beside(GatewayObject *gateway, PyObject *func)
         result = PyObject_CallMethod(gateway->parking, "spawn", "O", func);
     }
     else {
-        PyObject *thread = PyImport_ImportModule("execnet_c.native");
+        PyObject *thread = PyImport_ImportModule("execnet_c.models.native");
         if (thread != NULL) {
             result = PyObject_CallMethod(thread, "start_new_thread", "O()", func);
             Py_DECREF(thread);

@@ -4,8 +4,8 @@
 #ifndef XCPY_PROGRAM_H
 #define XCPY_PROGRAM_H
 
-#include "../core/xc_program.h"
 #include "compat.h"
+#include "xc_program.h"
 
 /* A sequence of str or bytes as a program. Owned by the caller; NULL with an exception. */
 xc_program *xcpy_make_program(PyObject *args);

@@ -1,9 +1,9 @@
 /*
  * Gateways through other gateways, as far as it is mechanism: both ends of a relay (see ../core/xc_relay.h). Policy is
- * execnet_c/via.py's.
+ * execnet_c/near/via.py's.
  */
-#include "../core/xc_relay.h"
-#include "../core/xc_trace.h"
+#include "xc_relay.h"
+#include "xc_trace.h"
 
 #include "error.h"
 #include "gateway.h"

@@ -1,6 +1,6 @@
 /*
  * A worker's stderr: ours, which it is lent (see ../core/xc_lend.h), or one that somebody listens to. Policy is
- * execnet_c/bootstrap.py's and stderr.py's.
+ * execnet_c/near/bootstrap.py's and stderr.py's.
  */
 #include <sys/stat.h>
 

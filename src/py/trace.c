@@ -1,7 +1,7 @@
 #include "trace.h"
 
-#include "../core/xc_trace.h"
 #include "error.h"
+#include "xc_trace.h"
 
 static PyObject *
 trace_to(PyObject *module, PyObject *fd)

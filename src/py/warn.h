@@ -7,8 +7,8 @@
 
 #include <stdatomic.h>
 
-#include "../core/xc_queue.h"
 #include "state.h"
+#include "xc_queue.h"
 
 struct xcpy_left {
     _Atomic(xc_msg *) orphans;

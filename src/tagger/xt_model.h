@@ -14,7 +14,7 @@
 
 #include "xt_text.h"
 
-#include "../core/xc_base.h"
+#include "xc_base.h"
 
 #define XT_NONE        UINT32_MAX
 #define XT_VERSION     1

@@ -12,7 +12,7 @@
 
 #include "xt_model.h"
 
-#include "../core/xc_sync.h"
+#include "xc_sync.h"
 
 #include <stdatomic.h>
 

@@ -3,7 +3,7 @@
  */
 #include "xtpy_state.h"
 
-#include "../core/xc_sync.h"
+#include "xc_sync.h"
 
 #include <errno.h>
 

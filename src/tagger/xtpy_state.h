@@ -8,7 +8,7 @@
 #include <Python.h>
 #include <structmember.h>
 
-#include "../core/xc_base.h"
+#include "xc_base.h"
 #include "xt_text.h"
 
 #define XTPY_STATE_FIELDS(X)                                                                                           \

@@ -24,7 +24,7 @@
 #include <sys/prctl.h>
 #endif
 
-#include "../../src/core/xc_base.h"
+#include "xc_base.h"
 
 static atomic_uint check_count;
 static const char *check_name = "";

@@ -7,8 +7,9 @@ plain=$1 build=$2 core=$3
 mutant() {
     name=$1 room=$2 test=$3 line=$4 dir=$build/$1
     mkdir -p "$dir"
-    sed "/^ *$line/d" "$core/$room.c" > "$dir/$room.c"
-    if [ "$(diff "$core/$room.c" "$dir/$room.c" | grep -c '^<')" != 1 ]; then
+    source=$(ls "$core"/*/"$room.c")
+    sed "/^ *$line/d" "$source" > "$dir/$room.c"
+    if [ "$(diff "$source" "$dir/$room.c" | grep -c '^<')" != 1 ]; then
         echo "mutant $name: the line is not in $room.c exactly once" > "$dir/result"
         return
     fi

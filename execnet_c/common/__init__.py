@@ -1,0 +1,1 @@
+"""What both cores, and both ends, use."""

@@ -1,0 +1,1 @@
+"""The far end: what runs there, and what makes any Python there run it."""

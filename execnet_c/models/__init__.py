@@ -1,0 +1,1 @@
+"""Threads, and execution models on top of them."""

@@ -1,0 +1,189 @@
+"""The type Gateway as users hold it: how to run code at the far end, how to end it, and what to say when it died."""
+
+from ..cores import module as _core
+from ..models.native import allocate_lock
+from .source import source_of
+
+# Seconds to learn how the process ended once its connection has: it has closed its pipes and is about to be reaped.
+REAP_TIMEOUT = 0.5
+
+
+class GatewayExited(EOFError):
+    """This side has ended the gateway, and with it channels that the far end had not closed."""
+
+    __module__ = "execnet_c"
+
+
+class Gateway(_core.Gateway):
+    """A gateway to another Python interpreter. Made by makegateway(); see Group.makegateway for what a spec says."""
+
+    _died = None
+    _signalled = False  # by us, to end it
+    _command = None
+    _facts = None
+    _outer = None  # the gateway that it goes through (via=), see via.py
+    _address = None  # over a socket: the server's, see sockets.py
+    _depth = 0  # how many gateways that are
+    _awaited = None  # what stands for it in the group once it is live: itself, mostly
+    _reporter = None  # of its worker's stderr, see stderr.py
+    _lent = None  # what its worker is to know of the stderr that we lend it, see bootstrap.py
+    _reads_line = False  # the program's own command line started it, see gateway_io.py
+    _serves = None  # an interpreter that is sent its worker: whether that has answered
+    _worker_pid = None  # over there, once it has answered
+    _ticket = None  # over ssh: its place among those that connect to the host, see ssh.py
+
+    def __init__(self, spec):
+        self._greeting = allocate_lock()
+        self.id = spec.id
+        self.spec = spec
+
+    def __repr__(self):
+        live = "receive-live" if self.hasreceiver() else "not-receiving"
+        try:
+            state = self._state()
+        except OSError:
+            state = {"channels": "no", "transport": "pipe"}
+        model, channels, transport = self.execmodel.backend, state["channels"], state["transport"]
+        return f"<{type(self).__name__} id={self.id!r} {live}, {model} model, {channels} active channels, {transport}>"
+
+    @property
+    def remoteaddress(self):
+        """What a gateway over ssh was made with, `ssh=` or `vagrant_ssh=` of its spec; the address, HOST:PORT, of one
+        over a socket. Raises AttributeError for a local one."""
+        address = self.spec.ssh or self.spec.vagrant_ssh or self._address
+        if address:
+            return address
+        raise AttributeError(f"{self!r} is a local gateway: it has no remote address")
+
+    def remote_exec(self, source, **kwargs):
+        """Run `source` at the far end; return the Channel that connects it to here.
+
+        source: a str (dedented), a module (its source), or a function whose first argument is `channel` (its source,
+        then a call with the channel and `kwargs`). The code finds its end of the channel under the name `channel`,
+        and `__name__` is "__channelexec__".
+
+        Returns at once; what the code raises comes out of the channel's receive() or waitclose() as RemoteError.
+        Raises ValueError for a function that could not run there, TypeError for what is none of the three or for
+        `kwargs` without a function, DumpError for kwargs that cannot be sent, OSError when the connection is closed.
+        """
+        text, file_name, call_name = source_of(source)
+        if kwargs and not call_name:
+            raise TypeError("can't pass kwargs to non-function remote_exec")
+        channel = self.newchannel()
+        try:
+            self._send(_core.EXEC, channel.id, (text, file_name, call_name, kwargs))
+        except _core.DumpError as exc:
+            raise _of_task(exc, kwargs) from exc.__cause__
+        return channel
+
+    def remote_status(self):
+        """What the far end is doing: an object with `numchannels`, `numexecuting` and `execmodel`; and `transport`, which
+        is "ring" where what is sent goes through memory that both processes share, "pipe" for pipes and sockets.
+
+        It answers whatever its tasks do. Raises EOFError (GatewayDied) when it is gone, OSError when the connection is
+        closed.
+        """
+        status = RemoteStatus(self.execmodel.aside(self._ask))
+        status.transport = self._state()["transport"]
+        return status
+
+    def _rinfo(self, update=False):
+        """Facts about the far end: `executable`, `version_info`, `platform`, `cwd`, `pid` as attributes. They are asked
+        for once, and again with `update`."""
+        if update or self._facts is None:
+            self._facts = RInfo(self.execmodel.aside(self._ask, "facts"))
+        return self._facts
+
+    def _await_greeting(self):
+        """When it greets, the far end has its facts and its settings."""
+        with self._greeting:
+            if not self._state()["greeted"]:
+                self._hello(None)
+
+    def _ask(self, *what):
+        """What the far end answers beside its tasks, whatever they do: how it stands, or facts."""
+        self._await_greeting()
+        channel = self.newchannel()
+        self._send(_core.STATUS, channel.id, *what)
+        answer = channel.receive()
+        channel.waitclose()
+        return answer
+
+    def remote_init_threads(self, num=None):
+        """Does nothing, as in execnet: far ends start threads when tasks need them."""
+        import warnings
+
+        warnings.warn("remote_init_threads() does nothing", DeprecationWarning, stacklevel=2)
+
+    def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):
+        """Set the string coercion of this gateway and its future channels, at both ends: what a Python 2 str arrives as
+        (str, or bytes if false), and whether a str arrives as bytes."""
+        py2, py3 = bool(py2str_as_py3str), bool(py3str_as_py2str)
+        self._set_coerce(py2 | py3 << 1)
+        self._send(_core.RECONFIGURE, 0, (py2, py3))
+
+    def exit(self):
+        """Say goodbye: the far end ends when its tasks have, or is made to some seconds later. Does not wait: that is
+        Group.terminate's part. Calling it again does nothing."""
+        if self in self._group:
+            for gateway in [*self._group]:
+                if gateway._outer is self and gateway.hasreceiver():
+                    gateway._cut_off = True
+            self._goodbye()
+            self._group._unregister(self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        """exit(), which waits for nothing: neither for the tasks over there nor for the process. A `with` block of a
+        Group, or Group.terminate(), waits for both."""
+        self.exit()
+
+    # --- what the C core asks ---------------------------------------------------------------------------------------
+
+    def _death(self, sending):
+        """The exception for whoever sends or waits now that the connection has ended."""
+        exited = GatewayExited, f"gateway {self.id!r} was exited", {}
+        if self._died is None and not (sending and self._state()["said_goodbye"]):
+            self._wait_gone(REAP_TIMEOUT)
+            state = self._state()
+            killed = not self._signalled and state["status"] is not None and state["status"] < 0
+            if state["said_goodbye"] and not killed:
+                self._died = exited
+            else:
+                from .deaths import died
+
+                self._died = died(self)
+        kind, text, fields = self._died or exited
+        if sending and kind is GatewayExited:
+            return OSError(f"cannot send (already closed?): {text}")
+        error = kind(text)
+        vars(error).update(fields)
+        return error
+
+
+def _of_task(error, kwargs):
+    """The DumpError of a task, which says where in what the caller gave it sits."""
+    for name, value in kwargs.items():
+        try:
+            _core.dumps(name)
+            _core.dumps(value)
+        except _core.DumpError as exc:
+            return _core.DumpError(f"keyword argument {name!r}: {exc}")
+    return _core.DumpError("the task's source: " + str(error).rpartition(" at ")[0])
+
+
+class RInfo:
+    """Facts about the far end, as attributes; `transport` stands beside what the far end has said."""
+
+    __slots__ = ("transport", "__dict__")
+
+    def __init__(self, facts):
+        self.__dict__.update(facts)
+
+    def __repr__(self):
+        return "<RInfo %r>" % ", ".join(f"{name}={value}" for name, value in sorted(vars(self).items()))
+
+
+RemoteStatus = RInfo

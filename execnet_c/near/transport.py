@@ -1,0 +1,134 @@
+"""From a spec to the command line that starts its far end, and how long that may be silent."""
+
+import os
+import sys
+
+from ..cores import core
+
+# The directory that this package was imported from.
+IMPORT_DIR = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+KEEPALIVE = 30.0  # seconds of silence, over ssh and sockets where the spec does not say
+
+# The worker imports this very package, whatever its current directory holds: the directory goes in front for that one
+# import, and stays only where it would not be found otherwise. sys.argv is ["-c"] over there, as with execnet.
+_IMPORT_LINE = """\
+import sys
+d = {importdir!r}
+sys.path.insert(0, d)
+from execnet_c.far.worker import main
+del sys.path[0]
+d in sys.path or sys.path.insert(0, d)
+main({arguments})
+"""
+
+
+def argv_of(spec, shares=False):
+    """The command line (a list of str) for an XSpec of a local gateway, or one over ssh. Where that is to go through
+    another gateway, None stands first for the interpreter of that. `shares`: the worker gets memory to share.
+
+    Raises ValueError for a spec that is neither, naming what it has instead; OSError where this very
+    interpreter is asked for and not known.
+    """
+    if spec.ssh or spec.vagrant_ssh:
+        from .ssh import argv_of
+
+        return argv_of(spec, keepalive_of(spec))
+    if not spec.popen:
+        raise no_type(spec)
+    if spec.python or spec.via:
+        from ..far.text import LINE
+
+        argv, program = _command(spec) if spec.python else [None], LINE
+    else:
+        arguments = "memory=3" if shares else ""  # see Gateway._share()
+        argv, program = [this_python(spec)], _IMPORT_LINE.format(importdir=IMPORT_DIR, arguments=arguments)
+    argv.append("-u")
+    if spec.dont_write_bytecode:
+        argv.append("-B")
+    return [*argv, "-c", program]
+
+
+SET_PYTHON = "name a Python by python= in the spec, as in popen//python=/usr/bin/python3"
+
+
+def this_python(spec, otherwise=SET_PYTHON):
+    """The interpreter that runs this program. Raises OSError, with what to do `otherwise`, where that is not known."""
+    frozen = getattr(sys, "frozen", False)
+    if sys.executable and not frozen:
+        return sys.executable
+    why = f"is this frozen program itself ({sys.executable})" if frozen else f"is not known ({sys.executable!r})"
+    raise OSError(f"spec {str(spec)!r}: the interpreter of this program, sys.executable, {why}; {otherwise}")
+
+
+def no_type(spec):
+    """The error for a spec that does not say what to start."""
+    from .unmeant import TYPES, holds_a_key, nearest
+
+    first = str(spec).partition("//")[0]
+    near = nearest(first.partition("=")[0], TYPES)
+    hint = f"did you mean {near!r}?" if near else f"it needs {', '.join(TYPES[:-1])} or {TYPES[-1]}"
+    if holds_a_key(first):
+        hint = "keys are separated by //"
+    return ValueError(f"no gateway type found for {str(spec)!r}; {hint}")
+
+
+def may_share(spec):
+    """Whether the far end of this spec may take memory to share: an interpreter on this machine may, with the C core,
+    unless the spec says `transport=pipe`. Raises ValueError for another transport."""
+    if spec.transport not in (None, "pipe"):
+        raise ValueError(f"spec {str(spec)!r}: transport may be pipe, not {spec.transport!r}")
+    elsewhere = not spec.popen or spec.ssh or spec.vagrant_ssh or spec.via or spec.transport
+    return not elsewhere and core == "C" and not os.environ.get("EXECNET_C_PURE")
+
+
+def may_lend(spec):
+    """Whether the far end of this spec may have our own stderr: an interpreter on this machine may, unless the spec says
+    `stderr=capture`. Raises ValueError for another word."""
+    if spec.stderr not in (None, "capture"):
+        raise ValueError(f"spec {str(spec)!r}: stderr may be capture, not {spec.stderr!r}")
+    elsewhere = not spec.popen or spec.ssh or spec.vagrant_ssh or spec.via
+    traces = os.environ.get("EXECNET_DEBUG") == "2"  # to what its stderr is when it begins
+    return not (elsewhere or spec.stderr or traces)
+
+
+def program_s_own(spec):
+    """The command line that the program has put in the place of ours (see gateway_io.py); None if it has not."""
+    room = sys.modules.get("execnet_c.gateway_io")
+    return None if room is None or spec.via else room.program_s_own(spec)
+
+
+def outside(argv):
+    """The command line for a process that is no part of this program: one that PyInstaller has made gives its own
+    libraries to every child, and ssh and other Pythons have theirs."""
+    if not hasattr(sys, "_MEIPASS") or "LD_LIBRARY_PATH" not in os.environ:
+        return argv
+    before = os.environ.get("LD_LIBRARY_PATH_ORIG")
+    return ["env", *([f"LD_LIBRARY_PATH={before}"] if before else ["-u", "LD_LIBRARY_PATH"]), *argv]
+
+
+def keepalive_of(spec):
+    """The seconds for which the far end may be silent, 0 for ever. Raises ValueError for what is none."""
+    if spec.keepalive is None:
+        return KEEPALIVE if spec.ssh or spec.vagrant_ssh or spec.socket else 0.0
+    try:
+        seconds = float(spec.keepalive)
+        if not 0 <= seconds < float("inf") or spec.keepalive is True:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"spec {str(spec)!r}: keepalive must be a number of seconds, or 0 for never, not {spec.keepalive!r}"
+        ) from None
+    return seconds
+
+
+def _command(spec):
+    import shlex
+
+    try:
+        words = [] if spec.python is True else shlex.split(spec.python)
+    except ValueError as exc:
+        raise ValueError(f"spec {str(spec)!r}: python= is no command line: {exc}") from None
+    if not words:
+        raise ValueError(f"spec {str(spec)!r}: python needs a command line, as in python=/usr/bin/python3")
+    return words

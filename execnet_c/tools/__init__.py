@@ -1,0 +1,1 @@
+"""What `python -m execnet_c` runs."""

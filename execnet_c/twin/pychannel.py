@@ -1,0 +1,416 @@
+"""Channels of the plain-Python core, and the errors that come out of them."""
+
+import sys
+from _collections import deque
+from _weakref import ref
+from time import monotonic
+
+from . import pypump, pyserializer
+from ..models.native import get_ident, os, start_new_thread
+from .pyserializer import DataFormatError
+from .pywire import CLOSE, CLOSE_ERROR, DATA, RECONFIGURE
+
+Gateway = None  # the type; pycore sets it
+
+NO_ENDMARKER_WANTED = object()
+INTERRUPT_TEXT = "keyboard-interrupted"
+UNTOLD_TEXT = "how the task ended could not be told"
+END_TEXT = "channel %d has ended, nothing had been sent (a task sends by channel.send())"
+
+
+class RemoteError(Exception):
+    """What failed at the other side; str() of it, and its attribute `formatted`, is the traceback from there.
+
+    remote_type, remote_message: of the exception over there, its name (with that of its module where the text has it) and
+    str() of it; None where the other side has not said.
+    """
+
+    __module__ = "execnet_c"
+
+    def __init__(self, formatted):
+        super().__init__(formatted)
+        self.formatted = formatted
+
+    def __getattr__(self, name):
+        if name not in ("remote_type", "remote_message"):
+            raise AttributeError(name)
+        from ..common.errors import said_by
+
+        self.remote_type, self.remote_message = said_by(self.formatted)
+        return vars(self)[name]
+
+    def __str__(self):
+        return self.formatted
+
+    def __repr__(self):
+        return f"{type(self).__name__}: {self.formatted}"
+
+    def warn(self):
+        """Writes to sys.stderr that nobody handled this error."""
+        if self.formatted != INTERRUPT_TEXT and sys.stderr is not None:
+            sys.stderr.write(f"[{os.getpid()}] Warning: unhandled {self!r}\n")
+
+
+class TimeoutError(OSError):
+    """The time given for an operation is over."""
+
+    __module__ = "execnet_c"
+
+
+class GatewayDied(OSError, EOFError):
+    """The far end is gone. The text says how it ended."""
+
+    __module__ = "execnet_c"
+
+
+# --- errors for channels nobody holds ---------------------------------------------------------------------------------
+
+_orphans = deque()
+
+
+def orphan(error):
+    if sys.is_finalizing():
+        return  # the interpreter lets go of everything: nobody could have seen it any more
+    _orphans.append(error)
+    if get_ident() != pypump.pump.thread:
+        return print_orphans()
+    try:
+        start_new_thread(print_orphans, ())  # a full stderr must not hold up the I/O thread
+    except RuntimeError:
+        pass  # printed with the next one, or at the end of the program
+
+
+def print_orphans():
+    """Write to sys.stderr the errors that came for channels nobody holds any more."""
+    while _orphans:
+        try:
+            error = _orphans.popleft()
+        except IndexError:
+            return
+        error.warn()
+
+
+def until_of(timeout, negative_ok=True):
+    """None, or the time when so many seconds are over."""
+    return None if timeout is None else _until(timeout, negative_ok)
+
+
+def _until(timeout, negative_ok):
+    try:
+        seconds = float(timeout)
+    except OverflowError:
+        seconds = float("inf") if timeout > 0 else float("-inf")
+    except (TypeError, ValueError):
+        seconds = None
+    if seconds is None or isinstance(timeout, (str, bytes, bytearray)):
+        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+    if seconds != seconds:
+        raise ValueError("timeout is not a number (nan)")
+    if seconds < 0 and not negative_ok:
+        raise ValueError("'timeout' must be a non-negative number")
+    return monotonic() + seconds if seconds > 0 else 0.0
+
+
+class Failed:
+    """Stands among a channel's items for one that could not be loaded."""
+
+    def __init__(self, error):
+        self.error = error.with_traceback(None)  # whose frames have half of the item
+
+
+class Chan:
+    """A channel's state, which may outlive the object that users hold: a callback keeps it."""
+
+    callback = endmarker = object = None
+    items = ()  # a deque once it had something: an empty one takes as much memory as all the rest
+    sink = None  # function(code, payload) that gets its frames, and FIN at the end, on the I/O thread
+    closed = False  # no more sending
+    recv_closed = False  # nothing more will arrive; set without `closed`: send-only
+    cut = False  # what ended it is the end of the connection
+    task = False  # a task's; its end is to be told
+    used = False  # an item was received
+    had_object = False
+
+    def __init__(self, id, coerce):
+        self.id = id
+        self.coerce = coerce  # how strings of items that arrive from now on are loaded
+        self.errors = []  # texts with which the far end closed it, not raised yet
+
+    def put_item(self, item):
+        if type(self.items) is tuple:
+            self.items = deque()
+        self.items.append(item)
+
+    def holder(self):
+        """The object that stands for it, if somebody holds one."""
+        return self.object and self.object()
+
+
+class Channel:
+    """A conversation with code at the other side of a gateway; made by remote_exec() or newchannel()."""
+
+    RemoteError = RemoteError
+    TimeoutError = TimeoutError
+    _executing = False
+    _has_callback = False
+
+    def __new__(cls, gateway, id):
+        if not isinstance(gateway, Gateway):
+            raise TypeError(f"Channel() argument 1 must be a Gateway, not {type(gateway).__name__}")
+        gateway._check_usable()
+        if id in gateway._chans:
+            raise ValueError(f"the gateway has a channel with id {id} already")
+        if gateway._eof:
+            raise gateway._death(True)
+        return Channel._new(cls, gateway, gateway._open(id))
+
+    @staticmethod
+    def _new(cls, gateway, chan):
+        self = object.__new__(cls)
+        self.gateway = gateway
+        self.id = chan.id
+        self._chan = chan
+        chan.had_object = True
+        chan.object = ref(self)
+        gateway._live.append(None)
+        return self
+
+    def __del__(self):
+        chan = self.__dict__.get("_chan")
+        if chan is not None:
+            self.gateway._forget(chan, self)
+
+    def __repr__(self):
+        closed = self._chan.closed or self.gateway._forks != pypump.fork_count
+        return f"<Channel id={self.id} {'closed' if closed else 'open'}>"
+
+    def send(self, item):
+        """Send `item` to the other side, by value.
+
+        None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset and channels, nested as you like.
+        Returns when it is handed to the system. Raises DumpError (what cannot be sent, and where in the item it sits),
+        and OSError when the channel or the connection is closed (GatewayDied says how the far end ended).
+        """
+        self.gateway._check_usable()
+        if self._chan.closed:
+            raise OSError(f"cannot send to {self!r}")
+        self.gateway._send(DATA, self.id, item)
+
+    def receive(self, timeout=None):
+        """The next item that the other side sent; waits for it.
+
+        timeout: seconds, None to wait for ever. Raises TimeoutError when they have passed; RemoteError with the far
+        end's traceback when its code failed; EOFError when the channel was closed and nothing is left to receive;
+        GatewayDied, an EOFError, when the far end is gone; LoadError for an item that is not well formed; OSError on a
+        channel with a callback.
+        """
+        gateway, chan = self.gateway, self._chan
+        gateway._check_usable()
+        until = until_of(timeout, False)
+        while not chan.items:
+            if self._has_callback:
+                break
+            if chan.recv_closed:
+                if chan.items:
+                    break
+                self._raise_remote_error()
+                raise self._end()
+            self._refuse_endless_wait(until, "receive")
+            if not gateway._wait(lambda: chan.items or chan.recv_closed, until):
+                raise TimeoutError(f"no item after {timeout!r} seconds")
+        if self._has_callback:
+            raise OSError("cannot receive(), channel has receiver callback")
+        taken, items = [], chan.items
+        try:
+            taken.extend(map(deque.popleft, (items,)))  # in one step for a signal handler
+            item = taken[0]
+            chan.used = True
+            if isinstance(item, Failed):
+                raise item.error
+            return item
+        except IndexError:
+            return self.receive(None if until is None else max(0, until - monotonic()))  # another thread was quicker
+        except (DataFormatError, MemoryError):
+            raise
+        except BaseException:
+            items.extendleft(taken)
+            raise
+
+    def close(self, error=None):
+        """Close the channel for both sides; with `error`, the other side's next receive() or waitclose() raises
+        RemoteError with it. Raises OSError for the channel of a task inside that task: it is closed by its end."""
+        if self._executing:
+            raise OSError("cannot explicitly close channel within remote_exec")
+        gateway, chan = self.gateway, self._chan
+        gateway._check_usable()
+        if chan.closed:
+            return
+        # The far end is told first, as in execnet: an error that cannot be sent leaves the channel open.
+        if not chan.recv_closed or chan.cut and gateway._left:
+            if error is None:
+                gateway._send(CLOSE, self.id)
+            else:
+                if isinstance(error, str):  # a text is sent in any case
+                    error = str.encode(error, "utf-8", "backslashreplace").decode()
+                gateway._send(CLOSE_ERROR, self.id, error)
+        gateway._close(chan)
+        gateway._end_callback(chan)
+        gateway._wake()
+
+    def _await_item(self, timeout=None):
+        """Wait until there is an item to receive (true), or until none can come (false): the channel is closed or has a
+        callback. Takes none. Raises TimeoutError."""
+        gateway, chan = self.gateway, self._chan
+        gateway._check_usable()
+        until = until_of(timeout)
+        if self._has_callback:
+            return False
+        if not (chan.items or chan.recv_closed):
+            self._refuse_endless_wait(until, "receive")
+        if not gateway._wait(lambda: chan.items or chan.recv_closed, until):
+            raise TimeoutError(f"no item after {timeout!r} seconds")
+        return bool(chan.items)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        """Close the channel; with the traceback, as close(error) does, when the block was left by an exception. The
+        channel of a task, inside that task, is left to the task's end."""
+        if not self._executing:
+            try:
+                if error is not None:
+                    from ..common.errors import told
+
+                    error = told(error)
+                self.close(error)
+            except OSError:
+                if error is None:
+                    raise  # else what the block was left by says more
+
+    def waitclose(self, timeout=None):
+        """Wait until the other side has closed the channel or sends nothing more to it.
+
+        timeout: seconds, None to wait for ever. Raises TimeoutError when they have passed, RemoteError when the far
+        end's code failed, EOFError (GatewayDied) when the far end is gone.
+        """
+        gateway, chan = self.gateway, self._chan
+        gateway._check_usable()
+        until = until_of(timeout)
+        if not chan.recv_closed:
+            self._refuse_endless_wait(until, "waitclose")
+        if not gateway._wait(lambda: chan.recv_closed, until):
+            raise TimeoutError(f"Timeout after {timeout!r} seconds")
+        self._raise_remote_error()
+
+    def setcallback(self, callback, endmarker=NO_ENDMARKER_WANTED):
+        """Have `callback(item)` called for each item instead of receiving it: at once, in this thread, for items that
+        are here already; then in a thread of the gateway's, in the order of arrival. With `endmarker`,
+        callback(endmarker) comes last. Raises OSError when there is a callback already."""
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {type(callback).__name__}")
+        gateway = self.gateway
+        gateway._check_usable()
+        who = gateway._who()
+        try:
+            if gateway._parking:  # greenlets share a thread, and that has the lock
+                gateway._wait(lambda: gateway._dispatcher in (None, who))
+            with gateway._turn:
+                before, gateway._dispatcher = gateway._dispatcher, who
+                try:
+                    if self._has_callback:
+                        raise OSError(f"{self!r} has callback already registered")
+                    self._has_callback = True
+                    self._hand_out(callback, endmarker)
+                finally:
+                    gateway._dispatcher = before
+        finally:
+            pypump.pump.post(gateway._work_off)
+
+    def _hand_out(self, callback, endmarker):
+        gateway, chan = self.gateway, self._chan
+        while True:
+            while chan.items:
+                item = chan.items.popleft()
+                if isinstance(item, Failed):
+                    raise item.error
+                callback(item)
+            if chan.recv_closed:
+                if endmarker is not NO_ENDMARKER_WANTED:
+                    callback(endmarker)
+                return
+            if not gateway._has_thread:
+                try:
+                    run = gateway._run_callbacks
+                    gateway._parking.spawn(run) if gateway._parking else start_new_thread(run, ())
+                except BaseException:
+                    self._has_callback = False
+                    raise
+                gateway._has_thread = True
+            chan.endmarker = endmarker
+            chan.callback = callback
+            return
+
+    def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):
+        """Set the string coercion of this channel at both ends: what a Python 2 str arrives as (str, or bytes if
+        false), and whether a str arrives as bytes."""
+        self.gateway._check_usable()
+        py2, py3 = bool(py2str_as_py3str), bool(py3str_as_py2str)
+        self._chan.coerce = py2 | py3 << 1
+        self.gateway._send(RECONFIGURE, self.id, (py2, py3))
+
+    def makefile(self, mode="w", proxyclose=False):
+        """A file-like object on this channel; see channelfile.py."""
+        from ..common.channelfile import make
+
+        return make(self, mode, proxyclose)
+
+    def isclosed(self):
+        """True if the channel is closed. It may still hold items to receive."""
+        self.gateway._check_usable()
+        return self._chan.closed
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return self.receive()
+        except EOFError as exc:
+            if type(exc) is not EOFError:
+                raise  # half of the results must not pass for all of them
+            raise StopIteration from None
+
+    def next(self):
+        """As the built-in next() on the channel."""
+        return self.__next__()
+
+    def _end(self):
+        """The exception for the end of the channel, marked as that: a task may let it through."""
+        error = EOFError(*[] if self._chan.used else [END_TEXT % self.id])
+        error._end_of = id(self.gateway)
+        return error
+
+    def _refuse_endless_wait(self, until, method):
+        if until is None and self.gateway._dispatcher == self.gateway._who():
+            raise OSError(
+                f"{method}() without a timeout inside a callback of the same gateway would wait for ever: nothing "
+                f"arrives until the callback has returned"
+            )
+
+    def _getremoteerror(self):
+        gateway, chan = self.gateway, self._chan
+        gateway._check_usable()
+        try:
+            return chan.errors.pop(0)
+        except IndexError:
+            pass
+        return gateway._death(False) if chan.cut and not gateway._left else None
+
+    def _raise_remote_error(self):
+        error = self._getremoteerror()
+        if error is not None:
+            raise error
+
+
+pyserializer.channel_type = Channel

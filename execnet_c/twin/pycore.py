@@ -1,0 +1,815 @@
+"""The C core's twin in plain Python: Gateway and Channel with the same methods, as `_core.pyi` lists them.
+
+It travels to far ends that have nothing installed, and serves the near end where the C core cannot. A gateway's state
+is changed by the I/O thread (see pypump.py); all that other threads do to it are single steps that cannot be split,
+because an exception out of a signal handler may come between any two: appending to a deque, setting an attribute.
+
+As in execnet, frames take effect one after the other as they arrived: all go through the backlog, and who has the
+dispatcher's turn works it off. What needs a callback waits for the gateway's callback thread; the I/O thread does the
+rest.
+"""
+
+import sys
+from _collections import deque
+from _io import FileIO
+from itertools import count
+from time import monotonic
+
+from . import pychannel, pypump, pyserializer, pywire
+from ..models.native import LONGEST_SLEEP, RLock, allocate_lock, get_ident, os
+from .pychannel import (
+    NO_ENDMARKER_WANTED,
+    UNTOLD_TEXT,
+    Chan,
+    Channel,
+    Failed,
+    GatewayDied,
+    RemoteError,
+    TimeoutError,
+    orphan,
+    until_of,
+)
+from .pychannel import print_orphans as _print_orphans
+from .pyserializer import (
+    LARGE,
+    DataFormatError,
+    DumpError,
+    LoadError,
+    TruncatedError,
+    dump_item,
+    load_item,
+    load_plain,
+)
+from .pytasks import MAX_CHANNELS, REFUSALS, Tasks
+from .pywire import (
+    CHUNK,
+    CLOSE,
+    CLOSE_ERROR,
+    DATA,
+    DROP,
+    EXEC,
+    HELLO,
+    LAST_MESSAGE,
+    MARKER,
+    RECONFIGURE,
+    STATUS,
+    TERMINATE,
+    Batch,
+    Large,
+    Writer,
+    frame,
+    trace,
+    trace_frame,
+)
+from .pywire import trace as _trace
+from .pywire import trace_to as _trace_to
+
+# The stored format is of use to near ends only: elsewhere these are None.
+dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "load", "loads"))
+
+FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
+MAX_NOISE = 64 * 1024  # bytes
+MAX_ANSWERS = 4000  # frames that wait to be written: no answer joins them, see src/core/link/xc_answer.c
+
+
+def _main_thread_ident():
+    """The main thread's: the oldest, which comes last."""
+    return [*sys._current_frames()][-1]
+
+
+def _bad_head(head):
+    what = "unknown message code" if head[0] > DROP else "negative payload length"
+    head = head.hex()
+    return DataFormatError(f"{what} in {head[:2]} {head[2:10]} {head[10:]}")
+
+
+class Gateway(Tasks):
+    """The mechanism of a gateway: a connection and the process behind it."""
+
+    _writer = None
+    _process = None  # near end: the far end's process, see pylaunch.py
+    _alive = None  # near end: whether the far end is, see pyalive.py
+    _said = None  # near end: the far end's stderr, where somebody listens
+    _to_reap = None  # far end: a child of the watcher's making
+    _watcher = None  # far end: the fd that tells the watcher process, see pywatch.py
+    _is_worker = False
+    _facts = None
+    _eof = _fin = False
+    _broke = False  # the connection has ended for a fault of this side
+    _words = 2  # the fd on which it says why
+    _said_goodbye = _heard_goodbye = _greeted = False
+    _left = False  # a worker that has heard a goodbye: nothing more arrives, but what it sends does
+    _ended_by = ("XC_OK", "", 0)
+    _coerce = 1  # what channels that are made from now on begin with
+    _dispatcher = None  # the thread that has the dispatcher's turn
+    _has_thread = False  # the callback thread runs
+    _parking = None  # how greenlets wait, see greenlets.py
+
+    def __new__(cls, *args, **kwargs):
+        self = super().__new__(cls)
+        self._forks = pypump.fork_count
+        self._chans = {}
+        self._waiters = []
+        self._backlog = deque()
+        self._turn = RLock()
+        self._hellos = deque()
+        self._owed = bytearray()  # answers: five bytes each, of nine that came
+        self._live = deque()  # as long as the number of channels' objects
+        self._tasks = deque()
+        self._task_lock = allocate_lock()
+        self._running = deque()  # as long as the number of tasks that run or wait to
+        self._noise = b""
+        self._space = bytearray(CHUNK)
+        self._buffer = bytearray()
+        self._large = None  # it is being read in place
+        self._longs = {}  # number -> Large, of messages that come in pieces
+        return self
+
+    # --- starting ---
+
+    def _start(self, argv, hello):
+        """Start `argv` on pipes and send it `hello`, unless that is None."""
+        from .pylaunch import launch
+
+        if self._writer is not None:
+            raise OSError("the gateway was started before")
+        launch(self, argv)
+        if hello is not None:
+            self._send(HELLO, 0, hello)
+
+    def _lend(self, by_pipe):
+        """Before _start(): lend the worker our stderr. What it is to know of that; None where somebody listens to its
+        own, or the fds cannot be had."""
+        from .pylend import Lent
+
+        if self._said is None:
+            try:
+                self._lends = Lent(by_pipe)
+                return self._lends.identities()
+            except OSError:
+                self._lends = None
+        return None
+
+    def _start_over(self, stream):
+        """Be connected through `stream`, a channel of another gateway; see pyrelay.py."""
+        from .pyrelay import connect
+
+        connect(self, stream)
+
+    def _start_on(self, fd):
+        """Be connected by this socket, which is taken; see pylaunch.py."""
+        from .pylaunch import connect
+
+        connect(self, fd)
+
+    def _connect(self, fd_in, fd_out, marked):
+        """On the I/O thread: be connected by these fds, which are taken."""
+        for fd in (fd_in, fd_out):
+            os.set_blocking(fd, False)
+        pypump.own(fd_in, fd_out)
+        self._in = FileIO(fd_in, closefd=False)
+        self._marked = not marked
+        self._ids = count(2 if self._is_worker else 1, 2)
+        pypump.pump.watch(fd_in, pypump.POLLIN, self._read)
+        self._writer = Writer(fd_out, self._parking and self._parking.pause)
+
+    def _serve(self, fd_in, fd_out):
+        """Be the far end over these two fds, which are taken: the process ends with the connection."""
+        from . import pywatch
+
+        self._is_worker = True
+        self._watcher, self._to_reap = pywatch.start(fd_in, fd_out)
+        self._forks = pypump.fork_count  # where it is process 1, this is a child of it now
+        self._connect(fd_in, fd_out, False)
+        self._read(0)  # the hello has mostly come, and no signal handler can interfere yet
+        pypump.pump.post(self._wake)  # starts the thread
+
+    def _hello(self, timeout):
+        """The next answer of the far end; None when the connection ended or `timeout` seconds have passed."""
+        self._check_usable()
+        self._wait(lambda: self._hellos or self._fin, until_of(timeout))
+        return self._load_plain(self._hellos.popleft()) if self._hellos else None
+
+    def _set_facts(self, facts):
+        self._facts = facts
+
+    # --- reading, on the I/O thread ---
+
+    def _read(self, events):
+        gone = self._process is not None and self._process.gone
+        large = self._large
+        try:
+            pypump.check(self._in.fileno(), events)
+            n = self._in.readinto(self._space) if large is None else self._read_large(large)
+            if not n:
+                if n == 0 or gone:
+                    self._end("XC_EOF")
+                return 0
+            if large is None:
+                self._feed(memoryview(self._space)[:n])
+            else:
+                self._fill(large, n)
+        except MemoryError:
+            n = None
+        except Exception as exc:
+            self._end_by(exc)
+            n = 0
+        if n is None:  # there is memory again, now that its traceback is gone
+            self._end_by(MemoryError())
+            n = 0
+        self._wake()
+        return n
+
+    def _read_large(self, large):
+        """What its frame lacks, and the header behind that, so that the next piece need not be copied."""
+        rooms = large.rooms(self._space)
+        if large.body is None or not hasattr(os, "readv"):  # PyPy has none
+            return self._in.readinto(rooms[0])
+        self._head = bytearray(9)
+        try:
+            return os.readv(self._in.fileno(), [*rooms, self._head])
+        except BlockingIOError:
+            return None
+
+    def _end_by(self, exc):
+        self._broke = not isinstance(exc, ConnectionError)
+        if self._is_worker and self._broke:
+            self._tell_break(exc)
+        if isinstance(exc, OSError):
+            self._end("XC_SYS", f"read: {exc.strerror}", exc.errno)
+        elif isinstance(exc, DataFormatError):
+            self._end("XC_BAD", str(exc))
+        elif isinstance(exc, MemoryError):
+            self._end("XC_NOMEM", str(exc) or "no memory for a message that arrived")
+        else:
+            raise exc
+
+    def _tell_break(self, exc):
+        """Before this process ends, in whichever way. Does not wait: a pipe that is full gets nothing."""
+        try:
+            if pypump.is_ready(self._words, pypump.POLLOUT):
+                os.write(self._words, f"execnet_c: the connection broke here: {str(exc) or repr(exc)}\n".encode())
+        except Exception:
+            pass
+
+    def _feed(self, data):
+        buffer = self._buffer
+        buffer += data
+        if not self._marked and not self._find_marker():
+            return
+        at = 0
+        while len(buffer) - at >= 9:
+            code = buffer[at]
+            id = int.from_bytes(buffer[at + 1 : at + 5], "big", signed=True)
+            size = int.from_bytes(buffer[at + 5 : at + 9], "big", signed=True)
+            if code > DROP or size < 0:
+                raise _bad_head(bytes(buffer[at : at + 9]))
+            begin, at = at, at + 9
+            if code > HELLO or len(buffer) - at < size > CHUNK:
+                at = self._take(code, id, size, at)
+                if at:
+                    continue
+            if not at or len(buffer) - at < size:
+                at = begin
+                break
+            payload = bytes(memoryview(buffer)[at : at + size])
+            at += size
+            if not self._file(code, id, payload):
+                at = len(buffer)
+                break
+        del buffer[:at]
+
+    def _take(self, code, id, size, at):
+        """A frame that is larger than the buffer, or belongs to a long message; its payload begins at `at`. Where the
+        next frame begins; 0: more of this one must come first."""
+        longs = self._longs
+        have = self._buffer[at : at + size]
+        large = longs.get(id) if code > HELLO else Large(code, id, size)
+        if (large is None or large.skip is None) and len(have) < min(size, 13):
+            return 0
+        at += len(have)
+        if code == pywire.LONG:
+            total = int.from_bytes(have[5:], "big")
+            fits = large is None and size == 13 and have[0] <= HELLO and 0 < total <= 1 << 46 and len(longs) < 64
+        else:
+            fits = large is not None and size <= (0 if code == DROP else large.size - large.got)
+        if not fits:
+            raise DataFormatError(f"{pywire.NAMES[code]} of {size} bytes for long message {id} cannot be")
+        if code == pywire.LONG:
+            large = longs[id] = Large(have[0], int.from_bytes(have[1:5], "big", signed=True), total)
+            large.number = id
+        elif code == DROP:
+            del longs[id]
+        else:
+            large.take(size, have)
+            self._large = large
+            self._fill(large, 0)
+        return at
+
+    def _fill(self, large, n):
+        """So many bytes were read to where _read_large() said."""
+        more = n - large.left
+        if large.add(min(n, large.left)):
+            self._large = None
+            if large.got == large.size:
+                self._longs.pop(large.number, None)
+                self._file(large.code, large.id, large)
+            if more > 0 and not self._eof:
+                self._feed(self._head[:more])
+
+    def _find_marker(self):
+        buffer = self._buffer
+        at = buffer.find(MARKER)
+        if at >= 0:
+            self._noise = bytes(buffer[:at])
+            del buffer[: at + len(MARKER)]
+            self._marked = True
+            return True
+        self._noise = bytes(buffer[:MAX_NOISE])
+        if len(buffer) > MAX_NOISE + len(MARKER):
+            raise DataFormatError("64 KiB of other output came first: a login or site that prints too much, or no far end of ours")
+        return False
+
+    def _file(self, code, id, payload):
+        """False: nothing behind this frame counts."""
+        if pywire.trace_fd >= 0:
+            trace_frame("received", code, id, len(payload))
+        if code == HELLO and len(self._hellos) > 3:
+            raise DataFormatError("a fifth hello, and four have not been looked at")
+        chan = self._chans.get(id)
+        if chan is not None and chan.sink:
+            chan.sink(code, payload)
+            return True
+        self._backlog.append((code, id, payload))
+        if code == TERMINATE:
+            self._heard_goodbye = True
+            self._left = self._is_worker
+            self._end("XC_CLOSED")
+            return False
+        self._work_off()
+        return not self._eof
+
+    def _end(self, reason, detail="", errno=0):
+        """Nothing more can be read."""
+        if self._eof:
+            return
+        fd = self._in.fileno()
+        if not all([pypump.is_ours(used) for used in (fd, self._writer.fd) if used >= 0]):
+            reason, detail, errno = "XC_SYS", pypump.CLOSED, pypump.EBADF  # what the far end did, it did because of that
+        self._ended_by = (reason, detail, errno)
+        self._eof = True
+        if self._alive:
+            self._alive.stop()
+        self._buffer.clear()
+        self._large = None
+        self._longs.clear()
+        pypump.pump.forget(fd)
+        pypump.close(fd)
+        self._in.close()
+        if pywire.trace_fd >= 0:
+            trace(f"connection ended: {reason} {detail}")
+        if not self._left:
+            self._writer.break_off()
+        for chan in list(self._chans.values()):
+            if chan.sink:
+                chan.sink(FIN, b"")
+        self._backlog.append((FIN, 0, b""))
+        self._work_off()
+        if self._is_worker:
+            from . import pywatch
+
+            pywatch.tell(self._watcher, b"g" if self._heard_goodbye else b"h", lambda: len(self._running))
+        if not self._left:
+            self._writer.close()
+        self._wake()
+
+    def _peer_gone(self):
+        """On the I/O thread: the far end's process has ended; what it wrote before is still read, and not what a child of
+        its own writes on."""
+        left = 0 if self._eof else pypump.readable(self._in.fileno())
+        while left > 0 and not self._eof:
+            left -= self._read(0) or left
+        self._end("XC_EOF")
+        self._wake()
+
+    # --- frames take effect ---
+
+    def _needs_callback(self, code, id):
+        if code == FIN:
+            return any([chan.callback is not None for chan in self._chans.values()])
+        chan = self._chans.get(id)
+        return chan is not None and chan.callback is not None and code in (DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE)
+
+    def _work_off(self):
+        """On the I/O thread: apply what needs no callback."""
+        backlog = self._backlog
+        while backlog:
+            if not self._turn.acquire(False):
+                # Who has it does this; but one that hands out items in setcallback() may just be leaving.
+                pypump.pump.after(0.02, self._work_off)
+                return
+            try:
+                if self._needs_callback(*backlog[0][:2]):
+                    break
+                self._apply(*backlog.popleft())
+            finally:
+                self._turn.release()
+        self._wake()
+
+    def _apply(self, code, id, payload):
+        """One frame takes effect. The turn is held."""
+        if code == EXEC:
+            self._queue_task(id, payload)
+        elif code == HELLO:
+            self._greeted = True
+            self._hellos.append(payload)
+        else:
+            chan = self._chans.get(id)
+            if code != DATA:
+                self._apply_other(code, id, payload, chan)
+            elif chan is not None:
+                chan.put_item(self._item(payload, chan))
+
+    def _apply_other(self, code, id, payload, chan):
+        if code in (CLOSE, LAST_MESSAGE):
+            if chan is not None:
+                self._close(chan, code == LAST_MESSAGE)
+        elif code == CLOSE_ERROR:
+            error = self._remote_error(payload)
+            if chan is not None:
+                self._close(chan)
+            if chan is None or (chan.had_object and chan.holder() is None):
+                orphan(error)
+            else:
+                chan.errors.append(error)
+        elif code == STATUS:
+            self._owe(len(payload) > 0, id)
+        elif code == RECONFIGURE:
+            self._reconfigured(id, payload)
+        elif code == FIN:
+            self._fin = True
+            self._cut()  # first: who sees that a channel has ended asks why
+            for chan in list(self._chans.values()):
+                chan.recv_closed = True
+            self._chans.clear()
+
+    def _cut(self):
+        """The connection has ended, and with it channels that neither side had closed."""
+        for chan in list(self._chans.values()):
+            chan.cut = True
+
+    def _item(self, payload, chan):
+        try:
+            return self._load(payload, chan.coerce)
+        except (LoadError, MemoryError) as exc:
+            error = exc
+        return Failed(error.with_traceback(None))  # whoever has it is not to keep what was half loaded
+
+    def _load(self, payload, coerce):
+        if type(payload) is Large:
+            return payload.load(load_item, coerce, self._carried)
+        return load_item(payload, coerce, self._carried)
+
+    def _carried(self, id):
+        if len(self._live) >= MAX_CHANNELS:
+            raise LoadError(f"{MAX_CHANNELS} channels are here already")
+        return self._channel(id)
+
+    def _load_plain(self, payload):
+        """A hello or a task: for the usual one the whole of load_item() need not be there."""
+        try:
+            if len(payload) < LARGE:
+                return load_plain(payload)
+        except Exception:
+            pass
+        return self._load(payload, 1)
+
+    def _remote_error(self, payload):
+        from ..common.errors import remote_error
+
+        try:
+            item = self._load(payload, 1)
+        except (LoadError, MemoryError):
+            item = None
+        return remote_error(RemoteError, item)
+
+    def _close(self, chan, send_only=False):
+        chan.closed = chan.closed or not send_only
+        chan.recv_closed = True
+        self._chans.pop(chan.id, None)
+
+    def _owe(self, what, id):
+        """Any thread: the far end gets a status (0; with facts: 1), one of REFUSALS or a frame of that code and nothing
+        in it, soon, when there is room for it: whoever asks may not read. To stop reading instead would have two ends
+        that ask each other wait for ever."""
+        try:
+            self._owed += bytes((what,)) + id.to_bytes(4, "big", signed=True)
+        except MemoryError:
+            return self._lack_memory()
+        pypump.pump.post(self._pay)
+
+    def _pay(self):
+        owed = self._owed
+        while owed and len(self._writer.out) < MAX_ANSWERS:
+            what, id = owed[0], int.from_bytes(owed[1:5], "big", signed=True)
+            del owed[:5]
+            if what < 2:
+                self._post(DATA, id, self._status(what))
+                what = CLOSE
+            if what in REFUSALS:
+                self._post(CLOSE_ERROR, id, REFUSALS[what])
+            else:
+                self._post(what, id)
+        if owed:
+            pypump.pump.after(0.05, self._pay)
+
+    def _status(self, facts):
+        if not facts or self._facts is None:
+            return {"numchannels": len(self._chans), "numexecuting": len(self._running), "execmodel": self._model}
+        try:
+            cwd = os.getcwd().encode("utf-8", "backslashreplace").decode()
+        except OSError:
+            cwd = None
+        return {**self._facts, "cwd": cwd}
+
+    def _reconfigured(self, id, payload):
+        try:
+            py2, py3 = self._load(payload, 1)
+        except Exception:
+            return
+        bits = (py2 is True) | (py3 is True) << 1
+        if id == 0:
+            self._coerce = bits
+        elif id in self._chans:
+            self._chans[id].coerce = bits
+
+    # --- waiting ---
+
+    def _wake(self):
+        for waiter in self._waiters[:]:
+            ready, lock = waiter
+            if lock.locked() and ready():
+                try:
+                    lock.release()
+                except RuntimeError:
+                    pass  # another thread was quicker
+
+    def _wait(self, ready, until=None):
+        """Wait until ready() is true; False when that took too long. Sleeps in slices: a signal that comes just before
+        a sleep does not interrupt it."""
+        if ready():
+            return True
+        if self._parking:
+            parked = self._parking.wait(self._waiters, ready, until)
+            if parked is not None:
+                return parked
+        lock = allocate_lock()
+        lock.acquire()
+        waiter = (ready, lock)
+        self._waiters.append(waiter)
+        slice = 0.01
+        try:
+            while not ready():
+                left = slice if until is None else min(slice, until - monotonic())
+                if left <= 0:
+                    return False
+                if not lock.acquire(True, left) and slice > LONGEST_SLEEP / 4:
+                    pypump.pump.look()
+                slice = min(slice * 2, LONGEST_SLEEP)
+            return True
+        finally:
+            self._waiters.remove(waiter)
+
+    def _check_usable(self):
+        if self._writer is None or self._forks != pypump.fork_count:
+            raise self._unusable()
+
+    def _unusable(self):
+        if self._writer is None:
+            return OSError("the gateway was not started: make one with makegateway()")
+        return OSError(
+            "the gateway belongs to the parent process: a forked child cannot use it, but can make gateways of its own"
+        )
+
+    # --- channels and frames ---
+
+    def newchannel(self):
+        """A new channel, independent of any task: send it through another channel to have somebody at its other end.
+        Raises OSError when the connection has ended."""
+        self._check_usable()
+        if self._eof:
+            raise self._death(True)
+        for id in self._ids:
+            if id not in self._chans:
+                return self._channel(id)
+
+    def _channel(self, id):
+        """The object for a channel of that id, made where there is none."""
+        chan = self._chans.get(id) or self._open(id)
+        channel = chan.holder()
+        return channel if channel is not None else Channel._new(Channel, self, chan)
+
+    def _open(self, id):
+        chan = self._chans[id] = Chan(id, self._coerce)
+        if self._fin:  # looked at behind that: the end closes those that it finds
+            self._cut()
+            self._close(chan, True)
+        return chan
+
+    def _post(self, code, id, *item):
+        try:
+            self._writer.post(frame(code, id, dump_item(*item, Channel) if item else ()))
+        except MemoryError:
+            self._lack_memory()
+
+    def _lack_memory(self):
+        """For a frame that somebody counts on: the end of the connection tells them. Any thread."""
+        pypump.pump.post(lambda: self._end_by(MemoryError("no memory for a frame")))
+
+    def _send(self, code, id, *item):
+        """Send a frame of that code whose payload is the encoding of `item`."""
+        self._check_usable()
+        if not self._writer.send_message(code, id, dump_item(*item, Channel) if item else ()):
+            raise self._death(True)
+
+    def _write(self, data):
+        """Send raw bytes between the frames."""
+        self._check_usable()
+        if not self._writer.send(Batch([memoryview(data).cast("B")])):
+            raise self._death(True)
+
+    def _set_coerce(self, bits):
+        self._check_usable()
+        self._coerce = bits & 3
+
+    # --- callbacks ---
+
+    def _who(self):
+        """Who may have the dispatcher's turn: this greenlet, or this thread."""
+        return self._parking and self._parking.who() or get_ident()
+
+    def _run_callbacks(self):
+        """The life of the callback thread."""
+        try:
+            while not self._fin:
+                self._wait(lambda: self._backlog or self._fin)
+                with self._turn:
+                    self._dispatcher = self._who()
+                    while self._backlog:
+                        self._dispatch(*self._backlog.popleft())
+                    self._dispatcher = None
+                self._wake()
+        except OSError:
+            pass  # a forked child's
+
+    def _dispatch(self, code, id, payload):
+        chan = self._chans.get(id)
+        if not self._needs_callback(code, id):
+            self._apply(code, id, payload)
+        elif code == DATA:
+            item = self._item(payload, chan)
+            try:
+                if isinstance(item, Failed):
+                    raise item.error
+                chan.callback(item)
+            except BaseException as exc:
+                self._fail_callback(chan, exc)
+            item = None
+        else:
+            if code == FIN:
+                self._cut()  # now: endmarkers may ask why
+            for ended in list(self._chans.values()) if code == FIN else [chan]:
+                self._end_callback(ended)
+            self._apply(code, id, payload)
+        self._wake()
+
+    def _end_callback(self, chan):
+        """Forget the callback, then call it for the last time."""
+        callback, endmarker = chan.callback, chan.endmarker
+        chan.callback = chan.endmarker = None
+        if callback is not None and endmarker is not NO_ENDMARKER_WANTED:
+            try:
+                callback(endmarker)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+        if chan.holder() is None:
+            self._unlist(chan)
+
+    def _fail_callback(self, chan, exc):
+        """The callback raised: both sides learn it, the channel is closed."""
+        from ..common.errors import remote_error, told
+
+        error = told(exc)
+        try:
+            self._send(CLOSE_ERROR, chan.id, error)
+        except OSError:
+            pass  # the far end is gone: this side still learns it
+        self._end_callback(chan)
+        if not chan.closed:
+            chan.errors.append(remote_error(RemoteError, error))
+        self._close(chan)
+
+    def _unlist(self, chan):
+        if self._chans.get(chan.id) is chan:
+            del self._chans[chan.id]
+
+    def _forget(self, chan, channel):
+        """That object of `chan` is gone. Any thread, at any moment: takes no lock."""
+        self._live.pop()
+        if self._forks != pypump.fork_count or chan.holder() not in (None, channel):
+            return  # where the collector clears weak references first, what it calls then may make another object
+        chan.object = None
+        if chan.callback is None:
+            self._unlist(chan)
+        if not chan.closed and (chan.cut and self._left if chan.recv_closed else not self._eof):
+            try:
+                if chan.task and chan.callback is None:
+                    self._post(CLOSE_ERROR, chan.id, UNTOLD_TEXT)
+                else:
+                    self._owe(LAST_MESSAGE if chan.callback is not None else CLOSE, chan.id)
+            except (OSError, RuntimeError):
+                pass  # no thread can be started: the interpreter ends
+        while chan.closed and chan.errors:
+            orphan(chan.errors.pop(0))
+
+    # --- the end ---
+
+    def hasreceiver(self):
+        """True as long as something may still arrive from the far end."""
+        return self._writer is not None and self._forks == pypump.fork_count and not self._fin
+
+    def join(self, timeout=None):
+        """Wait until nothing more can arrive from the far end, for `timeout` seconds at most (None: for ever)."""
+        self._check_usable()
+        self._wait(lambda: self._fin, until_of(timeout))
+
+    def _goodbye(self):
+        self._check_usable()
+        if not self._said_goodbye and not self._eof:
+            self._said_goodbye = True
+            self._post(TERMINATE, 0)
+            self._writer.end()
+
+    def _wait_gone(self, timeout):
+        """Wait for the end of the far end's process. False: `timeout` seconds have passed."""
+        self._check_usable()
+        return self._wait(lambda: self._process is None or self._process.gone, until_of(timeout))
+
+    def _keepalive(self, seconds):
+        """End the connection when the far end gives no sign of life for so long, and kill its process. 0: never."""
+        from .pyalive import Alive
+
+        self._check_usable()
+        wanted = seconds > 0
+
+        def job():
+            if self._alive:
+                self._alive.stop()
+            if not self._eof:
+                self._alive = Alive(self, seconds) if wanted else None
+
+        pypump.pump.post(job)
+
+    def _listen(self):
+        """Before _start(): the far end's stderr is for _stderr()."""
+        from .pylaunch import Said
+
+        self._said = Said()
+
+    def _stderr(self, knows_end):
+        """Wait for more of the far end's stderr, for the end of its process unless that is known, for the end of it.
+        Return (data, bytes lost in front of it, the last of what the process had said, nothing more will come)."""
+        self._check_usable()
+        if self._said is None:
+            raise OSError("nobody listens to the far end's stderr")
+        self._wait(lambda: self._said.has_news(knows_end))
+        return self._said.take()
+
+    def _signal(self, number):
+        self._check_usable()
+        if self._process is not None:
+            self._process.signal(number)
+
+    def _state(self):
+        self._check_usable()
+        reason, detail, errno = self._ended_by
+        return {
+            "fin": self._fin,
+            "said_goodbye": self._said_goodbye,
+            "heard_goodbye": self._heard_goodbye,
+            "greeted": self._greeted,
+            "channels": len(self._chans),
+            "executing": len(self._running),
+            "reason": reason,
+            "detail": detail,
+            "errno": errno,
+            "noise": self._noise,
+            "transport": "pipe",
+            **(self._process.said() if self._process else {}),
+        }
+
+    def _death(self, sending):
+        return GatewayDied("the connection has ended")
+
+
+pychannel.Gateway = Gateway

@@ -1,0 +1,355 @@
+"""The processes of the plain-Python core's near end: started on pipes, watched and reaped by the I/O thread.
+
+A worker's stderr passes through to ours, or is kept for somebody who listens; the end of it is kept for the message
+that says how it died. Or it is lent ours, see pylend.py. Our own stderr may be a pipe that nobody empties, or a
+terminal that was halted: it gets what it takes without waiting, and the rest a little later. See src/core/start/xc_launch.c
+and xc_stderr.c, which say more.
+"""
+
+import errno
+import fcntl
+import signal
+import socket
+import stat
+
+from . import pypump, pywire
+from ..models.native import allocate_lock, os, unpatched
+from .pypump import lifted, pipe
+
+TAIL = 4096  # bytes of stderr that are kept for the message
+UNHEARD = 1 << 20  # bytes that are kept for who listens: the oldest go first
+AT_ONCE = 64 * 1024  # bytes that who listens gets
+PAGE = 4096
+RETRY = 0.02  # seconds until a full stderr of ours, or a process without a pidfd, is looked at again
+
+
+def launch(gateway, argv):
+    """Start `argv` on pipes, and connect `gateway` to it. Returns when it has exec'd. Raises OSError."""
+    argv = [os.fsencode(arg) for arg in argv]
+    if not argv:
+        raise ValueError("argv is empty")
+    try:
+        by_pump(lambda: Process(gateway, argv), gateway)
+    except BaseException:
+        lent = getattr(gateway, "_lends", None)
+        if lent and gateway._process is None:
+            lent.close()
+        raise
+
+
+def connect(gateway, fd):
+    """Connect `gateway` by the socket `fd`, which is taken. Raises OSError."""
+    if gateway._writer is not None:
+        os.close(fd)
+        raise OSError("the gateway was started before")
+
+    def job():
+        own = lifted(fd)
+        try:
+            out = lifted(fcntl.fcntl(own, fcntl.F_DUPFD_CLOEXEC, 3))
+        except BaseException:
+            os.close(own)
+            raise
+        gateway._process = Absent(gateway)
+        gateway._connect(own, out, True)
+        writer, close = gateway._writer, gateway._writer.close
+
+        def close_direction():  # closing one copy of a socket tells nobody
+            if writer.fd >= 0:
+                _shut(writer.fd, socket.SHUT_WR)
+            close()
+
+        writer.close = close_direction
+
+    by_pump(job, gateway)
+
+
+def _shut(fd, how):
+    if not pypump.is_ours(fd):
+        return
+    with socket.socket(fileno=os.dup(fd)) as peer:
+        try:
+            peer.shutdown(how)
+        except OSError:
+            pass  # it has ended
+
+
+class Absent:
+    """In place of a Process where the connection is all that we have of the far end."""
+
+    gone = False
+    pid, status = 0, None
+
+    def __init__(self, gateway):
+        self._gateway = gateway
+
+    def said(self):
+        return {"pid": 0, "ended": False, "status": None, "stderr": b"", "words": False, "passed": True}
+
+    def signal(self, number):
+        """No signal gets there. The connection ends."""
+
+        def job():
+            self.gone = True
+            if not self._gateway._eof:
+                _shut(self._gateway._in.fileno(), socket.SHUT_RDWR)
+            self._gateway._peer_gone()
+
+        pypump.pump.post(job)
+
+
+def by_pump(start, gateway):
+    """Have start() called by the I/O thread. After an interrupt, what it has made says goodbye."""
+    done, results = allocate_lock(), []
+    done.acquire()
+
+    def job():
+        try:
+            results.append(start())
+        except BaseException as exc:
+            results.append(exc)
+        done.release()
+
+    pypump.pump.post(job)
+    interrupt = None
+    while not results:
+        try:
+            if not done.acquire(True, 5.0):
+                pypump.pump.look()
+        except BaseException as exc:
+            interrupt = exc  # not before it is known what there is to undo
+    if isinstance(results[0], BaseException):
+        raise results[0]
+    if interrupt is not None:
+        gateway._goodbye()
+        raise interrupt
+
+
+class Said:
+    """What a far end has said on its stderr, for who listens: `take` is called by one thread, the rest by the I/O
+    thread."""
+
+    def __init__(self):
+        self._lock = allocate_lock()  # held for some steps only
+        self._bytes = bytearray()
+        self._lost = 0
+        self.ended = self.closed = False
+
+    def add(self, data):
+        with self._lock:
+            self._bytes += data
+            over = max(len(self._bytes) - UNHEARD, 0)
+            del self._bytes[:over]
+            self._lost += over
+
+    def has_news(self, knows_end):
+        return self._bytes or self._lost or (self.ended and (self.closed or not knows_end))
+
+    def take(self):
+        with self._lock:
+            data = bytes(memoryview(self._bytes)[:AT_ONCE])
+            del self._bytes[: len(data)]
+            lost, self._lost = self._lost, 0
+            ended = self.ended and not self._bytes
+            return data, lost, ended, ended and self.closed
+
+
+class Process:
+    gone = False
+    status = None  # exit status, -signal, None: unknown
+    tail = b""
+    _passing = False  # it has read what is not passed on yet
+
+    def __init__(self, gateway, argv):
+        fds, lent = [], getattr(gateway, "_lends", None)  # see pylend.py
+        try:
+            for _ in range(2 if lent else 3):
+                fds += pipe()
+            for fd in (fds[1], fds[2]):
+                try:
+                    fcntl.fcntl(fd, 1031, 1 << 20)  # F_SETPIPE_SZ
+                except OSError:
+                    pass  # no Linux, or a user's pages are used up
+            stderr, kept = (lent.stderr, (lent.file, lent.ours)) if lent else (fds[5], ())
+            self.pid = _spawn(argv, fds[0], fds[3], stderr, kept)
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            if lent:
+                lent.close()
+            raise
+        for fd in (fds[0], fds[3], *fds[5:]):
+            os.close(fd)
+        self._gateway = gateway
+        self._said = gateway._said
+        self._lent = lent
+        self._err = lent.passed() if lent else fds[4]
+        self._pending = b""  # read from its stderr, not passed on yet
+        if self._err >= 0:
+            os.set_blocking(self._err, False)
+        try:
+            self._pidfd = lifted(os.pidfd_open(self.pid))
+        except (AttributeError, OSError):
+            self._pidfd = -1
+        pypump.own(*{self._err, self._pidfd} - {-1})
+        pywire.trace(f"started process {self.pid}: {os.fsdecode(argv[0])}")
+        gateway._process = self
+        gateway._connect(fds[2], fds[1], True)
+        pump = pypump.pump
+        if self._err >= 0:
+            pump.watch(self._err, pypump.POLLIN, lambda events: self._read_stderr())
+        if self._pidfd >= 0:
+            pump.watch(self._pidfd, pypump.POLLIN, lambda events: self._look())
+        else:
+            pump.after(RETRY, self._look)
+
+    def signal(self, number):
+        """Send it a signal, unless it has ended."""
+        try:
+            if self.gone:
+                pass
+            elif pypump.is_ours(self._pidfd):
+                signal.pidfd_send_signal(self._pidfd, number)
+            else:
+                os.kill(self.pid, number)
+        except OSError:
+            pass
+
+    def _look(self):
+        if self._pidfd >= 0 and not pypump.is_ours(self._pidfd):
+            self._drop_pidfd()
+        try:
+            pid, ended = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            pass  # somebody else took its status, or SIGCHLD is ignored
+        else:
+            if pid == 0:
+                if self._pidfd < 0:
+                    pypump.pump.after(RETRY, self._look)
+                return
+            self.status = -(ended & 127) if ended & 127 else ended >> 8  # also on Python 3.8
+        self._read_stderr(True)
+        if self._lent:
+            self._pass_on_unserved()
+        self._drop_pidfd()
+        pywire.trace(f"process {self.pid} ended: {self.status}")
+        self.gone = True
+        if self._said:
+            self._said.ended = True
+        self._gateway._peer_gone()
+
+    def _drop_pidfd(self):
+        if self._pidfd >= 0:
+            pypump.pump.forget(self._pidfd)
+            fd, self._pidfd = self._pidfd, -1
+            pypump.close(fd)
+
+    def said(self):
+        """What _state() has of it. Any thread."""
+        ready = self._err >= 0 and pypump.is_ready(self._err, pypump.POLLIN)
+        passed = not ready and not self._passing  # in this order
+        text, words = self._lent.read() if self._lent else (b"", False)
+        text = text[:TAIL] if words else text[-TAIL:]
+        return {
+            "pid": self.pid,
+            "ended": self.gone,
+            "status": self.status,
+            "stderr": text or self.tail,
+            "words": words and bool(text),
+            "passed": passed,
+        }
+
+    def _pass_on_unserved(self):
+        """It has ended, before it served perhaps: what it had said by then."""
+        text, words = self._lent.end()
+        if not words:
+            self._pending = text
+            self._pass_on()
+            self._pending = b""
+
+    def _read_stderr(self, all=False):
+        """With `all` (it has ended) also what our stderr cannot take: its last words must be known."""
+        self._passing = True
+        for _ in range(512 if all else 16):
+            passed = self._err >= 0 and self._pass_on()
+            if self._err < 0 or not passed and not all:
+                break
+            try:
+                data = pypump.is_ours(self._err) and os.read(self._err, PAGE)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                pypump.pump.forget(self._err)
+                fd, self._err = self._err, -1
+                pypump.close(fd)
+                if self._said:
+                    self._said.closed = True
+                break
+            self.tail = (self.tail + data)[-TAIL:]
+            if self._said:
+                self._said.add(data)
+            elif passed:
+                self._pending = data
+        if self._said:
+            self._gateway._wake()
+        self._passing = not self._pass_on()
+        if self._passing:
+            if self._err >= 0:
+                pypump.pump.forget(self._err)
+            pypump.pump.after(RETRY, self._retry)
+
+    def _retry(self):
+        if self._err >= 0:
+            pypump.pump.watch(self._err, pypump.POLLIN, lambda events: self._read_stderr())
+        self._read_stderr()
+
+    def _pass_on(self):
+        """False: our stderr takes nothing now."""
+        while self._pending:
+            try:
+                self._pending = self._pending[_write_stderr(self._pending) :]
+            except BlockingIOError:
+                return False
+            except OSError:
+                self._pending = b""  # closed or broken: there is nobody to tell
+        return True
+
+
+def _write_stderr(data):
+    """As os.write(), without waiting, though others share what is behind fd 2 and it stays as it is."""
+    mode = os.fstat(2).st_mode
+    if stat.S_ISSOCK(mode):
+        with socket.socket(fileno=os.dup(2)) as peer:
+            return peer.send(data, socket.MSG_DONTWAIT)
+    if stat.S_ISFIFO(mode) or os.isatty(2):
+        try:
+            fd = os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as exc:
+            if exc.errno == errno.ENXIO:
+                raise
+        else:
+            try:
+                return os.write(fd, data)
+            finally:
+                os.close(fd)
+    if not pypump.is_ready(2, pypump.POLLOUT):
+        raise BlockingIOError
+    return os.write(2, data)
+
+
+def _spawn(argv, stdin, stdout, stderr, kept):
+    """The pid. The I/O thread has SIGINT blocked, and so has the process until it can take it."""
+    # subprocess lets others run while the process reads the environment: it gets a copy, made in one step.
+    env = getattr(os.environ, "_data", None)
+    env = env and env.copy()
+    try:
+        process = unpatched("subprocess").Popen(
+            argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, pass_fds=kept
+        )
+    except OSError as exc:
+        name = os.fsdecode(argv[0])
+        raise OSError(exc.errno, f"start a process: {os.strerror(exc.errno)}: {name}") from None
+    process.returncode = 0  # it is ours to wait for
+    return process.pid

@@ -1,0 +1,182 @@
+"""A stream of bytes through a channel, for gateways through other gateways: the plain-Python core's part.
+
+The same as src/core/start/xc_relay.h, which says what goes over the wire. Far ends get it when they are first asked to start
+a process (see via.py). All methods of a Relay are the I/O thread's.
+"""
+
+from _collections import deque
+
+from . import pypump
+from ..models.native import os
+from .pylaunch import Process, by_pump
+from .pypump import pipe
+from .pywire import CLOSE, DATA, LAST_MESSAGE
+
+PIECE = 48 * 1024  # bytes in one message at most
+PIECES = 8  # read at one go
+MANY = 8  # frames that wait to be written: no more is read until they are fewer
+PAUSE = 0.002  # seconds
+
+
+def relay(gateway, stream, control, argv):
+    """Start `argv` with the channel `stream` as its standard input and output; return its process id. An int that comes
+    on `control` is a signal for it; when it has ended, its status and the end of its stderr go out there."""
+    argv = [os.fsencode(arg) for arg in argv]
+    there = Relay(gateway, stream, control)
+    by_pump(lambda: Process(there, argv), there)
+    return there._process.pid
+
+
+def connect(gateway, stream):
+    """Have `gateway` connected through `stream`, a channel of another one."""
+
+    def job():
+        down, up = pipe(), []
+        try:
+            up += pipe()
+        except BaseException:
+            for fd in down:
+                os.close(fd)
+            raise
+        gateway._connect(up[0], down[1], True)
+        Relay(stream.gateway, stream)._connect(down[0], up[1], True)
+
+    by_pump(job, gateway)
+
+
+class Relay:
+    """For a Process it is what the Gateway is at a near end."""
+
+    _process = None
+    _said = None  # nobody listens to its stderr here
+    _in = _out = -1
+    _left = -1  # bytes that a process that has ended had written, and that are not sent yet
+    _ended = False  # nothing more arrives
+
+    def __init__(self, gateway, stream, control=None):
+        self._gateway = gateway
+        self._stream = stream
+        self._control = control
+        self._arrived = deque()
+
+    def _connect(self, fd_in, fd_out, marked):
+        for fd in (fd_in, fd_out):
+            os.set_blocking(fd, False)
+        pypump.own(fd_in, fd_out)
+        self._in, self._out = fd_in, fd_out
+        self._watched = False
+        pypump.pump.watch(fd_in, pypump.POLLIN, self._read)
+        self._stream._chan.sink = self._take
+        if self._control is not None:
+            self._control._chan.sink = self._take_signal
+            for number in self._control._chan.items:
+                self._process.signal(number)
+        if self._gateway._eof or self._stream._chan.recv_closed:
+            self._take(CLOSE, b"")
+
+    # --- from the channel ---
+
+    def _take(self, code, payload):
+        """One frame; or the end of the connection, as code FIN."""
+        piece = code == DATA and isinstance(payload, bytes) and payload[:1] == b"A"
+        if piece and int.from_bytes(payload[1:5], "big") == len(payload) - 6:
+            self._arrived.append(memoryview(payload)[5:-1])
+        else:
+            self._ended = True
+            self._gateway._close(self._stream._chan, code == LAST_MESSAGE)
+            if code == DATA:  # whoever sends that is no relay
+                self._gateway._post(CLOSE, self._stream.id)
+            if code != LAST_MESSAGE:
+                self._close_in()
+        self._write()
+
+    def _write(self, events=0):
+        while self._arrived and self._out >= 0:
+            try:
+                pypump.check(self._out, events)
+                n = os.write(self._out, self._arrived[0])
+            except BlockingIOError:
+                if not self._watched:
+                    self._watched = True
+                    pypump.pump.watch(self._out, pypump.POLLOUT, self._write)
+                return
+            except OSError:
+                return self._close_out()
+            rest = self._arrived.popleft()[n:]
+            if rest:
+                self._arrived.appendleft(rest)
+        if self._watched:
+            self._watched = False
+            pypump.pump.forget(self._out)
+        if self._ended or self._out < 0:
+            self._close_out()
+
+    def _close_out(self):
+        self._arrived.clear()
+        if self._out >= 0:
+            pypump.pump.forget(self._out)
+            fd, self._out, self._watched = self._out, -1, False
+            pypump.close(fd)
+
+    # --- to the channel ---
+
+    def _read(self, events=0):
+        gateway, ended = self._gateway, self._process is not None and self._process.gone
+        for _ in range(PIECES):
+            if self._in < 0:
+                return
+            if len(gateway._writer.out) > MANY:
+                pypump.pump.forget(self._in)
+                pypump.pump.after(PAUSE, self._resume)
+                return
+            try:
+                pypump.check(self._in, events)
+                data = os.read(self._in, min(PIECE, self._left) if ended else PIECE)
+            except BlockingIOError:
+                if not ended:
+                    return
+                data = b""
+            except OSError:
+                data = b""
+            if not data or gateway._writer.broken:
+                self._close_in()
+                gateway._post(LAST_MESSAGE, self._stream.id)
+            else:
+                self._left -= len(data) if ended else 0
+                gateway._post(DATA, self._stream.id, data)
+
+    def _resume(self):
+        if self._in >= 0:
+            pypump.pump.watch(self._in, pypump.POLLIN, self._read)
+            self._read()
+
+    def _close_in(self):
+        if self._in >= 0:
+            pypump.pump.forget(self._in)
+            fd, self._in = self._in, -1
+            pypump.close(fd)
+
+    # --- the process ---
+
+    def _take_signal(self, code, payload):
+        if code == DATA and payload[:1] == b"F":
+            self._process.signal(int.from_bytes(payload[1:5], "big"))
+        elif code != DATA:
+            self._gateway._close(self._control._chan)
+
+    def _peer_gone(self):
+        """It has ended: what it wrote is still sent, and not what a child of its own writes on."""
+        if self._left < 0 <= self._in:
+            self._left = pypump.readable(self._in)
+        self._read()
+        if self._in >= 0:
+            return pypump.pump.after(PAUSE, self._peer_gone)
+        self._close_out()
+        gateway, process, control = self._gateway, self._process, self._control
+        gateway._post(DATA, control.id, (process.status, process.tail))
+        gateway._post(CLOSE, control.id)
+        gateway._close(control._chan)
+
+    def _goodbye(self):
+        """Who wanted the process was interrupted."""
+        self._process.signal(9)

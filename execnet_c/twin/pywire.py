@@ -1,0 +1,299 @@
+"""The wire of the plain-Python core: frames, the writing side of a connection, tracing."""
+
+from _collections import deque
+from _io import BytesIO
+
+from . import pypump
+from ..models.native import RLock, os, select, sleep
+from .pyserializer import LoadError
+
+STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO, LONG, PIECE, DROP = range(12)
+NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE HELLO LONG PIECE DROP".split()
+MARKER = b"\0execnet_c\0"  # a far end that was started writes it before its first frame
+CHUNK = 128 * 1024  # bytes at one go
+# A payload of LONG_MIN bytes or more travels in pieces: LONG announces it (code, channel, size), PIECEs bring it, DROP
+# gives it up. These three have, instead of a channel, the sender's number for the message, one of 64.
+LONG_MIN = 1024 * 1024
+PIECE_SIZE = 512 * 1024
+
+trace_fd, trace_file = -1, None
+
+
+def trace_to(fd):
+    global trace_fd, trace_file
+    trace_fd, trace_file = fd, pypump.file_of(fd)
+
+
+def trace(text):
+    if trace_fd < 0:
+        return
+    try:
+        # Lines are lost rather than waited for.
+        if pypump.file_of(trace_fd) == trace_file and pypump.is_ready(trace_fd, pypump.POLLOUT):
+            os.write(trace_fd, f"[{os.getpid()}] {text}\n".encode("utf-8", "replace"))
+    except OSError:
+        pass
+
+
+def trace_frame(verb, code, id, size):
+    trace(f"{verb} {NAMES[code]} channel {id} {size} bytes")
+
+
+def frame(code, id, parts=()):
+    size = sum(map(len, parts))
+    if trace_fd >= 0 and code < LONG:
+        trace_frame("sent", code, id, size)
+    head = bytes((code,)) + (id & 0xFFFFFFFF).to_bytes(4, "big") + size.to_bytes(4, "big")
+    return [head + parts[0], *parts[1:]] if parts else [head]
+
+
+def cut(parts, size):
+    """A payload in pieces, each a list of views. The last byte comes alone: until then the message can be given up."""
+    views = [memoryview(part) for part in reversed(parts) if part]
+    while size:
+        piece = []
+        n = min(PIECE_SIZE, size - 1) or 1
+        size -= n
+        while n:
+            view = views.pop()
+            if len(view) > n:
+                views.append(view[n:])
+            piece.append(view[:n])
+            n -= len(piece[-1])
+        yield piece
+
+
+class Batch:
+    """Bytes on their way: parts, and how many bytes each write has taken."""
+
+    def __init__(self, parts):
+        self.parts = parts
+        self.written = []
+
+    def rest(self):
+        at = sum(self.written)
+        for part in self.parts:
+            if at < len(part):
+                return memoryview(part)[at : at + CHUNK]
+            at -= len(part)
+
+
+class Writer:
+    """The writing side. A frame is never torn: what one thread leaves unfinished, the next one or the I/O thread
+    writes first."""
+
+    def __init__(self, fd, pause=None):
+        self.fd = fd
+        self.pause = pause  # lets other greenlets run, false where there are none; None: never
+        self.wrote = 0  # bytes
+        self.broken = False
+        self.ending = False  # nothing more is taken; the fd is closed when all is out
+        self.turn = RLock()  # a signal handler that interrupts a send may send: it goes on with the frame in flight
+        self.line = deque()  # of locks: each is held by a thread that waits for the turn, or has it
+        self.out = deque()
+        self.watched = False
+        self.numbers = deque(range(64))  # for long messages
+
+    def send(self, batch):
+        """False when the connection takes nothing more."""
+        place = RLock()
+        with place:
+            self.line.append(place)
+            try:
+                with self.turn:
+                    if self.broken or self.ending:
+                        return False
+                    try:
+                        self.out.append(batch)
+                        self.write(True)
+                    finally:
+                        if batch in self.out and not batch.written:
+                            self.out.remove(batch)  # nothing of it has been sent, and nothing will be
+                    return batch.rest() is None  # even if the far end, who has it all, is gone already
+            finally:
+                self.line.remove(place)
+                if self.out:
+                    pypump.pump.post(self.flush)  # the rest of a frame that was begun
+
+    def send_message(self, code, id, parts):
+        size = sum(map(len, parts))
+        if size >= LONG_MIN:
+            return self.send_long(code, id, parts, size)
+        return self.send(Batch(frame(code, id, parts)))
+
+    def send_long(self, code, id, parts, left):
+        """In pieces: between two of them, whoever waits for the turn has it. What an exception out of a signal handler
+        ends does not arrive."""
+        numbers, batches = [], []
+        if trace_fd >= 0:
+            trace_frame("sent", code, id, left)
+        try:
+            while not numbers:
+                try:
+                    numbers.extend(map(deque.popleft, (self.numbers,)))  # in one step for a signal handler
+                except IndexError:
+                    sleep(0.005)
+            number = numbers[0]
+            head = bytes((code,)) + (id & 0xFFFFFFFF).to_bytes(4, "big") + left.to_bytes(8, "big")
+            front = frame(LONG, number, [head])
+            for piece in cut(parts, left):
+                batches[1:] = [Batch(front + frame(PIECE, number, [b"", *piece]))]
+                front = []
+                left -= sum(map(len, piece))
+                if not self.send(batches[-1]):
+                    return False
+                if not self.turn._is_owned():  # or they would wait for us: this is a signal handler inside a send
+                    for place in [*self.line]:
+                        with place:
+                            pass
+            return True
+        except BaseException:
+            begun = [batch.written or batch in self.out for batch in batches]
+            if begun and begun[0] and (left or not begun[-1]):
+                self.post(frame(DROP, number))
+            raise
+        finally:
+            self.numbers.extend(numbers)
+
+    def post(self, parts):
+        """Take whole frames to be written soon. Never blocks."""
+        if not self.broken and not self.ending:
+            self.out.append(Batch(parts))
+            pypump.pump.post(self.flush)
+
+    def write(self, wait):
+        """True: all is out. False: it would have to wait. The turn is held."""
+        poll = None
+        while self.out and not self.broken:
+            batch = self.out[0]
+            view = batch.rest()
+            if view is None:
+                try:
+                    self.out.remove(batch)  # this one and no other: a signal handler may have been here meanwhile
+                except ValueError:
+                    pass
+                continue
+            try:
+                pypump.check(self.fd)
+                # In one step for a signal handler: written and noted.
+                batch.written.extend(map(os.write, (self.fd,), (view,)))
+                self.wrote += batch.written[-1]
+            except BlockingIOError:
+                if not wait:
+                    return False
+                if self.pause and self.pause():
+                    continue
+                if poll is None:
+                    poll = select.poll()
+                    poll.register(self.fd, select.POLLOUT)
+                poll.poll(500)
+            except OSError:
+                self.break_off()
+        return True
+
+    def flush(self):
+        """On the I/O thread."""
+        pump = pypump.pump
+        if not self.out and not self.ending:
+            return
+        if not self.turn.acquire(False):
+            pump.after(0.01, self.flush)  # who has it writes this too, unless it is just leaving
+            return
+        try:
+            done = self.write(False)
+            if done and self.ending:
+                self.close()
+            elif done and self.watched:
+                self.watched = False
+                pump.forget(self.fd)
+            elif not done and not self.watched:
+                self.watched = True
+                pump.watch(self.fd, pypump.POLLOUT, lambda events: self.flush())
+        finally:
+            self.turn.release()
+
+    def end(self):
+        self.ending = True
+        pypump.pump.post(self.flush)
+
+    def break_off(self):
+        self.broken = True
+        self.out.clear()
+
+    def close(self):
+        """On the I/O thread."""
+        pypump.pump.cancel(self.flush)
+        self.broken = True
+        if self.fd >= 0:
+            if self.watched:
+                pypump.pump.forget(self.fd)
+            fd, self.fd = self.fd, -1
+            pypump.close(fd)
+
+
+class Large:
+    """A payload that is larger than the buffer, or comes in pieces: read in place, and where it is one bytes object,
+    into that."""
+
+    number = None  # a long message's
+    skip = None  # its first bytes, opcode and length, that are not kept; None: nothing has come yet
+    got = 0  # bytes of the payload
+    left = 0  # bytes of the frame that is being read
+
+    def __init__(self, code, id, size):
+        self.code, self.id, self.size = code, id, size
+
+    def take(self, size, have):
+        """A frame with the next `size` bytes begins; `have` are here."""
+        self.left = size
+        if self.skip is None:
+            self.choose(have)
+            self.add(self.skip)
+            have = have[self.skip :]
+        if self.body is None:
+            return self.add(len(have))
+        for room in self.rooms(have):
+            part = have[: len(room)]
+            room[: len(part)] = part
+            have = have[len(part) :]
+            self.add(len(part))
+
+    def choose(self, have):
+        size, self.skip, self.tail = self.size, 0, bytearray(0)
+        if self.code == DATA and have[:1] + bytes(4) + have[1:5] == b"A" + (size - 6).to_bytes(8, "big", signed=True):
+            self.skip = 5
+            self.tail = bytearray(1)
+            size -= 6
+        try:
+            self.file = BytesIO(bytes(size))
+            self.body = self.file.getbuffer()
+        except MemoryError:
+            self.body = None  # it is passed over
+
+    def rooms(self, spare):
+        """Where the next bytes of the frame go."""
+        if self.body is None:
+            return [memoryview(spare)[: self.left]]
+        body = self.body[self.got - self.skip :][: self.left]
+        return [room for room in (body, memoryview(self.tail)[: self.left - len(body)]) if room]
+
+    def add(self, n):
+        """So many were written there. True: the frame is complete."""
+        self.got += n
+        self.left -= n
+        return not self.left
+
+    def load(self, load_item, *args):
+        """The item. Raises MemoryError where there was no room for it, and what load_item raises."""
+        if self.body is None:
+            raise MemoryError(f"an item of {self.size} bytes arrived, and there was no memory for it")
+        self.body.release()
+        data, self.file = self.file.getvalue(), None
+        if not self.skip:
+            return load_item(data, *args)
+        if self.tail != b"Q":
+            raise LoadError(f"no STOP behind a bytes object of {len(data) + 5} bytes")
+        return data
+
+    def __len__(self):
+        return self.size

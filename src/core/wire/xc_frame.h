@@ -1,0 +1,83 @@
+/*
+ * The wire: the 9-byte header of a frame, the message codes, the limits. Nothing else in the project knows them.
+ *
+ * Version 1 is execnet's: struct "!bii" = code, channel id, payload length, then the payload. Codes 0-7 are
+ * execnet's; XC_HELLO is ours, sent only where both ends are known to be ours (see execnet_c/near/bootstrap.py).
+ *
+ * A payload of XC_LONG_MIN bytes or more travels in pieces, between which other frames may stand: XC_LONG announces the
+ * message, XC_PIECEs bring its payload, and it takes effect, as a frame of its code, when the last byte has come. These
+ * codes, and XC_MOVE, are only for peers that are known to be of this very version: nothing about them is negotiated.
+ *
+ * A far end that is started writes the marker before its first frame: what a login shell or a start-up file prints
+ * comes before it and is not taken for frames.
+ */
+#ifndef XC_FRAME_H
+#define XC_FRAME_H
+
+#include "xc_base.h"
+
+#define XC_MARKER "\0execnet_c\0"
+enum { XC_MARKER_SIZE = sizeof XC_MARKER - 1 };
+
+enum {
+    XC_HEADER_SIZE = 9,
+    XC_MAX_PAYLOAD = 0x7fffffff, /* bytes: a signed 32-bit length */
+
+    XC_LONG_SIZE = 13,         /* bytes of XC_LONG's payload */
+    XC_LONG_MIN = 1024 * 1024, /* bytes of payload from which on it travels in pieces */
+    XC_PIECE_SIZE = 512 * 1024,
+    XC_LONG_COUNT = 64, /* long messages on their way in one direction at a time, at most */
+};
+
+/* Bytes of a long message's payload, at most: more than the memory of any machine. */
+#if SIZE_MAX > 0xffffffff
+#define XC_MAX_LONG ((uint64_t)1 << 46)
+#else
+#define XC_MAX_LONG ((uint64_t)SIZE_MAX / 4)
+#endif
+
+typedef enum {
+    XC_STATUS = 0,       /* asks for a status dict, sent back on the channel, which is then closed */
+    XC_RECONFIGURE = 1,  /* string coercion of a channel, or of the gateway for channel 0 */
+    XC_TERMINATE = 2,    /* goodbye */
+    XC_EXEC = 3,         /* (source, file name, function name, keyword arguments) */
+    XC_DATA = 4,         /* one item */
+    XC_CLOSE = 5,        /* the channel is closed for both sides */
+    XC_CLOSE_ERROR = 6,  /* the same, with a text */
+    XC_LAST_MESSAGE = 7, /* the sender of it sends no more; it may still receive */
+    XC_HELLO = 8,        /* ours: settings one way, what started the other way */
+    /* For these the header has, instead of a channel, the sender's number for the message: free for another one when it
+     * is complete or dropped. */
+    XC_LONG = 9,   /* a long message begins: its code (1 byte), channel id (4), size of its payload (8) */
+    XC_PIECE = 10, /* the next bytes of that payload */
+    XC_DROP = 11,  /* its sender gave up: what came of it is forgotten. No payload */
+    XC_MOVE = 12,  /* what follows comes through the rings that were offered: see xc_move.c. No payload */
+} xc_code;
+
+typedef struct {
+    uint8_t code;  /* an xc_code, checked */
+    uint32_t chan; /* the id's 32 bits as they are: an id is opaque, execnet's may be negative after 2**31 */
+    uint32_t size; /* bytes of payload, at most XC_MAX_PAYLOAD */
+} xc_frame;
+
+/* "DATA"; "?" for a number that is no code. */
+const char *xc_code_name(uint8_t code);
+
+void xc_frame_pack(unsigned char out[XC_HEADER_SIZE], xc_code code, uint32_t chan, uint32_t size);
+
+/* XC_OK, or XC_BAD with what is wrong (an unknown code, a negative length, another one than a LONG, DROP or MOVE has)
+ * and the header's bytes in hex. */
+xc_status xc_frame_unpack(const unsigned char in[XC_HEADER_SIZE], xc_frame *out, xc_err *err);
+
+/* What is announced by a LONG: a frame but for the size, which is larger. */
+typedef struct {
+    uint8_t code;  /* checked: one that has an effect of its own */
+    uint32_t chan; /* as in xc_frame */
+    uint64_t size; /* 1 to XC_MAX_LONG */
+} xc_long_frame;
+
+/* The payload of a LONG. */
+void xc_long_pack(unsigned char out[XC_LONG_SIZE], const xc_long_frame *message);
+xc_status xc_long_unpack(const unsigned char in[XC_LONG_SIZE], xc_long_frame *out, xc_err *err);
+
+#endif
