@@ -3,11 +3,12 @@
 import os
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from conftest import wait_until
 
-from execnet_c import pypump
+from execnet_c import pylaunch, pypump
 
 TIMEOUT = 10
 
@@ -69,3 +70,17 @@ def test_an_interrupt_as_it_is_started_or_woken_harms_no_later_job(pipes, runnin
             break
     assert 1 < calls < 99
     assert capfd.readouterr().err == ""
+
+
+def test_what_an_interrupt_finds_half_way_is_not_started_or_says_goodbye(pipes):
+    for calls in range(1, 100):
+        begun, ended, done = [], [], threading.Event()
+        gateway = SimpleNamespace(_goodbye=lambda ended=ended: ended.append(1))
+        interrupted = interrupted_after(calls, pylaunch.by_pump, lambda begun=begun: begun.append(1), gateway)
+        pypump.pump.post(done.set)
+        assert done.wait(TIMEOUT)
+        assert ended == (begun if interrupted else []), f"interrupted after {calls} calls"
+        assert wait_until(lambda: pypump.pump._bell is None)
+        if not interrupted:
+            break
+    assert 1 < calls < 99

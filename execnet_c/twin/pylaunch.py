@@ -100,18 +100,30 @@ class Absent:
 
 def by_pump(start, gateway):
     """Have start() called by the I/O thread. After an interrupt, what it has made says goodbye."""
-    done, results = allocate_lock(), []
+    done, results, wanted = allocate_lock(), [], [None]
     done.acquire()
 
     def job():
+        try:
+            wanted.pop()
+        except IndexError:
+            return
         try:
             results.append(start())
         except BaseException as exc:
             results.append(exc)
         done.release()
 
-    pypump.pump.post(job)
     interrupt = None
+    try:
+        pypump.pump.post(job)
+    except BaseException as exc:
+        try:
+            wanted.pop()
+        except IndexError:
+            interrupt = exc  # it has begun
+        else:
+            raise
     while not results:
         try:
             if not done.acquire(True, 5.0):
