@@ -272,8 +272,8 @@ def _prove(sock, session, where, until, patience):
             proven = session.read(last)
     except (socket.timeout, TimeoutError):
         if not asked:
-            what = f"{where} asks for no secret, and this side has one: that is another server than the one with the "
-            what += "secret, or it was started without it, and gets nothing to run"
+            what = f"{where} asked for no secret within {patience:g} seconds, and this side has one: that is another server "
+            what += "than the one with the secret, or it was started without it, and gets nothing to run; or it stands still"
             raise Refused("LoginDenied", what) from None
         what = f"{where} did not prove within {patience:g} seconds that it knows the secret"
         raise Refused("HostSilent", what) from None
