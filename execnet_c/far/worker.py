@@ -247,6 +247,8 @@ class _Tasks:
     def _serve_spare(self, birth):
         birth.begun.append(True)
         birth.told.release()
+        with self._lock:  # who waits for the birth goes first, and has a task to run
+            pass
         try:
             from ..models import mainthread  # noqa: F401  (here, where the first task does not wait for it)
         except Exception:
@@ -271,21 +273,19 @@ class _Tasks:
             if self._spares > 0:
                 return
             self._spares += 1
-        begun = []
-        try:
-            birth = _Birth(begun)
-            told = birth.told
-            start_new_thread(self._serve_spare, (birth,))
-        except BaseException:
-            with self._lock:
+            begun = []
+            try:
+                birth = _Birth(begun)
+                told = birth.told
+                start_new_thread(self._serve_spare, (birth,))
+            except BaseException:
                 self._spares -= 1
-            raise
-        del birth
-        # One that has no memory to tell, or an interpreter that collects garbage later, is not waited for.
-        if told.acquire(True, LONGEST_BIRTH) and not begun:
-            with self._lock:
+                raise
+            del birth
+            # One that has no memory to tell, or an interpreter that collects garbage later, is not waited for.
+            if told.acquire(True, LONGEST_BIRTH) and not begun:
                 self._spares -= 1
-            raise MemoryError("no memory for the thread that would wait for the next task")
+                raise MemoryError("no memory for the thread that would wait for the next task")
 
     def _serve_one(self, primary):
         """Wait for one task and run it; false when there will be none."""
