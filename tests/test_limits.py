@@ -600,3 +600,45 @@ def test_a_spare_thread_that_never_begins_is_told_of(lib, gw):
     busy.send(None)
     assert busy.receive(TIMEOUT) == 2
     assert gw.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
+
+
+# ---- errors that nobody takes
+
+
+def test_errors_that_wait_to_be_printed_take_little_memory():
+    """A far end may send them faster than this end, whose stderr takes nothing, gets rid of them. Each is told or counted."""
+    run(
+        """
+        import re, threading
+        class Slow:
+            lines = []
+            def write(self, text):
+                self.lines.append(text)
+                if len(self.lines) == 1:
+                    go_on.wait(60)
+            def flush(self):
+                pass
+        def wait_for_all():
+            assert channel.receive(60) is None
+            go_on.set()
+        go_on, stderr, sys.stderr = threading.Event(), sys.stderr, Slow()
+        group = execnet_c.Group()
+        channel = group.makegateway().remote_exec('''
+            text = b"N" + (1000).to_bytes(4, "big") + b"x" * 1000 + b"Q"
+            frame = bytes([6]) + (0x7ffffff1).to_bytes(4, "big") + len(text).to_bytes(4, "big") + text
+            for _ in range(200):
+                channel.gateway._write(frame * 100)
+            channel.send(None)
+        ''')
+        thread = threading.Thread(target=wait_for_all)
+        thread.start()
+        def count():
+            more = [re.search("Warning: ([0-9]+) more unhandled errors are left out", line) for line in Slow.lines]
+            return sum(int(found[1]) if found else 1 for found in more)
+        assert wait_until(lambda: count() == 20000, 60), count()
+        thread.join()
+        sys.stderr = stderr
+        assert len(Slow.lines) < 2200, len(Slow.lines)
+        group.terminate(5)
+        """
+    )

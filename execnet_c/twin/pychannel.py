@@ -65,29 +65,74 @@ class GatewayDied(OSError, EOFError):
 
 # --- errors for channels nobody holds ---------------------------------------------------------------------------------
 
-_orphans = deque()
+MAX_ORPHANS = 1024 * 1024  # characters that wait to be printed: a far end says as much as it likes
+
+MAX_ORPHANS = 1024 * 1024  # characters that wait to be printed: a far end says as much as it likes
+ORPHAN = 500  # so many more for each: it is an object
+
+_orphans = deque()  # (size, error)
+_printed = deque()  # sizes
+_waiting = _too_many = 0  # sizes that wait, and how many were left out: of the I/O thread alone
+_told = deque([0], 1)  # so many were told as left out; whoever takes it tells the rest
+_idle = deque([None], 1)  # whoever takes the token out of it starts the thread that prints
 
 
 def orphan(error):
+    global _waiting, _too_many
     if sys.is_finalizing():
         return  # the interpreter lets go of everything: nobody could have seen it any more
-    _orphans.append(error)
     if get_ident() != pypump.pump.thread:
+        _orphans.append((0, error))
         return print_orphans()
+    while _printed:
+        _waiting -= _printed.popleft()
+    if _waiting > MAX_ORPHANS:
+        _too_many += 1
+        return
+    size = ORPHAN + len(error.formatted)
+    _waiting += size
+    _orphans.append((size, error))
+    _print_aside()
+
+
+def _print_aside():
+    """A full stderr must not hold up the I/O thread."""
     try:
-        start_new_thread(print_orphans, ())  # a full stderr must not hold up the I/O thread
+        _idle.pop()
+    except IndexError:
+        return  # who prints looks once more
+    try:
+        start_new_thread(_print_all, ())
     except RuntimeError:
-        pass  # printed with the next one, or at the end of the program
+        _idle.append(None)  # printed with the next one, or at the end of the program
+
+
+def _print_all():
+    try:
+        print_orphans()
+    finally:
+        _idle.append(None)
+    if _orphans:
+        _print_aside()
 
 
 def print_orphans():
     """Write to sys.stderr the errors that came for channels nobody holds any more."""
     while _orphans:
         try:
-            error = _orphans.popleft()
+            size, error = _orphans.popleft()
         except IndexError:
-            return
+            break
+        _printed.append(size)
         error.warn()
+    try:
+        told = _told.pop()
+    except IndexError:
+        return
+    more = _too_many - told
+    _told.append(told + more)
+    if more and sys.stderr is not None:
+        sys.stderr.write(f"[{os.getpid()}] Warning: {more} more unhandled errors are left out\n")
 
 
 def until_of(timeout, negative_ok=True):

@@ -5,8 +5,13 @@
  */
 #include "warn.h"
 
+#include <unistd.h>
+
 #include "error.h"
 #include "load.h"
+
+/* So much may wait to be printed: a far end says as much as it likes, and this end may not come to it. */
+enum { ORPHANS_MAX = 1024 * 1024 }; /* bytes */
 
 static _Atomic(xcpy_left *) all; /* so that a leak is not taken for one */
 
@@ -83,11 +88,24 @@ print_pending(void *unused)
     return result == NULL ? -1 : 0;
 }
 
+static size_t
+size_of(const xc_msg *msg)
+{
+    return sizeof *msg + msg->size;
+}
+
 void
 xcpy_orphan_error(void *arg, xc_msg *msg)
 {
     xcpy_left *left = arg;
     if (atomic_load(&left->ended)) {
+        xc_msg_free(msg);
+        return;
+    }
+    size_t size = size_of(msg);
+    if (atomic_fetch_add(&left->waiting, size) > ORPHANS_MAX) {
+        atomic_fetch_sub(&left->waiting, size);
+        atomic_fetch_add(&left->left_out, 1);
         xc_msg_free(msg);
         return;
     }
@@ -129,10 +147,16 @@ print_one(xcpy_state *state, const xc_msg *msg)
 static void
 print_left(xcpy_state *state)
 {
-    for (xc_msg *msg = take_all(&state->left->orphans), *next; msg != NULL; msg = next) {
+    xcpy_left *left = state->left;
+    for (xc_msg *msg = take_all(&left->orphans), *next; msg != NULL; msg = next) {
         next = msg->next;
         print_one(state, msg);
+        atomic_fetch_sub(&left->waiting, size_of(msg));
         xc_msg_free(msg);
+    }
+    size_t more = atomic_exchange(&left->left_out, 0);
+    if (more > 0) {
+        PySys_FormatStderr("[%ld] Warning: %zu more unhandled errors are left out\n", (long)getpid(), more);
     }
 }
 

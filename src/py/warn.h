@@ -13,10 +13,12 @@
 struct xcpy_left {
     _Atomic(xc_msg *) orphans;
     _Atomic(xc_msg *) spaces;
-    atomic_bool due;   /* somebody should come by: there are spaces, or orphans that nobody else prints */
-    atomic_bool ended; /* the module is gone: nobody comes by any more */
-    bool is_main;      /* const: of the main interpreter, which can be called from any thread */
-    xcpy_left *next;   /* const: in warn.c's list of all */
+    atomic_size_t waiting;  /* bytes of orphans that are not printed yet */
+    atomic_size_t left_out; /* more orphans, that were too many */
+    atomic_bool due;        /* somebody should come by: there are spaces, or orphans that nobody else prints */
+    atomic_bool ended;      /* the module is gone: nobody comes by any more */
+    bool is_main;           /* const: of the main interpreter, which can be called from any thread */
+    xcpy_left *next;        /* const: in warn.c's list of all */
 };
 
 /* The two hooks of xc_link_opts; arg: the interpreter's xcpy_left. Any thread. The main interpreter soon writes the
