@@ -4,7 +4,7 @@ import importlib.util
 
 import execnet_c
 import pytest
-from execnet_c import pycore
+from execnet_c.twin import pycore
 
 import pairing
 from conftest import TIMEOUT, wait_until
