@@ -83,6 +83,14 @@ def test_a_wide_directory(gw, source, tmp_path):
     assert found(tmp_path / "there") == found(source)
 
 
+def test_targets_that_share_a_directory(group, source, tmp_path):
+    for i in range(500):
+        fill(source / f"{i}", 1, 4)
+        (source / f"{i}" / "link").symlink_to("file 0")
+    send(source, *[(group.makegateway("popen"), tmp_path / "there") for _ in range(2)])
+    assert found(tmp_path / "there") == found(source)
+
+
 def test_a_tree_that_is_deeper_than_calls_may_be(gw):
     top = tempfile.mkdtemp(dir="/tmp")  # the whole path must be below 4096 bytes
     try:

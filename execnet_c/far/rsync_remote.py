@@ -212,7 +212,12 @@ class Receiver:
             os.unlink(path)
             st = None
         if st is None:
-            os.makedirs(path)
+            try:
+                os.makedirs(path)
+            except FileExistsError:  # another target is the same directory, and has just made it
+                st = os.lstat(path)
+                if not stat.S_ISDIR(st.st_mode):
+                    raise
         mode = stat.S_IMODE(mode) | 0o700  # a read-only directory is to be filled, too
         if st is None or stat.S_IMODE(st.st_mode) != mode:
             os.chmod(path, mode)
