@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import wait_until
 
-from execnet_c import pylaunch, pypump
+from execnet_c.twin import pylaunch, pypump
 
 TIMEOUT = 10
 

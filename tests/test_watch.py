@@ -44,7 +44,7 @@ def test_a_goodbye_that_the_worker_cannot_tell_of(group, tmp_path):
     assert gw._wait_gone(TIMEOUT) and done.read_text() == "done"
 
 
-WATCHES = "import sys; from execnet_c import pywatch; pywatch._watch(*map(int, sys.argv[1:]))"
+WATCHES = "import sys; from execnet_c.twin import pywatch; pywatch._watch(*map(int, sys.argv[1:]))"
 
 
 @pytest.fixture(params=["pipes", "socket"])

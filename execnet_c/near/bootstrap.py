@@ -17,7 +17,7 @@ Frames may follow the hello without waiting for the answer: a far end that canno
 stderr, which is what the first use of the gateway then raises. The answer is waited for where there are settings that
 can fail over there.
 
-This very interpreter imports `execnet_c.worker` as the far end. Another one says first, in a hello of its own,
+This very interpreter imports `execnet_c.far.worker` as the far end. Another one says first, in a hello of its own,
 which Python it is, and is sent the text that makes it a worker (see text.py); the same frames follow behind it.
 """
 
