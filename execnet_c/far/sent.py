@@ -50,7 +50,7 @@ HOT = {
     "mainthread": "_Finder.find_spec",
     "execmodel": "_module",
     "worker": "main _serve _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks.run _Tasks._ensure_spare "
-    "_Tasks._serve_spare _Birth.__init__",
+    "_Tasks._serve_spare",
     "pycore": "Gateway._serve Gateway._connect Gateway._hello Gateway._check_usable Gateway._wait Gateway._wake "
     "Gateway._read Gateway._feed Gateway._file Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
     "Gateway._load_plain Gateway._set_facts Gateway._channel Gateway._open",

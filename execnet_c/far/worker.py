@@ -12,6 +12,7 @@ import os
 import sys
 from _signal import SIG_UNBLOCK, SIGINT, pthread_sigmask
 from _thread import allocate_lock, start_new_thread
+from _weakref import ref
 
 from .._version import __version__
 from ..cores import core
@@ -32,8 +33,9 @@ class WorkerGateway(_core.Gateway):
     def __repr__(self):
         return f"<WorkerGateway id={self.id!r}>"
 
-    @property
-    def execmodel(self):
+    execmodel = property(lambda self: self._execmodel())
+
+    def _execmodel(self):
         if self._parking:
             return self._parking.execmodel
         from ..models.execmodel import ExecModel
@@ -207,19 +209,6 @@ def _apply(gateway, settings):
         sys.exit(error[2] if settings["start"] else 3)  # nobody may wait for an answer then
 
 
-class _Birth:
-    """Of a thread: `told` is released when it begins, or when it never will, having no memory for that."""
-
-    def __init__(self, begun):
-        self.begun = begun
-        self.told = allocate_lock()
-        self.told.acquire()
-
-    def __del__(self):
-        if not self.begun:
-            self.told.release()
-
-
 class _Tasks:
     def __init__(self, gateway, pid):
         self._gateway = gateway
@@ -245,8 +234,8 @@ class _Tasks:
             pass
 
     def _serve_spare(self, birth):
-        birth.begun.append(True)
-        birth.told.release()
+        (told,) = birth
+        told.release()
         with self._lock:  # who waits for the birth goes first, and has a task to run
             pass
         try:
@@ -273,17 +262,18 @@ class _Tasks:
             if self._spares > 0:
                 return
             self._spares += 1
-            begun = []
             try:
-                birth = _Birth(begun)
-                told = birth.told
+                told = allocate_lock()
+                told.acquire()
+                birth = {told}  # of the thread alone: it goes where that has no memory to begin
+                seen = ref(birth, lambda _: told.locked() and told.release())
                 start_new_thread(self._serve_spare, (birth,))
             except BaseException:
                 self._spares -= 1
                 raise
             del birth
             # One that has no memory to tell, or an interpreter that collects garbage later, is not waited for.
-            if told.acquire(True, LONGEST_BIRTH) and not begun:
+            if told.acquire(True, LONGEST_BIRTH) and seen() is None:
                 self._spares -= 1
                 raise MemoryError("no memory for the thread that would wait for the next task")
 

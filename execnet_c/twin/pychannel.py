@@ -191,6 +191,17 @@ class Chan:
         return self.object and self.object()
 
 
+def _made(cls, gateway, id):
+    if not isinstance(gateway, Gateway):
+        raise TypeError(f"Channel() argument 1 must be a Gateway, not {type(gateway).__name__}")
+    gateway._check_usable()
+    if id in gateway._chans:
+        raise ValueError(f"the gateway has a channel with id {id} already")
+    if gateway._eof:
+        raise gateway._death(True)
+    return Channel._new(cls, gateway, gateway._open(id))
+
+
 class Channel:
     """A conversation with code at the other side of a gateway; made by remote_exec() or newchannel()."""
 
@@ -200,14 +211,7 @@ class Channel:
     _has_callback = False
 
     def __new__(cls, gateway, id):
-        if not isinstance(gateway, Gateway):
-            raise TypeError(f"Channel() argument 1 must be a Gateway, not {type(gateway).__name__}")
-        gateway._check_usable()
-        if id in gateway._chans:
-            raise ValueError(f"the gateway has a channel with id {id} already")
-        if gateway._eof:
-            raise gateway._death(True)
-        return Channel._new(cls, gateway, gateway._open(id))
+        return _made(cls, gateway, id)
 
     @staticmethod
     def _new(cls, gateway, chan):

@@ -150,10 +150,14 @@ class Pump:
         while True:
             while self._jobs:
                 _guarded(self._jobs.popleft())
-            now = monotonic()
-            for function, when in list(self._timers.items()):
-                if when <= now and self._timers.pop(function, None) is not None:
-                    _guarded(function)
+            pause = None
+            if self._timers:
+                now = monotonic()
+                for function, when in list(self._timers.items()):
+                    if when <= now and self._timers.pop(function, None) is not None:
+                        _guarded(function)
+                if self._timers:
+                    pause = max(0, min(self._timers.values()) - monotonic()) * 1000 + 1
             if self._jobs:
                 continue
             if not self._watches and not self._timers:
@@ -161,9 +165,6 @@ class Pump:
                     if self._jobs:
                         continue
                     return self._leave()
-            pause = None
-            if self._timers:
-                pause = max(0, min(self._timers.values()) - monotonic()) * 1000 + 1
             self._asleep.add(token)
             found = () if self._deaf else self._poll.poll(pause)
             try:
@@ -171,11 +172,8 @@ class Pump:
             except KeyError:
                 return  # another one has taken its place
             if self._deaf:
-                with self._ringing:
-                    try:
-                        self._open()
-                    except OSError:
-                        return self._leave()  # who starts another one is told
+                if not self._open_anew():
+                    return
                 continue
             for fd, events in found:
                 if fd == self._bell[0]:
@@ -188,6 +186,15 @@ class Pump:
                         pass
                 elif fd in self._watches:
                     _guarded(self._watches[fd][1], events)
+
+    def _open_anew(self):
+        with self._ringing:
+            try:
+                self._open()
+                return True
+            except OSError:
+                self._leave()  # who starts another one is told
+                return False
 
 
 def _guarded(function, *args):
@@ -281,6 +288,10 @@ def pipe():
 def lifted(fd):
     """Never 0-2: whoever reopens the standard streams would take it from us. Nor the number of one that the program has
     closed, whose owner does not know it yet."""
+    return _lift(fd) if fd <= 2 or fd in own_fds else fd
+
+
+def _lift(fd):
     while fd <= 2 or fd in own_fds:
         from fcntl import F_DUPFD_CLOEXEC, fcntl
 

@@ -163,7 +163,6 @@ class Writer:
 
     def write(self, wait):
         """True: all is out. False: it would have to wait. The turn is held."""
-        poll = None
         while self.out and not self.broken:
             batch = self.out[0]
             view = batch.rest()
@@ -181,15 +180,16 @@ class Writer:
             except BlockingIOError:
                 if not wait:
                     return False
-                if self.pause and self.pause():
-                    continue
-                if poll is None:
-                    poll = select.poll()
-                    poll.register(self.fd, select.POLLOUT)
-                poll.poll(500)
+                self._await_room()
             except OSError:
                 self.break_off()
         return True
+
+    def _await_room(self):
+        if not (self.pause and self.pause()):
+            poll = select.poll()
+            poll.register(self.fd, select.POLLOUT)
+            poll.poll(500)
 
     def flush(self):
         """On the I/O thread."""
