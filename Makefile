@@ -1,13 +1,20 @@
 # Set-up, tests and checks of execnet_c. `make tag` and `make test` need Python (3.10 or newer, with its headers),
 # a C compiler and pip; they work in a virtual environment of their own.
 #
+#   make quick          between two edits: a few tests of every room, in less than a minute once all is built
+#   make test           before a change goes in: everything but what is in check-deep, in some minutes
+#   make check-deep     sanitizers, the tests' own test by mutants, portable back ends, other programs that use execnet, what
+#                       execnet itself does, long tests. CI runs this after `make test`
+#
 #   PYTHON=python3.12   the interpreter to build for        VENV=.venv   where its environment goes
 #   CC=clang            the compiler                        PYTEST_ARGS  more for pytest, as "-k serializer"
 #   TSAN_TESTS="..."    the Python tests that run under the thread sanitizer
 #   SANITIZERS=required fail where the sanitizers cannot run, instead of saying so
 #   PAIRINGS="C-C"      the cores to run the Python tests over, near end and far end; all four of C and Python if not set
 #   USERS=              without the tests of other programs that use execnet, and without installing those
-#   PARTS="1.2 2.2"     the Python tests in two parts, each with half the files, for `make -j`
+#   LANES=3             how many pieces of these run beside one another: one more than there are CPUs, if not set
+#   PARTS="1.2 2.2"     the Python tests in two parts, each with half the files; four if not set
+#   LOUD=yes            what all pieces say, not only those that fail (it is in VENV/logs in any case)
 #   RESULTS=DIR         where `make bench` writes its numbers, table and plots (in the environment, if not set)
 #   BENCH_ARGS          more for benchmarks/run.py, as "--only round-trips --peers execnet_c execnet"
 
@@ -16,7 +23,9 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 SANITIZERS ?=
 USERS ?= yes
-PARTS ?= 1.1
+PARTS ?= 1.4 2.4 3.4 4.4
+LANES ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 1)))
+export LOUD
 RESULTS ?= $(VENV)/bench
 BENCH_ARGS ?=
 PAIRINGS ?= C-C Python-Python C-Python Python-C
@@ -43,7 +52,12 @@ C_FILES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] tests/c/*.[ch] benchmarks/l
 INCLUDES := $(patsubst %,-I%,$(wildcard src/core/*))
 STRICT := $(INCLUDES) -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 
-.PHONY: tag test test-c test-asan test-tsan test-tsan-python test-sanitizers test-python test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
+.PHONY: tag quick test check-deep pieces-quick pieces-test pieces-deep test-c test-c-deep test-c-portable test-c-mutants \
+	test-asan test-tsan test-tsan-python tests-in-tsan test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
+	test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
+
+# Tests are many programs, and pytest reads its own files anew at each start where no bytecode is kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The recipe on two gateways, then a whole text, with NLTK's tagger and with the one in C; a few of its lines. Not from here: here lies the source of the
 # package, and what runs is to be the built one.
@@ -67,30 +81,56 @@ tag: $(PACKAGE) $(WEIGHTS)
 	@echo "    $(BIN)/python -m execnet_c check ssh=user@host"
 	@echo "    $(BIN)/python tag_corpus.py FILE --tx '3*popen' --tx ssh=user@host"
 
-test: test-python test-c test-sanitizers
+# Each is many pieces, LANES of them at a time. DEPTH says which tests of Python they have (tests/conftest.py).
+DEPTH = all
 
-# Plainly, with the portable back ends, and with each line taken out without which somebody would sleep for ever: that
-# the tests notice.
+quick: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS)
+	@$(call pieces,quick,PAIRINGS="C-C Python-Python" PARTS="1.2 2.2")
+
+test: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) | hosts
+	@$(call pieces,test)
+
+check-deep: test-needs
+	@$(call pieces,deep)
+
+pieces-quick pieces-test: test-c test-python
+pieces-deep: test-sanitizers test-c-deep test-python
+
+define pieces
+rm -rf $(VENV)/logs/$(1); echo "$(LANES) pieces at a time; what they say is in $(VENV)/logs/$(1)"; \
+$(MAKE) --no-print-directory -k -j$(LANES) -O DEPTH=$(1) $(2) pieces-$(1); result=$$?; \
+echo; sh tests/piece.sh $(VENV)/logs/$(1) || result=1; exit $$result
+endef
+
+PIECE = sh $(abspath tests/piece.sh) $(abspath $(VENV))/logs/$(DEPTH)
+
 test-c:
-	$(MAKE) -C tests/c run-plain CC="$(CC)"
-	$(MAKE) -C tests/c run-plain-rings CC="$(CC)"
-	$(MAKE) -C tests/c run-portable CC="$(CC)"
-	$(MAKE) -C tests/c run-mutants CC="$(CC)"
+	@$(PIECE) C $(MAKE) -C tests/c run-plain run-plain-rings CC="$(CC)"
+
+test-c-deep: test-c-portable test-c-mutants
+
+test-c-portable:
+	@$(PIECE) C-portable $(MAKE) -C tests/c run-portable CC="$(CC)"
+
+# With each line taken out without which somebody would sleep for ever: that the tests notice.
+test-c-mutants:
+	@$(PIECE) C-mutants $(MAKE) -C tests/c run-mutants CC="$(CC)"
 
 test-asan:
-	$(MAKE) -C tests/c run-asan CC="$(CC)"
-	$(MAKE) -C tests/c run-asan-rings CC="$(CC)"
+	@$(PIECE) C-asan $(MAKE) -C tests/c run-asan run-asan-rings CC="$(CC)"
 
 test-tsan:
-	$(MAKE) -C tests/c run-tsan CC="$(CC)"
-	$(MAKE) -C tests/c run-tsan-rings CC="$(CC)"
+	@$(PIECE) C-tsan $(MAKE) -C tests/c run-tsan run-tsan-rings CC="$(CC)"
 
 # The Python tests with threads, on an extension that was built for the sanitizer. The interpreter was not, so that its
 # library must be loaded before all else. What it reports, of any process of a test, is a file.
-test-tsan-python: RANDOM = $(shell setarch -R true 2>/dev/null && echo setarch -R)
-test-tsan-python: IN_TSAN = PYTHONPATH=$(abspath $(TSAN))/lib LD_PRELOAD=$$($(CC) -print-file-name=libtsan.so) \
-	TSAN_OPTIONS="exitcode=0 log_path=$(abspath $(TSAN))/report suppressions=$(abspath tests/tsan.txt)" $(RANDOM) $(BIN)/python
 test-tsan-python: $(TSAN)/.made $(TEST_NEEDS)
+	@$(PIECE) Python-tsan $(MAKE) tests-in-tsan
+
+tests-in-tsan: RANDOM = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+tests-in-tsan: IN_TSAN = PYTHONPATH=$(abspath $(TSAN))/lib LD_PRELOAD=$$($(CC) -print-file-name=libtsan.so) \
+	TSAN_OPTIONS="exitcode=0 log_path=$(abspath $(TSAN))/report suppressions=$(abspath tests/tsan.txt)" $(RANDOM) $(BIN)/python
+tests-in-tsan:
 	@rm -f $(TSAN)/report.*
 	@cd tests && if ! $(IN_TSAN) -c "import execnet_c._core" 2>&1; then \
 		echo "test-tsan-python left out: what $(CC) builds for the thread sanitizer does not run in $(PYTHON)"; \
@@ -110,25 +150,29 @@ $(TSAN)/.made: $(MADE) pyproject.toml setup.py README.rst $(SOURCES)
 	touch $@
 
 # Those that the compiler can build and this machine can run; all of them with SANITIZERS=required.
-test-sanitizers: $(TEST_NEEDS)
-	@$(call with_sanitizer,address,test-asan)
-	@$(call with_sanitizer,thread,test-tsan test-tsan-python)
+test-sanitizers: test-thread-sanitizer test-address-sanitizer
+
+test-address-sanitizer:
+	+@$(call with_sanitizer,address,test-asan)
+
+test-thread-sanitizer: $(TEST_NEEDS)
+	+@$(call with_sanitizer,thread,test-tsan-python test-tsan)
 
 define with_sanitizer
 dir=$$(mktemp -d); echo 'int main(void) { return 0; }' > $$dir/probe.c; \
 if [ "$(SANITIZERS)" = required ] || { $(CC) -fsanitize=$(1) -o $$dir/probe $$dir/probe.c && \
    { $$dir/probe || setarch -R $$dir/probe; }; } 2>/dev/null; \
-then rm -rf $$dir; $(MAKE) $(2); \
+then rm -rf $$dir; $(MAKE) --no-print-directory -k $(2); \
 else rm -rf $$dir; echo "$(2) left out: what $(CC) builds with -fsanitize=$(1) does not run here"; fi
 endef
 
-# A run of pytest for each pairing and part, the longest first; with `make -j2 -O` two at a time.
+# A run of pytest for each pairing and part, the longest first.
 test-python: $(foreach pairing,$(PAIRINGS),$(PARTS:%=test-pairing-$(pairing).%))
 
 test-pairing-%: words = $(subst ., ,$*)
-test-pairing-%: test-needs
-	cd tests && EXECNET_C_TEST_PAIRING=$(word 1,$(words)) \
-		$(BIN)/pytest --part $(word 2,$(words))/$(word 3,$(words)) $(PYTEST_ARGS)
+test-pairing-%: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) | hosts
+	@cd tests && EXECNET_C_TEST_PAIRING=$(word 1,$(words)) $(PIECE) $* \
+		$(BIN)/pytest --depth $(DEPTH) --part $(word 2,$(words))/$(word 3,$(words)) $(PYTEST_ARGS)
 
 test-needs: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) $(if $(USERS),$(USER_NEEDS)) | hosts
 

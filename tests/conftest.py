@@ -5,6 +5,10 @@ marked `ours` says where execnet_c deliberately does better, and runs against ex
 
 execnet_c has two cores, and a run is over one pairing of them (see pairing.py). What has nothing to do with cores, and
 execnet, run over the default pairing only; what is about one end alone, over two of the four.
+
+pytest alone runs every test. The commands of the Makefile leave some out (--depth): `make test` those marked `deep` and
+execnet's own runs, which can change only with a test; `make check-deep` runs just these. `make quick` takes a few tests of
+each room.
 """
 
 import pairing  # isort: skip (before anything takes a core)
@@ -12,6 +16,7 @@ import pairing  # isort: skip (before anything takes a core)
 import gc
 import importlib
 import os
+import pathlib
 import re
 import signal
 import threading
@@ -28,12 +33,25 @@ ANY_CORE = ("test_serializer", "test_examples", "test_makefile", "test_users", "
 # Rooms about what two different cores may have to do with each other: all that C-Python and Python-C run. The others are
 # about one end at a time, and C-C and Python-Python have each core at both ends.
 BOTH_ENDS = tuple(
-    f"test_{name}."
+    f"test_{name}"
     for name in (
-        *("alive", "callback", "channel", "channel_lives", "coercion", "core_frames", "deaths", "debug", "errors", "execmodel"),
-        *("gateway", "pairing", "pieces", "stderr", "via", "watch", "with"),
+        *("alive", "callback", "channel", "coercion", "core_frames", "deaths", "debug", "errors", "execmodel", "gateway"),
+        *("pairing", "pieces", "stderr", "via", "watch", "with"),
     )
 )
+
+# Rooms of long tests: `make quick` takes one test of each, and over Python-Python they are for check-deep.
+LONG = tuple(
+    f"test_{name}"
+    for name in (
+        *("examples", "leaks", "limits", "nltk", "pytest_plugin", "serializer_twins", "ssh_tagging"),
+        *("tagging_answers", "xdist"),
+    )
+)
+
+TESTS = sorted(pathlib.Path(__file__).parent.glob("test_*.py"))
+DEPTHS = ["all", "test", "deep", "quick"]
+QUICK = 5  # tests of a room where both cores are in C, and half of that elsewhere
 
 # Long enough for any loaded machine: this bound is there so that a hang fails instead of hanging.
 TIMEOUT = float(os.environ.get("EXECNET_C_TEST_TIMEOUT", "30"))
@@ -42,6 +60,7 @@ SETTLE = 10.0
 
 def pytest_addoption(parser):
     parser.addoption("--part", metavar="N/OF", help="every OF-th file of tests, from the Nth on (1/2, 2/2)")
+    parser.addoption("--depth", choices=DEPTHS, default="all", help="which tests: of `make test`, check-deep or quick")
 
 
 def pytest_configure(config):
@@ -49,6 +68,7 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for marker in (
         "ours: execnet_c does better than execnet here, on purpose",
+        "deep: takes long, or is about what seldom changes; `make check-deep` runs it, and `make test` does not",
         "any_core: the same whatever the cores are; run over the default pairing only",
         'c_interface(end): of the C core itself; skipped where neither end has it, or not the end named ("near", "far")',
     ):
@@ -60,17 +80,51 @@ def pytest_report_header():
     return f"execnet_c: pairing {pairing.name}: {pairing.near} core here ({here}), {pairing.far} core at the far ends"
 
 
-def pytest_collection_modifyitems(config, items):
-    kept, left_out = [], []
+def is_left_out(path, config):
+    """Whether nothing of a file of tests runs here."""
     part, of = map(int, (config.getoption("part") or "1/1").split("/"))
-    ours = set(sorted({item.path for item in items})[part - 1 :: of])
+    if path in TESTS and TESTS.index(path) % of != part - 1:
+        return True
+    if pairing.near != pairing.far and not path.name.startswith(BOTH_ENDS):
+        return True
+    return pairing.name != pairing.DEFAULT and path.name.startswith(ANY_CORE)
+
+
+def pytest_ignore_collect(collection_path, config):
+    return True if collection_path.suffix == ".py" and is_left_out(collection_path, config) else None
+
+
+def is_deep(item):
+    of_execnet = getattr(item, "callspec", None) and item.callspec.params.get("lib") == "execnet"
+    long = pairing.near == pairing.far == "Python" and item.path.name.startswith(LONG)
+    return bool(of_execnet or long or item.get_closest_marker("deep"))
+
+
+def a_few_of_each_room(items):
+    """From each file, functions at even distances, each with its first parameters."""
+    rooms = {}
     for item in items:
-        if item.path not in ours:
-            left_out.append(item)
-            continue
-        any_core = item.get_closest_marker("any_core") or item.path.name.startswith(ANY_CORE)
-        one_end = pairing.near != pairing.far and not item.path.name.startswith(BOTH_ENDS)
-        (left_out if one_end or (any_core and pairing.name != pairing.DEFAULT) else kept).append(item)
+        rooms.setdefault(item.path, {}).setdefault(item.function, item)
+    few = set()
+    for path, firsts in rooms.items():
+        n = 1 if path.name.startswith(LONG) else QUICK if pairing.name == pairing.DEFAULT else QUICK // 2
+        firsts = list(firsts.values())
+        few |= {firsts[len(firsts) * i // n] for i in range(n)}
+    return few
+
+
+def pytest_collection_modifyitems(config, items):
+    depth = config.getoption("depth")
+    kept, left_out = [], []
+    for item in items:
+        one_core = item.get_closest_marker("any_core") and pairing.name != pairing.DEFAULT
+        not_so_deep = depth != "all" and is_deep(item) != (depth == "deep")
+        (left_out if one_core or not_so_deep or is_left_out(item.path, config) else kept).append(item)
+    if depth == "quick":
+        few = a_few_of_each_room(kept)
+        left_out += [item for item in kept if item not in few]
+        kept = [item for item in kept if item in few]
+    for item in kept:
         marker = item.get_closest_marker("c_interface")
         if marker:
             ends = {"near": pairing.near, "far": pairing.far}
@@ -80,6 +134,12 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
+
+
+def pytest_sessionfinish(session, exitstatus):
+    # A part may have none of what was asked for.
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.getoption("depth") != "all":
+        session.exitstatus = pytest.ExitCode.OK
 
 
 def pytest_generate_tests(metafunc):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import sshd
 
-pytestmark = [pytest.mark.ours, pytest.mark.any_core]
+pytestmark = [pytest.mark.ours, pytest.mark.any_core, pytest.mark.deep]
 
 DIRECTORY = Path(__file__).parent.parent / "benchmarks"
 sys.path.append(str(DIRECTORY))

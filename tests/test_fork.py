@@ -178,6 +178,7 @@ if True:
     assert len(lines) == 2
 
 
+@pytest.mark.deep
 def test_a_fork_while_threads_wait_receive_and_send():
     """The child must find no lock taken by a thread that it does not have."""
     run(

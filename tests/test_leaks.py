@@ -132,6 +132,7 @@ def keep_an_fd(kept=[]):  # noqa: B006
     kept.append(open(os.devnull))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("leak", [keep_objects, keep_numbers, keep_malloced, keep_memory, keep_an_fd])
 def test_the_check_sees_a_leak(leak, monkeypatch):
     monkeypatch.setitem(globals(), "wait_until", lambda condition, timeout: condition())

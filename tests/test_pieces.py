@@ -113,6 +113,7 @@ def test_several_at_once(gw):
     assert in_threads(*calls) == [True] * 4
 
 
+@pytest.mark.deep
 def test_more_than_have_numbers(gw):
     """Of one channel's, in any order; those of one thread in its order."""
     channel = gw.remote_exec("for i in range(160): channel.send(channel.receive()[::MIB])".replace("MIB", str(MIB)))

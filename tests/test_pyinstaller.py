@@ -10,7 +10,7 @@ import sys
 import pytest
 from far_ends import PLAIN
 
-pytestmark = [pytest.mark.any_core, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.any_core, pytest.mark.timeout(300), pytest.mark.deep]
 
 pytest.importorskip("PyInstaller")
 

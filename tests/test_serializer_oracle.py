@@ -14,6 +14,8 @@ hypothesis = pytest.importorskip("hypothesis")
 
 from hypothesis import given, settings, strategies as st  # noqa: E402
 
+pytestmark = pytest.mark.deep
+
 I4_MIN = -(2**31)
 
 # What we refuse and execnet takes: its own encoder never writes it.

@@ -11,7 +11,7 @@ from pathlib import Path
 import execnet_c
 import pytest
 
-pytestmark = pytest.mark.any_core
+pytestmark = [pytest.mark.any_core, pytest.mark.deep]
 
 PACKAGE = Path(__file__).resolve().parent.parent / "execnet_c"
 

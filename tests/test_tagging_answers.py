@@ -55,12 +55,14 @@ def brown(stride):
 # --- texts ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.deep
 def test_the_treebank(ours, nltks):
     sentences = plain(tagging.treebank_sentences(None))
     assert len(sentences) > 3900
     same(ours, nltks, sentences[::3])
 
 
+@pytest.mark.deep
 def test_brown(ours, nltks):
     same(ours, nltks, brown(40))
 
@@ -159,6 +161,7 @@ def equal_models(ours, nltks):
     assert (ours.tagdict, ours.classes, ours.model.classes) == (nltks.tagdict, nltks.classes, nltks.model.classes)
 
 
+@pytest.mark.deep
 def test_training():
     sentences = tagging.treebank_sentences(400)
     nltks = trained(nltk_perceptron.PerceptronTagger, sentences[:250], 7, 3)

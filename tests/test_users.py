@@ -30,7 +30,7 @@ if pairing.name in ("C-Python", "Python-C"):
 from conftest import LIBS, TIMEOUT, wait_until
 from masters import MARK, living
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.deep]
 
 LIMIT = 120
 USERS = Path(sys.prefix) / "users"  # here they are, and execnet, but not execnet_c

@@ -176,6 +176,7 @@ def test_outcomes_output_and_warnings(suite):
     assert set(result.workers) == {"gw0", "gw1"}
 
 
+@pytest.mark.deep
 @pytest.mark.any_core
 @pytest.mark.parametrize("number", ["0", "1", "auto", "logical"])
 def test_numbers_of_workers(suite, number):
@@ -205,6 +206,7 @@ def test_group(n): pass
 """
 
 
+@pytest.mark.deep
 @pytest.mark.any_core
 @pytest.mark.parametrize("mode", ["load", "loadscope", "loadfile", "loadgroup", "worksteal", "each", "no"])
 def test_modes_of_distribution(suite, mode):
@@ -224,6 +226,7 @@ def test_modes_of_distribution(suite, mode):
         assert places and all(len(workers) == 1 for workers in places.values()), places
 
 
+@pytest.mark.deep
 @pytest.mark.any_core
 @pytest.mark.parametrize(
     "arguments",
@@ -246,6 +249,7 @@ def test_ways_to_ask_for_workers(suite, arguments):
     assert len(result.workers) == 2
 
 
+@pytest.mark.deep
 def test_workers_through_another_gateway(suite):
     """With execnet the second one is refused: over there the main thread is taken."""
     suite.write("test_many.py", "import pytest\n@pytest.mark.parametrize('n', range(30))\ndef test(n): pass\n")
@@ -255,6 +259,7 @@ def test_workers_through_another_gateway(suite):
     assert len(result.workers) == 2
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(pairing.name != pairing.DEFAULT, reason="hosts over ssh have a core of their own")
 def test_hosts_that_get_the_tests_by_rsync(suite):
     there = Path(os.path.realpath(suite.directory.parent)) / "there"
@@ -382,6 +387,7 @@ def test_workers_that_cannot_start(suite):
     assert "/no/such/python" in result.output and "No such file or directory" in result.output
 
 
+@pytest.mark.deep
 @pytest.mark.any_core
 def test_a_conftest_that_fails_in_the_workers(suite):
     suite.write("sub/conftest.py", "import os\nif 'PYTEST_XDIST_WORKER' in os.environ: raise ValueError('only over there')\n")
@@ -390,6 +396,7 @@ def test_a_conftest_that_fails_in_the_workers(suite):
     assert result.returncode != 0 and "only over there" in result.output
 
 
+@pytest.mark.deep
 @pytest.mark.any_core
 @pytest.mark.parametrize("arguments", [["-x"], ["--maxfail=3"]], ids=" ".join)
 def test_stops_at_failures(suite, arguments):
@@ -400,6 +407,7 @@ def test_stops_at_failures(suite, arguments):
     assert wanted <= result.counts["failed"] < 250
 
 
+@pytest.mark.deep
 @pytest.mark.any_core
 def test_pytest_exit_in_a_worker(suite):
     suite.write("test_exit.py", "import pytest\ndef test_a(): pass\ndef test_b(): pytest.exit('enough of this')\n")
@@ -415,6 +423,7 @@ def test_an_internal_error_in_a_worker(suite):
     assert "INTERNALERROR" in result.output and "a plugin of ours" in result.output
 
 
+@pytest.mark.deep
 def test_subprocesses_threads_and_forks_in_tests(suite):
     suite.write(
         "test_processes.py",
@@ -484,6 +493,7 @@ def test_ctrl_c(suite):
         assert time.monotonic() - start < 20
 
 
+@pytest.mark.deep
 def test_looponfail(suite):
     test = suite.write("sub/test_loop.py", "def test(): assert 0, 'the first time'\n")
     with at_a_terminal(suite, "-f", "sub") as terminal:
@@ -511,6 +521,7 @@ def test_a_controller_that_is_killed_leaves_nothing(suite):
 # --- pytest-cov ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.deep
 @pytest.mark.any_core
 def test_coverage_of_workers(suite):
     """pytest-cov asks each busy worker for its facts."""

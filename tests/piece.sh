@@ -1,0 +1,34 @@
+#!/bin/sh
+# A piece of the tests: its output goes into a file, and one line says how it went; where it fails, all of it is shown.
+# usage: piece.sh FOLDER NAME COMMAND...     with LOUD in the environment, all of it is shown in any case
+#        piece.sh FOLDER                     sums up the pieces that have run
+set -u
+logs=$1
+shift
+
+if [ $# = 0 ]; then
+    cat "$logs"/*.result 2>/dev/null | awk '
+        { n++; for (i = 2; i <= NF; i++) if ($i ~ /^(passed|failed|errors?|skipped|xfailed|xpassed),?$/) {
+            kind = $i; sub(/s?,?$/, "", kind); counts[kind] += $(i - 1) } }
+        /^FAILED/ { bad++; print }
+        END { text = n + 0 " pieces, " bad + 0 " failed; Python tests: " counts["passed"] + 0 " passed"
+            for (kind in counts) if (kind != "passed") text = text ", " counts[kind] " " kind
+            print text; exit counts["passed"] == 0 || bad > 0 }'
+    exit
+fi
+
+name=$1
+shift
+mkdir -p "$logs"
+began=$(date +%s)
+"$@" >"$logs/$name.log" 2>&1 </dev/null
+result=$?
+seconds=$(($(date +%s) - began))
+if [ $result = 0 ]; then word=ok; else word=FAILED; fi
+last=$(tail -n 1 "$logs/$name.log" | sed 's/\x1b\[[0-9;]*m//g; s/^=* *//; s/ *=*$//')
+echo "$word $name: $last [$seconds s]" >"$logs/$name.result"
+cat "$logs/$name.result"
+if [ $result != 0 ] || [ -n "${LOUD:-}" ]; then
+    cat "$logs/$name.log"
+fi
+exit $result
