@@ -157,7 +157,7 @@ def test_noise_before_the_handshake_is_passed_over(size, byte, script):
     try:
         gw = group.makegateway(f"popen//python={script(noise + EXEC)} {sys.executable}")
         assert gw.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
-        assert gw._state()["noise"] == byte.replace(r"\0", "\0").encode() * size
+        assert gw._state()["preamble"] == byte.replace(r"\0", "\0").encode() * size
     finally:
         group.terminate(timeout=TIMEOUT)
 
@@ -169,7 +169,7 @@ def test_a_wrapper_or_a_site_that_prints(script, tmp_path):
         wrapper = ["sh", "-c", f"{HI}; exec \"$0\" \"$@\"", "env", f"PYTHONPATH={tmp_path}", sys.executable]
         gw = group.makegateway("popen//python=" + shlex.join(wrapper))
         assert gw.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
-        assert gw._state()["noise"] == b"Welcome to this host\na site that talks\n"
+        assert gw._state()["preamble"] == b"Welcome to this host\na site that talks\n"
     finally:
         group.terminate(timeout=TIMEOUT)
 

@@ -103,7 +103,7 @@ def reason(gateway):
     gateway.join(TIMEOUT)
     state = gateway._state()
     assert state["fin"]
-    return state["reason"], state["detail"], state["noise"]
+    return state["reason"], state["detail"], state["preamble"]
 
 
 # --- the marker -----------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_what_comes_before_the_marker_is_passed_over_and_kept(start, noise):
     gateway = start("put(noise + MARKER + frame(HELLO, 0, answer)); wait_end()", noise=noise, answer=payload("here"))
     assert gateway._hello(TIMEOUT) == "here"
     state = gateway._state()
-    assert state["noise"] == noise and state["greeted"] and not state["fin"]
+    assert state["preamble"] == noise and state["greeted"] and not state["fin"]
 
 
 def test_a_marker_in_pieces(start):
@@ -144,7 +144,7 @@ def test_a_marker_in_pieces(start):
         answer=payload([1, None]),
     )
     assert gateway._hello(TIMEOUT) == [1, None]
-    assert gateway._state()["noise"] == b""
+    assert gateway._state()["preamble"] == b""
 
 
 def test_frames_without_a_marker_are_noise(start):
@@ -180,7 +180,7 @@ def test_a_marker_among_frames_is_no_second_one(start):
     gateway = start("put(MARKER + frame(HELLO, 0, answer) + b'!' + MARKER); wait_end()", answer=payload(1))
     assert gateway._hello(TIMEOUT) == 1
     assert reason(gateway)[0] == "XC_BAD"
-    assert gateway._state()["noise"] == b""
+    assert gateway._state()["preamble"] == b""
 
 
 def test_a_login_banner_before_a_worker():
@@ -193,7 +193,7 @@ def test_a_login_banner_before_a_worker():
     gateway._start([sys.executable, "-c", code], settings)
     answer = gateway._hello(TIMEOUT)
     assert answer["version"] == execnet_c.__version__
-    assert gateway._state()["noise"] == b"You have mail.\n"
+    assert gateway._state()["preamble"] == b"You have mail.\n"
     channel = gateway.newchannel()
     gateway._send(_core.EXEC, channel.id, ("channel.send(6 * 7)", None, None, {}))
     assert channel.receive(TIMEOUT) == 42
@@ -507,7 +507,7 @@ def test_hellos_raw_bytes_and_facts_leave_nothing_behind(start):
     def once():
         gateway._write(raw)
         assert gateway._hello(TIMEOUT) == ["raw", 1.5]
-        assert gateway._state()["noise"] == b"noise" * 100
+        assert gateway._state()["preamble"] == b"noise" * 100
         gateway._set_facts(facts)
         for wrong in ("no dict", {"x": {1: object()}}):
             with pytest.raises((TypeError, execnet_c.DumpError)):

@@ -22,8 +22,8 @@ ORDER = [
     {"base", "bytes", "opcodes"},
     {"fd"},
     {"sync", "buf", "frame", "scan", "stderr", "program"},
-    {"pages", "queue", "cut", "spin", "child", "forkfd", "pump", "noise", "trace", "ring", "lend"},
-    {"chan", "fate", "stream", "region"},
+    {"pages", "queue", "cut", "spin", "child", "forkfd", "pump", "preamble", "trace", "ring", "lend"},
+    {"chan", "exit_policy", "stream", "region"},
     {"writer"},
     {"link"},
     {"launch"},
@@ -35,7 +35,7 @@ TAGGER_ORDER = [{"text"}, {"model"}, {"build", "word"}, {"decide"}, {"batch"}, {
 TAGGER_STANDS_ON = {"xc_base.h", "xc_sync.h"}
 
 # Files that belong to another room than the one of their name.
-LINK = ("link_impl", "wait", "tend", "move", "reader", "inbox", "answer", "sink", "alive", "patience")
+LINK = ("link_impl", "wait", "link_pump", "move", "reader", "inbox", "answer", "forward", "keepalive", "task_timeout")
 ROOM_OF = {name: "link" for name in LINK}
 
 # The package, lowest first: its folders, and the modules at its top. Each imports only from what stands before it, and

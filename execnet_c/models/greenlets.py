@@ -53,16 +53,16 @@ class Lot:
         self._close()
         self._open()
 
-    def park(self, vigil, seconds):
-        """Let others run until `vigil` is over, or so many seconds (None: any) have passed, or somebody throws an
+    def park(self, registration, seconds):
+        """Let others run until `registration` is over, or so many seconds (None: any) have passed, or somebody throws an
         exception into this greenlet. It may come back for nothing."""
         number = self._last = self._last + 1
-        if vigil.ring(self._into, number):
+        if registration.ring(self._into, number):
             return
         greenlet = self.current()
         timer = None
         try:
-            self._parked[number] = vigil, greenlet
+            self._parked[number] = registration, greenlet
             self._keep(True)
             if seconds is not None:
                 timer = self._call_later(seconds, greenlet.switch)
@@ -82,7 +82,7 @@ class Lot:
             return
         numbers = memoryview(data).cast("Q")
         if len(data) >= _FULL:  # it may have been full, and taken no more
-            numbers = [number for number, (vigil, _) in self._parked.items() if vigil.over]
+            numbers = [number for number, (registration, _) in self._parked.items() if registration.over]
         for number in numbers:
             _, greenlet = self._parked.pop(number, (None, None))
             if greenlet is not None:
@@ -204,7 +204,7 @@ class Bell:
         self._lot = lot  # as long as somebody may ring, its pipe stays open
 
     def ring(self, into, number):
-        """As the C core's Vigil.ring."""
+        """As the C core's Registration.ring."""
         self._number = number.to_bytes(8, sys.byteorder)
         self._into = into
         return self.over
@@ -283,7 +283,7 @@ class Parking:
 
     # --- what the cores ask ---
 
-    def __call__(self, vigil, seconds):
+    def __call__(self, registration, seconds):
         """Park the running greenlet. False: there is nobody else on this thread."""
         lot = self.lot()
         if lot is None:
@@ -291,7 +291,7 @@ class Parking:
         if seconds == 0.0:
             self.library.sleep(0)
         else:
-            lot.park(vigil, seconds)
+            lot.park(registration, seconds)
         return True
 
     def pause(self):

@@ -174,7 +174,7 @@ class Gateway(near.Gateway):
         where, number, status = self._address, state["errno"], state["status"]
         if state["reason"] == "XC_SILENT":
             return HostSilent, f"{state['detail']} ({where})"
-        noise, broken = state["noise"], ""
+        noise, broken = state["preamble"], ""
         if self._secured and noise[: len(FAILED)] == FAILED and not self._serves:
             kind, _, text = noise[len(FAILED) :].decode("utf-8", "replace").strip().partition(" ")
             return _KINDS.get(kind, GatewayDied), text

@@ -1,5 +1,5 @@
 """Whether a far end has gone silent, for the plain-Python core; its I/O thread finds out. This does the same as
-src/core/link/xc_alive.h, which says how and why.
+src/core/link/xc_keepalive.h, which says how and why.
 """
 
 from _signal import SIGKILL

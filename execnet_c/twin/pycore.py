@@ -803,7 +803,7 @@ class Gateway(Tasks):
             "reason": reason,
             "detail": detail,
             "errno": errno,
-            "noise": self._noise,
+            "preamble": self._noise,
             "transport": "pipe",
             **(self._process.said() if self._process else {}),
         }

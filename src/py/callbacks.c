@@ -117,9 +117,9 @@ fail_callback(GatewayObject *gateway, xc_chan *chan)
  * `turn_of`, which is set while a thread with greenlets has the turn.
  */
 
-/* 1: the caller has the turn; give it back with leave_turn(gateway, *before). 0: somebody else has it. -1. */
+/* 1: the caller has the turn; give it back with leave_role(gateway, *before). 0: somebody else has it. -1. */
 static int
-enter_turn(GatewayObject *gateway, PyObject **before)
+enter_role(GatewayObject *gateway, PyObject **before)
 {
     PyObject *who = xcpy_who(gateway);
     if (who == NULL) {
@@ -139,7 +139,7 @@ enter_turn(GatewayObject *gateway, PyObject **before)
 }
 
 static void
-leave_turn(GatewayObject *gateway, PyObject *before)
+leave_role(GatewayObject *gateway, PyObject *before)
 {
     PyObject *who = gateway->turn_of;
     gateway->turn_of = before;
@@ -148,7 +148,7 @@ leave_turn(GatewayObject *gateway, PyObject *before)
 }
 
 bool
-xcpy_has_turn(GatewayObject *gateway)
+xcpy_has_role(GatewayObject *gateway)
 {
     if (!xc_link_dispatching(gateway->link)) {
         return false;
@@ -203,7 +203,7 @@ run_callbacks(GatewayObject *self, PyObject *unused)
         xc_chan *chan;
         PyObject *before;
         wait.until = XC_FOREVER;
-        int entered = xcpy_wait(self, &wait) < 0 ? -1 : enter_turn(self, &before);
+        int entered = xcpy_wait(self, &wait) < 0 ? -1 : enter_role(self, &before);
         if (entered < 0) {
             return NULL;
         }
@@ -214,8 +214,8 @@ run_callbacks(GatewayObject *self, PyObject *unused)
         while ((msg = xc_link_backlog_next(self->link, &chan)) != NULL) {
             dispatch(self, msg, chan);
         }
-        leave_turn(self, before);
-        xc_link_look_state(self->link, &state);
+        leave_role(self, before);
+        xc_link_get_state(self->link, &state);
     } while (!state.fin);
     Py_RETURN_NONE;
 }
@@ -287,7 +287,7 @@ xcpy_set_callback(ChannelObject *channel, PyObject *callback, PyObject *endmarke
     GatewayObject *gateway = channel->gateway;
     PyObject *entry = NULL, *before;
     int result = -1, entered;
-    while ((entered = enter_turn(gateway, &before)) == 0) {
+    while ((entered = enter_role(gateway, &before)) == 0) {
         xc_wait wait = {.kind = XC_WAIT_DISPATCH, .until = XC_FOREVER};
         if (xcpy_wait(gateway, &wait) < 0) {
             return -1;
@@ -304,6 +304,6 @@ xcpy_set_callback(ChannelObject *channel, PyObject *callback, PyObject *endmarke
         result = hand_out(channel, entry);
     }
     Py_XDECREF(entry);
-    leave_turn(gateway, before);
+    leave_role(gateway, before);
     return result;
 }

@@ -426,7 +426,7 @@ raise_end(ChannelObject *self)
 static int
 refuse_endless_wait(GatewayObject *gateway, int64_t until, const char *method)
 {
-    if (until != XC_FOREVER || !xcpy_has_turn(gateway)) {
+    if (until != XC_FOREVER || !xcpy_has_role(gateway)) {
         return 0;
     }
     PyErr_Format(PyExc_OSError,

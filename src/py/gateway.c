@@ -9,7 +9,7 @@
 #include "io.h"
 #include "program.h"
 #include "warn.h"
-#include "xc_fate.h"
+#include "xc_exit_policy.h"
 
 int
 xcpy_check_usable(GatewayObject *gateway)
@@ -234,7 +234,7 @@ Gateway_hello(GatewayObject *self, PyObject *timeout)
             return NULL;
         }
         xc_link_state state;
-        xc_link_look_state(self->link, &state); /* before the look for a hello: behind the end comes none */
+        xc_link_get_state(self->link, &state); /* before the look for a hello: behind the end comes none */
         xc_msg *msg = xc_link_take_hello(self->link);
         if (msg != NULL) {
             return xcpy_load_item(self, msg);
@@ -370,7 +370,7 @@ Gateway_hasreceiver(GatewayObject *self, PyObject *unused)
     if (self->link == NULL || xc_link_forked(self->link)) {
         Py_RETURN_FALSE;
     }
-    xc_link_look_state(self->link, &state);
+    xc_link_get_state(self->link, &state);
     return PyBool_FromLong(!state.fin);
 }
 
@@ -452,20 +452,20 @@ PyDoc_STRVAR(
     "_state($self, /)\n--\n\n"
     "How it stands, as a dict: transport (\"ring\", or \"pipe\" for any fds), fin, said_goodbye, heard_goodbye, "
     "greeted, channels, executing; reason and\n"
-    "detail (what ended the connection); noise (bytes: what came before the far end's first frame); pid, ended,\n"
+    "detail (what ended the connection); preamble (bytes: what came before the far end's first frame); pid, ended,\n"
     "status (exit status, -signal, None: unknown), stderr (the end of it, bytes; with words: last words that stand in\n"
     "no stderr), passed (what it has said on a stderr of ours has been passed on).");
 
 /* New reference or NULL. */
 static PyObject *
-noise_of(xc_link *link)
+preamble_of(xc_link *link)
 {
-    size_t n = xc_link_noise(link, NULL, 0);
-    PyObject *noise = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
-    if (noise != NULL) {
-        (void)xc_link_noise(link, PyBytes_AS_STRING(noise), n); /* what has come since is behind these */
+    size_t n = xc_link_preamble(link, NULL, 0);
+    PyObject *preamble = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
+    if (preamble != NULL) {
+        (void)xc_link_preamble(link, PyBytes_AS_STRING(preamble), n); /* what has come since is behind these */
     }
-    return noise;
+    return preamble;
 }
 
 static PyObject *
@@ -477,16 +477,16 @@ Gateway_state(GatewayObject *self, PyObject *unused)
     if (xcpy_check_usable(self) < 0) {
         return NULL;
     }
-    xc_link_look_state(self->link, &state);
+    xc_link_get_state(self->link, &state);
     if (self->launch != NULL) {
-        xc_launch_look(self->launch, &process);
+        xc_launch_get_state(self->launch, &process);
     }
     PyObject *status = process.ended && process.known ? PyLong_FromLong(process.status) : Py_NewRef(Py_None);
     if (status == NULL) {
         return NULL;
     }
-    PyObject *noise = noise_of(self->link);
-    if (noise == NULL) {
+    PyObject *preamble = preamble_of(self->link);
+    if (preamble == NULL) {
         Py_DECREF(status);
         return NULL;
     }
@@ -495,7 +495,7 @@ Gateway_state(GatewayObject *self, PyObject *unused)
                          "heard_goodbye", state.heard_goodbye ? Py_True : Py_False, "greeted",
                          state.greeted ? Py_True : Py_False, "channels", (unsigned int)state.channels, "executing",
                          (unsigned int)state.executing, "reason", xc_status_name(state.ended_by.code), "detail",
-                         state.ended_by.detail, "errno", state.ended_by.sys_errno, "noise", noise, "pid",
+                         state.ended_by.detail, "errno", state.ended_by.sys_errno, "preamble", preamble, "pid",
                          (int)process.pid, "ended", process.ended ? Py_True : Py_False, "status", status, "passed",
                          process.passed ? Py_True : Py_False, "words", process.words ? Py_True : Py_False, "stderr",
                          process.tail, (Py_ssize_t)process.n_tail);
@@ -549,8 +549,8 @@ Gateway_get_broke(GatewayObject *self, void *unused)
         Py_RETURN_FALSE;
     }
     xc_link_state state;
-    xc_link_look_state(self->link, &state);
-    return PyBool_FromLong(xc_fate_is_ours(&state.ended_by));
+    xc_link_get_state(self->link, &state);
+    return PyBool_FromLong(xc_exit_policy_is_ours(&state.ended_by));
 }
 
 static int

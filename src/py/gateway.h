@@ -67,7 +67,7 @@ PyObject *xcpy_remote_error(GatewayObject *gateway, xc_msg *msg);
 int xcpy_set_callback(ChannelObject *channel, PyObject *callback, PyObject *endmarker);
 
 /* The caller runs inside a callback of the gateway's, or inside setcallback(). */
-bool xcpy_has_turn(GatewayObject *gateway);
+bool xcpy_has_role(GatewayObject *gateway);
 
 /* The channel is closed by this side: its callback, if any, gets its endmarker and is forgotten. */
 void xcpy_end_callback(GatewayObject *gateway, xc_chan *chan);

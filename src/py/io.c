@@ -108,7 +108,7 @@ xcpy_wait(GatewayObject *gateway, xc_wait *wait)
         if (rc == XC_SPACE) {
             continue;
         }
-        wait->no_look = true;
+        wait->no_spin = true;
         slice = slice < longest / 2 ? slice * 2 : longest;
     }
 }
@@ -119,7 +119,7 @@ static int
 raise_unsent(GatewayObject *gateway, const xc_err *err)
 {
     xc_link_state state;
-    xc_link_look_state(gateway->link, &state);
+    xc_link_get_state(gateway->link, &state);
     if (err->code == XC_NOMEM && state.ended_by.code == XC_OK) { /* else it is what the link ended by */
         PyErr_NoMemory();
     }

@@ -27,8 +27,9 @@ module_exec(PyObject *module)
     if (state->no_endmarker == NULL || PyModule_AddObjectRef(module, "NO_ENDMARKER_WANTED", state->no_endmarker) < 0) {
         return -1;
     }
-    if (xcpy_left_setup(state) < 0 || xcpy_error_setup(module, state) < 0 || xcpy_vigil_setup(module, state) < 0 ||
-        xcpy_gateway_setup(module, state) < 0 || xcpy_channel_setup(module, state) < 0) {
+    if (xcpy_left_setup(state) < 0 || xcpy_error_setup(module, state) < 0 ||
+        xcpy_registration_setup(module, state) < 0 || xcpy_gateway_setup(module, state) < 0 ||
+        xcpy_channel_setup(module, state) < 0) {
         return -1;
     }
     static const struct {

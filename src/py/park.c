@@ -1,13 +1,13 @@
 /*
  * Parking: what the gateway's `_parking` (execnet_c/models/greenlets.py) is asked, with the GIL held.
  *
- * - parking(vigil, seconds): park the running greenlet until the Vigil is over, or so many seconds (None: any) have
- *   passed. False: there is nobody else on this thread.
+ * - parking(registration, seconds): park the running greenlet until the Registration is over, or so many seconds (None:
+ * any) have passed. False: there is nobody else on this thread.
  * - parking.pause(): let others run for a moment. False as above.
  * - parking.who(): the running greenlet, or None. parking.spawn(func): run it beside.
  *
  * While a greenlet is parked, its part of the C stack lies elsewhere: nothing that others may look at meanwhile, the
- * I/O thread for one, is kept there. So a Vigil lives on the heap.
+ * I/O thread for one, is kept there. So a Registration lives on the heap.
  */
 #include "park.h"
 #include "error.h"
@@ -15,21 +15,21 @@
 typedef struct {
     PyObject_HEAD GatewayObject *gateway; /* owned */
     xc_wait wait;
-    xc_vigil *vigil; /* owned; NULL until it was told where to ring */
-    bool ended;      /* nobody waits any more: the channel in `wait` may be gone */
-} VigilObject;
+    xc_registration *registration; /* owned; NULL until it was told where to ring */
+    bool ended;                    /* nobody waits any more: the channel in `wait` may be gone */
+} RegistrationObject;
 
 static void
-end(VigilObject *self)
+end(RegistrationObject *self)
 {
-    if (self->vigil != NULL && !xc_link_forked(self->gateway->link)) {
-        xc_link_end_vigil(self->gateway->link, self->vigil);
+    if (self->registration != NULL && !xc_link_forked(self->gateway->link)) {
+        xc_link_end_registration(self->gateway->link, self->registration);
     }
-    self->vigil = NULL;
+    self->registration = NULL;
 }
 
 static void
-Vigil_dealloc(VigilObject *self)
+Registration_dealloc(RegistrationObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     end(self);
@@ -44,7 +44,7 @@ PyDoc_STRVAR(ring_doc,
              "True: it holds already, and nothing will be written.");
 
 static PyObject *
-Vigil_ring(VigilObject *self, PyObject *args)
+Registration_ring(RegistrationObject *self, PyObject *args)
 {
     int fd;
     unsigned long long number;
@@ -58,50 +58,50 @@ Vigil_ring(VigilObject *self, PyObject *args)
     if (xcpy_check_usable(self->gateway) < 0) {
         return NULL;
     }
-    self->vigil = xc_link_begin_vigil(self->gateway->link, &self->wait, fd, number);
-    if (self->vigil == NULL) {
+    self->registration = xc_link_begin_registration(self->gateway->link, &self->wait, fd, number);
+    if (self->registration == NULL) {
         return PyErr_NoMemory();
     }
-    return PyBool_FromLong(xc_vigil_over(self->gateway->link, self->vigil));
+    return PyBool_FromLong(xc_registration_over(self->gateway->link, self->registration));
 }
 
 static PyObject *
-Vigil_get_over(VigilObject *self, void *unused)
+Registration_get_over(RegistrationObject *self, void *unused)
 {
     (void)unused;
-    bool lives = self->vigil != NULL && !xc_link_forked(self->gateway->link);
-    return PyBool_FromLong(lives && xc_vigil_over(self->gateway->link, self->vigil));
+    bool lives = self->registration != NULL && !xc_link_forked(self->gateway->link);
+    return PyBool_FromLong(lives && xc_registration_over(self->gateway->link, self->registration));
 }
 
-static PyMethodDef Vigil_methods[] = {
-    {"ring", (PyCFunction)Vigil_ring, METH_VARARGS, ring_doc},
+static PyMethodDef Registration_methods[] = {
+    {"ring", (PyCFunction)Registration_ring, METH_VARARGS, ring_doc},
     {NULL, NULL, 0, NULL},
 };
 
-static PyGetSetDef Vigil_getset[] = {
-    {"over", (getter)Vigil_get_over, NULL, "What is waited for held, at the beginning or since.", NULL},
+static PyGetSetDef Registration_getset[] = {
+    {"over", (getter)Registration_get_over, NULL, "What is waited for held, at the beginning or since.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyType_Slot Vigil_slots[] = {
+static PyType_Slot Registration_slots[] = {
     {Py_tp_doc, "A wait without a thread. Made by a gateway that has a `_parking`."},
-    {Py_tp_dealloc, Vigil_dealloc},
-    {Py_tp_methods, Vigil_methods},
-    {Py_tp_getset, Vigil_getset},
+    {Py_tp_dealloc, Registration_dealloc},
+    {Py_tp_methods, Registration_methods},
+    {Py_tp_getset, Registration_getset},
     {0, NULL},
 };
 
-static PyType_Spec Vigil_spec = {
-    .name = "execnet_c._core.Vigil",
-    .basicsize = sizeof(VigilObject),
+static PyType_Spec Registration_spec = {
+    .name = "execnet_c._core.Registration",
+    .basicsize = sizeof(RegistrationObject),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = Vigil_slots,
+    .slots = Registration_slots,
 };
 
 int
-xcpy_vigil_setup(PyObject *module, xcpy_state *state)
+xcpy_registration_setup(PyObject *module, xcpy_state *state)
 {
-    state->VigilType = PyType_FromModuleAndSpec(module, &Vigil_spec, NULL);
+    state->VigilType = PyType_FromModuleAndSpec(module, &Registration_spec, NULL);
     return state->VigilType == NULL ? -1 : 0;
 }
 
@@ -111,19 +111,19 @@ xcpy_parks(GatewayObject *gateway)
     return gateway->parking != NULL && gateway->parking != Py_None;
 }
 
-/* parking(vigil, seconds) once. As xcpy_park, and 0 whatever it came back for. */
+/* parking(registration, seconds) once. As xcpy_park, and 0 whatever it came back for. */
 static int
 park_once(GatewayObject *gateway, const xc_wait *wait, int64_t until)
 {
     PyTypeObject *type = (PyTypeObject *)gateway->state->VigilType;
-    VigilObject *vigil = (VigilObject *)type->tp_alloc(type, 0);
+    RegistrationObject *registration = (RegistrationObject *)type->tp_alloc(type, 0);
     PyObject *parking = Py_NewRef(gateway->parking), *seconds = NULL, *parked = NULL;
-    if (vigil == NULL) {
+    if (registration == NULL) {
         Py_DECREF(parking);
         return -1;
     }
-    vigil->gateway = (GatewayObject *)Py_NewRef((PyObject *)gateway);
-    vigil->wait = *wait;
+    registration->gateway = (GatewayObject *)Py_NewRef((PyObject *)gateway);
+    registration->wait = *wait;
     if (until == XC_FOREVER) {
         seconds = Py_NewRef(Py_None);
     }
@@ -132,15 +132,15 @@ park_once(GatewayObject *gateway, const xc_wait *wait, int64_t until)
         seconds = PyFloat_FromDouble(until > now ? (double)(until - now) / (double)XC_S : 0.0);
     }
     if (seconds != NULL) {
-        parked = PyObject_CallFunctionObjArgs(parking, (PyObject *)vigil, seconds, NULL);
+        parked = PyObject_CallFunctionObjArgs(parking, (PyObject *)registration, seconds, NULL);
     }
     int result = parked == NULL ? -1 : parked == Py_False ? XCPY_NOT_PARKED : 0;
     if (result != -1 && xcpy_check_usable(gateway) < 0) { /* a forked child's greenlets go on, its gateways do not */
         result = -1;
     }
-    vigil->ended = true;
-    end(vigil); /* whoever keeps it: the channel that it names is only sure to live as long as we wait */
-    Py_DECREF(vigil);
+    registration->ended = true;
+    end(registration); /* whoever keeps it: the channel that it names is only sure to live as long as we wait */
+    Py_DECREF(registration);
     Py_XDECREF(seconds);
     Py_XDECREF(parked);
     Py_DECREF(parking);

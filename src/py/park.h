@@ -24,6 +24,6 @@ PyObject *xcpy_who(GatewayObject *gateway);
 /* Has func() run beside the caller: 0 or -1. */
 int xcpy_start_beside(GatewayObject *gateway, PyObject *func);
 
-int xcpy_vigil_setup(PyObject *module, xcpy_state *state);
+int xcpy_registration_setup(PyObject *module, xcpy_state *state);
 
 #endif

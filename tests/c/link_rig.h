@@ -65,7 +65,7 @@ rig_open_with(xc_link_opts opts)
     atomic_store(&rig_dropped, 0);
     CHECK(pipe2(to, O_CLOEXEC) == 0 && pipe2(from, O_CLOEXEC) == 0);
     if (opts.worker) {
-        signal(SIGINT, SIG_IGN); /* one that ends without a goodbye interrupts its process: see xc_fate.h */
+        signal(SIGINT, SIG_IGN); /* one that ends without a goodbye interrupts its process: see xc_exit_policy.h */
     }
     rig it = {.to = to[1], .from = from[0]};
     int in = to[0], out = from[1];
@@ -197,7 +197,7 @@ __attribute__((unused)) static xc_link_state
 state_of(rig *it)
 {
     xc_link_state state;
-    xc_link_look_state(it->link, &state);
+    xc_link_get_state(it->link, &state);
     return state;
 }
 

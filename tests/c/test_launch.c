@@ -59,7 +59,7 @@ await_end(struct worker *worker)
 {
     xc_launch_state state;
     do {
-        xc_launch_look(worker->launch, &state);
+        xc_launch_get_state(worker->launch, &state);
         check_pause_ms(1);
     } while (!state.ended);
     return state;
@@ -107,7 +107,7 @@ check_end_of(const char *script, int status)
     CHECK_RC(wait_for(&it, XC_WAIT_GONE, NULL, XC_FOREVER), XC_OK);
     CHECK_RC(wait_for(&it, XC_WAIT_FIN, NULL, XC_FOREVER), XC_OK);
     xc_launch_state state;
-    xc_launch_look(worker.launch, &state);
+    xc_launch_get_state(worker.launch, &state);
     CHECK(state.ended && state.known); /* known before anybody learns that the process is gone */
     CHECK_INT(state.status, status);
     CHECK(state.pid > 0);

@@ -425,7 +425,7 @@ flooded(size_t payload)
         CHECK_RC(wait_for(&it, XC_WAIT_FIN, NULL, xc_after(20 * XC_MS)), XC_TIMEOUT);
         CHECK_RC(wait_for(&it, XC_WAIT_CLOSE, chan, 0), XC_TIMEOUT);
     }
-    xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = chan, .until = XC_FOREVER, .no_look = true, .signals = true};
+    xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = chan, .until = XC_FOREVER, .no_spin = true, .signals = true};
     size_t space;
     xc_status rc = xc_link_wait_nogil(it.link, &wait, &space);
     CHECK(rc == XC_INTR || rc == XC_TIMEOUT); /* the latter where the flood had a pause just then */

@@ -112,7 +112,7 @@ static void
 child_of_a_link(void)
 {
     CHECK(xc_link_forked(shared.link));
-    CHECK(fcntl(shared.link->stream.in, F_GETFD) < 0 && fcntl(shared.link->sink.out, F_GETFD) < 0);
+    CHECK(fcntl(shared.link->incoming.in, F_GETFD) < 0 && fcntl(shared.link->outgoing.out, F_GETFD) < 0);
     xc_link_release(shared.link);
     if (!CHECK_TSAN) { /* it does not let a child of a program with threads start threads */
         rig own = rig_open(false);

@@ -197,7 +197,7 @@ calls_behind_the_move(void)
         write_all(it.fds.to, stream.data + cut, stream.n - cut);
         expect_int(&it.fds, chan, 1);
         expect_int(&it.fds, chan, 2);
-        CHECK_INT(xc_link_noise(it.fds.link, NULL, 0), 0);
+        CHECK_INT(xc_link_preamble(it.fds.link, NULL, 0), 0);
         wire_free(&stream);
         xc_link_drop_chan(it.fds.link, chan);
         mover_close(&it);
@@ -462,7 +462,7 @@ both_at_once(void)
         }
         for (int n = 0; n < 2; n++) {
             xc_link_state state;
-            xc_link_look_state(sides[n].link, &state);
+            xc_link_get_state(sides[n].link, &state);
             CHECK(state.rings);
         }
         for (int n = 0; n < 2; n++) {

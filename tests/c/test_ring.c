@@ -180,16 +180,16 @@ where_the_other_side_runs(void)
     CPU_ZERO(&one);
     CPU_SET(sched_getcpu(), &one);
     CHECK_INT(sched_setaffinity(0, sizeof one, &one), 0);
-    CHECK(xc_ring_worth_looking(&two.b.in)); /* it has not run yet: it may anywhere */
+    CHECK(xc_ring_worth_spinning(&two.b.in)); /* it has not run yet: it may anywhere */
     CHECK_RC(write_one(&two.a.out, bytes, 1, &n), XC_OK);
-    CHECK(!xc_ring_worth_looking(&two.b.in));
-    CHECK(xc_ring_look(&two.b.in, 0));
+    CHECK(!xc_ring_worth_spinning(&two.b.in));
+    CHECK(xc_ring_spin(&two.b.in, 0));
     CHECK_RC(xc_ring_read(&two.b.in, heard, 1, &n, NULL), XC_OK);
-    CHECK(!xc_ring_worth_looking(&two.a.out));
-    CHECK(!xc_ring_look(&two.b.in, 3600 * XC_S)); /* useless, so at once */
+    CHECK(!xc_ring_worth_spinning(&two.a.out));
+    CHECK(!xc_ring_spin(&two.b.in, 3600 * XC_S)); /* useless, so at once */
     atomic_store(&two.a.out.mine->cpu, UINT_MAX);
-    CHECK(xc_ring_worth_looking(&two.b.in));
-    CHECK(!xc_ring_look(&two.b.in, 1000));
+    CHECK(xc_ring_worth_spinning(&two.b.in));
+    CHECK(!xc_ring_spin(&two.b.in, 1000));
     CHECK_INT(atomic_load(&two.b.in.mine->cpu), sched_getcpu() + 1); /* who looks says where */
     CHECK_INT(sched_setaffinity(0, sizeof all, &all), 0);
     close_pair(&two);

@@ -30,7 +30,7 @@ wait_for(xc_ring *ring, int way, int fd)
         }
         return;
     }
-    if (way == LOOKS && xc_ring_look(ring, LOOK_NS)) {
+    if (way == LOOKS && xc_ring_spin(ring, LOOK_NS)) {
         return;
     }
     CHECK_RC(xc_ring_sleep_nogil(ring, xc_bell_mine(), XC_FOREVER), XC_OK);
@@ -447,7 +447,7 @@ survives_nonsense(void)
             CHECK(fence[PAGE - 1] == 0xee && fence[PAGE + moved] == 0xee);
             rc = write_one(&near.out, fence, n, &moved);
             only_expected(rc, moved, n);
-            (void)xc_ring_look(&near.in, 1000);
+            (void)xc_ring_spin(&near.in, 1000);
             rc = xc_ring_sleep_nogil(&near.in, xc_bell_mine(), xc_after(XC_MS));
             CHECK(rc == XC_OK || rc == XC_TIMEOUT);
             if (xc_ring_arm(&near.out)) {

@@ -158,7 +158,7 @@ case_may_carry_ids(void)
 
 /* Whatever the bytes: an end, within the bytes. Opcodes are dealt often enough for some of it to be well formed. */
 static void
-case_noise(void)
+case_preamble(void)
 {
     static const char ops[] = "@ABCDEFGHIJKLMNOPQRST";
     unsigned well_formed = 0;
@@ -191,6 +191,6 @@ main(void)
     RUN(case_behind_stop);
     RUN(case_ids);
     RUN(case_may_carry_ids);
-    RUN(case_noise);
+    RUN(case_preamble);
     return check_end();
 }

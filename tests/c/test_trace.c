@@ -266,7 +266,7 @@ check_process(const char *script, const char *end)
     xc_program_free(program);
     rig it = {.link = link};
     CHECK_RC(wait_for(&it, XC_WAIT_GONE, NULL, XC_FOREVER), XC_OK);
-    xc_launch_look(launch, &state);
+    xc_launch_get_state(launch, &state);
     const char *got = lines_of(fd);
     snprintf(line, sizeof line, "] started process %d: sh\n", (int)state.pid);
     CHECK(strstr(got, line) != NULL);

@@ -15,10 +15,10 @@
  * Takes what arrives for a channel in the place of its queues, also while a callback keeps other frames waiting. Both
  * functions: any thread, the link's mutex held, so they only put it away.
  */
-typedef struct xc_sink xc_sink;
-struct xc_sink {
-    void (*item)(xc_sink *sink, xc_msg *msg); /* an XC_DATA, taken: free it with xc_msg_free */
-    void (*end)(xc_sink *sink, bool half);    /* nothing more arrives; called once. `half`: more may still be sent */
+typedef struct xc_forward xc_forward;
+struct xc_forward {
+    void (*item)(xc_forward *forward, xc_msg *msg); /* an XC_DATA, taken: free it with xc_msg_free */
+    void (*end)(xc_forward *forward, bool half); /* nothing more arrives; called once. `half`: more may still be sent */
 };
 
 typedef struct xc_chan {
@@ -35,9 +35,9 @@ typedef struct xc_chan {
     void *object;       /* borrowed: the Python object, if there is one. Changed with both the GIL and the link's mutex,
                            so either is enough to look at it, and to look at had_object */
     signed char coerce; /* string coercion of items that take effect from now on */
-    xc_sink *sink;      /* borrowed until it is unset: see xc_link_set_sink; NULL: none */
-    xc_queue items;     /* payloads that arrived: as many as are sent, as in execnet */
-    xc_queue errors;    /* texts with which the far end closed it, not raised yet */
+    xc_forward *forward; /* borrowed until it is unset: see xc_link_set_forward; NULL: none */
+    xc_queue items;      /* payloads that arrived: as many as are sent, as in execnet */
+    xc_queue errors;     /* texts with which the far end closed it, not raised yet */
     struct xc_chan *next_all;
     struct xc_chan **link_all; /* what points to it in the table's list of all */
 } xc_chan;

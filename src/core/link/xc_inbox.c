@@ -26,24 +26,24 @@ orphan_locked(xc_link *link, xc_msg *msg)
         link->opts.orphan_error(link->opts.arg, msg);
     }
     else {
-        xc_bury_msg_locked(link, msg);
+        xc_free_later_locked(link, msg);
     }
 }
 
 /* Nobody holds the channel any more. */
 static void
-bury_chan_locked(xc_link *link, xc_chan *chan)
+free_chan_locked(xc_link *link, xc_chan *chan)
 {
     xc_chan_unlist(&link->table, chan);
     for (xc_msg *msg; (msg = xc_queue_pop(&chan->items)) != NULL;) {
-        xc_queue_push(&link->graveyard, msg);
+        xc_queue_push(&link->free_queue, msg);
     }
     for (xc_msg *msg; (msg = xc_queue_pop(&chan->errors)) != NULL;) {
         if (chan->closed && chan->had_object) {
             orphan_locked(link, msg);
         }
         else {
-            xc_queue_push(&link->graveyard, msg);
+            xc_queue_push(&link->free_queue, msg);
         }
     }
     xc_chan_free(chan);
@@ -64,20 +64,20 @@ free_msg_locked(xc_link *link, xc_msg *msg)
 }
 
 static void
-empty_graveyard_locked(xc_link *link)
+empty_free_queue_locked(xc_link *link)
 {
-    if (link->digging) {
+    if (link->freeing) {
         return;
     }
-    link->digging = true;
-    for (xc_msg *msg; (msg = xc_queue_pop(&link->graveyard)) != NULL;) {
+    link->freeing = true;
+    for (xc_msg *msg; (msg = xc_queue_pop(&link->free_queue)) != NULL;) {
         for (size_t i = 0; msg->carried != NULL && i < msg->n_ids; i++) {
             link->n_carried--;
             xc_unhold_locked(link, msg->carried[i]);
         }
         free_msg_locked(link, msg);
     }
-    link->digging = false;
+    link->freeing = false;
 }
 
 /* A worker that has heard a goodbye: nothing more arrives, but what it sends does. */
@@ -108,24 +108,24 @@ xc_unhold_locked(xc_link *link, xc_chan *chan)
         }
     }
     if (chan->refs == 0) {
-        bury_chan_locked(link, chan);
-        empty_graveyard_locked(link);
+        free_chan_locked(link, chan);
+        empty_free_queue_locked(link);
     }
 }
 
 void
-xc_bury_msg_locked(xc_link *link, xc_msg *msg)
+xc_free_later_locked(xc_link *link, xc_msg *msg)
 {
-    xc_queue_push(&link->graveyard, msg);
-    empty_graveyard_locked(link);
+    xc_queue_push(&link->free_queue, msg);
+    empty_free_queue_locked(link);
 }
 
 /* Without counting: what holds each other in a ring, a channel and a message in its queue that carries it, goes too. */
 void
-xc_bury_all_locked(xc_link *link)
+xc_free_all_locked(xc_link *link)
 {
     xc_forget_arrivals_locked(link);
-    xc_queue *queues[] = {&link->backlog, &link->tasks, &link->hellos, &link->graveyard};
+    xc_queue *queues[] = {&link->backlog, &link->tasks, &link->hellos, &link->free_queue};
     for (size_t i = 0; i < sizeof queues / sizeof *queues; i++) {
         for (xc_msg *msg; (msg = xc_queue_pop(queues[i])) != NULL;) {
             free_msg_locked(link, msg);
@@ -154,7 +154,7 @@ xc_link_free_msg(xc_link *link, xc_msg *msg)
         return;
     }
     xc_lock(&link->mu);
-    xc_bury_msg_locked(link, msg);
+    xc_free_later_locked(link, msg);
     xc_unlock(&link->mu);
 }
 
@@ -292,19 +292,19 @@ queue_task_locked(xc_link *link, xc_msg *msg)
     make_carried_locked(link, msg);
     if (msg->crowded) {
         xc_owe_locked(link, XC_OWES_TOO_MANY, msg->chan);
-        xc_bury_msg_locked(link, msg);
+        xc_free_later_locked(link, msg);
         return;
     }
     if (msg->lost) {
         xc_refuse_large_task_locked(link, msg->chan, msg->size);
-        xc_bury_msg_locked(link, msg);
+        xc_free_later_locked(link, msg);
         return;
     }
     xc_task_chan(msg)->task = true;
     link->executing++;
     xc_queue_push(&link->tasks, msg);
     if (link->tasks.count == 1) {
-        xc_patience_begin_locked(link);
+        xc_task_timeout_begin_locked(link);
     }
 }
 
@@ -327,7 +327,7 @@ finish_locked(xc_link *link, xc_msg *msg)
     }
     xc_chan_unlist_all(&link->table);
     link->fin = true;
-    xc_bury_msg_locked(link, msg);
+    xc_free_later_locked(link, msg);
 }
 
 static void
@@ -385,7 +385,7 @@ apply_locked(xc_link *link, xc_msg *msg)
     default: /* XC_TERMINATE: the reader ends the link */
         break;
     }
-    xc_bury_msg_locked(link, msg);
+    xc_free_later_locked(link, msg);
 }
 
 static bool
@@ -407,7 +407,7 @@ needs_python_locked(xc_link *link, const xc_msg *msg)
 void
 xc_arrive_locked(xc_link *link, xc_msg *msg)
 {
-    if (link->n_sinks > 0 && xc_sink_takes_locked(link, msg)) {
+    if (link->n_forwards > 0 && xc_forward_takes_locked(link, msg)) {
         return;
     }
     if (msg->code == XC_STATUS && msg->chan == 0) {
@@ -676,7 +676,7 @@ xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *error)
         xc_queue_push(&chan->errors, error);
     }
     else if (error != NULL) {
-        xc_bury_msg_locked(link, error);
+        xc_free_later_locked(link, error);
     }
     xc_close_locked(link, chan, false);
     xc_wake_locked(link);
@@ -709,7 +709,7 @@ xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan)
         *chan = xc_task_chan(*out);
         (*chan)->refs++;
         link->primary_waits = link->primary_waits && !primary;
-        xc_patience_begin_locked(link);
+        xc_task_timeout_begin_locked(link);
         xc_wake_locked(link);
         rc = XC_OK;
     }
@@ -743,7 +743,7 @@ xc_link_refuse_task(xc_link *link, xc_chan *chan, size_t size, bool primary)
 }
 
 void
-xc_link_look_state(xc_link *link, xc_link_state *out)
+xc_link_get_state(xc_link *link, xc_link_state *out)
 {
     xc_lock(&link->mu);
     *out = (xc_link_state){

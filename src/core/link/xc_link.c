@@ -30,7 +30,7 @@ worker_busy(void *arg)
 
 /* False: nobody holds it any more, its burial is on the way. */
 static bool
-hold_alive(xc_link *link)
+try_hold(xc_link *link)
 {
     unsigned refs = atomic_load(&link->refs);
     while (refs != 0 && !atomic_compare_exchange_weak(&link->refs, &refs, refs + 1)) {
@@ -42,7 +42,7 @@ void
 xc_end_reading(xc_link *link, const xc_err *why)
 {
     xc_err closed;
-    if (xc_stream_check(&link->stream, &closed) != XC_OK) {
+    if (xc_stream_check(&link->incoming, &closed) != XC_OK) {
         why = &closed; /* what the far end did, it did because of that */
     }
     if (xc_tracing()) {
@@ -55,16 +55,16 @@ xc_end_reading(xc_link *link, const xc_err *why)
     (void)xc_pump_arm(&link->watch, 0);
     xc_forget_arrivals_locked(link);
     if (link->unmarked) { /* what looked like the start of the marker was none */
-        xc_noise_rest(&link->noise, link->inbuf + link->in_start, link->in_end - link->in_start);
+        xc_preamble_rest(&link->preamble, link->inbuf + link->in_start, link->in_end - link->in_start);
     }
     if (xc_reads_ring(link)) {
-        link->called = false;
-        xc_ring_close(link->stream.ring); /* the fds are closed when nobody writes either: see retire() */
+        link->notified = false;
+        xc_ring_close(link->incoming.ring); /* the fds are closed when nobody writes either: see retire() */
     }
-    else if (link->stream.in >= 0) {
-        xc_forkfd_remove(link->stream.in);
-        xc_fd_close(link->stream.in);
-        link->stream.in = -1;
+    else if (link->incoming.in >= 0) {
+        xc_forkfd_remove(link->incoming.in);
+        xc_fd_close(link->incoming.in);
+        link->incoming.in = -1;
     }
     xc_msg *last = link->last;
     link->last = NULL;
@@ -77,13 +77,13 @@ xc_end_reading(xc_link *link, const xc_err *why)
         xc_writer_break(&link->writer, why);
     }
     if (link->opts.worker) {
-        if (xc_fate_is_ours(&cause)) {
-            xc_fate_tell(&cause, atomic_load(&link->words));
+        if (xc_exit_policy_is_ours(&cause)) {
+            xc_exit_policy_tell(&cause, atomic_load(&link->words));
         }
-        xc_fate_begin(&link->fate, goodbye);
+        xc_exit_policy_begin(&link->exit_policy, goodbye);
     }
-    else if (hold_alive(link)) {
-        xc_pump_post(&link->retirement);
+    else if (try_hold(link)) {
+        xc_pump_post(&link->retire_job);
     }
 }
 
@@ -91,10 +91,10 @@ xc_end_reading(xc_link *link, const xc_err *why)
 static void
 close_streams(xc_link *link)
 {
-    xc_forkfd_remove(link->stream.in);
-    xc_forkfd_remove(link->sink.out);
-    xc_stream_close(&link->stream);
-    xc_stream_close(&link->sink);
+    xc_forkfd_remove(link->incoming.in);
+    xc_forkfd_remove(link->outgoing.out);
+    xc_stream_close(&link->incoming);
+    xc_stream_close(&link->outgoing);
     xc_region_close(&link->region);
 }
 
@@ -109,8 +109,8 @@ retire(xc_job *job)
     xc_unlock(&link->writer.mu);
     xc_lock(&link->mu);
     xc_pump_forget(&link->watch, &link->rearm);
-    xc_pump_forget(NULL, &link->alive.timer);
-    xc_pump_forget(NULL, &link->patience);
+    xc_pump_forget(NULL, &link->keepalive.timer);
+    xc_pump_forget(NULL, &link->task_timeout);
     xc_pump_forget(NULL, &link->pay);
     link->retired = true;
     if (closed) { /* else somebody is still writing, and the last one who holds the link closes it all */
@@ -181,13 +181,13 @@ xc_link_set_words(xc_link *link, int fd)
 
 /* Nobody knows the link any more, the pump included. */
 static void
-bury(xc_link *link)
+free_link(xc_link *link)
 {
     close_streams(link);
     xc_lock(&link->mu);
-    xc_bury_all_locked(link);
+    xc_free_all_locked(link);
     xc_unlock(&link->mu);
-    xc_buf_fini(&link->noise);
+    xc_buf_fini(&link->preamble);
     xc_buf_fini(&link->facts);
     xc_buf_fini(&link->owed);
     xc_chan_table_fini(&link->table);
@@ -199,16 +199,16 @@ bury(xc_link *link)
 
 /* A link that is given up before it has ended. On the pump's thread. */
 static void
-bury_alive(xc_job *job)
+free_on_pump(xc_job *job)
 {
     xc_link *link = job->owner;
     xc_pump_forget(&link->watch, &link->rearm);
     xc_pump_forget(&link->writer.watch, &link->writer.flush);
-    xc_pump_forget(NULL, &link->fate.timer);
-    xc_pump_forget(NULL, &link->alive.timer);
-    xc_pump_forget(NULL, &link->patience);
+    xc_pump_forget(NULL, &link->exit_policy.timer);
+    xc_pump_forget(NULL, &link->keepalive.timer);
+    xc_pump_forget(NULL, &link->task_timeout);
     xc_pump_forget(NULL, &link->pay);
-    bury(link);
+    free_link(link);
     xc_pump_leave();
 }
 
@@ -236,8 +236,8 @@ init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsi
     link->forks = xc_fork_count();
     link->opts = *opts;
     link->opts.region = NULL;
-    link->stream = (xc_stream){.in = stream->in, .out = -1};
-    link->sink = (xc_stream){.in = -1, .out = stream->out};
+    link->incoming = (xc_stream){.in = stream->in, .out = -1};
+    link->outgoing = (xc_stream){.in = -1, .out = stream->out};
     link->region = (xc_region){.fd = -1};
     link->inbuf = inbuf;
     link->last = last;
@@ -245,16 +245,16 @@ init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsi
     link->next_id = opts->worker ? 2 : 1;
     link->coerce = XC_COERCE_DEFAULT;
     xc_mutex_init(&link->mu);
-    xc_writer_init(&link->writer, &link->sink);
+    xc_writer_init(&link->writer, &link->outgoing);
     link->watch = (xc_watch){.fd = stream->in, .ready = xc_readable, .owner = link};
     link->rearm = (xc_timer){.fire = xc_rearm, .owner = link};
-    link->fate = (xc_fate){.busy = worker_busy, .arg = link};
+    link->exit_policy = (xc_exit_policy){.busy = worker_busy, .arg = link};
     atomic_init(&link->words, STDERR_FILENO);
-    link->alive.timer = (xc_timer){.fire = xc_alive_tick, .owner = link};
-    link->patience = (xc_timer){.fire = xc_patience_over, .owner = link};
+    link->keepalive.timer = (xc_timer){.fire = xc_keepalive_tick, .owner = link};
+    link->task_timeout = (xc_timer){.fire = xc_task_timeout_over, .owner = link};
     link->pay = (xc_timer){.fire = xc_pay, .owner = link};
-    link->burial = (xc_job){.run = bury_alive, .owner = link};
-    link->retirement = (xc_job){.run = retire, .owner = link};
+    link->free_job = (xc_job){.run = free_on_pump, .owner = link};
+    link->retire_job = (xc_job){.run = retire, .owner = link};
 }
 
 /* NULL: the fds are closed. The caller has joined the pump. */
@@ -323,9 +323,9 @@ xc_link_release(xc_link *link)
     bool retired = link->retired;
     xc_unlock(&link->mu);
     if (retired) {
-        bury(link);
+        free_link(link);
     }
     else {
-        xc_pump_post(&link->burial);
+        xc_pump_post(&link->free_job);
     }
 }

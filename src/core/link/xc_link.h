@@ -14,7 +14,7 @@
 #define XC_LINK_H
 
 #include "xc_chan.h"
-#include "xc_noise.h"
+#include "xc_preamble.h"
 #include "xc_region.h"
 #include "xc_scan.h"
 #include "xc_writer.h"
@@ -36,8 +36,8 @@ enum { XC_UNREAD_HELLOS = 4 };
 enum { XC_FIN = 100 /* nothing more will arrive: stands last in the backlog */ };
 
 typedef struct {
-    bool worker; /* runs tasks; ends its process when the link does (see xc_fate.h) */
-    bool marked; /* frames begin behind XC_MARKER; what comes before it is noise, see xc_link_noise */
+    bool worker; /* runs tasks; ends its process when the link does (see xc_exit_policy.h) */
+    bool marked; /* frames begin behind XC_MARKER; what comes before it is noise, see xc_link_preamble */
     /* Taken, also on failure: the memory through which the frames go; NULL: they go through the fds. Else those carry
      * one zero byte whenever the other side's I/O thread is to look, and no marker: what else comes is noise. */
     xc_region *region;
@@ -79,7 +79,7 @@ typedef struct {
     xc_chan *chan; /* borrowed, for ITEM and CLOSE */
     int64_t until;
     bool can_give; /* this waiter answers XC_SPACE */
-    bool no_look;  /* sleep at once: it has looked in an earlier call, and signals are only noticed asleep */
+    bool no_spin;  /* sleep at once: it has looked in an earlier call, and signals are only noticed asleep */
     bool signals;  /* of the thread that takes signals: XC_INTR or XC_TIMEOUT also comes soon after something was read
                       that was not waited for, as who does not sleep is not interrupted */
 } xc_wait;
@@ -97,15 +97,15 @@ bool xc_link_ready(xc_link *link, const xc_wait *wait);
 /*
  * A wait without a thread, for a thread that does other things meanwhile: once what `wait` says holds, or the link
  * ends, the eight bytes of `number` are written to `fd`, by any thread. Where the fd takes nothing, which must not
- * block, only xc_vigil_over tells. A vigil never reads.
+ * block, only xc_registration_over tells. A registration never reads.
  */
-typedef struct xc_vigil xc_vigil;
-/* `fd`, and the channel in `wait`, are borrowed until the vigil ends. NULL when there is no memory. */
-xc_vigil *xc_link_begin_vigil(xc_link *link, const xc_wait *wait, int fd, uint64_t number);
+typedef struct xc_registration xc_registration;
+/* `fd`, and the channel in `wait`, are borrowed until the registration ends. NULL when there is no memory. */
+xc_registration *xc_link_begin_registration(xc_link *link, const xc_wait *wait, int fd, uint64_t number);
 /* True: it held, at the beginning or since, or the link has ended since. */
-bool xc_vigil_over(xc_link *link, const xc_vigil *vigil);
+bool xc_registration_over(xc_link *link, const xc_registration *registration);
 /* Before the link is released. */
-void xc_link_end_vigil(xc_link *link, xc_vigil *vigil);
+void xc_link_end_registration(xc_link *link, xc_registration *registration);
 
 /* Memory for the large payload that XC_SPACE announced: `ptr` has `space` bytes, `owner` is kept in xc_msg.space.
  * False: too late, somebody read it otherwise; the caller keeps its memory. */
@@ -150,10 +150,11 @@ xc_status xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *e
 /* String coercion of what arrives for `chan` from now on; NULL: for channels that are made from now on. */
 void xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce);
 
-/* From now on what arrives for `chan`, and what has arrived, goes to `sink`, which holds one count of the channel. */
-void xc_link_set_sink(xc_link *link, xc_chan *chan, xc_sink *sink);
+/* From now on what arrives for `chan`, and what has arrived, goes to `forward`, which holds one count of the channel.
+ */
+void xc_link_set_forward(xc_link *link, xc_chan *chan, xc_forward *forward);
 /* Neither is called again; the count is given back. On a channel that has none by now, only the latter. */
-void xc_link_unset_sink(xc_link *link, xc_chan *chan);
+void xc_link_unset_forward(xc_link *link, xc_chan *chan);
 
 /* --- callbacks ------------------------------------------------------------------------------------------------ */
 
@@ -200,12 +201,13 @@ void xc_link_task_done(xc_link *link, bool primary);
  * end is told why. */
 void xc_link_refuse_task(xc_link *link, xc_chan *chan, size_t size, bool primary);
 /* Who runs tasks. A status answer says its name; where there is the main thread alone, a task that waits for it in vain
- * is refused: see xc_patience.c. */
+ * is refused: see xc_task_timeout.c. */
 typedef enum { XC_MODEL_THREAD, XC_MODEL_MAIN_ONLY, XC_MODEL_GEVENT, XC_MODEL_EVENTLET, XC_MODELS } xc_model;
 const char *xc_model_name(xc_model model);
 /* To be said before the first task is taken. Never blocks. */
 void xc_link_set_model(xc_link *link, xc_model model);
-/* Where a worker says why its link broke at its own end (see xc_fate.h): an fd, borrowed for good; stderr unless set.
+/* Where a worker says why its link broke at its own end (see xc_exit_policy.h): an fd, borrowed for good; stderr unless
+ * set.
  */
 void xc_link_set_words(xc_link *link, int fd);
 xc_model xc_link_model(xc_link *link);
@@ -237,9 +239,9 @@ typedef struct {
     uint32_t channels;  /* open ones */
     bool rings;         /* what arrives comes through shared memory */
 } xc_link_state;
-void xc_link_look_state(xc_link *link, xc_link_state *out);
+void xc_link_get_state(xc_link *link, xc_link_state *out);
 /* Copies what came before the marker, `max` bytes at most. Returns how many there are. */
-size_t xc_link_noise(xc_link *link, void *into, size_t max);
+size_t xc_link_preamble(xc_link *link, void *into, size_t max);
 /* From now on a status request with a payload is answered with `facts`, the encoding of a dict with its STOP, and the
  * current directory as its "cwd". Copied. XC_NOMEM, XC_LIMIT. */
 xc_status xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err);
@@ -249,7 +251,7 @@ xc_msg *xc_link_take_hello(xc_link *link);
 /*
  * The link ends with XC_SILENT, and give_up(arg) is called on the pump's thread (NULL: nothing is), when nothing has
  * arrived from the far end for `silence` (ns; 0: never, which is how a link is born) though it was asked in time for a
- * sign of life: see xc_alive.h. Only for a far end that answers whatever its tasks do. Any thread, never blocks.
+ * sign of life: see xc_keepalive.h. Only for a far end that answers whatever its tasks do. Any thread, never blocks.
  * `arg` is borrowed until the link has ended or xc_link_peer_gone was called on the pump's thread.
  */
 void xc_link_keepalive(xc_link *link, int64_t silence, void (*give_up)(void *arg), void *arg);

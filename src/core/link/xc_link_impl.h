@@ -1,17 +1,17 @@
 /*
  * The inside of a link, shared by the rooms that make it up and by nobody else: xc_link.c (lives), xc_wait.c (waiting,
- * the reader role), xc_tend.c (the pump's part), xc_reader.c (the stream is cut into messages), xc_inbox.c (what a
+ * the reader role), xc_link_pump.c (the pump's part), xc_reader.c (the stream is cut into messages), xc_inbox.c (what a
  * frame that arrived does to channels, tasks and the backlog), xc_move.c (how it comes to its rings), xc_answer.c (what
- * is answered without anybody's help), xc_sink.c (channels whose frames go somewhere else), xc_alive.c (that it ends
- * when the far end gives no sign of life), xc_patience.c (tasks that wait for the main thread).
+ * is answered without anybody's help), xc_forward.c (channels whose frames go somewhere else), xc_keepalive.c (that it
+ * ends when the far end gives no sign of life), xc_task_timeout.c (tasks that wait for the main thread).
  */
 #ifndef XC_LINK_IMPL_H
 #define XC_LINK_IMPL_H
 
 #include <stdatomic.h>
 
-#include "xc_alive.h"
-#include "xc_fate.h"
+#include "xc_exit_policy.h"
+#include "xc_keepalive.h"
 #include "xc_link.h"
 #include "xc_spin.h"
 
@@ -21,18 +21,18 @@ enum { XC_INBUF = 64 * 1024 };
 #define XC_REARM_NS (5 * XC_MS)
 
 /* Of fds through which no frames go: nobody holds their other end any more; who does is no far end of ours. */
-enum { XC_FDS_FINE, XC_FDS_HUNG_UP, XC_FDS_NOISY };
+enum { XC_FDS_FINE, XC_FDS_HUNG_UP, XC_FDS_STRAY };
 
-/* A thread that waits, lives on its stack; or a vigil. */
+/* A thread that waits, lives on its stack; or a registration. */
 typedef struct xc_waiter {
     struct xc_waiter *next;
     const xc_wait *wait;
-    xc_bell *bell; /* NULL: a vigil's */
+    xc_bell *bell; /* NULL: a registration's */
     bool rung;     /* mu: woken since it last looked */
     bool reader;   /* mu: it has the reader role */
 } xc_waiter;
 
-struct xc_vigil {
+struct xc_registration {
     xc_waiter waiter; /* first */
     xc_wait wait;
     int fd;
@@ -55,20 +55,20 @@ struct xc_link {
     uint32_t forks;    /* const: xc_fork_count at birth */
     xc_link_opts opts; /* const */
     xc_writer writer;
-    xc_job burial;
-    xc_job retirement;
+    xc_job free_job;
+    xc_job retire_job;
 
     /* The reader role and what goes with it. */
-    xc_stream stream;     /* its `in`: the reader; its `ring`: that and mu change it */
-    xc_stream sink;       /* its `out`: the writer. Two, as they are closed at different times under different locks */
+    xc_stream incoming;   /* its `in`: the reader; its `ring`: that and mu change it */
+    xc_stream outgoing;   /* its `out`: the writer. Two, as they are closed at different times under different locks */
     xc_region region;     /* owned; of both streams, where they are rings */
     unsigned char *inbuf; /* the reader: bytes in_start..in_end are not parsed yet */
     size_t in_start;      /* the reader */
     size_t in_end;        /* the reader */
     bool unparsed;        /* the reader: there may be a frame among them for which memory was asked */
-    xc_arrival *into;     /* the reader: borrowed; the frame whose payload is being read in place belongs to it */
+    xc_arrival *current;  /* the reader: borrowed; the frame whose payload is being read in place belongs to it */
     size_t frame_left;    /* the reader: bytes of that frame to come */
-    xc_arrival whole;     /* the reader: one frame that is larger than the buffer */
+    xc_arrival oversized; /* the reader: one frame that is larger than the buffer */
     xc_arrival *longs;    /* the reader: owned; long messages that are not complete */
     unsigned n_longs;     /* the reader */
     xc_arrival *asking;   /* the reader: borrowed; what XC_SPACE asked memory for, NULL: nothing */
@@ -82,7 +82,7 @@ struct xc_link {
     bool rearm_set; /* mu: the rearm timer runs */
     bool retired;   /* mu: the pump has forgotten it */
     bool used;      /* mu: somebody read since the rearm timer was set */
-    bool called;    /* mu: the far end calls when something comes, as the pump has asked it to */
+    bool notified;  /* mu: the far end notifies us when something comes, as the pump has asked it to */
     xc_watch watch; /* mu; with rings armed from then to the end */
     xc_msg *last;   /* mu: XC_FIN, made at birth: want of memory cannot keep the end from taking effect */
     xc_timer rearm;
@@ -107,30 +107,30 @@ struct xc_link {
     pthread_t dispatcher; /* mu: who */
     unsigned depth;       /* mu: how often it took it */
     uint32_t n_callbacks; /* mu */
-    uint32_t n_sinks;     /* mu: that have not been told of their end */
+    uint32_t n_forwards;  /* mu: that have not been told of their end */
 
     uint32_t n_carried; /* mu: channels that tasks and items which nobody has taken carry; XC_CARRIED_MAX at most */
     xc_queue tasks;     /* mu: bounded by that */
     uint32_t executing; /* mu */
     bool primary_waits; /* mu: the worker's main thread is idle */
-    xc_model model;     /* mu: with XC_MODEL_MAIN_ONLY see xc_patience.c for the next two */
+    xc_model model;     /* mu: with XC_MODEL_MAIN_ONLY see xc_task_timeout.c for the next two */
     int64_t since;      /* mu: when the first of `tasks` became that */
-    xc_timer patience;
-    xc_queue graveyard; /* mu: messages being freed, see xc_inbox.c */
-    bool digging;       /* mu */
-    xc_buf noise;       /* mu: what came before the marker */
-    xc_buf owed;        /* mu: answers that have no room yet, see xc_answer.c: five bytes for nine that came */
-    int64_t pay_ns;     /* mu: until `pay` looks again */
+    xc_timer task_timeout;
+    xc_queue free_queue; /* mu: messages being freed, see xc_inbox.c */
+    bool freeing;        /* mu */
+    xc_buf preamble;     /* mu: what came before the marker */
+    xc_buf owed;         /* mu: answers that have no room yet, see xc_answer.c: five bytes for nine that came */
+    int64_t pay_ns;      /* mu: until `pay` looks again */
     xc_timer pay;
     xc_buf facts; /* mu: a serialized dict without its STOP; empty: none were set */
-    xc_fate fate;
+    xc_exit_policy exit_policy;
     atomic_int words; /* the fd that a worker's last words go to; borrowed */
-    xc_alive alive;
+    xc_keepalive keepalive;
 };
 
-/* xc_alive.c */
-void xc_alive_tick(xc_timer *timer);
-xc_status xc_alive_verdict(const xc_link *link, xc_err *err); /* XC_OK as long as there is none */
+/* xc_keepalive.c */
+void xc_keepalive_tick(xc_timer *timer);
+xc_status xc_keepalive_verdict(const xc_link *link, xc_err *err); /* XC_OK as long as there is none */
 
 /* xc_wait.c */
 bool xc_ready_locked(xc_link *link, const xc_wait *wait); /* does it hold? */
@@ -146,15 +146,15 @@ void xc_end_reading(xc_link *link, const xc_err *why); /* nothing more can be re
 static inline bool
 xc_reads_ring(const xc_link *link)
 {
-    return link->stream.ring != NULL;
+    return link->incoming.ring != NULL;
 }
 
 /* xc_move.c */
 xc_status xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err); /* region: taken */
 xc_status xc_take_move(xc_link *link, xc_err *err); /* the far end moved; what it left in the buffer are calls */
 
-/* xc_tend.c */
-void xc_look_again(xc_link *link);                /* the stream is looked at soon, whoever reads it; any thread */
+/* xc_link_pump.c */
+void xc_poll_soon(xc_link *link);                 /* the stream is looked at soon, whoever reads it; any thread */
 bool xc_watched_locked(const xc_link *link);      /* the pump learns of what comes */
 void xc_unwatch_locked(xc_link *link);            /* somebody reads now */
 void xc_readable(xc_watch *watch, short revents); /* something has come through the fds */
@@ -186,19 +186,19 @@ xc_task_chan(const xc_msg *msg)
 /* xc_inbox.c: as xc_link_take_item */
 xc_status xc_take_item_locked(xc_chan *chan, xc_msg **out);
 
-/* xc_patience.c */
-void xc_patience_begin_locked(xc_link *link); /* another task is the first of those that wait, if any does */
-void xc_patience_over(xc_timer *timer);
+/* xc_task_timeout.c */
+void xc_task_timeout_begin_locked(xc_link *link); /* another task is the first of those that wait, if any does */
+void xc_task_timeout_over(xc_timer *timer);
 
-/* xc_sink.c */
-bool xc_sink_takes_locked(xc_link *link, xc_msg *msg); /* true: it was for a sink, and is taken */
+/* xc_forward.c */
+bool xc_forward_takes_locked(xc_link *link, xc_msg *msg); /* true: it was for a sink, and is taken */
 
 /* xc_inbox.c */
-void xc_scan_ids(xc_msg *msg);                       /* before delivery, without mu */
-void xc_arrive_locked(xc_link *link, xc_msg *msg);   /* taken: takes effect now, or joins the backlog */
-void xc_bury_msg_locked(xc_link *link, xc_msg *msg); /* taken */
-void xc_bury_all_locked(xc_link *link);              /* the link itself goes: whatever is left */
-void xc_unhold_locked(xc_link *link, xc_chan *chan); /* one count less */
+void xc_scan_ids(xc_msg *msg);                         /* before delivery, without mu */
+void xc_arrive_locked(xc_link *link, xc_msg *msg);     /* taken: takes effect now, or joins the backlog */
+void xc_free_later_locked(xc_link *link, xc_msg *msg); /* taken */
+void xc_free_all_locked(xc_link *link);                /* the link itself goes: whatever is left */
+void xc_unhold_locked(xc_link *link, xc_chan *chan);   /* one count less */
 void xc_close_locked(xc_link *link, xc_chan *chan, bool send_only);
 
 #endif

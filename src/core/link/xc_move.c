@@ -19,8 +19,8 @@ keep_locked(xc_link *link, xc_region *region)
     link->region = *region;
     *region = (xc_region){.fd = -1};
     xc_lock(&link->writer.mu);
-    link->region.in.call = link->region.out.call = link->sink.out;
-    link->sink.kept = true;
+    link->region.in.call = link->region.out.call = link->outgoing.out;
+    link->outgoing.kept = true;
     xc_unlock(&link->writer.mu);
 }
 
@@ -31,7 +31,7 @@ read_ring_locked(xc_link *link, xc_err *err)
     if (xc_pump_arm(&link->watch, POLLIN) != XC_OK) {
         return xc_fail(err, XC_SYS, ENOMEM, "watch a pipe");
     }
-    link->stream.ring = &link->region.in;
+    link->incoming.ring = &link->region.in;
     return XC_OK;
 }
 
@@ -41,7 +41,7 @@ xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err)
     link->unmarked = false;
     xc_lock(&link->mu);
     keep_locked(link, region);
-    link->sink.ring = &link->region.out;
+    link->outgoing.ring = &link->region.out;
     xc_status rc = read_ring_locked(link, err);
     xc_unlock(&link->mu);
     return rc;
@@ -66,7 +66,7 @@ xc_link_withdraw(xc_link *link)
     xc_lock(&link->mu);
     if (!xc_reads_ring(link)) {
         xc_lock(&link->writer.mu);
-        link->sink.kept = false;
+        link->outgoing.kept = false;
         xc_unlock(&link->writer.mu);
         xc_region_close(&link->region);
     }

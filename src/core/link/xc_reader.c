@@ -26,7 +26,7 @@ deliver_one_locked(xc_link *link, xc_msg *msg, xc_err *err)
 {
     uint8_t code = msg->code;
     if (code == XC_HELLO && link->n_hellos++ == XC_UNREAD_HELLOS) {
-        xc_bury_msg_locked(link, msg);
+        xc_free_later_locked(link, msg);
         return xc_failf(err, XC_BAD, "read", "more than %d hellos, and nobody takes them", XC_UNREAD_HELLOS);
     }
     xc_arrive_locked(link, msg);
@@ -56,7 +56,7 @@ deliver(xc_link *link, xc_queue *batch, xc_err *err)
         rc = deliver_one_locked(link, msg, err);
     }
     for (xc_msg *msg; (msg = xc_queue_pop(batch)) != NULL;) {
-        xc_bury_msg_locked(link, msg); /* behind the goodbye */
+        xc_free_later_locked(link, msg); /* behind the goodbye */
     }
     xc_wake_locked(link); /* the reader wakes those whose items it read */
     xc_unlock(&link->mu);
@@ -100,14 +100,14 @@ unlist_long(xc_link *link, xc_arrival **p)
 void
 xc_forget_arrivals_locked(xc_link *link)
 {
-    link->into = link->asking = NULL;
-    if (link->whole.msg != NULL) {
-        xc_bury_msg_locked(link, link->whole.msg);
-        link->whole.msg = NULL;
+    link->current = link->asking = NULL;
+    if (link->oversized.msg != NULL) {
+        xc_free_later_locked(link, link->oversized.msg);
+        link->oversized.msg = NULL;
     }
     while (link->longs != NULL) {
         if (link->longs->msg != NULL) {
-            xc_bury_msg_locked(link, link->longs->msg);
+            xc_free_later_locked(link, link->longs->msg);
         }
         unlist_long(link, &link->longs);
     }
@@ -119,7 +119,7 @@ finish(xc_link *link, xc_arrival *arrival, xc_queue *batch)
 {
     xc_queue_push(batch, arrival->msg);
     arrival->msg = NULL;
-    if (arrival != &link->whole) {
+    if (arrival != &link->oversized) {
         unlist_long(link, find_long(link, arrival->number));
     }
 }
@@ -174,7 +174,7 @@ take_front(xc_link *link, xc_arrival *arrival, size_t have, size_t size, bool ca
     }
     arrival->got += have;
     if (have < size) {
-        link->into = arrival;
+        link->current = arrival;
         link->frame_left = size - have;
     }
     else if (arrival->got == arrival->head.size) {
@@ -220,7 +220,7 @@ begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload
         }
         if ((*p)->msg != NULL) {
             xc_lock(&link->mu);
-            xc_bury_msg_locked(link, (*p)->msg);
+            xc_free_later_locked(link, (*p)->msg);
             xc_unlock(&link->mu);
         }
         unlist_long(link, p);
@@ -281,10 +281,10 @@ parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err)
         if (frame.size + XC_HEADER_SIZE <= XC_INBUF) {
             return XC_AGAIN;
         }
-        if (link->whole.msg == NULL) { /* else memory was lent for it just now */
-            link->whole = (xc_arrival){.head = {.code = frame.code, .chan = frame.chan, .size = frame.size}};
+        if (link->oversized.msg == NULL) { /* else memory was lent for it just now */
+            link->oversized = (xc_arrival){.head = {.code = frame.code, .chan = frame.chan, .size = frame.size}};
         }
-        return take_front(link, &link->whole, have, frame.size, can_give, batch);
+        return take_front(link, &link->oversized, have, frame.size, can_give, batch);
     }
     if (frame.code > XC_HELLO) {
         rc = begin_or_drop(link, &frame, payload, err);
@@ -310,7 +310,7 @@ parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
     xc_queue batch = {.head = NULL};
     xc_status rc = XC_OK;
     link->unparsed = false;
-    while (rc == XC_OK && link->into == NULL && link->in_end - link->in_start >= XC_HEADER_SIZE) {
+    while (rc == XC_OK && link->current == NULL && link->in_end - link->in_start >= XC_HEADER_SIZE) {
         rc = parse_one(link, can_give, &batch, err);
     }
     if (link->in_start == link->in_end) {
@@ -353,21 +353,21 @@ choose_pages(const xc_link *link, xc_arrival *arrival)
 static xc_status
 read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err)
 {
-    xc_arrival *arrival = link->into;
+    xc_arrival *arrival = link->current;
     xc_queue batch = {.head = NULL};
     size_t got = 0;
     xc_status rc;
     choose_pages(link, arrival);
     if (arrival->msg->lost) {
         size_t most = link->frame_left < XC_INBUF ? link->frame_left : XC_INBUF;
-        rc = xc_stream_read(&link->stream, link->inbuf, most, &got, err);
+        rc = xc_stream_read(&link->incoming, link->inbuf, most, &got, err);
     }
-    else if (arrival == &link->whole) {
-        rc = xc_stream_read(&link->stream, place_in(arrival), link->frame_left, &got, err);
+    else if (arrival == &link->oversized) {
+        rc = xc_stream_read(&link->incoming, place_in(arrival), link->frame_left, &got, err);
     }
     else {
         struct iovec parts[2] = {{place_in(arrival), link->frame_left}, {link->inbuf, XC_HEADER_SIZE}};
-        rc = xc_stream_read_two(&link->stream, parts, &got, err);
+        rc = xc_stream_read_two(&link->incoming, parts, &got, err);
     }
     size_t mine = got < link->frame_left ? got : link->frame_left;
     arrival->got += mine;
@@ -376,7 +376,7 @@ read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err)
     if (rc != XC_OK || link->frame_left > 0) {
         return rc;
     }
-    link->into = NULL;
+    link->current = NULL;
     if (arrival->got == arrival->head.size) {
         finish(link, arrival, &batch);
         rc = deliver(link, &batch, err);
@@ -386,11 +386,12 @@ read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err)
 
 /* Passes over what stands before the marker. XC_OK: frames begin at in_start. XC_AGAIN: more must come. */
 static xc_status
-skip_noise(xc_link *link, xc_err *err)
+skip_preamble(xc_link *link, xc_err *err)
 {
     size_t used = 0;
     xc_lock(&link->mu);
-    xc_status rc = xc_noise_skip(&link->noise, link->inbuf + link->in_start, link->in_end - link->in_start, &used, err);
+    xc_status rc =
+        xc_preamble_skip(&link->preamble, link->inbuf + link->in_start, link->in_end - link->in_start, &used, err);
     xc_unlock(&link->mu);
     link->in_start += used;
     link->unmarked = rc != XC_OK;
@@ -398,12 +399,12 @@ skip_noise(xc_link *link, xc_err *err)
 }
 
 size_t
-xc_link_noise(xc_link *link, void *into, size_t max)
+xc_link_preamble(xc_link *link, void *into, size_t max)
 {
     xc_lock(&link->mu);
-    size_t n = xc_buf_size(&link->noise);
+    size_t n = xc_buf_size(&link->preamble);
     if (n > 0 && max > 0) {
-        memcpy(into, xc_buf_head(&link->noise), n < max ? n : max);
+        memcpy(into, xc_buf_head(&link->preamble), n < max ? n : max);
     }
     xc_unlock(&link->mu);
     return n;
@@ -416,15 +417,15 @@ xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
     /* Before the read: what the process wrote is there by then. */
     int fds_say = atomic_load(&link->fds_say);
     bool gone = atomic_load(&link->peer_gone) || fds_say == XC_FDS_HUNG_UP;
-    xc_status rc = xc_alive_verdict(link, err);
-    if (rc == XC_OK && fds_say == XC_FDS_NOISY) {
-        rc = xc_noise_too_much(err);
+    xc_status rc = xc_keepalive_verdict(link, err);
+    if (rc == XC_OK && fds_say == XC_FDS_STRAY) {
+        rc = xc_preamble_too_much(err);
     }
     if (rc != XC_OK) {
         return rc;
     }
     if (gone) {
-        xc_stream_end_here(&link->stream);
+        xc_stream_end_here(&link->incoming);
     }
     if (link->unparsed) {
         rc = parse(link, can_give, space, err);
@@ -432,7 +433,7 @@ xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
             return rc;
         }
     }
-    if (link->into != NULL) {
+    if (link->current != NULL) {
         rc = read_in_place(link, can_give, space, err);
     }
     else {
@@ -441,10 +442,10 @@ xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
             link->in_end -= link->in_start;
             link->in_start = 0;
         }
-        rc = xc_stream_read(&link->stream, link->inbuf + link->in_end, XC_INBUF - link->in_end, &got, err);
+        rc = xc_stream_read(&link->incoming, link->inbuf + link->in_end, XC_INBUF - link->in_end, &got, err);
         link->in_end += got;
         if (rc == XC_OK && link->unmarked) {
-            rc = skip_noise(link, err);
+            rc = skip_preamble(link, err);
             if (rc == XC_AGAIN) {
                 return XC_OK; /* something came */
             }

@@ -24,9 +24,9 @@ enum {
 /* --- waking ----------------------------------------------------------------------------------------------------- */
 
 static void
-write_number(const xc_vigil *vigil)
+write_number(const xc_registration *registration)
 {
-    ssize_t ignored = write(vigil->fd, &vigil->number, sizeof vigil->number);
+    ssize_t ignored = write(registration->fd, &registration->number, sizeof registration->number);
     (void)ignored;
 }
 
@@ -39,7 +39,7 @@ xc_ring_waiter(xc_waiter *waiter)
         xc_bell_ring(waiter->bell);
     }
     else if (first) {
-        write_number((const xc_vigil *)waiter);
+        write_number((const xc_registration *)waiter);
     }
 }
 
@@ -167,17 +167,17 @@ static xc_status
 await_more(xc_link *link, waiting *it)
 {
     int64_t now = xc_now(), until = it->wait->until < it->signals_at ? it->wait->until : it->signals_at;
-    bool first = it->dry_since == 0, looks = !it->wait->no_look;
+    bool first = it->dry_since == 0, looks = !it->wait->no_spin;
     it->dry_since = first ? now : it->dry_since;
     if (now >= until) {
         return XC_TIMEOUT;
     }
     if (xc_reads_ring(link)) {
         if (now - it->dry_since >= XC_S) { /* about once a second: see xc_ring_sleep_nogil */
-            xc_pump_look();
+            xc_pump_check();
         }
         int64_t look = first && looks ? xc_spin_begin_ring(&link->spin) : 0;
-        if (look > 0 && xc_ring_look(link->stream.ring, look)) {
+        if (look > 0 && xc_ring_spin(link->incoming.ring, look)) {
             return XC_OK;
         }
     }
@@ -187,12 +187,12 @@ await_more(xc_link *link, waiting *it)
         }
         return XC_OK;
     }
-    return xc_stream_sleep_nogil(&link->stream, it->bell, POLLIN, until);
+    return xc_stream_sleep_nogil(&link->incoming, it->bell, POLLIN, until);
 }
 
 /* Something came, and it was not what is waited for. XC_OK: read on. XC_TIMEOUT, XC_INTR: it has taken long enough. */
 static xc_status
-look_at_clock(waiting *it)
+check_clock(waiting *it)
 {
     int64_t now = xc_now();
     if (it->over_at == 0) {
@@ -205,7 +205,7 @@ look_at_clock(waiting *it)
 
 /* XC_OK: look at the condition again. Other results as of xc_link_wait_nogil. */
 static xc_status
-take_turn(xc_link *link, waiting *it, size_t *space)
+read_round(xc_link *link, waiting *it, size_t *space)
 {
     xc_status rc = read_once(link, it->wait->can_give, space);
     if (rc == XC_CLOSED) {
@@ -214,7 +214,7 @@ take_turn(xc_link *link, waiting *it, size_t *space)
     if (rc == XC_AGAIN) {
         return await_more(link, it);
     }
-    if (it->dry_since != 0 && !it->wait->no_look) {
+    if (it->dry_since != 0 && !it->wait->no_spin) {
         xc_spin_learn(&link->spin, xc_now() - it->dry_since);
     }
     it->dry_since = 0;
@@ -264,7 +264,7 @@ xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out)
         xc_status read = XC_OK;
         for (int i = 0; i < SOON_READS && rc == XC_AGAIN && read == XC_OK; i++) {
             xc_unlock(&link->mu);
-            bool there = link->unparsed || xc_ring_look(link->stream.ring, ns);
+            bool there = link->unparsed || xc_ring_spin(link->incoming.ring, ns);
             read = there ? read_once(link, true, &space) : XC_AGAIN;
             xc_lock(&link->mu);
             rc = xc_take_item_locked(chan, out);
@@ -290,7 +290,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
     }
     join_waiters_locked(link, &self);
     while (rc == XC_OK && !xc_ready_locked(link, wait)) {
-        if (woken && (rc = look_at_clock(&it)) != XC_OK) {
+        if (woken && (rc = check_clock(&it)) != XC_OK) {
             break;
         }
         self.rung = false;
@@ -299,7 +299,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
         }
         bool reads = self.reader || take_role_locked(link, &self);
         xc_unlock(&link->mu);
-        rc = reads ? take_turn(link, &it, space) : xc_bell_sleep_nogil(self.bell, -1, 0, wait->until);
+        rc = reads ? read_round(link, &it, space) : xc_bell_sleep_nogil(self.bell, -1, 0, wait->until);
         woken = it.dry_since == 0;
         xc_lock(&link->mu);
     }
@@ -308,7 +308,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
     }
     leave_waiters_locked(link, &self); /* first */
     if (self.reader) {
-        if (it.dry_since != 0 && rc != XC_OK && !wait->no_look) {
+        if (it.dry_since != 0 && rc != XC_OK && !wait->no_spin) {
             xc_spin_learn(&link->spin, XC_FOREVER);
         }
         link->reading = false;
@@ -320,36 +320,36 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
 
 /* --- waiting without a thread --------------------------------------------------------------------------------- */
 
-xc_vigil *
-xc_link_begin_vigil(xc_link *link, const xc_wait *wait, int fd, uint64_t number)
+xc_registration *
+xc_link_begin_registration(xc_link *link, const xc_wait *wait, int fd, uint64_t number)
 {
-    xc_vigil *vigil = xc_alloc(sizeof *vigil);
-    if (vigil == NULL) {
+    xc_registration *registration = xc_alloc(sizeof *registration);
+    if (registration == NULL) {
         return NULL;
     }
-    *vigil = (xc_vigil){.wait = *wait, .fd = fd, .number = number};
-    vigil->waiter.wait = &vigil->wait;
+    *registration = (xc_registration){.wait = *wait, .fd = fd, .number = number};
+    registration->waiter.wait = &registration->wait;
     xc_lock(&link->mu);
-    vigil->waiter.rung = xc_ready_locked(link, wait);
-    join_waiters_locked(link, &vigil->waiter);
+    registration->waiter.rung = xc_ready_locked(link, wait);
+    join_waiters_locked(link, &registration->waiter);
     xc_unlock(&link->mu);
-    return vigil;
+    return registration;
 }
 
 bool
-xc_vigil_over(xc_link *link, const xc_vigil *vigil)
+xc_registration_over(xc_link *link, const xc_registration *registration)
 {
     xc_lock(&link->mu);
-    bool over = vigil->waiter.rung;
+    bool over = registration->waiter.rung;
     xc_unlock(&link->mu);
     return over;
 }
 
 void
-xc_link_end_vigil(xc_link *link, xc_vigil *vigil)
+xc_link_end_registration(xc_link *link, xc_registration *registration)
 {
     xc_lock(&link->mu);
-    leave_waiters_locked(link, &vigil->waiter);
+    leave_waiters_locked(link, &registration->waiter);
     xc_unlock(&link->mu);
-    xc_free(vigil);
+    xc_free(registration);
 }

@@ -18,8 +18,8 @@
 static const char REST[] = "for the rest of an interrupted frame";
 
 /* A thread that waits for the turn. */
-struct xc_turn {
-    struct xc_turn *next;
+struct xc_writer_waiter {
+    struct xc_writer_waiter *next;
     xc_bell *bell;
     uint64_t ticket;
 };
@@ -107,7 +107,7 @@ watch_for_room_locked(xc_writer *writer)
 static void
 wake_all_locked(xc_writer *writer)
 {
-    for (struct xc_turn *turn = writer->waiters; turn != NULL; turn = turn->next) {
+    for (struct xc_writer_waiter *turn = writer->waiters; turn != NULL; turn = turn->next) {
         xc_bell_ring(turn->bell);
     }
 }
@@ -255,7 +255,7 @@ spill_own_locked(xc_writer *writer)
 
 /* XC_OK: `sending` has the turn. XC_AGAIN: somebody else has it. A frame with nothing left needs no turn. */
 static xc_status
-take_turn_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
+take_role_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
     if (sending->mine) {
         return XC_OK;
@@ -362,7 +362,7 @@ xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err)
     xc_lock(&writer->mu);
     bool out = is_idle_ring_locked(writer) && write_now_locked(writer, sending);
     if (!out) {
-        rc = take_turn_locked(writer, sending, err);
+        rc = take_role_locked(writer, sending, err);
     }
     xc_unlock(&writer->mu);
     return out || rc != XC_OK ? rc : write_and_release(writer, sending, err);
@@ -370,9 +370,9 @@ xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err)
 
 /* In order of the tickets. The thread that has the turn, and waits for room, comes first with 0. */
 static void
-join_line_locked(xc_writer *writer, struct xc_turn *self)
+join_line_locked(xc_writer *writer, struct xc_writer_waiter *self)
 {
-    struct xc_turn **p = &writer->waiters;
+    struct xc_writer_waiter **p = &writer->waiters;
     while (*p != NULL && (*p)->ticket < self->ticket) {
         p = &(*p)->next;
     }
@@ -381,9 +381,9 @@ join_line_locked(xc_writer *writer, struct xc_turn *self)
 }
 
 static void
-leave_line_locked(xc_writer *writer, struct xc_turn *self)
+leave_line_locked(xc_writer *writer, struct xc_writer_waiter *self)
 {
-    struct xc_turn **p = &writer->waiters;
+    struct xc_writer_waiter **p = &writer->waiters;
     while (*p != self) {
         p = &(*p)->next;
     }
@@ -392,13 +392,13 @@ leave_line_locked(xc_writer *writer, struct xc_turn *self)
 
 /* Waits until the turn may be free: for a polite frame, until it is, with nobody before us in the line. */
 static xc_status
-wait_turn_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS(writer->mu)
+wait_role_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS(writer->mu)
 {
     xc_status rc = XC_OK;
     if (sending->ticket == 0) {
         sending->ticket = ++writer->last_ticket;
     }
-    struct xc_turn self = {.bell = xc_bell_mine(), .ticket = sending->ticket};
+    struct xc_writer_waiter self = {.bell = xc_bell_mine(), .ticket = sending->ticket};
     join_line_locked(writer, &self);
     do {
         xc_unlock(&writer->mu);
@@ -415,7 +415,7 @@ wait_turn_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS
 
 /* XC_OK: the turn is ours. */
 static xc_status
-get_turn_locked(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *err) XC_NEEDS(writer->mu)
+get_role_locked(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *err) XC_NEEDS(writer->mu)
 {
     xc_status rc = XC_OK;
     if (sending->polite && !sending->mine) {
@@ -423,10 +423,10 @@ get_turn_locked(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *e
     }
     bool first = writer->waiters == NULL || (sending->ticket != 0 && sending->ticket < writer->waiters->ticket);
     if (sending->polite && !sending->mine && !first) {
-        rc = wait_turn_locked(writer, sending, until);
+        rc = wait_role_locked(writer, sending, until);
     }
-    while (rc == XC_OK && (rc = take_turn_locked(writer, sending, err)) == XC_AGAIN) {
-        rc = wait_turn_locked(writer, sending, until);
+    while (rc == XC_OK && (rc = take_role_locked(writer, sending, err)) == XC_AGAIN) {
+        rc = wait_role_locked(writer, sending, until);
     }
     return rc;
 }
@@ -440,7 +440,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
             return XC_OK; /* a signal handler of ours spilled it */
         }
         xc_lock(&writer->mu);
-        xc_status rc = get_turn_locked(writer, sending, until, err);
+        xc_status rc = get_role_locked(writer, sending, until, err);
         bool broken = sending->mine && writer->broken.code != XC_OK;
         if (broken) {
             if (err != NULL) {
@@ -458,7 +458,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
         if (rc != XC_AGAIN) {
             return rc;
         }
-        struct xc_turn self = {.bell = xc_bell_mine()};
+        struct xc_writer_waiter self = {.bell = xc_bell_mine()};
         xc_lock(&writer->mu);
         join_line_locked(writer, &self); /* so that a break wakes us; we are no candidate for the turn: we have it */
         bool already = writer->broken.code != XC_OK;

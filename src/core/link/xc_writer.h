@@ -17,28 +17,28 @@
 #include "xc_pump.h"
 #include "xc_stream.h"
 
-struct xc_turn;
+struct xc_writer_waiter;
 
 typedef struct xc_sending xc_sending;
 
 typedef struct {
-    xc_mutex mu;             /* leaf lock but for the pump's */
-    xc_stream *stream;       /* borrowed: its `out` is ours */
-    bool writing;            /* mu: somebody has the turn */
-    pthread_t writer;        /* mu: who, when `current` is set */
-    xc_sending *current;     /* mu: borrowed from the writer; NULL while the pump writes */
-    struct xc_turn *waiters; /* mu: borrowed, each lives on its thread's stack; the line, oldest first */
-    uint64_t last_ticket;    /* mu: that a place in the line was given to */
-    uint64_t numbers;        /* mu: bits of those that long messages have */
-    xc_buf flight;           /* the writer's; mu when nobody writes: goes out before anything else */
-    xc_buf outbox;           /* mu: whole frames that go out after `flight`. Bounded by who posts: answers, xc_answer.c;
-                                pieces of a relay and frames of greenlets, XC_WRITER_MUCH; closes, by channels */
-    bool ending;             /* mu: nothing more is taken; the fd is closed when all is out */
-    bool closed;             /* mu: the fd is closed */
-    xc_err broken;           /* mu: first fatal error, never cleared */
-    xc_job *awaiting;        /* mu: borrowed, to be posted when nothing is left to write */
-    xc_watch watch;          /* mu */
-    xc_timer flush;          /* leftovers may go out though no event says so */
+    xc_mutex mu;                      /* leaf lock but for the pump's */
+    xc_stream *stream;                /* borrowed: its `out` is ours */
+    bool writing;                     /* mu: somebody has the turn */
+    pthread_t writer;                 /* mu: who, when `current` is set */
+    xc_sending *current;              /* mu: borrowed from the writer; NULL while the pump writes */
+    struct xc_writer_waiter *waiters; /* mu: borrowed, each lives on its thread's stack; the line, oldest first */
+    uint64_t last_ticket;             /* mu: that a place in the line was given to */
+    uint64_t numbers;                 /* mu: bits of those that long messages have */
+    xc_buf flight;                    /* the writer's; mu when nobody writes: goes out before anything else */
+    xc_buf outbox;    /* mu: whole frames that go out after `flight`. Bounded by who posts: answers, xc_answer.c;
+                         pieces of a relay and frames of greenlets, XC_WRITER_MUCH; closes, by channels */
+    bool ending;      /* mu: nothing more is taken; the fd is closed when all is out */
+    bool closed;      /* mu: the fd is closed */
+    xc_err broken;    /* mu: first fatal error, never cleared */
+    xc_job *awaiting; /* mu: borrowed, to be posted when nothing is left to write */
+    xc_watch watch;   /* mu */
+    xc_timer flush;   /* leftovers may go out though no event says so */
 } xc_writer;
 
 /* One frame on its way; lives on the sender's stack, zeroed but for the first two. */

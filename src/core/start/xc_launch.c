@@ -229,7 +229,7 @@ trace_end(const xc_child *child)
 }
 
 static void
-look_for_end(xc_launch *launch)
+poll_for_end(xc_launch *launch)
 {
     xc_lock(&launch->mu);
     bool before = launch->ended;
@@ -267,7 +267,7 @@ exited(xc_watch *watch, short revents)
         xc_pump_forget(watch, NULL);
         watch->fd = -1;
     }
-    look_for_end(launch);
+    poll_for_end(launch);
     let_go_if_done(watch->owner);
 }
 
@@ -280,7 +280,7 @@ retry(xc_timer *timer)
     if (launch->err_fd >= 0 && (!passed || xc_pump_arm(&launch->err_watch, POLLIN) != XC_OK)) {
         xc_pump_set(timer, xc_after(RETRY_NS));
     }
-    look_for_end(launch);
+    poll_for_end(launch);
     let_go_if_done(launch);
 }
 
@@ -458,7 +458,7 @@ has_passed_locked(xc_launch *launch)
 
 /* Last words begin with what matters. What else a worker says ends with it. */
 static void
-look_at_lent(const xc_launch *launch, xc_launch_state *out)
+check_lent(const xc_launch *launch, xc_launch_state *out)
 {
     char chunk[XC_STDERR_TAIL];
     size_t n, at = 0;
@@ -478,7 +478,7 @@ look_at_lent(const xc_launch *launch, xc_launch_state *out)
 }
 
 void
-xc_launch_look(xc_launch *launch, xc_launch_state *out)
+xc_launch_get_state(xc_launch *launch, xc_launch_state *out)
 {
     xc_lock(&launch->mu);
     out->pid = launch->child.pid;
@@ -490,7 +490,7 @@ xc_launch_look(xc_launch *launch, xc_launch_state *out)
         memcpy(out->tail, xc_buf_head(&launch->tail), out->n_tail);
     }
     out->passed = has_passed_locked(launch);
-    look_at_lent(launch, out);
+    check_lent(launch, out);
     xc_unlock(&launch->mu);
 }
 

@@ -29,7 +29,8 @@ xc_status xc_launch_start(const xc_program *program, const xc_link_opts *opts, b
  * what it reads, both the caller's. Then xc_launch_watch, or xc_launch_abandon.
  */
 xc_status xc_launch_spawn(const xc_program *program, xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err);
-/* From now on the I/O thread watches it. `over` is called there, once, when xc_launch_look says that it has ended. */
+/* From now on the I/O thread watches it. `over` is called there, once, when xc_launch_get_state says that it has ended.
+ */
 void xc_launch_watch(xc_launch *launch, void (*over)(void *arg), void *arg);
 /* Kills it, and frees it all but the two fds. */
 void xc_launch_abandon(xc_launch *launch);
@@ -48,7 +49,7 @@ typedef struct {
     char tail[XC_STDERR_TAIL]; /* the end of its stderr so far, of the part that we have seen */
 } xc_launch_state;
 
-void xc_launch_look(xc_launch *launch, xc_launch_state *out);
+void xc_launch_get_state(xc_launch *launch, xc_launch_state *out);
 
 typedef struct {
     size_t lost; /* bytes in front of these that nobody listened to in time */

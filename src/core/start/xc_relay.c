@@ -1,5 +1,5 @@
 /*
- * Invariant: the fds, and the messages that are being written, are touched by the I/O thread only. A sink, which any
+ * Invariant: the fds, and the messages that are being written, are touched by the I/O thread only. A forward, which any
  * thread may call with the link's mutex held, just queues what came and posts the job.
  *
  * A relay frees itself, at the end of a turn on the I/O thread, when both directions are over, its process (if any) is
@@ -26,8 +26,8 @@ enum {
 };
 
 typedef struct {
-    xc_sink stream_sink;
-    xc_sink control_sink;
+    xc_forward stream_forward;
+    xc_forward control_forward;
     xc_link *link;     /* counted */
     xc_chan *stream;   /* counted by its sink */
     xc_chan *control;  /* the same; NULL without a process */
@@ -64,15 +64,15 @@ post_locked(xc_relay *relay)
 }
 
 static xc_relay *
-relay_of_stream(xc_sink *sink)
+relay_of_stream(xc_forward *forward)
 {
-    return (xc_relay *)((char *)sink - offsetof(xc_relay, stream_sink));
+    return (xc_relay *)((char *)forward - offsetof(xc_relay, stream_forward));
 }
 
 static void
-stream_item(xc_sink *sink, xc_msg *msg)
+stream_item(xc_forward *forward, xc_msg *msg)
 {
-    xc_relay *relay = relay_of_stream(sink);
+    xc_relay *relay = relay_of_stream(forward);
     xc_lock(&relay->mu);
     xc_queue_push(&relay->arrived, msg);
     post_locked(relay);
@@ -80,9 +80,9 @@ stream_item(xc_sink *sink, xc_msg *msg)
 }
 
 static void
-stream_end(xc_sink *sink, bool half)
+stream_end(xc_forward *forward, bool half)
 {
-    xc_relay *relay = relay_of_stream(sink);
+    xc_relay *relay = relay_of_stream(forward);
     xc_lock(&relay->mu);
     relay->ended = true;
     relay->unheard = relay->unheard || !half;
@@ -91,9 +91,9 @@ stream_end(xc_sink *sink, bool half)
 }
 
 static void
-control_item(xc_sink *sink, xc_msg *msg)
+control_item(xc_forward *forward, xc_msg *msg)
 {
-    xc_relay *relay = (xc_relay *)((char *)sink - offsetof(xc_relay, control_sink));
+    xc_relay *relay = (xc_relay *)((char *)forward - offsetof(xc_relay, control_forward));
     if (msg->size == 6 && msg->data[0] == XC_OP_INT && msg->data[5] == XC_OP_STOP) {
         xc_launch_signal(relay->launch, (int)xc_get_u32(msg->data + 1));
     }
@@ -102,9 +102,9 @@ control_item(xc_sink *sink, xc_msg *msg)
 
 /* Who asked for the process has gone: its stream has ended, too, and the process will. */
 static void
-control_end(xc_sink *sink, bool half)
+control_end(xc_forward *forward, bool half)
 {
-    (void)sink;
+    (void)forward;
     (void)half;
 }
 
@@ -296,7 +296,7 @@ tell_end(xc_relay *relay)
     unsigned char frame[XC_HEADER_SIZE + 5 + 5 + XC_STDERR_TAIL + 6];
     unsigned char *p = frame + XC_HEADER_SIZE;
     xc_launch_state state;
-    xc_launch_look(relay->launch, &state);
+    xc_launch_get_state(relay->launch, &state);
     if (state.known) {
         *p++ = XC_OP_INT;
         xc_put_u32(p, (uint32_t)state.status);
@@ -345,9 +345,9 @@ turn(xc_relay *relay)
             return;
         }
         relay->over = true;
-        xc_link_unset_sink(relay->link, relay->stream);
+        xc_link_unset_forward(relay->link, relay->stream);
         if (relay->control != NULL) {
-            xc_link_unset_sink(relay->link, relay->control);
+            xc_link_unset_forward(relay->link, relay->control);
         }
     }
     xc_lock(&relay->mu);
@@ -423,8 +423,8 @@ new_relay(xc_link *link, xc_chan *stream, int in, int out, xc_relay **result, xc
     relay->link = link;
     relay->stream = stream;
     relay->fds = fds;
-    relay->stream_sink = (xc_sink){.item = stream_item, .end = stream_end};
-    relay->control_sink = (xc_sink){.item = control_item, .end = control_end};
+    relay->stream_forward = (xc_forward){.item = stream_item, .end = stream_end};
+    relay->control_forward = (xc_forward){.item = control_item, .end = control_end};
     relay->in_watch = (xc_watch){.fd = fds.in, .ready = ready, .owner = relay};
     relay->out_watch = (xc_watch){.fd = fds.out, .ready = ready, .owner = relay};
     relay->job = (xc_job){.run = run_job, .owner = relay};
@@ -439,7 +439,7 @@ begin(xc_relay *relay)
     xc_lock(&relay->mu);
     relay->posted = true; /* the first turn is the last thing here that touches it */
     xc_unlock(&relay->mu);
-    xc_link_set_sink(relay->link, relay->stream, &relay->stream_sink);
+    xc_link_set_forward(relay->link, relay->stream, &relay->stream_forward);
     xc_pump_post(&relay->job);
 }
 
@@ -499,7 +499,7 @@ xc_relay_process(xc_link *link, xc_chan *stream, xc_chan *control, const xc_prog
     relay->launch = launch;
     relay->control = control;
     relay->lives = true;
-    xc_link_set_sink(link, control, &relay->control_sink);
+    xc_link_set_forward(link, control, &relay->control_forward);
     begin(relay);
     xc_launch_watch(launch, process_over, relay); /* last: what follows its end may free the relay */
     return XC_OK;

@@ -460,7 +460,7 @@ start_locked(xc_err *err)
 }
 
 static void
-look_locked(void)
+check_locked(void)
 {
 #ifdef XC_EPOLL
     if (pump.running && !xc_fd_ours(pump.bell_out)) {
@@ -470,10 +470,10 @@ look_locked(void)
 }
 
 void
-xc_pump_look(void)
+xc_pump_check(void)
 {
     xc_lock(&pump.mu);
-    look_locked();
+    check_locked();
     xc_unlock(&pump.mu);
 }
 
@@ -483,7 +483,7 @@ xc_pump_join(xc_err *err)
     xc_status rc = XC_OK;
     (void)pthread_once(&once, setup);
     xc_lock(&pump.mu);
-    look_locked();
+    check_locked();
     if (!pump.running && !start_locked(err)) {
         rc = XC_SYS;
     }

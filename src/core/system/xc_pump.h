@@ -45,7 +45,7 @@ void xc_pump_leave(void);
 
 /* Sees that the thread has its fds, which the program may have closed; whoever wakes it sees to that, too. For who
  * waits for what only the thread can notice, every now and then. Never blocks. */
-void xc_pump_look(void);
+void xc_pump_check(void);
 
 /* events: POLLIN or POLLOUT; 0 stops watching. The caller holds the lock that keeps watch->armed. Never blocks.
  * XC_SYS when the system refuses to watch (no memory): nothing was changed. */

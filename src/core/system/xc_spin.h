@@ -16,7 +16,7 @@
 
 /* How long to look (ns): about what going to sleep and being woken costs, so never worse than twice the best choice. */
 #define XC_SPIN_NS INT64_C(60000)
-/* At a ring, of which xc_ring_look knows whether the far end runs while we look: no trials. */
+/* At a ring, of which xc_ring_spin knows whether the far end runs while we look: no trials. */
 #define XC_SPIN_RING_NS INT64_C(100000)
 
 typedef struct {

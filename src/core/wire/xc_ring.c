@@ -225,19 +225,19 @@ has_changed(const xc_ring *ring)
 }
 
 bool
-xc_ring_worth_looking(const xc_ring *ring)
+xc_ring_worth_spinning(const xc_ring *ring)
 {
     unsigned mine = this_cpu();
     return mine == 0 || atomic_load_explicit(&ring->other->cpu, memory_order_relaxed) != mine;
 }
 
 bool
-xc_ring_look(xc_ring *ring, int64_t ns)
+xc_ring_spin(xc_ring *ring, int64_t ns)
 {
     int64_t now = 0, until = 0; /* what comes at once comes before the clock is needed */
     do {
         show_cpu(ring);
-        if (!xc_ring_worth_looking(ring)) {
+        if (!xc_ring_worth_spinning(ring)) {
             return has_changed(ring);
         }
         for (int i = 0; i < PAUSES; i++) {

@@ -75,11 +75,11 @@ size_t xc_ring_filled(const xc_ring *ring);
 /* --- waiting, after XC_AGAIN; the role is needed for all of these ---------------------------------------------- */
 
 /* False: the other side last ran on the CPU that we are on, so it does not run while we look. */
-bool xc_ring_worth_looking(const xc_ring *ring);
+bool xc_ring_worth_spinning(const xc_ring *ring);
 
 /* Looks again and again for at most `ns`, as long as that is worth it. True: something has changed, try again. Does not
  * sleep: for some microseconds it may be called with the GIL held. */
-bool xc_ring_look(xc_ring *ring, int64_t ns);
+bool xc_ring_spin(xc_ring *ring, int64_t ns);
 
 /*
  * Sleeps until something has changed at the ring, the bell (the thread's own) rings, or the deadline passes. XC_OK:

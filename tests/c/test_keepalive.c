@@ -244,11 +244,11 @@ what_waits_to_be_read_is_a_sign_of_life(void)
     rig_send(&it, XC_CLOSE, 0, NULL, 0);
     keep_alive(&it, SHORT);
     check_pause_ms(4 * SHORT / XC_MS);
-    CHECK(!atomic_load(&it.link->alive.silent));
+    CHECK(!atomic_load(&it.link->keepalive.silent));
     xc_lock(&it.link->mu);
     it.link->reading = false;
     xc_unlock(&it.link->mu);
-    xc_look_again(it.link);
+    xc_poll_soon(it.link);
     await_fin(&it); /* once it is read, nothing more comes */
     check_silent(&it, "the far end was silent for 0.2 seconds");
     rig_close(&it);
@@ -307,7 +307,7 @@ the_end_of_the_process_comes_first(void)
 int
 main(void)
 {
-    check_io_begin("alive", 100);
+    check_io_begin("keepalive", 100);
     signal(SIGPIPE, SIG_IGN);
     RUN_IO(nobody_reads);
     RUN_IO(a_reader_sleeps);

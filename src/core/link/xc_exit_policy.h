@@ -4,8 +4,8 @@
  * After a goodbye it has execnet's patience: 5 seconds, SIGINT, 10 seconds, exit status 1.
  * The I/O thread sees to it, so a task that holds the GIL changes nothing.
  */
-#ifndef XC_FATE_H
-#define XC_FATE_H
+#ifndef XC_EXIT_POLICY_H
+#define XC_EXIT_POLICY_H
 
 #include "xc_pump.h"
 
@@ -15,14 +15,15 @@ typedef struct {
     int stage;
     bool (*busy)(void *arg); /* is a task running? On the pump's thread. */
     void *arg;
-} xc_fate;
+} xc_exit_policy;
 
 /* Whether what ended a worker's link went wrong at its own end, so that nobody else knows of it. */
-bool xc_fate_is_ours(const xc_err *why);
+bool xc_exit_policy_is_ours(const xc_err *why);
 /* Says so on `fd`, before the process ends in whichever way. Never blocks: a pipe that is full gets nothing. */
-void xc_fate_tell(const xc_err *why, int fd);
+void xc_exit_policy_tell(const xc_err *why, int fd);
 
-/* Sets it going; the first call counts. *fate is zeroed but for `busy` and `arg`, and lives as long as the process. */
-void xc_fate_begin(xc_fate *fate, bool goodbye);
+/* Sets it going; the first call counts. *policy is zeroed but for `busy` and `arg`, and lives as long as the process.
+ */
+void xc_exit_policy_begin(xc_exit_policy *policy, bool goodbye);
 
 #endif

@@ -36,12 +36,12 @@ xc_link_model(xc_link *link)
 
 /* Nothing is set for a free main thread: it begins when that takes the task in front. */
 void
-xc_patience_begin_locked(xc_link *link)
+xc_task_timeout_begin_locked(xc_link *link)
 {
     if (link->model == XC_MODEL_MAIN_ONLY && link->tasks.head != NULL && link->executing > link->tasks.count &&
         !link->eof) {
         link->since = xc_now();
-        xc_pump_set(&link->patience, link->since + XC_S);
+        xc_pump_set(&link->task_timeout, link->since + XC_S);
     }
 }
 
@@ -56,11 +56,11 @@ refuse_first_locked(xc_link *link)
     }
     xc_close_locked(link, chan, false);
     link->executing--;
-    xc_bury_msg_locked(link, msg);
+    xc_free_later_locked(link, msg);
 }
 
 void
-xc_patience_over(xc_timer *timer)
+xc_task_timeout_over(xc_timer *timer)
 {
     xc_link *link = timer->owner;
     xc_lock(&link->mu);
@@ -70,7 +70,7 @@ xc_patience_over(xc_timer *timer)
         }
         else {
             refuse_first_locked(link);
-            xc_patience_begin_locked(link);
+            xc_task_timeout_begin_locked(link);
             xc_wake_locked(link);
         }
     }

@@ -2,7 +2,7 @@
  * What comes before the marker: passed over however it is cut, kept, bounded; and a stream that ends without one.
  */
 #include "link_rig.h"
-#include "xc_noise.h"
+#include "xc_preamble.h"
 
 enum { PROGRAM_SECONDS = 60, ROUNDS = 3000, LONGEST = 60 };
 
@@ -29,7 +29,7 @@ feed(xc_buf *kept, const unsigned char *bytes, size_t n, size_t piece, bool *fou
         size_t used;
         xc_err err;
         end = end + more < n ? end + more : n;
-        xc_status rc = xc_noise_skip(kept, bytes + start, end - start, &used, &err);
+        xc_status rc = xc_preamble_skip(kept, bytes + start, end - start, &used, &err);
         CHECK(rc == XC_OK || rc == XC_AGAIN);
         CHECK(used <= end - start);
         CHECK(rc == XC_OK || end - start - used < XC_MARKER_SIZE);
@@ -40,44 +40,44 @@ feed(xc_buf *kept, const unsigned char *bytes, size_t n, size_t piece, bool *fou
 }
 
 static void
-check_fed(const unsigned char *noise, size_t n, size_t piece)
+check_fed(const unsigned char *preamble, size_t n, size_t piece)
 {
     unsigned char bytes[LONGEST + XC_MARKER_SIZE + 5];
     xc_buf kept = {.data = NULL};
     bool found;
-    memcpy(bytes, noise, n);
+    memcpy(bytes, preamble, n);
     memcpy(bytes + n, XC_MARKER, XC_MARKER_SIZE);
     memcpy(bytes + n + XC_MARKER_SIZE, "after", 5);
     CHECK_INT(feed(&kept, bytes, n + XC_MARKER_SIZE + 5, piece, &found), n + XC_MARKER_SIZE);
     CHECK(found);
     CHECK_INT(xc_buf_size(&kept), n);
-    CHECK(n == 0 || memcmp(xc_buf_head(&kept), noise, n) == 0);
+    CHECK(n == 0 || memcmp(xc_buf_head(&kept), preamble, n) == 0);
     xc_buf_fini(&kept);
 }
 
 static void
 cut_anywhere(void)
 {
-    static const char *const noises[] = {
+    static const char *const preambles[] = {
         "", "Welcome!\n", "\0", "\0execnet_cx", "\0\0\0", "\0execnet_\0execnet_", "execnet_c\0", "x\0e\0ex\0exe",
     };
     static const size_t sizes[] = {0, 9, 1, 11, 3, 18, 10, 10};
-    for (size_t i = 0; i < sizeof noises / sizeof *noises; i++) {
+    for (size_t i = 0; i < sizeof preambles / sizeof *preambles; i++) {
         for (size_t piece = 1; piece < 40; piece++) {
-            check_fed((const unsigned char *)noises[i], sizes[i], piece);
+            check_fed((const unsigned char *)preambles[i], sizes[i], piece);
         }
     }
 }
 
 /* Made of the marker's own parts, so that it often looks like one. */
 static size_t
-draw_noise(unsigned char *noise)
+draw_preamble(unsigned char *preamble)
 {
     size_t n = 0;
     for (unsigned parts = draw(8); parts > 0; parts--) {
         size_t from = draw(XC_MARKER_SIZE), size = draw((unsigned)(XC_MARKER_SIZE - from));
         if (n + size <= LONGEST) {
-            memcpy(noise + n, &XC_MARKER[from], size);
+            memcpy(preamble + n, &XC_MARKER[from], size);
             n += size;
         }
     }
@@ -85,15 +85,16 @@ draw_noise(unsigned char *noise)
 }
 
 static void
-random_noise(void)
+random_preamble(void)
 {
-    unsigned char noise[LONGEST + XC_MARKER_SIZE];
+    unsigned char preamble[LONGEST + XC_MARKER_SIZE];
     int tried = 0;
     while (tried < ROUNDS) {
-        size_t n = draw_noise(noise);
-        memcpy(noise + n, XC_MARKER, XC_MARKER_SIZE - 1); /* the marker must not begin earlier than where it is put */
-        if (memmem(noise, n + XC_MARKER_SIZE - 1, XC_MARKER, XC_MARKER_SIZE) == NULL) {
-            check_fed(noise, n, 0);
+        size_t n = draw_preamble(preamble);
+        memcpy(preamble + n, XC_MARKER,
+               XC_MARKER_SIZE - 1); /* the marker must not begin earlier than where it is put */
+        if (memmem(preamble, n + XC_MARKER_SIZE - 1, XC_MARKER, XC_MARKER_SIZE) == NULL) {
+            check_fed(preamble, n, 0);
             tried++;
         }
     }
@@ -103,7 +104,7 @@ random_noise(void)
 static void
 too_much(void)
 {
-    size_t n = XC_NOISE_MAX, used;
+    size_t n = XC_PREAMBLE_MAX, used;
     unsigned char *bytes = malloc(n + 1 + XC_MARKER_SIZE);
     xc_buf kept = {.data = NULL};
     xc_err err;
@@ -113,17 +114,17 @@ too_much(void)
         bytes[i] |= 1; /* no zero: nothing looks like a marker */
     }
     memcpy(bytes + n, XC_MARKER, XC_MARKER_SIZE);
-    CHECK_RC(xc_noise_skip(&kept, bytes, n + XC_MARKER_SIZE, &used, &err), XC_OK);
+    CHECK_RC(xc_preamble_skip(&kept, bytes, n + XC_MARKER_SIZE, &used, &err), XC_OK);
     CHECK_INT(used, n + XC_MARKER_SIZE);
     CHECK(xc_buf_size(&kept) == n && memcmp(xc_buf_head(&kept), bytes, n) == 0);
     xc_buf_fini(&kept);
     bytes[n] = 'x';
     memcpy(bytes + n + 1, XC_MARKER, XC_MARKER_SIZE);
-    CHECK_RC(xc_noise_skip(&kept, bytes, 1000, &used, &err), XC_AGAIN);
-    CHECK_RC(xc_noise_skip(&kept, bytes + 1000, n + 1 + XC_MARKER_SIZE - 1000, &used, &err), XC_BAD);
+    CHECK_RC(xc_preamble_skip(&kept, bytes, 1000, &used, &err), XC_AGAIN);
+    CHECK_RC(xc_preamble_skip(&kept, bytes + 1000, n + 1 + XC_MARKER_SIZE - 1000, &used, &err), XC_BAD);
     CHECK(strstr(err.detail, "64 KiB of other output came first") != NULL);
     CHECK(xc_buf_size(&kept) == n && memcmp(xc_buf_head(&kept), bytes, n) == 0);
-    xc_noise_rest(&kept, bytes, 5); /* there is no room for it */
+    xc_preamble_rest(&kept, bytes, 5); /* there is no room for it */
     CHECK_INT(xc_buf_size(&kept), n);
     xc_buf_fini(&kept);
     free(bytes);
@@ -137,9 +138,9 @@ without_memory(void)
     size_t used;
     atomic_store(&check_allowed, 0);
     xc_set_alloc_hook(check_allow_some);
-    CHECK_RC(xc_noise_skip(&kept, (const unsigned char *)"noise", 5, &used, &err), XC_NOMEM);
-    xc_noise_rest(&kept, (const unsigned char *)"noise", 5);
-    CHECK_RC(xc_noise_skip(&kept, (const unsigned char *)XC_MARKER, XC_MARKER_SIZE, &used, &err), XC_OK);
+    CHECK_RC(xc_preamble_skip(&kept, (const unsigned char *)"noise", 5, &used, &err), XC_NOMEM);
+    xc_preamble_rest(&kept, (const unsigned char *)"noise", 5);
+    CHECK_RC(xc_preamble_skip(&kept, (const unsigned char *)XC_MARKER, XC_MARKER_SIZE, &used, &err), XC_OK);
     xc_set_alloc_hook(NULL);
     CHECK_INT(xc_buf_size(&kept), 0);
 }
@@ -155,12 +156,12 @@ open_marked(void)
 }
 
 static void
-check_noise(rig *it, const void *want, size_t n)
+check_preamble(rig *it, const void *want, size_t n)
 {
-    unsigned char noise[XC_NOISE_MAX];
-    CHECK_INT(xc_link_noise(it->link, noise, sizeof noise), n);
-    CHECK(n == 0 || memcmp(noise, want, n) == 0);
-    CHECK_INT(xc_link_noise(it->link, NULL, 0), n);
+    unsigned char preamble[XC_PREAMBLE_MAX];
+    CHECK_INT(xc_link_preamble(it->link, preamble, sizeof preamble), n);
+    CHECK(n == 0 || memcmp(preamble, want, n) == 0);
+    CHECK_INT(xc_link_preamble(it->link, NULL, 0), n);
 }
 
 /* Noise, marker and frames in one write, and byte by byte. */
@@ -168,7 +169,7 @@ static void
 frames_behind_the_marker(void)
 {
     static const unsigned char head[] = "motd\n\0exec\0\0execnet_\0execnet_c"; /* its own 0 ends it, and the marker */
-    enum { NOISE = sizeof head - XC_MARKER_SIZE };
+    enum { PREAMBLE = sizeof head - XC_MARKER_SIZE };
     for (int by_bytes = 0; by_bytes < 2; by_bytes++) {
         rig it = open_marked();
         xc_chan *chan = new_chan(&it);
@@ -187,7 +188,7 @@ frames_behind_the_marker(void)
             CHECK(msg != NULL && has_pattern(msg->data, msg->size, chan->id, i));
             xc_link_free_msg(it.link, msg);
         }
-        check_noise(&it, head, NOISE);
+        check_preamble(&it, head, PREAMBLE);
         wire_free(&stream);
         xc_link_drop_chan(it.link, chan);
         rig_close(&it);
@@ -201,17 +202,17 @@ nobody_reads(void)
     rig it = open_marked();
     xc_chan *chan = new_chan(&it);
     write_all(it.to, "hi", 2);
-    AWAIT(xc_link_noise(it.link, NULL, 0) == 2);
+    AWAIT(xc_link_preamble(it.link, NULL, 0) == 2);
     write_all(it.to, XC_MARKER, XC_MARKER_SIZE - 3);
     check_pause_ms(20);
     write_all(it.to, &XC_MARKER[XC_MARKER_SIZE - 3], 3);
     send_int(&it, chan->id, 5);
     AWAIT(is_ready(&it, XC_WAIT_ITEM, chan));
     expect_int(&it, chan, 5);
-    check_noise(&it, "hi", 2);
+    check_preamble(&it, "hi", 2);
     rig_hang_up(&it);
     await_fin(&it);
-    check_noise(&it, "hi", 2);
+    check_preamble(&it, "hi", 2);
     xc_link_drop_chan(it.link, chan);
     rig_close(&it);
 }
@@ -226,7 +227,7 @@ ends_before_the_marker(void)
         rig_hang_up(&it);
         CHECK_RC(wait_for(&it, XC_WAIT_FIN, NULL, XC_FOREVER), XC_OK);
         CHECK_RC(state_of(&it).ended_by.code, XC_EOF);
-        check_noise(&it, said, n);
+        check_preamble(&it, said, n);
         rig_close(&it);
     }
 }
@@ -235,11 +236,11 @@ static void
 never_a_marker(void)
 {
     rig it = open_marked();
-    unsigned char *bytes = malloc(XC_NOISE_MAX + 1);
+    unsigned char *bytes = malloc(XC_PREAMBLE_MAX + 1);
     CHECK(bytes != NULL);
-    memset(bytes, 'y', XC_NOISE_MAX + 1);
-    write_all(it.to, bytes, XC_NOISE_MAX);
-    AWAIT(xc_link_noise(it.link, NULL, 0) == XC_NOISE_MAX);
+    memset(bytes, 'y', XC_PREAMBLE_MAX + 1);
+    write_all(it.to, bytes, XC_PREAMBLE_MAX);
+    AWAIT(xc_link_preamble(it.link, NULL, 0) == XC_PREAMBLE_MAX);
     CHECK(!state_of(&it).fin);
     write_all(it.to, "y", 1);
     CHECK_RC(wait_for(&it, XC_WAIT_HELLO, NULL, XC_FOREVER), XC_OK);
@@ -247,7 +248,7 @@ never_a_marker(void)
     CHECK(state.fin);
     CHECK_RC(state.ended_by.code, XC_BAD);
     CHECK(strstr(state.ended_by.detail, "no far end of ours") != NULL);
-    check_noise(&it, bytes, XC_NOISE_MAX);
+    check_preamble(&it, bytes, XC_PREAMBLE_MAX);
     xc_err err;
     xc_chan *chan;
     CHECK_RC(xc_link_new_chan(it.link, &chan, &err), XC_CLOSED);
@@ -258,10 +259,10 @@ never_a_marker(void)
 int
 main(void)
 {
-    check_io_begin("noise", PROGRAM_SECONDS);
+    check_io_begin("preamble", PROGRAM_SECONDS);
     signal(SIGPIPE, SIG_IGN);
     RUN(cut_anywhere);
-    RUN(random_noise);
+    RUN(random_preamble);
     RUN(too_much);
     RUN(without_memory);
     RUN_IO(frames_behind_the_marker);

@@ -200,7 +200,7 @@ the_end_comes_while_one_waits(void)
 int
 main(void)
 {
-    check_io_begin("patience", 100);
+    check_io_begin("task_timeout", 100);
     signal(SIGPIPE, SIG_IGN);
     RUN_IO(who_waits_too_long_is_refused);
     RUN_IO(the_next_in_the_line_has_a_second_of_its_own);

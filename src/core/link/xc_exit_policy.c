@@ -1,4 +1,4 @@
-#include "xc_fate.h"
+#include "xc_exit_policy.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -8,31 +8,31 @@
 #include <unistd.h>
 
 /* execnet's figures for an orderly end; ours for a hang-up: killed within 2 seconds. */
-#define PATIENCE     (5 * XC_S)
-#define LAST_CHANCE  (10 * XC_S)
-#define HANGUP_GRACE (1500 * XC_MS)
+#define GOODBYE_TIMEOUT (5 * XC_S)
+#define LAST_CHANCE     (10 * XC_S)
+#define HANGUP_GRACE    (1500 * XC_MS)
 
 static void
 fire(xc_timer *timer)
 {
-    xc_fate *fate = timer->owner;
-    if (fate->stage++ == 0) {
-        if (fate->busy(fate->arg)) {
+    xc_exit_policy *policy = timer->owner;
+    if (policy->stage++ == 0) {
+        if (policy->busy(policy->arg)) {
             (void)kill(getpid(), SIGINT);
         }
-        xc_pump_set(timer, xc_after(fate->goodbye ? LAST_CHANCE : HANGUP_GRACE));
+        xc_pump_set(timer, xc_after(policy->goodbye ? LAST_CHANCE : HANGUP_GRACE));
         return;
     }
-    if (!fate->goodbye) {
+    if (!policy->goodbye) {
         (void)kill(getpid(), SIGKILL);
     }
-    if (fate->busy(fate->arg)) {
+    if (policy->busy(policy->arg)) {
         _exit(1);
     }
 }
 
 bool
-xc_fate_is_ours(const xc_err *why)
+xc_exit_policy_is_ours(const xc_err *why)
 {
     switch (why->code) {
     case XC_OK:
@@ -48,7 +48,7 @@ xc_fate_is_ours(const xc_err *why)
 }
 
 void
-xc_fate_tell(const xc_err *why, int fd)
+xc_exit_policy_tell(const xc_err *why, int fd)
 {
     char line[320];
     const char *what = why->detail[0] != '\0' ? why->detail : xc_status_name(why->code);
@@ -57,21 +57,21 @@ xc_fate_tell(const xc_err *why, int fd)
     }
     int n = snprintf(line, sizeof line, "execnet_c: the connection broke here: %s: %s%s%s\n", why->step, what,
                      why->sys_errno != 0 ? ": " : "", why->sys_errno != 0 ? strerror(why->sys_errno) : "");
-    struct pollfd look = {.fd = fd, .events = POLLOUT};
-    if (n > 0 && n < (int)sizeof line && poll(&look, 1, 0) == 1 && (look.revents & POLLOUT) != 0) {
+    struct pollfd poller = {.fd = fd, .events = POLLOUT};
+    if (n > 0 && n < (int)sizeof line && poll(&poller, 1, 0) == 1 && (poller.revents & POLLOUT) != 0) {
         ssize_t ignored = write(fd, line, (size_t)n);
         (void)ignored;
     }
 }
 
 void
-xc_fate_begin(xc_fate *fate, bool goodbye)
+xc_exit_policy_begin(xc_exit_policy *policy, bool goodbye)
 {
-    if (fate->timer.fire != NULL) {
+    if (policy->timer.fire != NULL) {
         return;
     }
-    fate->goodbye = goodbye;
-    fate->timer.fire = fire;
-    fate->timer.owner = fate;
-    xc_pump_set(&fate->timer, goodbye ? xc_after(PATIENCE) : xc_now());
+    policy->goodbye = goodbye;
+    policy->timer.fire = fire;
+    policy->timer.owner = policy;
+    xc_pump_set(&policy->timer, goodbye ? xc_after(GOODBYE_TIMEOUT) : xc_now());
 }

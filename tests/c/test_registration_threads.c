@@ -1,8 +1,8 @@
 /*
  * Vigils among threads: none of them ever keeps the reader role from a thread or from the I/O thread; those that were
- * ended are never told anything, whoever rings just then; and many threads with many vigils miss nothing.
+ * ended are never told anything, whoever rings just then; and many threads with many registrations miss nothing.
  */
-#include "vigil_rig.h"
+#include "registration_rig.h"
 
 /* --- beside threads that wait and read -------------------------------------------------------------------------- */
 
@@ -39,20 +39,21 @@ finish(struct waiter *waiter, xc_status want)
 }
 
 /* Vigils stand in front of, between and behind the threads: the role passes them by and they are rung for nothing. A
- * vigil that got it would leave the next thread asleep for ever, the I/O thread being held up meanwhile. */
+ * registration that got it would leave the next thread asleep for ever, the I/O thread being held up meanwhile. */
 static void
-the_role_passes_vigils_by(void)
+the_role_passes_registrations_by(void)
 {
     enum { LINE = 4 };
     struct waiter line[LINE];
     xc_chan *chans[LINE];
-    xc_vigil *vigils[LINE + 1];
+    xc_registration *registrations[LINE + 1];
     scene at = scene_open(false);
-    vigils[0] = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, 0);
+    registrations[0] = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, 0);
     for (int i = 0; i < LINE; i++) {
         chans[i] = new_chan(&at.it);
         start(&line[i], &at.it, chans[i], XC_FOREVER);
-        vigils[i + 1] = begin(&at.it, &at.to, i % 2 == 0 ? XC_WAIT_ITEM : XC_WAIT_TASK, at.chan, (uint64_t)i + 1);
+        registrations[i + 1] =
+            begin(&at.it, &at.to, i % 2 == 0 ? XC_WAIT_ITEM : XC_WAIT_TASK, at.chan, (uint64_t)i + 1);
     }
     await_reader(&at.it);
     stop_pump();
@@ -62,14 +63,14 @@ the_role_passes_vigils_by(void)
     }
     CHECK(!rung(&at.to));
     let_pump_go();
-    an_item(&at); /* no thread is left: the I/O thread reads for the vigils */
+    an_item(&at); /* no thread is left: the I/O thread reads for the registrations */
     for (int i = 0, seen = 0; i < LINE / 2 + 1; i++) {
         seen |= 1 << next_ring(&at.to);
         CHECK(i < LINE / 2 || seen == (1 | 1 << 1 | 1 << 3));
     }
     CHECK(!rung(&at.to));
     for (int i = 0; i <= LINE; i++) {
-        xc_link_end_vigil(at.it.link, vigils[i]);
+        xc_link_end_registration(at.it.link, registrations[i]);
     }
     for (int i = 0; i < LINE; i++) {
         xc_link_drop_chan(at.it.link, chans[i]);
@@ -79,19 +80,19 @@ the_role_passes_vigils_by(void)
 
 /* The thread that reads rings for what it reads, and stays. */
 static void
-a_reader_rings_vigils(void)
+a_reader_rings_registrations(void)
 {
     struct waiter reader;
     scene at = scene_open(false);
     xc_chan *silent = new_chan(&at.it);
-    xc_vigil *vigil = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, 7);
+    xc_registration *registration = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, 7);
     start(&reader, &at.it, silent, XC_FOREVER);
     await_reader(&at.it);
     stop_pump();
     an_item(&at);
     CHECK_INT(next_ring(&at.to), 7);
     CHECK_INT(count_waiters(&at.it), 2);
-    xc_link_end_vigil(at.it.link, vigil);
+    xc_link_end_registration(at.it.link, registration);
     send_int(&at.it, silent->id, 2);
     finish(&reader, XC_OK);
     let_pump_go();
@@ -99,7 +100,7 @@ a_reader_rings_vigils(void)
     scene_close(&at);
 }
 
-/* The last thread leaves because its time is up: the I/O thread reads again, for the vigil alone. */
+/* The last thread leaves because its time is up: the I/O thread reads again, for the registration alone. */
 static void
 the_last_thread_leaves(void)
 {
@@ -107,21 +108,22 @@ the_last_thread_leaves(void)
     scene at = scene_open(false);
     for (uint32_t i = 0; i < 5; i++) {
         xc_chan *silent = new_chan(&at.it);
-        xc_vigil *vigil = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, i);
+        xc_registration *registration = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, i);
         hurried = (struct waiter){.it = &at.it, .chan = silent, .until = xc_after(10 * XC_MS)};
         CHECK_INT(pthread_create(&hurried.thread, NULL, wait_once, &hurried), 0);
         finish(&hurried, XC_TIMEOUT);
         CHECK(!rung(&at.to));
         an_item(&at);
         CHECK_INT(next_ring(&at.to), i);
-        xc_link_end_vigil(at.it.link, vigil);
+        xc_link_end_registration(at.it.link, registration);
         expect_int(&at.it, at.chan, 1);
         xc_link_drop_chan(at.it.link, silent);
     }
     scene_close(&at);
 }
 
-/* --- ended vigils ----------------------------------------------------------------------------------------------- */
+/* --- ended registrations
+ * ----------------------------------------------------------------------------------------------- */
 
 static atomic_bool sending;
 
@@ -152,7 +154,7 @@ ended_ones_are_never_rung(void)
 {
     enum { CHANS = 8, EACH = 8, ROUNDS = 40 };
     xc_chan *chans[CHANS];
-    xc_vigil *vigils[CHANS * EACH];
+    xc_registration *registrations[CHANS * EACH];
     unsigned char told[CHANS * EACH];
     unsigned seed = 99;
     pthread_t sender;
@@ -169,16 +171,16 @@ ended_ones_are_never_rung(void)
         memset(told, 0, sizeof told);
         for (unsigned i = 0; i < CHANS * EACH; i++) {
             drop_items(&at.it, chans[i % CHANS]);
-            vigils[i] = begin(&at.it, &at.to, i % 5 == 0 ? XC_WAIT_CLOSE : XC_WAIT_ITEM, chans[i % CHANS], i);
+            registrations[i] = begin(&at.it, &at.to, i % 5 == 0 ? XC_WAIT_CLOSE : XC_WAIT_ITEM, chans[i % CHANS], i);
         }
         for (unsigned left = CHANS * EACH; left > 0; left--) {
             unsigned i = (unsigned)rand_r(&seed) % (CHANS * EACH);
-            while (vigils[i] == NULL) {
+            while (registrations[i] == NULL) {
                 i = (i + 1) % (CHANS * EACH);
             }
-            over[i] = xc_vigil_over(at.it.link, vigils[i]);
-            xc_link_end_vigil(at.it.link, vigils[i]);
-            vigils[i] = NULL;
+            over[i] = xc_registration_over(at.it.link, registrations[i]);
+            xc_link_end_registration(at.it.link, registrations[i]);
+            registrations[i] = NULL;
         }
         while (rung(&at.to)) {
             told[next_ring(&at.to)]++;
@@ -198,25 +200,25 @@ ended_ones_are_never_rung(void)
     scene_close(&at);
 }
 
-/* A vigil may end before anything was said, when it was told, and in the middle of the list. */
+/* A registration may end before anything was said, when it was told, and in the middle of the list. */
 static void
 ended_at_once(void)
 {
     scene at = scene_open(false);
-    xc_vigil *vigils[5];
+    xc_registration *registrations[5];
     for (unsigned i = 0; i < 5; i++) {
-        vigils[i] = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, i);
+        registrations[i] = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, i);
     }
-    xc_link_end_vigil(at.it.link, vigils[2]);
-    xc_link_end_vigil(at.it.link, vigils[0]);
-    xc_link_end_vigil(at.it.link, vigils[4]);
+    xc_link_end_registration(at.it.link, registrations[2]);
+    xc_link_end_registration(at.it.link, registrations[0]);
+    xc_link_end_registration(at.it.link, registrations[4]);
     CHECK_INT(count_waiters(&at.it), 2);
     an_item(&at);
     CHECK_INT(next_ring(&at.to), 1);
     CHECK_INT(next_ring(&at.to), 3);
     CHECK(!rung(&at.to));
-    xc_link_end_vigil(at.it.link, vigils[3]);
-    xc_link_end_vigil(at.it.link, vigils[1]);
+    xc_link_end_registration(at.it.link, registrations[3]);
+    xc_link_end_registration(at.it.link, registrations[1]);
     CHECK_INT(count_waiters(&at.it), 0);
     hang_up(&at);
     await_fin(&at.it);
@@ -248,23 +250,23 @@ take_all(xc_chan *chan, uint32_t *next)
     return rc == XC_AGAIN;
 }
 
-/* As a thread with greenlets does: one vigil for each channel at a time, and one sleep for all of them. */
+/* As a thread with greenlets does: one registration for each channel at a time, and one sleep for all of them. */
 static void *
 watcher(void *arg)
 {
     xc_chan **chans = crowd.chans[*(int *)arg];
     uint32_t next[CHANS_EACH] = {0};
-    xc_vigil *vigils[CHANS_EACH] = {NULL};
+    xc_registration *registrations[CHANS_EACH] = {NULL};
     bells to = bells_open();
     uint64_t serial = 0;
     bool told[MOST + 1] = {false};
     for (int open = CHANS_EACH; open > 0;) {
         bool look = false;
         for (int i = 0; i < CHANS_EACH; i++) {
-            if (vigils[i] == NULL && chans[i] != NULL) {
+            if (registrations[i] == NULL && chans[i] != NULL) {
                 CHECK(serial < MOST); /* each was over for an item or for the end */
-                vigils[i] = begin(&crowd.it, &to, XC_WAIT_ITEM, chans[i], ++serial);
-                look = look || xc_vigil_over(crowd.it.link, vigils[i]);
+                registrations[i] = begin(&crowd.it, &to, XC_WAIT_ITEM, chans[i], ++serial);
+                look = look || xc_registration_over(crowd.it.link, registrations[i]);
             }
         }
         if (!look) {
@@ -273,11 +275,11 @@ watcher(void *arg)
             told[number] = true;
         }
         for (int i = 0; i < CHANS_EACH; i++) {
-            if (vigils[i] == NULL || !xc_vigil_over(crowd.it.link, vigils[i])) {
+            if (registrations[i] == NULL || !xc_registration_over(crowd.it.link, registrations[i])) {
                 continue;
             }
-            xc_link_end_vigil(crowd.it.link, vigils[i]);
-            vigils[i] = NULL;
+            xc_link_end_registration(crowd.it.link, registrations[i]);
+            registrations[i] = NULL;
             if (!take_all(chans[i], &next[i])) {
                 CHECK_INT(next[i], ITEMS);
                 chans[i] = NULL;
@@ -308,7 +310,7 @@ reader(void *arg)
     return NULL;
 }
 
-/* Every item and every end is noticed by those who have only vigils, whoever reads just then. */
+/* Every item and every end is noticed by those who have only registrations, whoever reads just then. */
 static void
 a_crowd(void)
 {
@@ -349,10 +351,10 @@ a_crowd(void)
 int
 main(void)
 {
-    check_io_begin("vigil_threads", PROGRAM_SECONDS);
+    check_io_begin("registration_threads", PROGRAM_SECONDS);
     signal(SIGPIPE, SIG_IGN);
-    RUN_IO(the_role_passes_vigils_by);
-    RUN_IO(a_reader_rings_vigils);
+    RUN_IO(the_role_passes_registrations_by);
+    RUN_IO(a_reader_rings_registrations);
     RUN_IO(the_last_thread_leaves);
     RUN_IO(ended_ones_are_never_rung);
     RUN_IO(ended_at_once);

@@ -1,5 +1,5 @@
 /*
- * A link, a channel of it, and a pipe for vigils to ring in.
+ * A link, a channel of it, and a pipe for registrations to ring in.
  */
 #ifndef VIGIL_RIG_H
 #define VIGIL_RIG_H
@@ -10,7 +10,7 @@
 
 enum { CASE_SECONDS = 10, PROGRAM_SECONDS = 100 };
 
-/* Where vigils ring: as the user of vigils has it, neither end blocks. */
+/* Where registrations ring: as the user of registrations has it, neither end blocks. */
 typedef struct {
     int from, into;
 } bells;
@@ -50,14 +50,14 @@ rung(bells *it)
     return poll(&fd, 1, 0) == 1;
 }
 
-__attribute__((unused)) static xc_vigil *
+__attribute__((unused)) static xc_registration *
 begin(rig *it, bells *to, xc_wait_kind kind, xc_chan *chan, uint64_t number)
 {
     xc_wait wait = {.kind = kind, .chan = chan, .until = XC_FOREVER};
-    xc_vigil *vigil = xc_link_begin_vigil(it->link, &wait, to->into, number);
+    xc_registration *registration = xc_link_begin_registration(it->link, &wait, to->into, number);
     memset(&wait, 0xee, sizeof wait); /* it was copied */
-    CHECK(vigil != NULL);
-    return vigil;
+    CHECK(registration != NULL);
+    return registration;
 }
 
 typedef struct {

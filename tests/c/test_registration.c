@@ -2,7 +2,7 @@
  * Vigils: waits without a thread. Each is told once, by one number in a pipe, that what it waits for holds or that the
  * link has ended; one that held from the start, or whose pipe is full, is over all the same.
  */
-#include "vigil_rig.h"
+#include "registration_rig.h"
 
 /* --- each kind ------------------------------------------------------------------------------------------------ */
 
@@ -72,7 +72,7 @@ goodbye(scene *at)
     rig_send(&at->it, XC_TERMINATE, 0, NULL, 0);
 }
 
-/* A worker whose link ends without a goodbye would soon be killed: see xc_fate.h. */
+/* A worker whose link ends without a goodbye would soon be killed: see xc_exit_policy.h. */
 static void
 end_of(scene *at, bool worker)
 {
@@ -141,20 +141,20 @@ each_kind_rings_once(void)
         if (what->before != NULL) {
             what->before(&at);
         }
-        xc_vigil *vigil = begin(&at.it, &at.to, what->kind, at.chan, UINT64_MAX - (unsigned)i);
-        CHECK(!xc_vigil_over(at.it.link, vigil));
+        xc_registration *registration = begin(&at.it, &at.to, what->kind, at.chan, UINT64_MAX - (unsigned)i);
+        CHECK(!xc_registration_over(at.it.link, registration));
         CHECK(!rung(&at.to));
         what->happen(&at);
         CHECK(next_ring(&at.to) == UINT64_MAX - (unsigned)i);
-        CHECK(xc_vigil_over(at.it.link, vigil));
+        CHECK(xc_registration_over(at.it.link, registration));
         if (what->after != NULL) {
             what->after(&at);
         }
         end_of(&at, what->worker);
         await_fin(&at.it);
         CHECK(!rung(&at.to));
-        CHECK(xc_vigil_over(at.it.link, vigil));
-        xc_link_end_vigil(at.it.link, vigil);
+        CHECK(xc_registration_over(at.it.link, registration));
+        xc_link_end_registration(at.it.link, registration);
         scene_close(&at);
     }
 }
@@ -171,31 +171,31 @@ held_from_the_start(void)
         }
         what->happen(&at);
         AWAIT(is_ready(&at.it, what->kind, at.chan));
-        xc_vigil *vigil = begin(&at.it, &at.to, what->kind, at.chan, 1);
-        CHECK(xc_vigil_over(at.it.link, vigil));
+        xc_registration *registration = begin(&at.it, &at.to, what->kind, at.chan, 1);
+        CHECK(xc_registration_over(at.it.link, registration));
         if (what->after != NULL) {
             what->after(&at);
         }
         end_of(&at, what->worker);
         await_fin(&at.it);
-        CHECK(xc_vigil_over(at.it.link, vigil));
-        xc_link_end_vigil(at.it.link, vigil);
+        CHECK(xc_registration_over(at.it.link, registration));
+        xc_link_end_registration(at.it.link, registration);
         CHECK(!rung(&at.to));
         scene_close(&at);
     }
 }
 
-/* A second number is of a second vigil: what held once is asked for anew. */
+/* A second number is of a second registration: what held once is asked for anew. */
 static void
 one_after_the_other(void)
 {
     scene at = scene_open(false);
     for (uint32_t i = 1; i <= 50; i++) {
-        xc_vigil *vigil = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, i);
-        CHECK(!xc_vigil_over(at.it.link, vigil));
+        xc_registration *registration = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, i);
+        CHECK(!xc_registration_over(at.it.link, registration));
         send_int(&at.it, at.chan->id, i);
         CHECK_INT(next_ring(&at.to), i);
-        xc_link_end_vigil(at.it.link, vigil);
+        xc_link_end_registration(at.it.link, registration);
         expect_int(&at.it, at.chan, i);
     }
     CHECK(!rung(&at.to));
@@ -208,20 +208,20 @@ other_news(void)
 {
     scene at = scene_open(false);
     xc_chan *other = new_chan(&at.it);
-    xc_vigil *item = begin(&at.it, &at.to, XC_WAIT_ITEM, other, 1);
-    xc_vigil *close = begin(&at.it, &at.to, XC_WAIT_CLOSE, at.chan, 2);
+    xc_registration *item = begin(&at.it, &at.to, XC_WAIT_ITEM, other, 1);
+    xc_registration *close = begin(&at.it, &at.to, XC_WAIT_CLOSE, at.chan, 2);
     a_hello(&at);
     an_item(&at);
     expect_int(&at.it, at.chan, 1);
     enter(&at);
     leave(&at);
     CHECK(!rung(&at.to));
-    CHECK(!xc_vigil_over(at.it.link, item) && !xc_vigil_over(at.it.link, close));
+    CHECK(!xc_registration_over(at.it.link, item) && !xc_registration_over(at.it.link, close));
     far_close(&at);
     CHECK_INT(next_ring(&at.to), 2);
-    CHECK(!xc_vigil_over(at.it.link, item));
-    xc_link_end_vigil(at.it.link, close);
-    xc_link_end_vigil(at.it.link, item);
+    CHECK(!xc_registration_over(at.it.link, item));
+    xc_link_end_registration(at.it.link, close);
+    xc_link_end_registration(at.it.link, item);
     xc_link_drop_chan(at.it.link, other);
     scene_close(&at);
 }
@@ -239,11 +239,11 @@ a_full_pipe(void)
         full += (size_t)put;
     }
     CHECK_INT(errno, EAGAIN);
-    xc_vigil *item = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, 1);
-    xc_vigil *close = begin(&at.it, &at.to, XC_WAIT_CLOSE, at.chan, 2);
+    xc_registration *item = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, 1);
+    xc_registration *close = begin(&at.it, &at.to, XC_WAIT_CLOSE, at.chan, 2);
     an_item(&at);
-    AWAIT(xc_vigil_over(at.it.link, item));
-    CHECK(!xc_vigil_over(at.it.link, close));
+    AWAIT(xc_registration_over(at.it.link, item));
+    CHECK(!xc_registration_over(at.it.link, close));
     for (char bytes[4096]; full > 0;) {
         ssize_t got = read(at.to.from, bytes, sizeof bytes);
         CHECK(got > 0 && memcmp(bytes, filler, (size_t)got) == 0);
@@ -253,8 +253,8 @@ a_full_pipe(void)
     far_close(&at);
     CHECK_INT(next_ring(&at.to), 2);
     CHECK(!rung(&at.to));
-    xc_link_end_vigil(at.it.link, item);
-    xc_link_end_vigil(at.it.link, close);
+    xc_link_end_registration(at.it.link, item);
+    xc_link_end_registration(at.it.link, close);
     scene_close(&at);
 }
 
@@ -265,7 +265,7 @@ without_memory(void)
     xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = at.chan, .until = XC_FOREVER};
     atomic_store(&until_failure, 1);
     xc_set_alloc_hook(fail_one);
-    CHECK(xc_link_begin_vigil(at.it.link, &wait, at.to.into, 1) == NULL);
+    CHECK(xc_link_begin_registration(at.it.link, &wait, at.to.into, 1) == NULL);
     xc_set_alloc_hook(NULL);
     CHECK_INT(count_waiters(&at.it), 0);
     an_item(&at);
@@ -288,7 +288,7 @@ link_hang_up(scene *at)
     xc_link_hang_up(at->it.link);
 }
 
-/* All vigils are rung, once each, whatever they wait for: DISPATCH and GONE, too, which do not hold. */
+/* All registrations are rung, once each, whatever they wait for: DISPATCH and GONE, too, which do not hold. */
 static void
 rings_all(void (*end)(scene *at))
 {
@@ -296,14 +296,14 @@ rings_all(void (*end)(scene *at))
                                          XC_WAIT_HELLO,   XC_WAIT_TASK,       XC_WAIT_GONE,
                                          XC_WAIT_BACKLOG, XC_WAIT_TASK_SPARE, XC_WAIT_DISPATCH};
     enum { KINDS = sizeof kinds / sizeof *kinds };
-    xc_vigil *vigils[KINDS];
+    xc_registration *registrations[KINDS];
     uint64_t seen = 0;
     scene at = scene_open(false);
     xc_link_owns_peer(at.it.link);
     enter(&at);
     for (unsigned i = 0; i < KINDS; i++) {
-        vigils[i] = begin(&at.it, &at.to, kinds[i], at.chan, i);
-        CHECK(!xc_vigil_over(at.it.link, vigils[i]));
+        registrations[i] = begin(&at.it, &at.to, kinds[i], at.chan, i);
+        CHECK(!xc_registration_over(at.it.link, registrations[i]));
     }
     CHECK(!rung(&at.to));
     end(&at);
@@ -312,14 +312,14 @@ rings_all(void (*end)(scene *at))
     }
     CHECK_INT(seen, (1 << KINDS) - 1);
     for (unsigned i = 0; i < KINDS; i++) {
-        CHECK(xc_vigil_over(at.it.link, vigils[i]));
+        CHECK(xc_registration_over(at.it.link, registrations[i]));
     }
     leave(&at);
     await_fin(&at.it);
     rig_peer_gone(&at.it);
     CHECK(!rung(&at.to));
     for (unsigned i = 0; i < KINDS; i++) {
-        xc_link_end_vigil(at.it.link, vigils[i]);
+        xc_link_end_registration(at.it.link, registrations[i]);
     }
     scene_close(&at);
 }
@@ -333,19 +333,20 @@ the_end_rings_all(void)
     rings_all(link_hang_up);
 }
 
-/* The end waits behind a callback: vigils are told of it, and those that begin then, when it has taken effect. */
+/* The end waits behind a callback: registrations are told of it, and those that begin then, when it has taken effect.
+ */
 static void
 an_end_behind_a_callback(void)
 {
     scene at = scene_open(false);
     xc_chan *none;
     CHECK(xc_link_set_callback(at.it.link, at.chan));
-    xc_vigil *before = begin(&at.it, &at.to, XC_WAIT_FIN, NULL, 1);
+    xc_registration *before = begin(&at.it, &at.to, XC_WAIT_FIN, NULL, 1);
     hang_up(&at);
     CHECK_INT(next_ring(&at.to), 1);
-    CHECK(xc_vigil_over(at.it.link, before) && !state_of(&at.it).fin);
-    xc_vigil *since = begin(&at.it, &at.to, XC_WAIT_FIN, NULL, 2);
-    CHECK(!xc_vigil_over(at.it.link, since));
+    CHECK(xc_registration_over(at.it.link, before) && !state_of(&at.it).fin);
+    xc_registration *since = begin(&at.it, &at.to, XC_WAIT_FIN, NULL, 2);
+    CHECK(!xc_registration_over(at.it.link, since));
     enter(&at);
     xc_msg *fin = xc_link_backlog_next(at.it.link, &none);
     CHECK(fin != NULL && fin->code == XC_FIN && none == NULL);
@@ -355,8 +356,8 @@ an_end_behind_a_callback(void)
     CHECK_INT(next_ring(&at.to), 2);
     leave(&at);
     CHECK(!rung(&at.to));
-    xc_link_end_vigil(at.it.link, since);
-    xc_link_end_vigil(at.it.link, before);
+    xc_link_end_registration(at.it.link, since);
+    xc_link_end_registration(at.it.link, before);
     scene_close(&at);
 }
 
@@ -367,22 +368,22 @@ a_process_gone_is_not_the_end(void)
     scene at = scene_open(false);
     xc_link_owns_peer(at.it.link);
     xc_chan *other = new_chan(&at.it);
-    xc_vigil *item = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, 1);
-    xc_vigil *gone = begin(&at.it, &at.to, XC_WAIT_GONE, NULL, 2);
-    xc_vigil *close = begin(&at.it, &at.to, XC_WAIT_CLOSE, other, 3);
+    xc_registration *item = begin(&at.it, &at.to, XC_WAIT_ITEM, at.chan, 1);
+    xc_registration *gone = begin(&at.it, &at.to, XC_WAIT_GONE, NULL, 2);
+    xc_registration *close = begin(&at.it, &at.to, XC_WAIT_CLOSE, other, 3);
     stop_pump();
     an_item(&at);
     rig_peer_gone(&at.it);
     CHECK_INT(next_ring(&at.to), 2);
     CHECK(!rung(&at.to));
-    CHECK(!xc_vigil_over(at.it.link, item) && !xc_vigil_over(at.it.link, close));
+    CHECK(!xc_registration_over(at.it.link, item) && !xc_registration_over(at.it.link, close));
     let_pump_go();
     CHECK_INT(next_ring(&at.to), 1);
     CHECK_INT(next_ring(&at.to), 3);
     expect_int(&at.it, at.chan, 1);
-    xc_link_end_vigil(at.it.link, gone);
-    xc_link_end_vigil(at.it.link, close);
-    xc_link_end_vigil(at.it.link, item);
+    xc_link_end_registration(at.it.link, gone);
+    xc_link_end_registration(at.it.link, close);
+    xc_link_end_registration(at.it.link, item);
     xc_link_drop_chan(at.it.link, other);
     scene_close(&at);
 }
@@ -390,7 +391,7 @@ a_process_gone_is_not_the_end(void)
 int
 main(void)
 {
-    check_io_begin("vigil", PROGRAM_SECONDS);
+    check_io_begin("registration", PROGRAM_SECONDS);
     signal(SIGPIPE, SIG_IGN);
     RUN_IO(each_kind_rings_once);
     RUN_IO(held_from_the_start);

@@ -17,7 +17,7 @@ enum { PUMP_READS = 16 };
 bool
 xc_watched_locked(const xc_link *link)
 {
-    return xc_reads_ring(link) ? link->called : link->watch.armed != 0;
+    return xc_reads_ring(link) ? link->notified : link->watch.armed != 0;
 }
 
 /* It learns of it from now on. XC_AGAIN: something has come meanwhile. XC_SYS: no memory for that just now. */
@@ -27,8 +27,8 @@ watch_locked(xc_link *link)
     if (!xc_reads_ring(link)) {
         return xc_pump_arm(&link->watch, POLLIN);
     }
-    link->called = xc_ring_arm(link->stream.ring);
-    return link->called ? XC_OK : XC_AGAIN;
+    link->notified = xc_ring_arm(link->incoming.ring);
+    return link->notified ? XC_OK : XC_AGAIN;
 }
 
 void
@@ -39,9 +39,9 @@ xc_unwatch_locked(xc_link *link)
             (void)xc_pump_arm(&link->watch, 0);
         }
     }
-    else if (link->called) {
-        xc_ring_disarm(link->stream.ring);
-        link->called = false;
+    else if (link->notified) {
+        xc_ring_disarm(link->incoming.ring);
+        link->notified = false;
     }
 }
 
@@ -60,8 +60,8 @@ again_locked(xc_link *link)
 static bool
 more_is_near(const xc_link *link)
 {
-    return xc_reads_ring(link) && link->into != NULL && xc_cpu_count() > 1 &&
-           xc_ring_look(link->stream.ring, XC_SPIN_RING_NS);
+    return xc_reads_ring(link) && link->current != NULL && xc_cpu_count() > 1 &&
+           xc_ring_spin(link->incoming.ring, XC_SPIN_RING_NS);
 }
 
 /* Reads what is there, if nobody else does. On the pump's thread. */
@@ -77,8 +77,8 @@ drain(xc_link *link)
         return;
     }
     link->reading = true;
-    link->called = false;
-    link->stream.looking = false;
+    link->notified = false;
+    link->incoming.looking = false;
     xc_unlock(&link->mu);
     xc_status rc = XC_OK;
     for (int i = 0; i < PUMP_READS && rc == XC_OK; i++) {
@@ -107,10 +107,10 @@ keep_noise(xc_link *link, const unsigned char *bytes, size_t n)
     xc_lock(&link->mu);
     for (size_t i = 0; i < n; i++) {
         if (bytes[i] != 0) {
-            xc_noise_rest(&link->noise, bytes + i, 1);
+            xc_preamble_rest(&link->preamble, bytes + i, 1);
         }
     }
-    bool fine = xc_buf_size(&link->noise) < XC_NOISE_MAX;
+    bool fine = xc_buf_size(&link->preamble) < XC_PREAMBLE_MAX;
     xc_unlock(&link->mu);
     return fine;
 }
@@ -122,15 +122,15 @@ hear_calls(xc_link *link)
     unsigned char bytes[256];
     size_t got = 0;
     xc_err err;
-    xc_stream fds = {.in = link->stream.in};
+    xc_stream fds = {.in = link->incoming.in};
     xc_status rc = xc_stream_read(&fds, bytes, sizeof bytes, &got, &err); /* there is more: then the pump comes back */
     bool noisy = rc == XC_OK && !keep_noise(link, bytes, got);
     if (noisy || (rc != XC_OK && rc != XC_AGAIN)) {
-        atomic_store(&link->fds_say, noisy ? XC_FDS_NOISY : XC_FDS_HUNG_UP);
+        atomic_store(&link->fds_say, noisy ? XC_FDS_STRAY : XC_FDS_HUNG_UP);
         xc_lock(&link->mu);
         (void)xc_pump_arm(&link->watch, 0);
         xc_unlock(&link->mu);
-        xc_look_again(link);
+        xc_poll_soon(link);
     }
     xc_writer_flush(&link->writer); /* there may be room */
 }
@@ -154,7 +154,7 @@ xc_rearm(xc_timer *timer)
 {
     xc_link *link = timer->owner;
     bool over = atomic_load(&link->peer_gone) || atomic_load(&link->fds_say) != XC_FDS_FINE ||
-                xc_alive_verdict(link, NULL) != XC_OK;
+                xc_keepalive_verdict(link, NULL) != XC_OK;
     bool drains = over;
     xc_lock(&link->mu);
     link->rearm_set = false;
@@ -187,12 +187,13 @@ xc_rearm(xc_timer *timer)
 }
 
 void
-xc_look_again(xc_link *link)
+xc_poll_soon(xc_link *link)
 {
     xc_lock(&link->mu);
     for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
-        if (waiter->bell != NULL || xc_ready_locked(link, waiter->wait)) { /* a vigil's one ring is not for nothing */
-            xc_ring_waiter(waiter); /* the reader must look again: no event may come */
+        if (waiter->bell != NULL ||
+            xc_ready_locked(link, waiter->wait)) { /* a registration's one ring is not for nothing */
+            xc_ring_waiter(waiter);                /* the reader must look again: no event may come */
         }
     }
     if (!link->eof) {
@@ -205,7 +206,7 @@ void
 xc_link_peer_gone(xc_link *link)
 {
     atomic_store(&link->peer_gone, true);
-    xc_look_again(link);
+    xc_poll_soon(link);
 }
 
 /* The shutdown first: from then on nothing arrives, or who sends without end would keep the link alive. */
@@ -213,8 +214,8 @@ void
 xc_link_hang_up(xc_link *link)
 {
     xc_lock(&link->mu);
-    if (link->stream.in >= 0 && xc_fd_ours(link->stream.in)) {
-        (void)shutdown(link->stream.in, SHUT_RDWR);
+    if (link->incoming.in >= 0 && xc_fd_ours(link->incoming.in)) {
+        (void)shutdown(link->incoming.in, SHUT_RDWR);
     }
     xc_unlock(&link->mu);
     xc_link_peer_gone(link);

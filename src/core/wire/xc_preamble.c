@@ -1,4 +1,4 @@
-#include "xc_noise.h"
+#include "xc_preamble.h"
 
 #include <string.h>
 
@@ -18,34 +18,34 @@ find_marker(const unsigned char *bytes, size_t n)
 }
 
 void
-xc_noise_rest(xc_buf *kept, const unsigned char *bytes, size_t n)
+xc_preamble_rest(xc_buf *kept, const unsigned char *bytes, size_t n)
 {
-    size_t room = XC_NOISE_MAX - xc_buf_size(kept);
+    size_t room = XC_PREAMBLE_MAX - xc_buf_size(kept);
     (void)xc_buf_add(kept, bytes, n < room ? n : room);
 }
 
 xc_status
-xc_noise_too_much(xc_err *err)
+xc_preamble_too_much(xc_err *err)
 {
     return xc_failf(err, XC_BAD, "read",
                     "64 KiB of other output came first: a login or site that prints too much, or no far end of ours");
 }
 
 xc_status
-xc_noise_skip(xc_buf *kept, const unsigned char *bytes, size_t n, size_t *used, xc_err *err)
+xc_preamble_skip(xc_buf *kept, const unsigned char *bytes, size_t n, size_t *used, xc_err *err)
 {
-    size_t noise = find_marker(bytes, n);
-    *used = noise;
-    if (noise > XC_NOISE_MAX - xc_buf_size(kept)) {
-        xc_noise_rest(kept, bytes, noise);
-        return xc_noise_too_much(err);
+    size_t preamble = find_marker(bytes, n);
+    *used = preamble;
+    if (preamble > XC_PREAMBLE_MAX - xc_buf_size(kept)) {
+        xc_preamble_rest(kept, bytes, preamble);
+        return xc_preamble_too_much(err);
     }
-    if (noise > 0 && xc_buf_add(kept, bytes, noise) != XC_OK) {
+    if (preamble > 0 && xc_buf_add(kept, bytes, preamble) != XC_OK) {
         return xc_fail(err, XC_NOMEM, 0, "keep what came before the far end's first frame");
     }
-    if (n - noise < XC_MARKER_SIZE) {
+    if (n - preamble < XC_MARKER_SIZE) {
         return XC_AGAIN;
     }
-    *used = noise + XC_MARKER_SIZE;
+    *used = preamble + XC_MARKER_SIZE;
     return XC_OK;
 }

@@ -13,8 +13,8 @@
  *
  * While data flows this costs one store a read.
  */
-#ifndef XC_ALIVE_H
-#define XC_ALIVE_H
+#ifndef XC_KEEPALIVE_H
+#define XC_KEEPALIVE_H
 
 #include <stdatomic.h>
 
@@ -33,6 +33,6 @@ typedef struct {
     int held_up;  /* quarters in which the backlog shrank since it was asked */
     bool backlog; /* at the end of the last quarter something of ours was not taken yet */
     size_t taken; /* bytes of ours that had been taken then, modulo the size of the type */
-} xc_alive;
+} xc_keepalive;
 
 #endif
