@@ -45,3 +45,32 @@ def test_threads_end_where_a_task_keeps_all_fds(group, far):
     assert gw.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
     keeper.send(None)
     keeper.waitclose(TIMEOUT)
+
+
+def test_a_worker_ends_well_where_a_task_keeps_all_fds(group, far, capfd):
+    """Python ends other threads when the interpreter ends: the C library may want to load a file for that, too."""
+    gw = group.makegateway(far.spec() if far else "popen")
+    gw.remote_status()  # the I/O thread answers: it has done what it does first
+    channel = gw.remote_exec(
+        """
+        import os, sys, time
+        from _thread import start_new_thread
+
+        def run():
+            while True:
+                time.sleep(0.0001)
+
+        for _ in range(3):
+            start_new_thread(run, ())
+        try:
+            while True:
+                os.open("/dev/null", 0)
+        except OSError as exc:
+            channel.send(exc.errno)
+        """
+    )
+    assert channel.receive(TIMEOUT) == 24
+    channel.waitclose(TIMEOUT)
+    gw.exit()
+    assert gw._wait_gone(TIMEOUT)
+    assert (gw._state()["status"], capfd.readouterr().err) == (0, "")

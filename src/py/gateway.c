@@ -201,6 +201,7 @@ Gateway_serve(GatewayObject *self, PyObject *args)
         return xcpy_raise(self->state, &err);
     }
     xc_link_hold(self->link); /* for good: it ends this process, also one that only waits for its threads */
+    xcpy_have_threads_end();
     Py_RETURN_NONE;
 }
 

@@ -79,6 +79,9 @@ extern PyMethodDef xcpy_run_callbacks_method;
 
 /* --- tasks.c ---------------------------------------------------------------------------------------------------- */
 
+/* Any thread, once the pump runs: see to it that threads can end where a task keeps all fds. Does not wait. */
+void xcpy_have_threads_end(void);
+
 extern PyMethodDef xcpy_task_methods[];
 
 /* --- relay.c ---------------------------------------------------------------------------------------------------- */

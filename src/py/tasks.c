@@ -2,8 +2,35 @@
  * How a worker's threads come to their tasks. None is lost: one that cannot be loaded is handed over as the exception
  * that this raised, and where there is no memory for that either the far end is told here.
  */
+#include <dlfcn.h>
+#include <stdatomic.h>
+
 #include "error.h"
 #include "io.h"
+#include "xc_pump.h"
+
+#if defined(__GLIBC__)
+/* When the interpreter ends, Python ends its other threads by pthread_exit(). glibc loads this library for it, and
+ * aborts the process where it cannot. So it is loaded now, before a task takes all fds. */
+static void
+load_unwinder(xc_job *job)
+{
+    (void)job;
+    (void)dlopen("libgcc_s.so.1", RTLD_NOW);
+}
+#endif
+
+void
+xcpy_have_threads_end(void)
+{
+#if defined(__GLIBC__)
+    static xc_job job = {.run = load_unwinder};
+    static atomic_flag posted = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&posted)) {
+        xc_pump_post(&job); /* it takes 0.2 ms */
+    }
+#endif
+}
 
 PyDoc_STRVAR(next_task_doc,
              "_next_task($self, primary, slot, /)\n--\n\n"
