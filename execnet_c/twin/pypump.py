@@ -166,7 +166,10 @@ class Pump:
                         continue
                     return self._leave()
             self._asleep.add(token)
-            found = () if self._deaf else self._poll.poll(pause)
+            try:
+                found = () if self._deaf else self._poll.poll(pause)
+            except OSError:
+                found = selected({self._bell[0]: POLLIN, **{fd: events for fd, (events, _) in self._watches.items()}}, pause)
             try:
                 self._asleep.remove(token)
             except KeyError:
@@ -222,7 +225,21 @@ def is_ready(fd, events):
     """Without waiting: whether a read (POLLIN) or a write (POLLOUT) would not wait, or the other end is gone."""
     poll = select.poll()
     poll.register(fd, events)
-    return bool(poll.poll(0))
+    try:
+        return bool(poll.poll(0))
+    except OSError:
+        return bool(selected({fd: events}, 0))
+
+
+def selected(watched, pause):
+    """What poll() gives for `watched`, fd -> events, in `pause` milliseconds. For where it fails: it takes no more fds than a
+    process may have, and a task may have lowered that (RLIMIT_NOFILE). select() does not ask."""
+    reads, writes = ([fd for fd, events in watched.items() if events & one] for one in (POLLIN, POLLOUT))
+    try:
+        reads, writes, _ = select.select(reads, writes, [], None if pause is None else pause / 1000)
+    except OSError:
+        return [(fd, POLLNVAL) for fd in watched if not is_ours(fd)]
+    return [(fd, POLLIN * (fd in reads) | POLLOUT * (fd in writes)) for fd in {*reads, *writes}]
 
 
 def readable(fd, *requests):
