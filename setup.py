@@ -15,6 +15,7 @@ import re
 import stat
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -38,7 +39,17 @@ WITHOUT = {"_core": "it will work with its plain-Python core, which is slower", 
 
 
 class BuildExt(build_ext):
-    """Says what becomes of the package without an extension, and why."""
+    """Compiles files beside one another; says what becomes of the package without an extension, and why."""
+
+    def build_extensions(self):
+        one_by_one = self.compiler.compile
+
+        def compile(sources, **how):
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                return [path for made in pool.map(lambda source: one_by_one([source], **how), sources) for path in made]
+
+        self.compiler.compile = compile
+        super().build_extensions()
 
     def build_extension(self, ext):
         try:
