@@ -7,7 +7,7 @@ package too, and needs few of them.
 import atexit
 import sys
 
-from ._version import __version__
+__version__ = "0.1.0"  # written here and nowhere else; pyproject.toml reads it without importing this
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # where type checkers find the names

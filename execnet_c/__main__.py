@@ -8,7 +8,7 @@ python -m execnet_c socketserver [HOST:PORT]: serves gateways over sockets.
 import argparse
 import sys
 
-from ._version import __version__
+from . import __version__
 
 
 def main():

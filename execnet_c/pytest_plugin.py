@@ -12,7 +12,7 @@ PYTEST_DONT_REWRITE
 
 import pytest
 
-from ._version import __version__
+from . import __version__
 from .far.alias import install_as_execnet
 
 try:

@@ -7,6 +7,7 @@ execnet_c. The far end's core is not the pairing's to choose here, so one run wi
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -833,7 +834,8 @@ def with_package(importdir, *settings):
 def copy_of_package(directory, version=None):
     shutil.copytree(ROOT / "execnet_c", directory / "execnet_c", ignore=shutil.ignore_patterns("__pycache__"))
     if version:
-        (directory / "execnet_c" / "_version.py").write_text(f"__version__ = {version!r}\n")
+        top = directory / "execnet_c" / "__init__.py"
+        top.write_text(re.sub('(?m)^__version__ = "[^"]*"', f"__version__ = {version!r}", top.read_text()))
     return directory
 
 
@@ -874,7 +876,7 @@ def test_the_twin_serves_where_the_installed_one_is_broken(tmp_path):
         library.unlink()
         library.write_bytes(b"no library")
     assert core_of(with_package(tmp_path, "EXECNET_C_PURE="))[0] == "Python"
-    (tmp_path / "execnet_c" / "worker.py").write_text("raise RuntimeError('broken')\n")
+    (tmp_path / "execnet_c" / "far" / "worker.py").write_text("raise RuntimeError('broken')\n")
     assert core_of(with_package(tmp_path, "EXECNET_C_PURE=")) == ["Python", "_execnet_c.worker"]
 
 

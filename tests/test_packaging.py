@@ -37,10 +37,9 @@ def source_files(*folders, suffixes):
 
 
 def version():
-    [assignment] = [
-        node for node in ast.parse((ROOT / "execnet_c/_version.py").read_text()).body if isinstance(node, ast.Assign)
-    ]
-    return ast.literal_eval(assignment.value)
+    for node in ast.parse((ROOT / "execnet_c/__init__.py").read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "__version__":
+            return ast.literal_eval(node.value)
 
 
 class Built:

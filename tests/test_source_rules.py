@@ -41,7 +41,7 @@ ROOM_OF = {name: "link" for name in LINK}
 # The package, lowest first: its folders, and the modules at its top. Each imports only from what stands before it, and
 # from its own folder.
 PACKAGES = [
-    {"_version", "_core", "_tagger", "xspec"},
+    {"__version__", "_core", "_tagger", "xspec"},
     {"common"},
     {"models"},
     {"twin"},

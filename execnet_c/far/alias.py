@@ -159,7 +159,6 @@ def take(sources):
 
     package = sys.modules[_PACKAGE]
     package.__spec__ = ModuleSpec(_PACKAGE, None, is_package=True)
-    package.__version__ = sys.modules[_PACKAGE + "._version"].__version__
     package.__all__ = ["__version__", "install_as_execnet", *_NAMES]
     package.__getattr__ = _find_name
     package.install_as_execnet = install_as_execnet

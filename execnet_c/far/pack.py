@@ -18,7 +18,7 @@ from marshal import dumps as marshal_dumps
 from types import CodeType
 from zlib import DEFLATED, compressobj
 
-from .._version import __version__
+from .. import __version__
 from .sent import CODED, FIRST, HEAD_SIZE, HOT, MADE_UP, NEAR, file_name, module_source
 
 MAX_SIZE = 24 * 1024  # bytes, of what the first task needs
@@ -38,7 +38,7 @@ def load(z, pieces, codes):
         "execnet_c" in repr(sys.meta_path)
     ):
         try:
-            from execnet_c._version import __version__
+            from execnet_c import __version__
             if __version__ == {version!r}:
                 from execnet_c import _core
                 from execnet_c.far.worker import main
@@ -47,7 +47,7 @@ def load(z, pieces, codes):
             pass
     new = type(sys)
     package = sys.modules["_execnet_c"] = new("_execnet_c")
-    package.__path__ = []
+    package.__path__, package.__version__ = [], {version!r}
     cold, unpack, number = [], zlib.decompress, 0
     def later(n, name, scope, owner, f):
         made = {{}}

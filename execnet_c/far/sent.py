@@ -6,13 +6,11 @@ Over there they are one flat package, `_execnet_c`, whatever folder they have he
 import os
 import sys
 
-from .._version import __version__
-
 HEAD_SIZE = 320  # bytes of the text that makes a worker: they read the rest
 
 # The folders of this package that they come from; "" is its top.
 FOLDERS = {
-    "": "_version cores gateway_base pytest_plugin xspec",
+    "": "cores gateway_base pytest_plugin xspec",
     "common": "channelfile errors trace",
     "models": "execmodel greenlets mainthread native registry",
     "twin": "pychannel pycore pylaunch pypump pyrelay pyserializer pytasks pywatch pywire",
@@ -25,10 +23,9 @@ FOLDER_OF = {name: folder for folder, names in FOLDERS.items() for name in names
 # between (near/via.py); socketserver and tls for installvia= (near/sockets.py); alias, gateway_base, pytest_plugin,
 # registry, xspec and the rest of pyserializer to the workers of a program that has installed us as execnet (alias.py). What
 # rsync runs over there is a task of its own, rsync_remote.py.
-FIRST = ("_version", "mainthread", "native", "errors", "channelfile", "trace", "pypump", "pyserializer", "pywire")
+FIRST = ("mainthread", "native", "errors", "channelfile", "trace", "pypump", "pyserializer", "pywire")
 FIRST += ("pychannel", "pywatch", "pytasks", "pycore", "cores", "execmodel", "worker")
 MADE_UP = {
-    "_version": f"__version__ = {__version__!r}",
     "native": "import os, select\nLONGEST_SLEEP = 5.0\nfrom time import sleep\nunpatched = __import__\n"
     "from _thread import RLock, allocate_lock, get_ident, start_new_thread",
     "cores": "from . import pycore as module\nfrom _thread import get_ident\ncore = 'Python'\n"

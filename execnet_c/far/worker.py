@@ -14,7 +14,7 @@ from _signal import SIG_UNBLOCK, SIGINT, pthread_sigmask
 from _thread import allocate_lock, start_new_thread
 from _weakref import ref
 
-from .._version import __version__
+from .. import __version__
 from ..cores import core
 from ..cores import module as _core
 

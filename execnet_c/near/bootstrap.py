@@ -24,7 +24,7 @@ which Python it is, and is sent the text that makes it a worker (see text.py); t
 import sys
 from errno import EACCES, ENOENT
 
-from .._version import __version__
+from .. import __version__
 from ..cores import module as _core
 from ..models.native import sleep
 from .transport import SET_PYTHON, argv_of, keepalive_of, may_lend, may_share, outside, program_s_own
