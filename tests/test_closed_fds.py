@@ -6,7 +6,9 @@ import sys
 import pairing
 import pytest
 
+import execnet_c
 from conftest import TIMEOUT
+from far_ends import PLAIN
 
 pytestmark = pytest.mark.ours
 
@@ -104,5 +106,89 @@ print("good")
 def test_a_program_that_closes_them_all(spec, takes, first):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, spec, takes, first], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=2 * TIMEOUT
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("good\n", "", 0)
+
+
+def close_all_and_go_on(channel, place, act):
+    import os
+    import signal
+    import sys
+    import time
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end of the connection is to leave it alone for a while
+    os.closerange(3, 256)
+    files = [os.open(f"{place}/{number}", os.O_RDWR | os.O_CREAT) for number in range(20)]
+    for file in files:
+        os.write(file, b"its owner's")
+    time.sleep(0.01)
+    if act == "raise":
+        raise ValueError("of the task")
+    if act == "fork":
+        pid = os.fork()
+        if not pid:
+            for file in files:
+                os.write(file, b" child's")
+            os._exit(0)
+        os.waitpid(pid, 0)
+    for _ in range(100 if act == "print" else 0):
+        print("a word", file=sys.stderr)
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("act", ["raise", "end", "fork", "print"])
+@pytest.mark.parametrize("spec", ["popen", "popen//transport=pipe", *PLAIN[:1]], ids=["popen", "pipe", "bare"])
+def test_a_task_that_closes_them_all(group, tmp_path, spec, act):
+    """Not even the words with which the worker's connection breaks go to files of the task."""
+    gw = group.makegateway(spec if isinstance(spec, str) else spec.spec())
+    channel = gw.remote_exec(close_all_and_go_on, place=str(tmp_path), act=act)
+    with pytest.raises(execnet_c.GatewayDied):
+        channel.waitclose(TIMEOUT)
+    assert gw._wait_gone(TIMEOUT)
+    wanted = b"its owner's child's" if act == "fork" else b"its owner's"
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == 20 * [wanted]
+
+
+# What one connection writes to is replaced while another one is busy.
+ONE_OF_TWO = pairing.HEAD + """
+import fcntl, os, sys, tempfile, time
+import execnet_c
+
+group = execnet_c.Group()
+ECHO = "for item in channel: channel.send(item)"
+busy = group.makegateway("popen").remote_exec(ECHO)
+before = {*os.listdir("/proc/self/fd")}
+channel = group.makegateway("popen//transport=pipe").remote_exec(ECHO)
+channel.send(1)
+assert channel.receive(60) == 1
+file = tempfile.TemporaryFile(buffering=0)
+for fd in map(int, {*os.listdir("/proc/self/fd")} - before):
+    try:
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+            if sys.argv[1] == "copy":  # the far end sees no end
+                os.dup(fd)
+            os.dup2(file.fileno(), fd)
+    except OSError:
+        pass  # it was listdir's
+time.sleep(0.01)
+try:
+    for _ in range(500):
+        busy.send(1)
+        channel.send(2)
+        assert busy.receive(60) == 1
+except execnet_c.GatewayDied as exc:
+    assert "closed" in str(exc), exc
+else:
+    raise AssertionError("nothing failed")
+assert file.tell() == os.fstat(file.fileno()).st_size == 0
+group.terminate(1)
+print("good")
+"""
+
+
+@pytest.mark.parametrize("keeps", ["copy", "nothing"])
+def test_what_is_behind_a_connection_s_fds_is_seen_whatever_others_do(keeps):
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_OF_TWO, keeps], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=2 * TIMEOUT
     )
     assert (done.stdout, done.stderr, done.returncode) == ("good\n", "", 0)

@@ -147,7 +147,8 @@ def _serve_aloud(gateway, answer, caught, file, ours):
         _say_again(words)
     os.lseek(words, 1, 0)
     gateway._words = words
-    os.register_at_fork(after_in_child=lambda: os.dup2(0, words, False))  # its crash is not ours; 0 is only read
+    # Its crash is not ours; 0 is only read.
+    os.register_at_fork(after_in_child=lambda: _is_lent(file) and os.dup2(0, words, False))
     try:
         import faulthandler
 
@@ -160,7 +161,8 @@ def _serve_aloud(gateway, answer, caught, file, ours):
     except BaseException as exc:
         from ..common.errors import told
 
-        os.write(words, told(exc)[0].encode())
+        if _is_lent(file):  # a task may have closed it, and have another one there
+            os.write(words, told(exc)[0].encode())
         raise
 
 

@@ -96,7 +96,8 @@ class Gateway(Tasks):
     _facts = None
     _eof = _fin = False
     _broke = False  # the connection has ended for a fault of this side
-    _words = 2  # the fd on which it says why
+    _words = property(None, lambda self, fd: setattr(self, "_says_on", (fd, pypump.file_of(fd))))
+    _says_on = 2, None  # the fd on which it says why, and what is behind that if it may be another's later
     _said_goodbye = _heard_goodbye = _greeted = False
     _left = False  # a worker that has heard a goodbye: nothing more arrives, but what it sends does
     _ended_by = ("XC_OK", "", 0)
@@ -246,9 +247,10 @@ class Gateway(Tasks):
 
     def _tell_break(self, exc):
         """Before this process ends, in whichever way. Does not wait: a pipe that is full gets nothing."""
+        fd, file = self._says_on
         try:
-            if pypump.is_ready(self._words, pypump.POLLOUT):
-                os.write(self._words, f"execnet_c: the connection broke here: {str(exc) or repr(exc)}\n".encode())
+            if file in (None, pypump.file_of(fd)) and pypump.is_ready(fd, pypump.POLLOUT):
+                os.write(fd, f"execnet_c: the connection broke here: {str(exc) or repr(exc)}\n".encode())
         except Exception:
             pass
 

@@ -24,7 +24,7 @@ CLOSED = "this process has closed the fds of the connection"
 LOOK_EVERY = 0.001  # seconds: a look at what is behind an fd costs as much as a write
 
 own_fds = {}  # fd -> the file; a forked child closes them, or it would keep connections of its parent alive
-looked = 0  # when check() last found one of them ours
+looked = {}  # fd -> when check() last found it ours
 
 
 class Pump:
@@ -68,8 +68,7 @@ class Pump:
 
     def _open(self):
         """A doorbell, and a poll with all that is watched."""
-        global looked
-        looked = 0
+        looked.clear()
         self._take_down()
         self._bell = pipe()
         own(*self._bell)
@@ -269,6 +268,7 @@ def own(*fds):
     """They are ours as they are now."""
     for fd in fds:
         own_fds[fd] = file_of(fd)
+        looked.pop(fd, None)
 
 
 def is_ours(fd):
@@ -278,12 +278,11 @@ def is_ours(fd):
 
 def check(fd, events=0):
     """Raises OSError when it is ours no more. Looks every now and then, and when told POLLNVAL."""
-    global looked
     now = monotonic()
-    if now - looked > LOOK_EVERY or events & POLLNVAL:
+    if now - looked.get(fd, 0) > LOOK_EVERY or events & POLLNVAL:
         if not is_ours(fd):
             raise OSError(EBADF, CLOSED)
-        looked = now
+        looked[fd] = now
 
 
 def close(fd):

@@ -470,12 +470,12 @@ posted_without_memory(void)
         if (busy) {
             begin(&parcel, 1);
         }
-        CHECK(!xc_writer_lacked_memory(&writer, &err));
+        CHECK(!xc_writer_failed_here(&writer, &err));
         xc_set_alloc_hook(check_allow_some);
         atomic_store(&check_allowed, 0);
         post(2, 0, SMALL, XC_NOMEM);
         xc_set_alloc_hook(NULL);
-        CHECK(xc_writer_lacked_memory(&writer, &err));
+        CHECK(xc_writer_failed_here(&writer, &err));
         CHECK(strcmp(err.detail, "no memory for a frame") == 0);
         if (busy) {
             CHECK_RC(xc_writer_send_nogil(&writer, &parcel.sending, XC_FOREVER, &err), XC_NOMEM);

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "xc_fd.h"
+
 /* execnet's figures for an orderly end; ours for a hang-up: killed within 2 seconds. */
 #define GOODBYE_TIMEOUT (5 * XC_S)
 #define LAST_CHANCE     (10 * XC_S)
@@ -58,7 +60,8 @@ xc_exit_policy_tell(const xc_err *why, int fd)
     int n = snprintf(line, sizeof line, "execnet_c: the connection broke here: %s: %s%s%s\n", why->step, what,
                      why->sys_errno != 0 ? ": " : "", why->sys_errno != 0 ? strerror(why->sys_errno) : "");
     struct pollfd poller = {.fd = fd, .events = POLLOUT};
-    if (n > 0 && n < (int)sizeof line && poll(&poller, 1, 0) == 1 && (poller.revents & POLLOUT) != 0) {
+    bool whole = n > 0 && n < (int)sizeof line;
+    if (whole && xc_fd_ours(fd) && poll(&poller, 1, 0) == 1 && (poller.revents & POLLOUT) != 0) {
         ssize_t ignored = write(fd, line, (size_t)n);
         (void)ignored;
     }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "xc_fd.h"
 #include "xc_forkfd.h"
 #include "xc_link_impl.h"
 #include "xc_trace.h"
@@ -50,7 +51,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
     }
     xc_lock(&link->mu);
     link->ended_by = *why;
-    (void)xc_writer_lacked_memory(&link->writer, &link->ended_by); /* then the far end's end came of that */
+    (void)xc_writer_failed_here(&link->writer, &link->ended_by); /* then the far end's end came of that */
     link->eof = true;
     (void)xc_pump_arm(&link->watch, 0);
     xc_forget_arrivals_locked(link);
@@ -174,6 +175,7 @@ xc_link_owns_peer(xc_link *link)
 void
 xc_link_set_words(xc_link *link, int fd)
 {
+    xc_fd_own(fd);
     atomic_store(&link->words, fd);
 }
 

@@ -207,7 +207,7 @@ const char *xc_model_name(xc_model model);
 /* To be said before the first task is taken. Never blocks. */
 void xc_link_set_model(xc_link *link, xc_model model);
 /* Where a worker says why its link broke at its own end (see xc_exit_policy.h): an fd, borrowed for good; stderr unless
- * set.
+ * set. Nothing is said where the program has closed it, and has another file there.
  */
 void xc_link_set_words(xc_link *link, int fd);
 xc_model xc_link_model(xc_link *link);

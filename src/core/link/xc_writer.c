@@ -653,15 +653,18 @@ xc_writer_end(xc_writer *writer)
 }
 
 bool
-xc_writer_lacked_memory(xc_writer *writer, xc_err *err)
+xc_writer_failed_here(xc_writer *writer, xc_err *err)
 {
     xc_lock(&writer->mu);
-    bool lacked = writer->broken.code == XC_NOMEM;
-    if (lacked) {
+    bool failed = writer->broken.code == XC_NOMEM || writer->broken.sys_errno == EBADF;
+    if (failed) {
         *err = writer->broken;
     }
+    else {
+        failed = xc_stream_check(writer->stream, err) != XC_OK;
+    }
     xc_unlock(&writer->mu);
-    return lacked;
+    return failed;
 }
 
 void

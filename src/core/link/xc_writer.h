@@ -114,8 +114,9 @@ void xc_writer_end(xc_writer *writer);
 /* On the pump's thread: the far end has called, leftovers may go out now. Never blocks. */
 void xc_writer_flush(xc_writer *writer);
 
-/* True: nothing more is taken, as there was no memory for a frame, or the rest of one; *err says so. */
-bool xc_writer_lacked_memory(xc_writer *writer, xc_err *err);
+/* True: nothing more is taken, as there was no memory for a frame, or the rest of one, or the program has closed the
+ * fd; *err says so. */
+bool xc_writer_failed_here(xc_writer *writer, xc_err *err);
 
 /* The far end is gone: wakes everybody who waits to write. What is not written yet is dropped. Never blocks. */
 void xc_writer_break(xc_writer *writer, const xc_err *why);
