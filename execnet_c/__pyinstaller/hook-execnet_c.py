@@ -4,7 +4,7 @@ needed; their source, as far ends are sent that of some; and the texts that stan
 from PyInstaller.utils.hooks import collect_data_files, collect_submodules
 
 # Those for plugins, greenlets and the tagger import what the program may not have; it names them itself if it has.
-LEFT = {"execnet_c.pytest_plugin", "execnet_c.tagging", "execnet_c._tagger", "execnet_c.__main__"}
+LEFT = ("execnet_c.pytest_plugin", "execnet_c.tagging", "execnet_c._tagger", "execnet_c.__main__", "execnet_c.__pyinstaller")
 
-hiddenimports = [name for name in collect_submodules("execnet_c") if name not in LEFT and "__pyinstaller" not in name]
+hiddenimports = [name for name in collect_submodules("execnet_c") if not name.startswith(LEFT)]
 datas = collect_data_files("execnet_c", include_py_files=True, excludes=["__pyinstaller", "**/*.pyi", "py.typed"])

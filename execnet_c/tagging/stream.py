@@ -1,0 +1,61 @@
+"""Streams of documents through a Pipe, in batches: what PerceptronTagger.pipe() gives."""
+
+from itertools import islice
+
+
+def stream(start, source, batch_size, tokenize):
+    """Batches through a Pipe, two of them under way: while threads tag one, this thread reads or hands out another."""
+    pipe, waiting, end = start(), 0, None
+    try:
+        while True:
+            while end is None and waiting < 2:
+                texts, end = _next_batch(source, batch_size)
+                docs, end = _tokenized(texts, tokenize, end)
+                bad = pipe.give(docs)
+                waiting += 1
+                if bad is not None:
+                    end = _parse_error(texts[bad[0]], bad[1])
+            if not waiting:
+                break
+            yield from pipe.take()
+            waiting -= 1
+    finally:
+        pipe.close()
+    if not isinstance(end, StopIteration):
+        raise end
+
+
+def _next_batch(source, size):
+    """The next documents, and why there are no more: an exception; None if there may be."""
+    texts = []
+    try:
+        texts.extend(islice(source, size))
+    except Exception as error:
+        return texts, error
+    return texts, None if len(texts) == size else StopIteration()
+
+
+def _tokenized(texts, tokenize, end):
+    if tokenize is None:
+        return texts, end
+    docs = []
+    for text in texts:
+        try:
+            docs.append(tokenize(text))
+        except Exception as error:
+            return docs, _parse_error(text, error)
+    return docs, end
+
+
+def _parse_error(text, cause):
+    """An error that names the document."""
+    if not isinstance(cause, Exception) or isinstance(cause, MemoryError):
+        return cause
+    if not isinstance(text, str):
+        try:
+            text = " ".join(text)
+        except TypeError:
+            text = repr(text)
+    error = ValueError(f"Error parsing doc: {text if len(text) <= 200 else text[:200] + '...'}")
+    error.__cause__ = cause
+    return error
