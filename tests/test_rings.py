@@ -203,10 +203,10 @@ def a_file_of_that_size(tmp_path, offered):
 )
 def test_memory_that_the_far_end_does_not_find(group, changed, tmp_path, monkeypatch):
     """Another machine, behind a command of the user's: it has other things at that place, or nothing."""
-    from execnet_c.common import memory
+    from execnet_c.common import rings
 
-    offer = memory.offer
-    monkeypatch.setattr(memory, "offer", lambda gateway: changed(tmp_path, offer(gateway)))
+    offer = rings.offer
+    monkeypatch.setattr(rings, "offer", lambda gateway: changed(tmp_path, offer(gateway)))
     gateway = group.makegateway(f"popen//python={sys.executable}")
     channel = gateway.remote_exec(ECHO)
     channel.send(b"x" * RING)

@@ -13,7 +13,7 @@ FOLDERS = {
     "": "cores gateway_base pytest_plugin xspec",
     "common": "channelfile errors trace",
     "models": "execmodel greenlets mainthread native registry",
-    "twin": "pychannel pycore pylaunch pypump pyrelay pyserializer pytasks pywatch pywire",
+    "twin": "pychannel pycore pylaunch pynear pypump pyreader pyrelay pyserializer pytasks pywatch pywire",
     "far": "alias socketserver tls worker",
 }
 FOLDER_OF = {name: folder for folder, names in FOLDERS.items() for name in names.split()}
@@ -24,21 +24,20 @@ FOLDER_OF = {name: folder for folder, names in FOLDERS.items() for name in names
 # registry, xspec and the rest of pyserializer to the workers of a program that has installed us as execnet (alias.py). What
 # rsync runs over there is a task of its own, rsync_remote.py.
 FIRST = ("mainthread", "native", "errors", "channelfile", "trace", "pypump", "pyserializer", "pywire")
-FIRST += ("pychannel", "pywatch", "pytasks", "pycore", "cores", "execmodel", "worker")
+FIRST += ("pychannel", "pywatch", "pytasks", "pynear", "pyreader", "pycore", "cores", "execmodel", "worker")
 MADE_UP = {
     "native": "import os, select\nLONGEST_SLEEP = 5.0\nfrom time import sleep\nunpatched = __import__\n"
     "from _thread import RLock, allocate_lock, get_ident, start_new_thread",
     "cores": "from . import pycore as module\nfrom _thread import get_ident\ncore = 'Python'\n"
     "main_thread_ident = lambda n=get_ident(): n",
+    "pynear": "class NearEnd:\n 0",
 }
 # What only near ends need stays here, and what the C core's far ends do, or those that are sent it beside the text.
 NEAR = {
     "errors": "said_by",
     "pychannel": "RemoteError.__getattr__ Channel._await_item",
     "pyserializer": "dump dumps load loads _load_versioned",
-    "pycore": "_main_thread_ident Gateway._start Gateway._lend Gateway._start_over Gateway._start_on "
-    "Gateway._peer_gone Gateway._wait_gone Gateway._signal Gateway._goodbye Gateway._write Gateway._set_coerce "
-    "Gateway._find_marker Gateway._keepalive Gateway._listen Gateway._stderr",
+    "pycore": "_main_thread_ident",
     "pywire": "Writer.end",
     "worker": "_move _serve_aloud _is_lent _say_again",
 }
@@ -49,8 +48,9 @@ HOT = {
     "worker": "main _serve _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks.run _Tasks._ensure_spare "
     "_Tasks._serve_spare",
     "pycore": "Gateway._serve Gateway._connect Gateway._hello Gateway._check_usable Gateway._wait Gateway._wake "
-    "Gateway._read Gateway._feed Gateway._file Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
+    "Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
     "Gateway._load_plain Gateway._set_facts Gateway._channel Gateway._open",
+    "pyreader": "Reader._read Reader._feed Reader._file",
     "pytasks": "Tasks._next_task Tasks._queue_task",
     "pychannel": "until_of Chan.__init__ Chan.holder Channel._new Channel.send",
     "pywatch": "start reap",
@@ -61,7 +61,7 @@ HOT = {
 }
 # Code is larger than source: those that no longer fit into the text travel as source. In this order what fits saves the
 # most: milliseconds to compile pycore 1.3, pychannel 0.4, pyserializer 0.4.
-CODED = ("pycore", "pychannel", "pyserializer", "pywatch", "pypump", "pywire", "worker", "pytasks")
+CODED = ("pycore", "pychannel", "pyserializer", "pywatch", "pypump", "pyreader", "pywire", "worker", "pytasks")
 
 
 def file_name(as_code):

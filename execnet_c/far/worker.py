@@ -94,7 +94,7 @@ def main(marks=True, memory=None):
 def _move(gateway, offered):
     """To memory that the other side shares, if it does."""
     if offered:
-        from ..common.memory import attach
+        from ..common.rings import attach
 
         if attach(gateway, offered):
             gateway._move()

@@ -5,7 +5,7 @@ speaks frames behind that (see src/core/wire/xc_frame.h). The first frame each w
 
 - this side sends its settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`, `start` (a text to run,
   see _to_run()), `sent` (sources of modules for that) and, to another interpreter on this machine, `memory` (see
-  memory.py);
+  rings.py);
 - the far end applies them, moves to that memory if it can, and answers with a dict: `version`, `core` ("C", or "Python"
   for the twin), `pid`; or, with what went wrong in `error`. This side moves when it has an answer that came that way:
   neither side reads there before it has moved, but for the answer;
@@ -95,7 +95,7 @@ def finish(gateway, spec):
             raise _no_worker(gateway, "PythonMissing", str(exc)) from None
         gateway._write(text)
         if may_share(spec) and not gateway._reads_line:
-            from ..common.memory import offer
+            from ..common.rings import offer
 
             memory = offer(gateway)
         gateway._send(_core.HELLO, 0, {**_settings(gateway, spec), "memory": memory, "stderr": gateway._lent})

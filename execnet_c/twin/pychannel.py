@@ -168,7 +168,7 @@ class Chan:
 
     callback = endmarker = object = None
     items = ()  # a deque once it had something: an empty one takes as much memory as all the rest
-    sink = None  # function(code, payload) that gets its frames, and FIN at the end, on the I/O thread
+    forward = None  # function(code, payload) that gets its frames, and FIN at the end, on the I/O thread
     closed = False  # no more sending
     recv_closed = False  # nothing more will arrive; set without `closed`: send-only
     cut = False  # what ended it is the end of the connection
@@ -364,7 +364,7 @@ class Channel:
         try:
             if gateway._parking:  # greenlets share a thread, and that has the lock
                 gateway._wait(lambda: gateway._dispatcher in (None, who))
-            with gateway._turn:
+            with gateway._dispatcher_role:
                 before, gateway._dispatcher = gateway._dispatcher, who
                 try:
                     if self._has_callback:

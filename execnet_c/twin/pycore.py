@@ -1,12 +1,15 @@
 """The C core's twin in plain Python: Gateway and Channel with the same methods, as `_core.pyi` lists them.
 
-It travels to far ends that have nothing installed, and serves the near end where the C core cannot. A gateway's state
-is changed by the I/O thread (see pypump.py); all that other threads do to it are single steps that cannot be split,
-because an exception out of a signal handler may come between any two: appending to a deque, setting an attribute.
+It is sent to far ends that have nothing installed, and serves the near end where the C core cannot. Some parts of a
+Gateway have files of their own: pyreader.py reads frames, pytasks.py has a worker's tasks, pynear.py is for near ends.
 
-As in execnet, frames take effect one after the other as they arrived: all go through the backlog, and who has the
-dispatcher's turn works it off. What needs a callback waits for the gateway's callback thread; the I/O thread does the
-rest.
+Only the I/O thread changes a gateway's state (see pypump.py). Any other thread may be interrupted by an exception out of
+a signal handler between any two steps. So it changes that state only in ways that are a single step: it appends to a
+deque, or sets an attribute.
+
+As in execnet, frames take effect one after the other, in the order in which they arrived. All go through the backlog,
+and the thread that has the dispatcher role applies them. A frame that needs a callback waits for the gateway's callback
+thread; the I/O thread applies the others.
 """
 
 import sys
@@ -30,6 +33,8 @@ from .pychannel import (
     until_of,
 )
 from .pychannel import print_orphans as _print_orphans
+from .pynear import NearEnd
+from .pyreader import FIN, Reader
 from .pyserializer import (
     LARGE,
     DataFormatError,
@@ -46,20 +51,15 @@ from .pywire import (
     CLOSE,
     CLOSE_ERROR,
     DATA,
-    DROP,
     EXEC,
     HELLO,
     LAST_MESSAGE,
     MARKER,
     RECONFIGURE,
     STATUS,
-    TERMINATE,
-    Batch,
     Large,
     Writer,
     frame,
-    trace,
-    trace_frame,
 )
 from .pywire import trace as _trace
 from .pywire import trace_to as _trace_to
@@ -67,8 +67,6 @@ from .pywire import trace_to as _trace_to
 # The stored format is of use to near ends only: elsewhere these are None.
 dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "load", "loads"))
 
-FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
-MAX_NOISE = 64 * 1024  # bytes
 MAX_ANSWERS = 4000  # frames that wait to be written: no answer joins them, see src/core/link/xc_answer.c
 
 
@@ -77,19 +75,12 @@ def _main_thread_ident():
     return [*sys._current_frames()][-1]
 
 
-def _bad_head(head):
-    what = "unknown message code" if head[0] > DROP else "negative payload length"
-    head = head.hex()
-    return DataFormatError(f"{what} in {head[:2]} {head[2:10]} {head[10:]}")
-
-
-class Gateway(Tasks):
+class Gateway(NearEnd, Reader, Tasks):
     """The mechanism of a gateway: a connection and the process behind it."""
 
     _writer = None
     _process = None  # near end: the far end's process, see pylaunch.py
-    _alive = None  # near end: whether the far end is, see pyalive.py
-    _said = None  # near end: the far end's stderr, where somebody listens
+    _keepalive_watch = None  # near end: whether the far end has gone silent, see pykeepalive.py
     _to_reap = None  # far end: a child of the watcher's making
     _watcher = None  # far end: the fd that tells the watcher process, see pywatch.py
     _is_worker = False
@@ -102,7 +93,7 @@ class Gateway(Tasks):
     _left = False  # a worker that has heard a goodbye: nothing more arrives, but what it sends does
     _ended_by = ("XC_OK", "", 0)
     _coerce = 1  # what channels that are made from now on begin with
-    _dispatcher = None  # the thread that has the dispatcher's turn
+    _dispatcher = None  # the thread that has the dispatcher role
     _has_thread = False  # the callback thread runs
     _parking = None  # how greenlets wait, see greenlets.py
 
@@ -112,14 +103,14 @@ class Gateway(Tasks):
         self._chans = {}
         self._waiters = []
         self._backlog = deque()
-        self._turn = RLock()
+        self._dispatcher_role = RLock()
         self._hellos = deque()
         self._owed = bytearray()  # answers: five bytes each, of nine that came
         self._live = deque()  # as long as the number of channels' objects
         self._tasks = deque()
         self._task_lock = allocate_lock()
         self._running = deque()  # as long as the number of tasks that run or wait to
-        self._noise = b""
+        self._preamble = b""
         self._space = bytearray(CHUNK)
         self._buffer = bytearray()
         self._large = None  # it is being read in place
@@ -127,41 +118,6 @@ class Gateway(Tasks):
         return self
 
     # --- starting ---
-
-    def _start(self, argv, hello):
-        """Start `argv` on pipes and send it `hello`, unless that is None."""
-        from .pylaunch import launch
-
-        if self._writer is not None:
-            raise OSError("the gateway was started before")
-        launch(self, argv)
-        if hello is not None:
-            self._send(HELLO, 0, hello)
-
-    def _lend(self, by_pipe):
-        """Before _start(): lend the worker our stderr. What it is to know of that; None where somebody listens to its
-        own, or the fds cannot be had."""
-        from .pylend import Lent
-
-        if self._said is None:
-            try:
-                self._lends = Lent(by_pipe)
-                return self._lends.identities()
-            except OSError:
-                self._lends = None
-        return None
-
-    def _start_over(self, stream):
-        """Be connected through `stream`, a channel of another gateway; see pyrelay.py."""
-        from .pyrelay import connect
-
-        connect(self, stream)
-
-    def _start_on(self, fd):
-        """Be connected by this socket, which is taken; see pylaunch.py."""
-        from .pylaunch import connect
-
-        connect(self, fd)
 
     def _connect(self, fd_in, fd_out, marked):
         """On the I/O thread: be connected by these fds, which are taken."""
@@ -194,206 +150,6 @@ class Gateway(Tasks):
     def _set_facts(self, facts):
         self._facts = facts
 
-    # --- reading, on the I/O thread ---
-
-    def _read(self, events):
-        gone = self._process is not None and self._process.gone
-        large = self._large
-        try:
-            pypump.check(self._in.fileno(), events)
-            n = self._in.readinto(self._space) if large is None else self._read_large(large)
-            if not n:
-                if n == 0 or gone:
-                    self._end("XC_EOF")
-                return 0
-            if large is None:
-                self._feed(memoryview(self._space)[:n])
-            else:
-                self._fill(large, n)
-        except MemoryError:
-            n = None
-        except Exception as exc:
-            self._end_by(exc)
-            n = 0
-        if n is None:  # there is memory again, now that its traceback is gone
-            self._end_by(MemoryError())
-            n = 0
-        self._wake()
-        return n
-
-    def _read_large(self, large):
-        """What its frame lacks, and the header behind that, so that the next piece need not be copied."""
-        rooms = large.rooms(self._space)
-        if large.body is None or not hasattr(os, "readv"):  # PyPy has none
-            return self._in.readinto(rooms[0])
-        self._head = bytearray(9)
-        try:
-            return os.readv(self._in.fileno(), [*rooms, self._head])
-        except BlockingIOError:
-            return None
-
-    def _end_by(self, exc):
-        self._broke = not isinstance(exc, ConnectionError)
-        if self._is_worker and self._broke:
-            self._tell_break(exc)
-        if isinstance(exc, OSError):
-            self._end("XC_SYS", f"read: {exc.strerror}", exc.errno)
-        elif isinstance(exc, DataFormatError):
-            self._end("XC_BAD", str(exc))
-        elif isinstance(exc, MemoryError):
-            self._end("XC_NOMEM", str(exc) or "no memory for a message that arrived")
-        else:
-            raise exc
-
-    def _tell_break(self, exc):
-        """Before this process ends, in whichever way. Does not wait: a pipe that is full gets nothing."""
-        fd, file = self._says_on
-        try:
-            if file in (None, pypump.file_of(fd)) and pypump.is_ready(fd, pypump.POLLOUT):
-                os.write(fd, f"execnet_c: the connection broke here: {str(exc) or repr(exc)}\n".encode())
-        except Exception:
-            pass
-
-    def _feed(self, data):
-        buffer = self._buffer
-        buffer += data
-        if not self._marked and not self._find_marker():
-            return
-        at = 0
-        while len(buffer) - at >= 9:
-            code = buffer[at]
-            id = int.from_bytes(buffer[at + 1 : at + 5], "big", signed=True)
-            size = int.from_bytes(buffer[at + 5 : at + 9], "big", signed=True)
-            if code > DROP or size < 0:
-                raise _bad_head(bytes(buffer[at : at + 9]))
-            begin, at = at, at + 9
-            if code > HELLO or len(buffer) - at < size > CHUNK:
-                at = self._take(code, id, size, at)
-                if at:
-                    continue
-            if not at or len(buffer) - at < size:
-                at = begin
-                break
-            payload = bytes(memoryview(buffer)[at : at + size])
-            at += size
-            if not self._file(code, id, payload):
-                at = len(buffer)
-                break
-        del buffer[:at]
-
-    def _take(self, code, id, size, at):
-        """A frame that is larger than the buffer, or belongs to a long message; its payload begins at `at`. Where the
-        next frame begins; 0: more of this one must come first."""
-        longs = self._longs
-        have = self._buffer[at : at + size]
-        large = longs.get(id) if code > HELLO else Large(code, id, size)
-        if (large is None or large.skip is None) and len(have) < min(size, 13):
-            return 0
-        at += len(have)
-        if code == pywire.LONG:
-            total = int.from_bytes(have[5:], "big")
-            fits = large is None and size == 13 and have[0] <= HELLO and 0 < total <= 1 << 46 and len(longs) < 64
-        else:
-            fits = large is not None and size <= (0 if code == DROP else large.size - large.got)
-        if not fits:
-            raise DataFormatError(f"{pywire.NAMES[code]} of {size} bytes for long message {id} cannot be")
-        if code == pywire.LONG:
-            large = longs[id] = Large(have[0], int.from_bytes(have[1:5], "big", signed=True), total)
-            large.number = id
-        elif code == DROP:
-            del longs[id]
-        else:
-            large.take(size, have)
-            self._large = large
-            self._fill(large, 0)
-        return at
-
-    def _fill(self, large, n):
-        """So many bytes were read to where _read_large() said."""
-        more = n - large.left
-        if large.add(min(n, large.left)):
-            self._large = None
-            if large.got == large.size:
-                self._longs.pop(large.number, None)
-                self._file(large.code, large.id, large)
-            if more > 0 and not self._eof:
-                self._feed(self._head[:more])
-
-    def _find_marker(self):
-        buffer = self._buffer
-        at = buffer.find(MARKER)
-        if at >= 0:
-            self._noise = bytes(buffer[:at])
-            del buffer[: at + len(MARKER)]
-            self._marked = True
-            return True
-        self._noise = bytes(buffer[:MAX_NOISE])
-        if len(buffer) > MAX_NOISE + len(MARKER):
-            raise DataFormatError("64 KiB of other output came first: a login or site that prints too much, or no far end of ours")
-        return False
-
-    def _file(self, code, id, payload):
-        """False: nothing behind this frame counts."""
-        if pywire.trace_fd >= 0:
-            trace_frame("received", code, id, len(payload))
-        if code == HELLO and len(self._hellos) > 3:
-            raise DataFormatError("a fifth hello, and four have not been looked at")
-        chan = self._chans.get(id)
-        if chan is not None and chan.sink:
-            chan.sink(code, payload)
-            return True
-        self._backlog.append((code, id, payload))
-        if code == TERMINATE:
-            self._heard_goodbye = True
-            self._left = self._is_worker
-            self._end("XC_CLOSED")
-            return False
-        self._work_off()
-        return not self._eof
-
-    def _end(self, reason, detail="", errno=0):
-        """Nothing more can be read."""
-        if self._eof:
-            return
-        fd = self._in.fileno()
-        if not all([pypump.is_ours(used) for used in (fd, self._writer.fd) if used >= 0]):
-            reason, detail, errno = "XC_SYS", pypump.CLOSED, pypump.EBADF  # what the far end did, it did because of that
-        self._ended_by = (reason, detail, errno)
-        self._eof = True
-        if self._alive:
-            self._alive.stop()
-        self._buffer.clear()
-        self._large = None
-        self._longs.clear()
-        pypump.pump.forget(fd)
-        pypump.close(fd)
-        self._in.close()
-        if pywire.trace_fd >= 0:
-            trace(f"connection ended: {reason} {detail}")
-        if not self._left:
-            self._writer.break_off()
-        for chan in list(self._chans.values()):
-            if chan.sink:
-                chan.sink(FIN, b"")
-        self._backlog.append((FIN, 0, b""))
-        self._work_off()
-        if self._is_worker:
-            from . import pywatch
-
-            pywatch.tell(self._watcher, b"g" if self._heard_goodbye else b"h", lambda: len(self._running))
-        if not self._left:
-            self._writer.close()
-        self._wake()
-
-    def _peer_gone(self):
-        """On the I/O thread: the far end's process has ended; what it wrote before is still read, and not what a child of
-        its own writes on."""
-        left = 0 if self._eof else pypump.readable(self._in.fileno())
-        while left > 0 and not self._eof:
-            left -= self._read(0) or left
-        self._end("XC_EOF")
-        self._wake()
-
     # --- frames take effect ---
 
     def _needs_callback(self, code, id):
@@ -406,7 +162,7 @@ class Gateway(Tasks):
         """On the I/O thread: apply what needs no callback."""
         backlog = self._backlog
         while backlog:
-            if not self._turn.acquire(False):
+            if not self._dispatcher_role.acquire(False):
                 # Who has it does this; but one that hands out items in setcallback() may just be leaving.
                 pypump.pump.after(0.02, self._work_off)
                 return
@@ -415,11 +171,11 @@ class Gateway(Tasks):
                     break
                 self._apply(*backlog.popleft())
             finally:
-                self._turn.release()
+                self._dispatcher_role.release()
         self._wake()
 
     def _apply(self, code, id, payload):
-        """One frame takes effect. The turn is held."""
+        """One frame takes effect. The caller has the dispatcher role."""
         if code == EXEC:
             self._queue_task(id, payload)
         elif code == HELLO:
@@ -634,20 +390,10 @@ class Gateway(Tasks):
         if not self._writer.send_message(code, id, dump_item(*item, Channel) if item else ()):
             raise self._death(True)
 
-    def _write(self, data):
-        """Send raw bytes between the frames."""
-        self._check_usable()
-        if not self._writer.send(Batch([memoryview(data).cast("B")])):
-            raise self._death(True)
-
-    def _set_coerce(self, bits):
-        self._check_usable()
-        self._coerce = bits & 3
-
     # --- callbacks ---
 
     def _who(self):
-        """Who may have the dispatcher's turn: this greenlet, or this thread."""
+        """Who may have the dispatcher role: this greenlet, or this thread."""
         return self._parking and self._parking.who() or get_ident()
 
     def _run_callbacks(self):
@@ -655,7 +401,7 @@ class Gateway(Tasks):
         try:
             while not self._fin:
                 self._wait(lambda: self._backlog or self._fin)
-                with self._turn:
+                with self._dispatcher_role:
                     self._dispatcher = self._who()
                     while self._backlog:
                         self._dispatch(*self._backlog.popleft())
@@ -745,53 +491,6 @@ class Gateway(Tasks):
         self._check_usable()
         self._wait(lambda: self._fin, until_of(timeout))
 
-    def _goodbye(self):
-        self._check_usable()
-        if not self._said_goodbye and not self._eof:
-            self._said_goodbye = True
-            self._post(TERMINATE, 0)
-            self._writer.end()
-
-    def _wait_gone(self, timeout):
-        """Wait for the end of the far end's process. False: `timeout` seconds have passed."""
-        self._check_usable()
-        return self._wait(lambda: self._process is None or self._process.gone, until_of(timeout))
-
-    def _keepalive(self, seconds):
-        """End the connection when the far end gives no sign of life for so long, and kill its process. 0: never."""
-        from .pyalive import Alive
-
-        self._check_usable()
-        wanted = seconds > 0
-
-        def job():
-            if self._alive:
-                self._alive.stop()
-            if not self._eof:
-                self._alive = Alive(self, seconds) if wanted else None
-
-        pypump.pump.post(job)
-
-    def _listen(self):
-        """Before _start(): the far end's stderr is for _stderr()."""
-        from .pylaunch import Said
-
-        self._said = Said()
-
-    def _stderr(self, knows_end):
-        """Wait for more of the far end's stderr, for the end of its process unless that is known, for the end of it.
-        Return (data, bytes lost in front of it, the last of what the process had said, nothing more will come)."""
-        self._check_usable()
-        if self._said is None:
-            raise OSError("nobody listens to the far end's stderr")
-        self._wait(lambda: self._said.has_news(knows_end))
-        return self._said.take()
-
-    def _signal(self, number):
-        self._check_usable()
-        if self._process is not None:
-            self._process.signal(number)
-
     def _state(self):
         self._check_usable()
         reason, detail, errno = self._ended_by
@@ -805,7 +504,7 @@ class Gateway(Tasks):
             "reason": reason,
             "detail": detail,
             "errno": errno,
-            "preamble": self._noise,
+            "preamble": self._preamble,
             "transport": "pipe",
             **(self._process.said() if self._process else {}),
         }

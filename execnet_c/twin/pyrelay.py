@@ -66,9 +66,9 @@ class Relay:
         self._in, self._out = fd_in, fd_out
         self._watched = False
         pypump.pump.watch(fd_in, pypump.POLLIN, self._read)
-        self._stream._chan.sink = self._take
+        self._stream._chan.forward = self._take
         if self._control is not None:
-            self._control._chan.sink = self._take_signal
+            self._control._chan.forward = self._take_signal
             for number in self._control._chan.items:
                 self._process.signal(number)
         if self._gateway._eof or self._stream._chan.recv_closed:

@@ -88,8 +88,8 @@ class Writer:
         self.wrote = 0  # bytes
         self.broken = False
         self.ending = False  # nothing more is taken; the fd is closed when all is out
-        self.turn = RLock()  # a signal handler that interrupts a send may send: it goes on with the frame in flight
-        self.line = deque()  # of locks: each is held by a thread that waits for the turn, or has it
+        self.role = RLock()  # a signal handler that interrupts a send may send: it goes on with the frame in flight
+        self.line = deque()  # of locks: each is held by a thread that waits for the writer role, or has it
         self.out = deque()
         self.watched = False
         self.numbers = deque(range(64))  # for long messages
@@ -100,7 +100,7 @@ class Writer:
         with place:
             self.line.append(place)
             try:
-                with self.turn:
+                with self.role:
                     if self.broken or self.ending:
                         return False
                     try:
@@ -122,8 +122,8 @@ class Writer:
         return self.send(Batch(frame(code, id, parts)))
 
     def send_long(self, code, id, parts, left):
-        """In pieces: between two of them, whoever waits for the turn has it. What an exception out of a signal handler
-        ends does not arrive."""
+        """In pieces. Between two of them, a thread that waits for the writer role gets it. If an exception out of a
+        signal handler ends this, the message does not arrive."""
         numbers, batches = [], []
         if trace_fd >= 0:
             trace_frame("sent", code, id, left)
@@ -142,7 +142,7 @@ class Writer:
                 left -= sum(map(len, piece))
                 if not self.send(batches[-1]):
                     return False
-                if not self.turn._is_owned():  # or they would wait for us: this is a signal handler inside a send
+                if not self.role._is_owned():  # or they would wait for us: this is a signal handler inside a send
                     for place in [*self.line]:
                         with place:
                             pass
@@ -162,7 +162,7 @@ class Writer:
             pypump.pump.post(self.flush)
 
     def write(self, wait):
-        """True: all is out. False: it would have to wait. The turn is held."""
+        """True: all is out. False: it would have to wait. The caller has the writer role."""
         while self.out and not self.broken:
             batch = self.out[0]
             view = batch.rest()
@@ -196,7 +196,7 @@ class Writer:
         pump = pypump.pump
         if not self.out and not self.ending:
             return
-        if not self.turn.acquire(False):
+        if not self.role.acquire(False):
             pump.after(0.01, self.flush)  # who has it writes this too, unless it is just leaving
             return
         try:
@@ -210,7 +210,7 @@ class Writer:
                 self.watched = True
                 pump.watch(self.fd, pypump.POLLOUT, lambda events: self.flush())
         finally:
-            self.turn.release()
+            self.role.release()
 
     def end(self):
         self.ending = True

@@ -1,6 +1,6 @@
 /*
  * Gateways through memory that both processes share. This very interpreter inherits it (_share, _serve); another one
- * opens it, and then both sides move (_offer, _attach, _move). Policy is execnet_c/common/memory.py's and
+ * opens it, and then both sides move (_offer, _attach, _move). Policy is execnet_c/common/rings.py's and
  * bootstrap.py's.
  */
 #include <unistd.h>

@@ -11,7 +11,7 @@ from .pywire import STATUS
 QUARTERS, TO_ANSWER = 4, 2
 
 
-class Alive:
+class Keepalive:
     """Looks after one gateway, until stop()."""
 
     def __init__(self, gateway, seconds):

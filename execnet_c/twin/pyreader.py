@@ -1,0 +1,197 @@
+"""What arrives at a gateway of the plain-Python core, until it is a whole frame. All of it runs on the I/O thread.
+
+A frame goes to the gateway's backlog, or to whom its channel is forwarded. A large one is read into its own memory.
+"""
+
+from . import pypump, pywire
+from ..models.native import os
+from .pyserializer import DataFormatError
+from .pywire import CHUNK, DROP, HELLO, TERMINATE, Large, trace, trace_frame
+
+FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
+
+
+def _bad_head(head):
+    what = "unknown message code" if head[0] > DROP else "negative payload length"
+    head = head.hex()
+    return DataFormatError(f"{what} in {head[:2]} {head[2:10]} {head[10:]}")
+
+
+class Reader:
+    """The part of a Gateway that reads."""
+
+    def _read(self, events):
+        gone = self._process is not None and self._process.gone
+        large = self._large
+        try:
+            pypump.check(self._in.fileno(), events)
+            n = self._in.readinto(self._space) if large is None else self._read_large(large)
+            if not n:
+                if n == 0 or gone:
+                    self._end("XC_EOF")
+                return 0
+            if large is None:
+                self._feed(memoryview(self._space)[:n])
+            else:
+                self._fill(large, n)
+        except MemoryError:
+            n = None
+        except Exception as exc:
+            self._end_by(exc)
+            n = 0
+        if n is None:  # there is memory again, now that its traceback is gone
+            self._end_by(MemoryError())
+            n = 0
+        self._wake()
+        return n
+
+    def _read_large(self, large):
+        """What its frame lacks, and the header behind that, so that the next piece need not be copied."""
+        rooms = large.rooms(self._space)
+        if large.body is None or not hasattr(os, "readv"):  # PyPy has none
+            return self._in.readinto(rooms[0])
+        self._head = bytearray(9)
+        try:
+            return os.readv(self._in.fileno(), [*rooms, self._head])
+        except BlockingIOError:
+            return None
+
+    def _end_by(self, exc):
+        self._broke = not isinstance(exc, ConnectionError)
+        if self._is_worker and self._broke:
+            self._tell_break(exc)
+        if isinstance(exc, OSError):
+            self._end("XC_SYS", f"read: {exc.strerror}", exc.errno)
+        elif isinstance(exc, DataFormatError):
+            self._end("XC_BAD", str(exc))
+        elif isinstance(exc, MemoryError):
+            self._end("XC_NOMEM", str(exc) or "no memory for a message that arrived")
+        else:
+            raise exc
+
+    def _tell_break(self, exc):
+        """Before this process ends, in whichever way. Does not wait: a pipe that is full gets nothing."""
+        fd, file = self._says_on
+        try:
+            if file in (None, pypump.file_of(fd)) and pypump.is_ready(fd, pypump.POLLOUT):
+                os.write(fd, f"execnet_c: the connection broke here: {str(exc) or repr(exc)}\n".encode())
+        except Exception:
+            pass
+
+    def _feed(self, data):
+        buffer = self._buffer
+        buffer += data
+        if not self._marked and not self._find_marker():
+            return
+        at = 0
+        while len(buffer) - at >= 9:
+            code = buffer[at]
+            id = int.from_bytes(buffer[at + 1 : at + 5], "big", signed=True)
+            size = int.from_bytes(buffer[at + 5 : at + 9], "big", signed=True)
+            if code > DROP or size < 0:
+                raise _bad_head(bytes(buffer[at : at + 9]))
+            begin, at = at, at + 9
+            if code > HELLO or len(buffer) - at < size > CHUNK:
+                at = self._take(code, id, size, at)
+                if at:
+                    continue
+            if not at or len(buffer) - at < size:
+                at = begin
+                break
+            payload = bytes(memoryview(buffer)[at : at + size])
+            at += size
+            if not self._file(code, id, payload):
+                at = len(buffer)
+                break
+        del buffer[:at]
+
+    def _take(self, code, id, size, at):
+        """A frame that is larger than the buffer, or belongs to a long message; its payload begins at `at`. Where the
+        next frame begins; 0: more of this one must come first."""
+        longs = self._longs
+        have = self._buffer[at : at + size]
+        large = longs.get(id) if code > HELLO else Large(code, id, size)
+        if (large is None or large.skip is None) and len(have) < min(size, 13):
+            return 0
+        at += len(have)
+        if code == pywire.LONG:
+            total = int.from_bytes(have[5:], "big")
+            fits = large is None and size == 13 and have[0] <= HELLO and 0 < total <= 1 << 46 and len(longs) < 64
+        else:
+            fits = large is not None and size <= (0 if code == DROP else large.size - large.got)
+        if not fits:
+            raise DataFormatError(f"{pywire.NAMES[code]} of {size} bytes for long message {id} cannot be")
+        if code == pywire.LONG:
+            large = longs[id] = Large(have[0], int.from_bytes(have[1:5], "big", signed=True), total)
+            large.number = id
+        elif code == DROP:
+            del longs[id]
+        else:
+            large.take(size, have)
+            self._large = large
+            self._fill(large, 0)
+        return at
+
+    def _fill(self, large, n):
+        """So many bytes were read to where _read_large() said."""
+        more = n - large.left
+        if large.add(min(n, large.left)):
+            self._large = None
+            if large.got == large.size:
+                self._longs.pop(large.number, None)
+                self._file(large.code, large.id, large)
+            if more > 0 and not self._eof:
+                self._feed(self._head[:more])
+
+    def _file(self, code, id, payload):
+        """False: nothing behind this frame counts."""
+        if pywire.trace_fd >= 0:
+            trace_frame("received", code, id, len(payload))
+        if code == HELLO and len(self._hellos) > 3:
+            raise DataFormatError("a fifth hello, and four have not been looked at")
+        chan = self._chans.get(id)
+        if chan is not None and chan.forward:
+            chan.forward(code, payload)
+            return True
+        self._backlog.append((code, id, payload))
+        if code == TERMINATE:
+            self._heard_goodbye = True
+            self._left = self._is_worker
+            self._end("XC_CLOSED")
+            return False
+        self._work_off()
+        return not self._eof
+
+    def _end(self, reason, detail="", errno=0):
+        """Nothing more can be read."""
+        if self._eof:
+            return
+        fd = self._in.fileno()
+        if not all([pypump.is_ours(used) for used in (fd, self._writer.fd) if used >= 0]):
+            reason, detail, errno = "XC_SYS", pypump.CLOSED, pypump.EBADF  # what the far end did, it did because of that
+        self._ended_by = (reason, detail, errno)
+        self._eof = True
+        if self._keepalive_watch:
+            self._keepalive_watch.stop()
+        self._buffer.clear()
+        self._large = None
+        self._longs.clear()
+        pypump.pump.forget(fd)
+        pypump.close(fd)
+        self._in.close()
+        if pywire.trace_fd >= 0:
+            trace(f"connection ended: {reason} {detail}")
+        if not self._left:
+            self._writer.break_off()
+        for chan in list(self._chans.values()):
+            if chan.forward:
+                chan.forward(FIN, b"")
+        self._backlog.append((FIN, 0, b""))
+        self._work_off()
+        if self._is_worker:
+            from . import pywatch
+
+            pywatch.tell(self._watcher, b"g" if self._heard_goodbye else b"h", lambda: len(self._running))
+        if not self._left:
+            self._writer.close()
+        self._wake()
