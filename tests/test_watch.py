@@ -85,4 +85,4 @@ def test_a_goodbye(watched):
         into.close()
     start = time.monotonic()
     process.wait(TIMEOUT)
-    assert process.returncode == -signal.SIGINT and time.monotonic() - start > pywatch.PATIENCE
+    assert process.returncode == -signal.SIGINT and time.monotonic() - start > pywatch.GOODBYE_TIMEOUT

@@ -6,9 +6,10 @@ A frame goes to the gateway's backlog, or to whom its channel is forwarded. A la
 from . import pypump, pywire
 from ..models.native import os
 from .pyserializer import DataFormatError
-from .pywire import CHUNK, DROP, HELLO, TERMINATE, Large, trace, trace_frame
+from .pywire import CHUNK, DROP, HELLO, LONG_COUNT, MAX_LONG, TERMINATE, Large, trace, trace_frame
 
 FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
+MAX_HELLOS = 4  # that nobody has taken
 
 
 def _bad_head(head):
@@ -116,7 +117,7 @@ class Reader:
         at += len(have)
         if code == pywire.LONG:
             total = int.from_bytes(have[5:], "big")
-            fits = large is None and size == 13 and have[0] <= HELLO and 0 < total <= 1 << 46 and len(longs) < 64
+            fits = large is None and size == 13 and have[0] <= HELLO and 0 < total <= MAX_LONG and len(longs) < LONG_COUNT
         else:
             fits = large is not None and size <= (0 if code == DROP else large.size - large.got)
         if not fits:
@@ -147,8 +148,8 @@ class Reader:
         """False: nothing behind this frame counts."""
         if pywire.trace_fd >= 0:
             trace_frame("received", code, id, len(payload))
-        if code == HELLO and len(self._hellos) > 3:
-            raise DataFormatError("a fifth hello, and four have not been looked at")
+        if code == HELLO and len(self._hellos) >= MAX_HELLOS:
+            raise DataFormatError(f"more than {MAX_HELLOS} hellos, and nobody takes them")
         chan = self._chans.get(id)
         if chan is not None and chan.forward:
             chan.forward(code, payload)

@@ -18,7 +18,7 @@ from time import monotonic
 from . import pypump
 from ..models.native import os, select
 
-PATIENCE, LAST_CHANCE, HANGUP_GRACE = 5.0, 10.0, 1.5  # seconds
+GOODBYE_TIMEOUT, LAST_CHANCE, HANGUP_GRACE = 5.0, 10.0, 1.5  # seconds
 WORD_GRACE = 0.25  # seconds that the worker has to say what a hang-up means
 
 
@@ -126,7 +126,7 @@ def _watch(worker, fd_in, fd_out, ear):
                 if not word or (b"g" in words and b"i" in words):
                     return
                 if b"g" in word:
-                    plan = _plan(PATIENCE, LAST_CHANCE)
+                    plan = _plan(GOODBYE_TIMEOUT, LAST_CHANCE)
                 elif b"h" in word:
                     plan = plan or _plan(0, HANGUP_GRACE)
                 asked = None
@@ -134,7 +134,7 @@ def _watch(worker, fd_in, fd_out, ear):
         if asked and not plan and now >= asked:
             # It cannot speak: a task keeps the GIL.
             asked = None
-            plan = _plan(PATIENCE, LAST_CHANCE) if read else _plan(0, HANGUP_GRACE, now - WORD_GRACE)
+            plan = _plan(GOODBYE_TIMEOUT, LAST_CHANCE) if read else _plan(0, HANGUP_GRACE, now - WORD_GRACE)
         if plan and now >= plan[0][0]:
             try:
                 os.kill(worker, plan.pop(0)[1])
@@ -170,4 +170,4 @@ def tell(mouth, word, busy):
             os.kill(me, SIGKILL)
 
     if word in b"gh":
-        pump.after(PATIENCE if word == b"g" else 0, interrupt)
+        pump.after(GOODBYE_TIMEOUT if word == b"g" else 0, interrupt)

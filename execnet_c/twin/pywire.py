@@ -12,7 +12,9 @@ NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE H
 MARKER = b"\0execnet_c\0"  # a far end that was started writes it before its first frame
 CHUNK = 128 * 1024  # bytes at one go
 # A payload of LONG_MIN bytes or more travels in pieces: LONG announces it (code, channel, size), PIECEs bring it, DROP
-# gives it up. These three have, instead of a channel, the sender's number for the message, one of 64.
+# gives it up. These three have, instead of a channel, the sender's number for the message, one of LONG_COUNT.
+LONG_COUNT = 64
+MAX_LONG = 1 << 46  # bytes
 LONG_MIN = 1024 * 1024
 PIECE_SIZE = 512 * 1024
 
@@ -92,7 +94,7 @@ class Writer:
         self.line = deque()  # of locks: each is held by a thread that waits for the writer role, or has it
         self.out = deque()
         self.watched = False
-        self.numbers = deque(range(64))  # for long messages
+        self.numbers = deque(range(LONG_COUNT))  # for long messages
 
     def send(self, batch):
         """False when the connection takes nothing more."""
