@@ -453,8 +453,10 @@ both_at_once(void)
         sides[1].link = xc_link_new(&opts, there[0], back[1], &err);
         CHECK(sides[0].link != NULL && sides[1].link != NULL);
         CHECK(xc_link_offer(sides[0].link, &region) && xc_link_offer(sides[1].link, &attached));
-        for (int n = 0; n < 2; n++) {
+        for (int n = 0; n < 2; n++) { /* both first: an item for a channel that nobody has is dropped */
             CHECK_RC(xc_link_chan(sides[n].link, 1, &sides[n].chan, &err), XC_OK);
+        }
+        for (int n = 0; n < 2; n++) {
             CHECK(pthread_create(&threads[n], NULL, run_side, &sides[n]) == 0);
         }
         for (int n = 0; n < 2; n++) {
