@@ -87,3 +87,27 @@ def test_a_task_that_takes_it_all(limited, task):
             channel.receive(TIMEOUT)
         assert caught.value.remote_type == "MemoryError"
         assert gw.remote_exec(_count, items=[1] * 10).receive(TIMEOUT) == 10
+
+
+def _drop_with_full_memory(channel):
+    dropped = channel.gateway.newchannel()
+    channel.send(dropped)
+    channel.receive()
+    held = []
+    for size in (1 << 16, 1 << 12, 1 << 10, 400):
+        try:
+            while True:
+                held.append(bytes(size))
+        except MemoryError:
+            pass
+    del dropped
+    del held
+
+
+def test_a_channel_that_goes_while_there_is_no_memory_is_closed_later(limited, capfd):
+    channel = limited(12).remote_exec(_drop_with_full_memory)
+    dropped = channel.receive(TIMEOUT)
+    channel.send(1)
+    channel.waitclose(TIMEOUT)
+    dropped.waitclose(TIMEOUT / 6)
+    assert capfd.readouterr().err == ""

@@ -226,8 +226,24 @@ class Channel:
 
     def __del__(self):
         chan = self.__dict__.get("_chan")
-        if chan is not None:
-            self.gateway._forget(chan, self)
+        if chan is None:
+            return
+        gateway, pump = self.gateway, pypump.pump
+        gateway._live.pop()
+        try:
+            gateway._forget(chan, self)
+        except MemoryError:  # it may be compiled only now: the I/O thread tries again until there is memory
+
+            def again():
+                try:
+                    gateway._forget(chan, None)
+                except MemoryError:
+                    pump._timers[again] = monotonic() + 0.05
+
+            pump._timers[again] = 0
+            with pump._ringing:  # post() may have to be compiled, too
+                if pump._bell and pypump.is_ours(pump._bell[1]):
+                    os.write(pump._bell[1], b"!")
 
     def __repr__(self):
         closed = self._chan.closed or self.gateway._forks != pypump.fork_count

@@ -462,8 +462,7 @@ class Gateway(NearEnd, Reader, Tasks):
             del self._chans[chan.id]
 
     def _forget(self, chan, channel):
-        """That object of `chan` is gone. Any thread, at any moment: takes no lock."""
-        self._live.pop()
+        """That object of `chan` is gone. Any thread, at any moment: takes no lock. Called again where it lacked memory."""
         if self._forks != pypump.fork_count or chan.holder() not in (None, channel):
             return  # where the collector clears weak references first, what it calls then may make another object
         chan.object = None
