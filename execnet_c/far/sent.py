@@ -54,7 +54,7 @@ HOT = {
     "pytasks": "Tasks._next_task Tasks._queue_task",
     "pychannel": "until_of Chan.__init__ Chan.holder Channel._new Channel.send",
     "pywatch": "start reap",
-    "pypump": "Pump.__init__ Pump.watch Pump.post Pump._open Pump._take_down Pump._run _guarded "
+    "pypump": "Pump.__init__ Pump.watch Pump.post Pump._open Pump._take_down Pump._run Pump._go_round _guarded "
     "file_of own is_ours check pipe lifted",
     "pyserializer": "load_plain dump_item _dump_plain",
     "pywire": "frame Batch.__init__ Batch.rest Writer.__init__ Writer.send Writer.send_message Writer.write",

@@ -15,7 +15,7 @@ from _signal import SIG_BLOCK, SIGINT, pthread_sigmask
 from errno import EBADF
 from time import monotonic
 
-from ..models.native import RLock, get_ident, os, select, start_new_thread
+from ..models.native import RLock, get_ident, os, select, sleep, start_new_thread
 
 POLLIN, POLLOUT, POLLNVAL = select.POLLIN, select.POLLOUT, select.POLLNVAL
 
@@ -146,6 +146,13 @@ class Pump:
     def _run(self):
         self.thread, token = get_ident(), object()
         pthread_sigmask(SIG_BLOCK, (SIGINT,))  # for the processes that are started here
+        while True:
+            try:
+                return self._go_round(token)
+            except MemoryError:
+                sleep(0.01)  # all connections of the process wait for this thread: it waits for memory
+
+    def _go_round(self, token):
         while True:
             while self._jobs:
                 _guarded(self._jobs.popleft())
