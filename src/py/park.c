@@ -101,8 +101,8 @@ static PyType_Spec Registration_spec = {
 int
 xcpy_registration_setup(PyObject *module, xcpy_state *state)
 {
-    state->VigilType = PyType_FromModuleAndSpec(module, &Registration_spec, NULL);
-    return state->VigilType == NULL ? -1 : 0;
+    state->RegistrationType = PyType_FromModuleAndSpec(module, &Registration_spec, NULL);
+    return state->RegistrationType == NULL ? -1 : 0;
 }
 
 bool
@@ -115,7 +115,7 @@ xcpy_parks(GatewayObject *gateway)
 static int
 park_once(GatewayObject *gateway, const xc_wait *wait, int64_t until)
 {
-    PyTypeObject *type = (PyTypeObject *)gateway->state->VigilType;
+    PyTypeObject *type = (PyTypeObject *)gateway->state->RegistrationType;
     RegistrationObject *registration = (RegistrationObject *)type->tp_alloc(type, 0);
     PyObject *parking = Py_NewRef(gateway->parking), *seconds = NULL, *parked = NULL;
     if (registration == NULL) {

@@ -23,7 +23,7 @@ typedef struct xcpy_left xcpy_left;
     X(GatewayDied)  /* EOFError and OSError: how the far end ended */                                                  \
     X(ChannelType)                                                                                                     \
     X(GatewayType)                                                                                                     \
-    X(VigilType)                                                                                                       \
+    X(RegistrationType)                                                                                                \
     X(no_endmarker) /* the object that stands for "no endmarker wanted" */
 
 enum { XCPY_STRINGS_BITS = 9, XCPY_STRINGS = 1 << XCPY_STRINGS_BITS };

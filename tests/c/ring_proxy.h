@@ -19,9 +19,9 @@
 typedef struct {
     xc_region region; /* the far end's */
     int from_test;    /* owned by the thread `in` */
-    int calls;        /* owned: where the link's I/O thread is called; shut down, it says that the far end is gone */
+    int notify_fd;    /* owned: where the link's I/O thread is notified; shut down, it says that the far end is gone */
     int to_test;      /* owned by the thread `out` */
-    int called;       /* the same: says when the link is gone */
+    int notified_fd;  /* the same: says when the link is gone */
     atomic_int ready; /* threads that have a bell: a test may count what is allocated from now on */
     atomic_bool busy; /* `in` may have bytes that are in neither */
     pthread_t in, out;
@@ -69,7 +69,7 @@ proxy_in(void *arg)
         n = read(it->from_test, bytes, sizeof bytes);
     } while (n > 0 && proxy_write(it, bytes, (size_t)n));
     close(it->from_test); /* as with a pipe: who writes more learns that nobody reads */
-    (void)shutdown(it->calls, SHUT_WR);
+    (void)shutdown(it->notify_fd, SHUT_WR);
     return NULL;
 }
 
@@ -77,7 +77,7 @@ proxy_in(void *arg)
 static bool
 proxy_gone(const proxy *it)
 {
-    struct pollfd fd = {.fd = it->called, .events = 0};
+    struct pollfd fd = {.fd = it->notified_fd, .events = 0};
     return poll(&fd, 1, 0) > 0;
 }
 
@@ -104,7 +104,7 @@ proxy_out(void *arg)
     xc_ring_close(&it->region.in);
     close(it->to_test);
     AWAIT(proxy_gone(it));
-    close(it->called);
+    close(it->notified_fd);
     return NULL;
 }
 
@@ -112,22 +112,22 @@ proxy_out(void *arg)
 __attribute__((unused)) static proxy *
 proxy_start(int *in, int *out, xc_region *region)
 {
-    int calls[2], called[2];
+    int notify[2], notified[2];
     xc_err err;
     proxy *it = calloc(1, sizeof *it);
     CHECK(it != NULL);
     signal(SIGPIPE, SIG_IGN);
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, calls) == 0 && pipe2(called, O_CLOEXEC) == 0);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, notify) == 0 && pipe2(notified, O_CLOEXEC) == 0);
     CHECK_RC(xc_region_create(XC_RING_SIZE, region, &err), XC_OK);
     CHECK_RC(xc_region_attach(dup(region->fd), &it->region, &err), XC_OK);
     xc_region_close_fd(region);
     it->from_test = *in;
     it->to_test = *out;
-    it->calls = calls[1];
-    it->called = called[0];
-    it->region.in.call = it->region.out.call = calls[1];
-    *in = calls[0];
-    *out = called[1];
+    it->notify_fd = notify[1];
+    it->notified_fd = notified[0];
+    it->region.in.notify_fd = it->region.out.notify_fd = notify[1];
+    *in = notify[0];
+    *out = notified[1];
     CHECK_INT(pthread_create(&it->in, NULL, proxy_in, it), 0);
     CHECK_INT(pthread_create(&it->out, NULL, proxy_out, it), 0);
     AWAIT(atomic_load(&it->ready) == 2);
@@ -148,7 +148,7 @@ proxy_end(proxy *it)
 {
     pthread_join(it->in, NULL);
     pthread_join(it->out, NULL);
-    close(it->calls);
+    close(it->notify_fd);
     xc_region_close(&it->region);
     free(it);
 }

@@ -51,8 +51,8 @@ reap(xc_child *child)
 {
     while (xc_child_reap(child) == XC_AGAIN) {
         CHECK(!child->reaped);
-        struct pollfd look = {.fd = child->pidfd, .events = POLLIN};
-        poll(&look, 1, child->pidfd < 0 ? 2 : 1000);
+        struct pollfd poller = {.fd = child->pidfd, .events = POLLIN};
+        poll(&poller, 1, child->pidfd < 0 ? 2 : 1000);
     }
     CHECK(child->reaped);
     CHECK_RC(xc_child_reap(child), XC_OK);
@@ -156,11 +156,11 @@ reaping_never_blocks(void)
     }
     CHECK(!child.reaped);
     if (child.pidfd >= 0) {
-        struct pollfd look = {.fd = child.pidfd, .events = POLLIN};
-        CHECK_INT(poll(&look, 1, 0), 0);
+        struct pollfd poller = {.fd = child.pidfd, .events = POLLIN};
+        CHECK_INT(poll(&poller, 1, 0), 0);
         CHECK((fcntl(child.pidfd, F_GETFD) & FD_CLOEXEC) != 0);
         close(pipes.in);
-        CHECK_INT(poll(&look, 1, -1), 1);
+        CHECK_INT(poll(&poller, 1, -1), 1);
         CHECK_RC(xc_child_reap(&child), XC_OK);
     }
     else {

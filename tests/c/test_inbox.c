@@ -351,7 +351,7 @@ order_behind_a_callback(void)
     CHECK_INT(pthread_create(&other, NULL, wait_dispatch, &it), 0);
     expect_next(&it, XC_DATA, called);
     CHECK(!is_ready(&it, XC_WAIT_ITEM, plain));
-    xc_link_dispatch_leave(it.link); /* the inner turn */
+    xc_link_dispatch_leave(it.link); /* the inner hold */
     CHECK(xc_link_dispatching(it.link));
     CHECK(!is_ready(&it, XC_WAIT_ITEM, plain)); /* the callback of item 1 has not returned yet */
     expect_next(&it, XC_DATA, called);
@@ -375,7 +375,7 @@ order_behind_a_callback(void)
     rig_close(&it);
 }
 
-/* Nothing takes effect while somebody has the turn, even without a callback; leaving does what needs no Python. */
+/* Nothing takes effect while somebody has the role, even without a callback; leaving does what needs no Python. */
 static void
 leaving_works_off_the_rest(void)
 {

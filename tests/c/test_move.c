@@ -24,7 +24,7 @@ mover_open(bool offers)
         xc_err err;
         CHECK_RC(xc_region_create(XC_RING_SIZE, &region, &err), XC_OK);
         CHECK_RC(xc_region_attach(dup(region.fd), &it.far, &err), XC_OK);
-        it.far.in.call = it.far.out.call = it.fds.to;
+        it.far.in.notify_fd = it.far.out.notify_fd = it.fds.to;
         CHECK(xc_link_offer(it.fds.link, &region));
     }
     return it;
@@ -176,19 +176,19 @@ either_side_first(void)
     }
 }
 
-/* Frames, the move and calls behind it come in one go, cut anywhere; what follows is in the ring already. */
+/* Frames, the move and notifications behind it come in one go, cut anywhere; what follows is in the ring already. */
 static void
-calls_behind_the_move(void)
+notifications_behind_the_move(void)
 {
-    static const unsigned char calls[3];
+    static const unsigned char notifications[3];
     unsigned char payload[6];
-    for (size_t cut = 0; cut <= XC_HEADER_SIZE + 6 + XC_HEADER_SIZE + sizeof calls; cut++) {
+    for (size_t cut = 0; cut <= XC_HEADER_SIZE + 6 + XC_HEADER_SIZE + sizeof notifications; cut++) {
         mover it = mover_open(true);
         xc_chan *chan = new_chan(&it.fds);
         wire stream = {NULL, 0, 0};
         wire_add(&stream, XC_DATA, chan->id, payload, put_int(payload, 1));
         wire_add(&stream, XC_MOVE, 0, NULL, 0);
-        memcpy(wire_room(&stream, sizeof calls), calls, sizeof calls);
+        memcpy(wire_room(&stream, sizeof notifications), notifications, sizeof notifications);
         ring_send_int(&it, chan->id, 2);
         write_all(it.fds.to, stream.data, cut);
         if (cut % 2 == 0) {
@@ -269,9 +269,9 @@ behind_a_full_pipe(void)
     mover_close(&it);
 }
 
-/* Room was made in a full ring: the call for that came with the move. */
+/* Room was made in a full ring: the notification for that came with the move. */
 static void
-a_call_with_the_move(void)
+a_notification_with_the_move(void)
 {
     enum { POSTS = 3, SIZE = XC_RING_SIZE / 2, ALL = POSTS * (XC_HEADER_SIZE + SIZE) };
     static const unsigned char payload[SIZE];
@@ -286,7 +286,7 @@ a_call_with_the_move(void)
     AWAIT(xc_ring_filled(&it.far.in) == XC_RING_SIZE);
     AWAIT(atomic_load(&it.far.in.other->sleeps) == XC_RING_PUMP);
     stop_pump();
-    it.far.in.call = -1; /* the call comes with the move instead */
+    it.far.in.notify_fd = -1; /* the notification comes with the move instead */
     ring_get(&it, got, XC_RING_SIZE);
     CHECK_INT(atomic_load(&it.far.in.other->sleeps), XC_RING_AWAKE);
     wire_add(&stream, XC_MOVE, 0, NULL, 0);
@@ -353,12 +353,12 @@ a_withdrawn_link_goes_on(void)
 
 /* --- ends ------------------------------------------------------------------------------------------------------- */
 
-/* The far end alone has moved: its I/O thread is called through a fd that must be ours until the end. */
+/* The far end alone has moved: its I/O thread is notified through a fd that must be ours until the end. */
 static void
 goodbye_between_the_moves(void)
 {
     static unsigned char much[XC_RING_SIZE + 1000];
-    unsigned char call = 1;
+    unsigned char byte = 1;
     size_t put = 0;
     mover it = mover_open(true);
     xc_chan *chan = new_chan(&it.fds);
@@ -373,8 +373,8 @@ goodbye_between_the_moves(void)
     CHECK_RC(xc_ring_write(&it.far.out, &part, 1, &put, NULL), XC_OK);
     CHECK(put < stream.n && xc_ring_arm(&it.far.out));
     let_pump_go();
-    CHECK(read_all(it.fds.from, &call, 1));
-    CHECK_INT(call, 0);
+    CHECK(read_all(it.fds.from, &byte, 1));
+    CHECK_INT(byte, 0);
     ring_put(&it, stream.data + put, stream.n - put);
     xc_msg *msg = take(&it.fds, chan);
     CHECK(msg != NULL);
@@ -484,10 +484,10 @@ main(void)
     RUN_IO(a_move_has_no_payload);
 #if XC_HAS_RING
     RUN_IO(either_side_first);
-    RUN_IO(calls_behind_the_move);
+    RUN_IO(notifications_behind_the_move);
     RUN_IO(a_sleeper_moves);
     RUN_IO(behind_a_full_pipe);
-    RUN_IO(a_call_with_the_move);
+    RUN_IO(a_notification_with_the_move);
     RUN_IO(offers_and_moves_out_of_turn);
     RUN_IO(moves_that_are_not_expected);
     RUN_IO(a_withdrawn_link_goes_on);

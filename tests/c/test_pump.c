@@ -247,19 +247,19 @@ forget_taps(void)
 }
 
 static void
-note_turn(xc_job *job)
+note_round(xc_job *job)
 {
     atomic_fetch_add((atomic_int *)job->owner, 1);
 }
 
-/* The turn that the thread was in is over: until then it may call what has just been disarmed. */
+/* The round that the thread was in is over: until then it may call what has just been disarmed. */
 static void
-finish_turn(void)
+finish_round(void)
 {
     static xc_job job;
     static atomic_int done;
     atomic_store(&done, 0);
-    job = (xc_job){.run = note_turn, .owner = &done};
+    job = (xc_job){.run = note_round, .owner = &done};
     xc_pump_post(&job);
     await(&done, 1);
 }
@@ -304,7 +304,7 @@ disarmed_is_not_served(void)
     CHECK_RC(xc_pump_arm(&taps[1].watch, POLLIN), XC_OK);
     CHECK_RC(xc_pump_arm(&taps[0].watch, 0), XC_OK);
     CHECK_RC(xc_pump_arm(&taps[0].watch, 0), XC_OK);
-    finish_turn();
+    finish_round();
     CHECK_INT(write(taps[0].ends[1], "x", 1), 1);
     for (int i = 1; i <= 20; i++) {
         CHECK_INT(write(taps[1].ends[1], "x", 1), 1);
@@ -368,7 +368,7 @@ forget_doomed(xc_timer *timer)
     atomic_fetch_add(&clock->times, 1);
 }
 
-/* Both are due in the same turn; the first one takes the second away. */
+/* Both are due in the same round; the first one takes the second away. */
 static void
 a_forgotten_timer_is_quiet(void)
 {

@@ -58,7 +58,7 @@ both_sides_talk(void)
     CHECK(a.fd == -1);
     say(&a.out, &b.in, "hither");
     say(&b.out, &a.in, "thither");
-    CHECK(!a.in.writes && a.out.writes && a.in.call == -1 && a.out.call == -1);
+    CHECK(!a.in.writes && a.out.writes && a.in.notify_fd == -1 && a.out.notify_fd == -1);
     xc_region_close(&a);
     xc_ring far = far_end_of(&b.out); /* who is left still has all of it */
     far.at = far.seen = b.out.at;

@@ -1,6 +1,6 @@
 /*
- * Vigils: waits without a thread. Each is told once, by one number in a pipe, that what it waits for holds or that the
- * link has ended; one that held from the start, or whose pipe is full, is over all the same.
+ * Registrations: waits without a thread. Each is told once, by one number in a pipe, that what it waits for holds or
+ * that the link has ended; one that held from the start, or whose pipe is full, is over all the same.
  */
 #include "registration_rig.h"
 

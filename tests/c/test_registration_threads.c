@@ -1,6 +1,6 @@
 /*
- * Vigils among threads: none of them ever keeps the reader role from a thread or from the I/O thread; those that were
- * ended are never told anything, whoever rings just then; and many threads with many registrations miss nothing.
+ * Registrations among threads: none of them ever keeps the reader role from a thread or from the I/O thread; those that
+ * were ended are never told anything, whoever rings just then; and many threads with many registrations miss nothing.
  */
 #include "registration_rig.h"
 
@@ -38,8 +38,9 @@ finish(struct waiter *waiter, xc_status want)
     CHECK_RC(waiter->rc, want);
 }
 
-/* Vigils stand in front of, between and behind the threads: the role passes them by and they are rung for nothing. A
- * registration that got it would leave the next thread asleep for ever, the I/O thread being held up meanwhile. */
+/* Registrations stand in front of, between and behind the threads: the role passes them by and they are rung for
+ * nothing. A registration that got it would leave the next thread asleep for ever, the I/O thread being held up
+ * meanwhile. */
 static void
 the_role_passes_registrations_by(void)
 {

@@ -190,7 +190,7 @@ where_the_other_side_runs(void)
     atomic_store(&two.a.out.mine->cpu, UINT_MAX);
     CHECK(xc_ring_worth_spinning(&two.b.in));
     CHECK(!xc_ring_spin(&two.b.in, 1000));
-    CHECK_INT(atomic_load(&two.b.in.mine->cpu), sched_getcpu() + 1); /* who looks says where */
+    CHECK_INT(atomic_load(&two.b.in.mine->cpu), sched_getcpu() + 1); /* who spins says where */
     CHECK_INT(sched_setaffinity(0, sizeof all, &all), 0);
     close_pair(&two);
 }
@@ -240,7 +240,7 @@ start_sleeper(sleeper *self)
     return thread;
 }
 
-/* A sleeper looks again after a second even if nobody wakes it, so what comes sooner is a wake-up. A busy machine may
+/* A sleeper checks again after a second even if nobody wakes it, so what comes sooner is a wake-up. A busy machine may
  * be slow about it, but not each time. */
 static void
 comes_at_once(sleeper *self, void (*wake)(sleeper *self))
@@ -391,10 +391,10 @@ a_signal_ends_a_sleep(void)
     close_pair(&two);
 }
 
-/* ---- calling the I/O thread ---- */
+/* ---- notifying the I/O thread ---- */
 
 static int
-calls(int fd)
+notifications(int fd)
 {
     char dump[100000];
     ssize_t n = read(fd, dump, sizeof dump);
@@ -402,35 +402,35 @@ calls(int fd)
 }
 
 static void
-armed_rings_call_once(void)
+armed_rings_notify_once(void)
 {
     pair two = open_pair(PAGE);
     size_t n;
     int to_b[2], to_a[2];
     CHECK(pipe2(to_b, O_NONBLOCK) == 0 && pipe2(to_a, O_NONBLOCK) == 0);
-    two.a.out.call = two.a.in.call = to_b[1];
-    two.b.out.call = two.b.in.call = to_a[1];
+    two.a.out.notify_fd = two.a.in.notify_fd = to_b[1];
+    two.b.out.notify_fd = two.b.in.notify_fd = to_a[1];
     CHECK_RC(write_one(&two.a.out, bytes, 1, &n), XC_OK);
-    CHECK_INT(calls(to_b[0]), 0);
+    CHECK_INT(notifications(to_b[0]), 0);
     CHECK(!xc_ring_arm(&two.b.in)); /* it is there already */
     CHECK_RC(xc_ring_read(&two.b.in, heard, 1, &n, NULL), XC_OK);
     CHECK(xc_ring_arm(&two.b.in));
     CHECK_RC(write_one(&two.a.out, bytes, 1, &n), XC_OK);
     CHECK_RC(write_one(&two.a.out, bytes, 1, &n), XC_OK);
-    CHECK_INT(calls(to_b[0]), 1);
+    CHECK_INT(notifications(to_b[0]), 1);
     CHECK_RC(xc_ring_read(&two.b.in, heard, 9, &n, NULL), XC_OK);
     CHECK(xc_ring_arm(&two.b.in));
     xc_ring_disarm(&two.b.in);
     CHECK_RC(write_one(&two.a.out, bytes, PAGE, &n), XC_OK);
-    CHECK_INT(calls(to_b[0]), 0);
+    CHECK_INT(notifications(to_b[0]), 0);
     CHECK(xc_ring_arm(&two.a.out)); /* full */
     CHECK_RC(xc_ring_read(&two.b.in, heard, PAGE / 4 - 1, &n, NULL), XC_OK);
-    CHECK_INT(calls(to_a[0]), 0);
+    CHECK_INT(notifications(to_a[0]), 0);
     CHECK_RC(xc_ring_read(&two.b.in, heard, PAGE, &n, NULL), XC_OK);
-    CHECK_INT(calls(to_a[0]), 1);
+    CHECK_INT(notifications(to_a[0]), 1);
     CHECK(xc_ring_arm(&two.b.in));
     xc_ring_close(&two.a.out);
-    CHECK_INT(calls(to_b[0]), 1);
+    CHECK_INT(notifications(to_b[0]), 1);
     close_pair(&two);
     for (int i = 0; i < 2; i++) {
         close(to_a[i]);
@@ -440,7 +440,7 @@ armed_rings_call_once(void)
 
 /* A pipe that takes nothing, and one that nobody has at the other end, hold nobody up. */
 static void
-a_call_never_blocks(void)
+a_notification_never_blocks(void)
 {
     pair two = open_pair(PAGE);
     size_t n;
@@ -448,7 +448,7 @@ a_call_never_blocks(void)
     CHECK_INT(pipe2(ends, O_NONBLOCK), 0);
     while (write(ends[1], bytes, sizeof bytes) > 0) {
     }
-    two.a.out.call = ends[1];
+    two.a.out.notify_fd = ends[1];
     for (int i = 0; i < 3; i++) {
         CHECK(xc_ring_arm(&two.b.in));
         CHECK_RC(write_one(&two.a.out, bytes, 1, &n), XC_OK);
@@ -481,8 +481,8 @@ main(void)
     RUN_IO(the_bell_and_the_deadline);
     RUN_IO(no_far_end_keeps_a_rung_sleeper_asleep);
     RUN_IO(a_signal_ends_a_sleep);
-    RUN_IO(armed_rings_call_once);
-    RUN_IO(a_call_never_blocks);
+    RUN_IO(armed_rings_notify_once);
+    RUN_IO(a_notification_never_blocks);
     return check_end();
 }
 

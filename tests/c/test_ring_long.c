@@ -13,9 +13,9 @@
 #include <sys/syscall.h>
 
 /* How an end waits. */
-enum { LOOKS, SLEEPS, CALLED, WAYS };
+enum { SPINS, SLEEPS, CALLED, WAYS };
 
-#define LOOK_NS (20 * INT64_C(1000))
+#define SPIN_NS (20 * INT64_C(1000))
 #define BUFFER  (4 * (size_t)XC_RING_SIZE + 4)
 
 /* Waits until another try is worth it. `fd` is where calls come, in place of an I/O thread's epoll. */
@@ -30,7 +30,7 @@ wait_for(xc_ring *ring, int way, int fd)
         }
         return;
     }
-    if (way == LOOKS && xc_ring_spin(ring, LOOK_NS)) {
+    if (way == SPINS && xc_ring_spin(ring, SPIN_NS)) {
         return;
     }
     CHECK_RC(xc_ring_sleep_nogil(ring, xc_bell_mine(), XC_FOREVER), XC_OK);
@@ -120,7 +120,7 @@ stream_both_ways(size_t ring, size_t total, int write_way, int read_way, bool sa
         CHECK_INT(pipe2(pipes[i], O_CLOEXEC | O_NONBLOCK), 0);
     }
     for (int i = 0; i < 4; i++) {
-        rings[i].call = pipes[i ^ 1][1];
+        rings[i].notify_fd = pipes[i ^ 1][1];
         ends[i] = (end){.ring = rings[i],
                         .total = total,
                         .way = rings[i].writes ? write_way : read_way,
@@ -150,7 +150,7 @@ every_way_of_waiting(void)
 static void
 large_streams(void)
 {
-    stream_both_ways(XC_RING_SIZE, CHECK_TSAN ? 3 * XC_RING_SIZE : 8 * XC_RING_SIZE, LOOKS, LOOKS, true);
+    stream_both_ways(XC_RING_SIZE, CHECK_TSAN ? 3 * XC_RING_SIZE : 8 * XC_RING_SIZE, SPINS, SPINS, true);
     stream_both_ways(XC_RING_SIZE, CHECK_TSAN ? 3 * XC_RING_SIZE : 8 * XC_RING_SIZE, SLEEPS, SLEEPS, false);
 }
 
@@ -181,7 +181,7 @@ write_records(void *arg)
         record head = {.size = (size_t)rand_r(&seed) % sizeof body, .user = user, .number = i};
         fill_bytes(body, head.size, head.size * user + i);
         pthread_mutex_lock(&self->turn);
-        put_all(&self->ring, &head, sizeof head, i % 2 == 0 ? LOOKS : SLEEPS, -1);
+        put_all(&self->ring, &head, sizeof head, i % 2 == 0 ? SPINS : SLEEPS, -1);
         put_all(&self->ring, body, head.size, SLEEPS, -1);
         pthread_mutex_unlock(&self->turn);
     }
@@ -203,7 +203,7 @@ read_records(void *arg)
             CHECK(head.user < USERS && head.size < sizeof body);
             CHECK_INT(head.number, self->last[head.user].number);
             self->last[head.user].number++;
-            get_all(&self->ring, body, head.size, LOOKS, -1);
+            get_all(&self->ring, body, head.size, SPINS, -1);
             check_bytes(body, head.size, head.size * head.user + head.number);
         }
         pthread_mutex_unlock(&self->turn);
@@ -260,7 +260,7 @@ play(void *arg)
     return NULL;
 }
 
-/* A wake-up that is missed costs the second after which a sleeper looks anyway: one in a hundred, and the time is up.
+/* A wake-up that is missed costs the second after which a sleeper checks anyway: one in a hundred, and the time is up.
  */
 static void
 ping_pong(int way)
@@ -269,11 +269,11 @@ ping_pong(int way)
     pthread_t other;
     int to_b[2], to_a[2];
     CHECK(pipe2(to_b, O_NONBLOCK) == 0 && pipe2(to_a, O_NONBLOCK) == 0);
-    two.a.out.call = to_b[1];
-    two.b.out.call = to_a[1];
+    two.a.out.notify_fd = to_b[1];
+    two.b.out.notify_fd = to_a[1];
     player a = {.in = two.a.in, .out = two.a.out, .trips = 6000, .way = way, .fd = to_a[0], .first = true};
     player b = {.in = far_end_of(&two.a.out), .out = far_end_of(&two.a.in), .trips = 6000, .way = way, .fd = to_b[0]};
-    b.out.call = two.b.out.call;
+    b.out.notify_fd = two.b.out.notify_fd;
     CHECK_INT(pthread_create(&other, NULL, play, &b), 0);
     (void)play(&a);
     CHECK_INT(pthread_join(other, NULL), 0);
@@ -285,7 +285,7 @@ ping_pong(int way)
 }
 
 static void
-asleep_at_every_turn(void)
+asleep_in_every_round(void)
 {
     ping_pong(SLEEPS);
     ping_pong(CALLED);
@@ -335,11 +335,11 @@ echo(xc_region *far)
     CHECK(buffer != NULL);
     while ((rc = xc_ring_read(&far->in, buffer, 1 + (size_t)rand_r(&seed) % BUFFER, &got, NULL)) != XC_EOF) {
         if (rc == XC_AGAIN) {
-            wait_for(&far->in, rand_r(&seed) % 2 == 0 ? LOOKS : SLEEPS, -1);
+            wait_for(&far->in, rand_r(&seed) % 2 == 0 ? SPINS : SLEEPS, -1);
             continue;
         }
         CHECK_RC(rc, XC_OK);
-        put_all(&far->out, buffer, got, LOOKS, -1);
+        put_all(&far->out, buffer, got, SPINS, -1);
     }
     free(buffer);
     xc_ring_close(&far->out);
@@ -370,8 +370,8 @@ a_process_sends_it_back(void)
         CHECK_RC(xc_region_create(sizes[i], &near, NULL), XC_OK);
         pid_t pid = fork_side(&near, echo);
         xc_region_close_fd(&near);
-        end writes = {.ring = near.out, .total = total, .way = LOOKS, .seed = 1};
-        end reads = {.ring = near.in, .total = total, .way = LOOKS, .seed = 2};
+        end writes = {.ring = near.out, .total = total, .way = SPINS, .seed = 1};
+        end reads = {.ring = near.in, .total = total, .way = SPINS, .seed = 2};
         CHECK_INT(pthread_create(&reader, NULL, read_echo, &reads), 0);
         (void)run_end(&writes);
         xc_ring_close(&near.out);
@@ -536,7 +536,7 @@ outlive_one(size_t size, unsigned *seed, unsigned char *buffer)
     CHECK_INT(pthread_create(&thread, NULL, kill_and_tell, &death), 0);
     for (bool gone = false; !gone;) {
         size_t put, n = 1 + random_size(seed, size);
-        gone = atomic_load(&death.gone); /* before the look: what it wrote is there by then */
+        gone = atomic_load(&death.gone); /* before the poll: what it wrote is there by then */
         size_t got = drain(&near.in, buffer, n, &read);
         fill_bytes(buffer, n, written);
         xc_status rc = write_one(&near.out, buffer, n, &put);
@@ -575,7 +575,7 @@ main(void)
     RUN_IO(every_way_of_waiting);
     RUN_IO(large_streams);
     RUN_IO(many_users_in_turns);
-    RUN_IO(asleep_at_every_turn);
+    RUN_IO(asleep_in_every_round);
     if (!CHECK_TSAN) { /* which knows nothing of what other processes do to our memory */
         RUN_IO(a_process_sends_it_back);
         RUN_IO(survives_nonsense);

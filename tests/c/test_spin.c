@@ -11,19 +11,19 @@
 
 /* Runs n waits; how many of them were spent asleep. */
 static int
-run(xc_spin *spin, int n, int64_t looking, int64_t asleep)
+run(xc_spin *spin, int n, int64_t spinning, int64_t asleep)
 {
     int slept = 0;
     for (int i = 0; i < n; i++) {
         slept += spin->asleep;
-        xc_spin_learn(spin, spin->asleep ? asleep : looking);
+        xc_spin_learn(spin, spin->asleep ? asleep : spinning);
     }
     return slept;
 }
 
-/* Cheap looking: all but the trials is spent looking, and the trials become rare. */
+/* Cheap spinning: all but the trials is spent spinning, and the trials become rare. */
 static void
-stays_looking(void)
+keeps_spinning(void)
 {
     xc_spin spin = {.asleep = false};
     int early = run(&spin, 10000, 2 * US, 100 * US);
@@ -33,7 +33,7 @@ stays_looking(void)
     CHECK(!spin.asleep || spin.trial);
 }
 
-/* Dear looking: after the first trial it sleeps. */
+/* Dear spinning: after the first trial it sleeps. */
 static void
 goes_to_sleep(void)
 {
@@ -81,9 +81,9 @@ long_waits_do_not_count(void)
     CHECK(memcmp(&spin, &before, sizeof spin) == 0);
 }
 
-/* After some of them nobody looks, at a ring neither, until one was short. */
+/* After some of them nobody spins, at a ring neither, until one was short. */
 static void
-looks_for_what_comes_soon(void)
+spins_for_what_comes_soon(void)
 {
     xc_spin spin = {.asleep = false};
     for (int i = 0; i < 3; i++) {
@@ -117,9 +117,9 @@ survives_anything(void)
         xc_spin_learn(&spin, ns);
         slept += spin.asleep;
         CHECK(spin.mean >= 0 && spin.best >= 0 && spin.rival >= 0);
-        CHECK(spin.trial_at <= 8192 && spin.patience <= 8192);
-        int64_t look = xc_spin_begin(&spin);
-        CHECK(look == 0 || (look == XC_SPIN_NS && !spin.asleep));
+        CHECK(spin.trial_at <= 8192 && spin.next_trial <= 8192);
+        int64_t spins_for = xc_spin_begin(&spin);
+        CHECK(spins_for == 0 || (spins_for == XC_SPIN_NS && !spin.asleep));
     }
     CHECK(slept > 0 && slept < 200000);
 }
@@ -140,7 +140,7 @@ with_one_cpu(void)
 }
 #endif
 
-/* Where there is nobody to look for, nobody looks. */
+/* Where there is nobody to wait for, nobody spins. */
 static void
 not_with_one_cpu(void)
 {
@@ -156,12 +156,12 @@ main(void)
 {
     check_begin("spin", 30);
     RUN(not_with_one_cpu);
-    RUN(stays_looking);
+    RUN(keeps_spinning);
     RUN(goes_to_sleep);
     RUN(follows_a_change);
     RUN(finds_what_became_better);
     RUN(long_waits_do_not_count);
-    RUN(looks_for_what_comes_soon);
+    RUN(spins_for_what_comes_soon);
     RUN(survives_anything);
     return check_end();
 }

@@ -295,8 +295,8 @@ fd_wakes_a_sleeper(void)
     CHECK_INT(pipe(ends), 0);
     pthread_t thread = start_thread(write_late, &ends[1]);
     CHECK_RC(xc_bell_sleep_nogil(xc_bell_mine(), ends[0], POLLIN, XC_FOREVER), XC_OK);
-    struct pollfd look = {.fd = ends[0], .events = POLLIN};
-    CHECK_INT(poll(&look, 1, 0), 1);
+    struct pollfd poller = {.fd = ends[0], .events = POLLIN};
+    CHECK_INT(poll(&poller, 1, 0), 1);
     join_thread(thread);
     close(ends[0]);
     close(ends[1]);

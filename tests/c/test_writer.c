@@ -9,7 +9,7 @@
 
 enum { CASE_SECONDS = 10, PROGRAM_SECONDS = 60 };
 
-/* --- turns ---------------------------------------------------------------------------------------------------- */
+/* --- the role ---------------------------------------------------------------------------------------------------- */
 
 enum { SENDERS = 8, PARCELS = 40 };
 
@@ -123,7 +123,7 @@ a_full_pipe_times_out(void)
     rig_close();
 }
 
-/* The rest of a begun frame, a frame that had the turn behind that rest but was not begun, and a post: in this order.
+/* The rest of a begun frame, a frame that had the role behind that rest but was not begun, and a post: in this order.
  */
 static void
 spilled_frames_are_written(void)
@@ -160,9 +160,9 @@ try_and_spill(void *arg)
     return arg;
 }
 
-/* A frame that never had the turn leaves nothing. */
+/* A frame that never had the role leaves nothing. */
 static void
-without_a_turn_nothing_is_kept(void)
+without_the_role_nothing_is_kept(void)
 {
     struct parcel parcel;
     pthread_t other;
@@ -276,7 +276,7 @@ join_waiters(struct refused *refused, xc_status want)
     alarm(PROGRAM_SECONDS);
 }
 
-/* What was taken before goes out, then the pipe ends. All who wait for a turn are refused, not the first one only. */
+/* What was taken before goes out, then the pipe ends. All who wait for the role are refused, not the first one only. */
 static void
 end_writes_first(void)
 {
@@ -393,7 +393,7 @@ nobody_reads(void)
     rig_close();
 }
 
-/* The reader goes away while one thread waits for room and others for the turn. */
+/* The reader goes away while one thread waits for room and others for the role. */
 static void
 the_reader_goes_away(void)
 {
@@ -571,7 +571,7 @@ main(void)
     RUN_IO(frames_never_tear);
     RUN_IO(a_full_pipe_times_out);
     RUN_IO(spilled_frames_are_written);
-    RUN_IO(without_a_turn_nothing_is_kept);
+    RUN_IO(without_the_role_nothing_is_kept);
     RUN_IO(a_frame_inside_another);
     RUN_IO(both_are_given_up);
     RUN_IO(end_writes_first);

@@ -1,6 +1,6 @@
 /*
- * Frames that are handed over to the writer, as greenlets do instead of waiting for their turn: each is written in its
- * turn, before whatever its sender sends next, and whoever hands one over is told where it was in vain.
+ * Frames that are handed over to the writer, as greenlets do instead of waiting for the role: each is written in its
+ * order, before whatever its sender sends next, and whoever hands one over is told where it was in vain.
  */
 #include "writer_rig.h"
 
@@ -17,9 +17,9 @@ hand_over(struct parcel *parcel, xc_status want)
     unpack(parcel);
 }
 
-/* With the turn: a begun one, one that the rest of that stands before, and what is sent and posted behind them. */
+/* With the role: a begun one, one that the rest of that stands before, and what is sent and posted behind them. */
 static void
-handed_over_with_the_turn(void)
+handed_over_with_the_role(void)
 {
     struct parcel first, second, third;
     xc_err err;
@@ -93,9 +93,9 @@ finish_handing(struct handing *handing)
     CHECK_INT(pthread_join(handing->thread, NULL), 0);
 }
 
-/* The frame that has the turn goes on, then comes what was handed over. */
+/* The frame that has the role goes on, then comes what was handed over. */
 static void
-handed_over_without_the_turn(void)
+handed_over_without_the_role(void)
 {
     struct handing handing;
     struct parcel parcel;
@@ -114,7 +114,7 @@ handed_over_without_the_turn(void)
     rig_close();
 }
 
-/* The turn is free again by then, and all is written: nobody but the I/O thread is there to write it. */
+/* The role is free again by then, and all is written: nobody but the I/O thread is there to write it. */
 static void
 handed_over_when_all_is_quiet(void)
 {
@@ -160,7 +160,7 @@ handed_over_one_inside_another(void)
     rig_close();
 }
 
-/* What has the turn was taken before the end and goes out. What has not is refused. */
+/* What has the role was taken before the end and goes out. What has not is refused. */
 static void
 handed_over_at_the_end(void)
 {
@@ -190,7 +190,7 @@ handed_over_to_nobody(void)
     (void)xc_fail(&why, XC_EOF, 0, "read");
     xc_writer_break(&writer, &why);
     finish_handing(&handing);
-    CHECK(!writer.closed); /* its fd is still in use: a frame has the turn */
+    CHECK(!writer.closed); /* its fd is still in use: a frame has the role */
     hand_over(&parcel, XC_EOF);
     CHECK(writer.closed && !writer.writing);
     CHECK_INT(xc_buf_size(&writer.flight) + xc_buf_size(&writer.outbox), 0);
@@ -280,8 +280,8 @@ main(void)
 {
     check_io_begin("writer_handed", PROGRAM_SECONDS);
     signal(SIGPIPE, SIG_IGN);
-    RUN_IO(handed_over_with_the_turn);
-    RUN_IO(handed_over_without_the_turn);
+    RUN_IO(handed_over_with_the_role);
+    RUN_IO(handed_over_without_the_role);
     RUN_IO(handed_over_when_all_is_quiet);
     RUN_IO(handed_over_one_inside_another);
     RUN_IO(handed_over_at_the_end);

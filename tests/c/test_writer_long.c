@@ -1,5 +1,5 @@
 /*
- * Long messages at their sender: others have the turn between two pieces, several go side by side, one that is given up
+ * Long messages at their sender: others have the role between two pieces, several go side by side, one that is given up
  * is dropped and its number free again, a signal handler may send inside one.
  */
 #include <poll.h>
@@ -160,7 +160,8 @@ see_frame(struct seen *seen, unsigned who)
     CHECK_INT(seen->last, who);
 }
 
-/* --- turns ------------------------------------------------------------------------------------------------------ */
+/* --- the role ------------------------------------------------------------------------------------------------------
+ */
 
 static void
 one_alone(void)
@@ -291,8 +292,8 @@ a_place_in_the_line_is_kept(void)
     atomic_store(&all_sent, true);
     post(99, 0, SMALL, XC_OK);
     for (unsigned ended = 0; ended < OTHERS;) {
-        struct pollfd look = {.fd = see_fd, .events = POLLIN};
-        if (poll(&look, 1, 10) == 1) {
+        struct pollfd poller = {.fd = see_fd, .events = POLLIN};
+        if (poll(&poller, 1, 10) == 1) {
             see_one(&seen);
         }
         else if (pthread_tryjoin_np(others[ended], NULL) == 0) {
@@ -330,7 +331,7 @@ send_until(struct load *load, size_t stop, wire *got)
 {
     for (;;) {
         xc_status rc = send_long(load, xc_after(XC_MS / 4));
-        struct pollfd look = {.fd = far, .events = POLLIN};
+        struct pollfd poller = {.fd = far, .events = POLLIN};
         if (rc == XC_OK) {
             return true;
         }
@@ -338,7 +339,7 @@ send_until(struct load *load, size_t stop, wire *got)
         if (got->n == stop) {
             return false;
         }
-        while (got->n < stop && poll(&look, 1, 0) == 1) {
+        while (got->n < stop && poll(&poller, 1, 0) == 1) {
             size_t most = stop - got->n < 4096 ? stop - got->n : 4096;
             unsigned char *at = wire_room(got, most);
             ssize_t some = read(far, at, most);
@@ -455,7 +456,7 @@ see_four(void *arg)
     return NULL;
 }
 
-/* As a signal handler does that sends while its thread is in the middle of a piece, and others wait for the turn. */
+/* As a signal handler does that sends while its thread is in the middle of a piece, and others wait for the role. */
 static void
 a_long_inside_a_long(void)
 {

@@ -91,7 +91,7 @@ __attribute__((unused)) static void
 begin(struct parcel *parcel, unsigned who)
 {
     xc_err err;
-    for (bool idle = false; !idle;) { /* the I/O thread may have the turn a moment longer than its bytes take */
+    for (bool idle = false; !idle;) { /* the I/O thread may have the role a moment longer than its bytes take */
         xc_lock(&writer.mu);
         idle = !writer.writing;
         xc_unlock(&writer.mu);
@@ -127,7 +127,7 @@ waiting(void)
 {
     size_t n = 0;
     xc_lock(&writer.mu);
-    for (void *const *turn = (void *const *)writer.waiters; turn != NULL; turn = *turn) {
+    for (void *const *waiter = (void *const *)writer.waiters; waiter != NULL; waiter = *waiter) {
         n++;
     }
     xc_unlock(&writer.mu);

@@ -29,7 +29,7 @@ enum {
     PAID_AT_ONCE = 1000,
 };
 
-/* Whether there is room is looked at so often, then half as often each time. */
+/* Whether there is room is checked so often, then half as often each time. */
 #define PAY_SOON_NS (2 * XC_MS)
 #define PAY_LATE_NS (128 * XC_MS)
 
@@ -115,7 +115,7 @@ answer_plainly_locked(xc_link *link, uint32_t id)
     (void)xc_link_post(link, XC_DATA, id, payload, (size_t)(p - payload));
 }
 
-/* Its length; 0: it cannot be had. The system call alone where that is known to look at the kernel's own memory only: a
+/* Its length; 0: it cannot be had. The system call alone where that is known to read the kernel's own memory only: a
  * library's getcwd may walk through directories, and a mutex is held here. */
 static size_t
 read_cwd(char into[CWD_MAX])

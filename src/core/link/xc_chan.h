@@ -25,7 +25,7 @@ typedef struct xc_chan {
     uint32_t id;
     uint32_t refs;
     bool listed;        /* in the table: neither side has closed it */
-    atomic_bool closed; /* no more sending; may be looked at without the mutex */
+    atomic_bool closed; /* no more sending; may be read without the mutex */
     bool recv_closed;   /* nothing more will arrive; set without `closed`: send-only */
     bool cut;           /* what ended it is the end of the connection */
     bool task;          /* a task's: its end is to be told */
@@ -33,7 +33,7 @@ typedef struct xc_chan {
     bool had_object;    /* a Python object stood for it, now or earlier */
     bool half_told;     /* the far end knows that only a callback listens here */
     void *object;       /* borrowed: the Python object, if there is one. Changed with both the GIL and the link's mutex,
-                           so either is enough to look at it, and to look at had_object */
+                           so either is enough to read it and had_object */
     signed char coerce; /* string coercion of items that take effect from now on */
     xc_forward *forward; /* borrowed until it is unset: see xc_link_set_forward; NULL: none */
     xc_queue items;      /* payloads that arrived: as many as are sent, as in execnet */

@@ -1,7 +1,7 @@
 /*
  * How a worker's process ends once its link has. Without a goodbye the other side is gone and nobody wants the task's
- * result: SIGINT to it at once, SIGKILL soon after, whatever it does, also in C code that never looks at signals.
- * After a goodbye it has execnet's patience: 5 seconds, SIGINT, 10 seconds, exit status 1.
+ * result: SIGINT to it at once, SIGKILL soon after, whatever it does, also in C code that never checks for signals.
+ * After a goodbye it has execnet's timeouts: 5 seconds, SIGINT, 10 seconds, exit status 1.
  * The I/O thread sees to it, so a task that holds the GIL changes nothing.
  */
 #ifndef XC_EXIT_POLICY_H

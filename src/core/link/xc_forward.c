@@ -1,8 +1,8 @@
 /*
- * Channels whose frames go to a sink. No callback of the Python side holds them up: they are in no order with other
- * channels' frames that anybody could see.
+ * Forwarded channels: their frames go to an xc_forward. No callback of the Python side holds them up: they are in no
+ * order with other channels' frames that anybody could see.
  *
- * Invariant: n_forwards counts the channels with a forward; each sink is told of its end exactly once unless it is
+ * Invariant: n_forwards counts the forwarded channels; each forward is told of its end exactly once unless it is
  * unset.
  */
 #include "xc_link_impl.h"

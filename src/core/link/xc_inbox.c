@@ -7,7 +7,7 @@
  * may go with) always goes through the backlog.
  *
  * Freeing is iterative: a message may hold channels whose queues hold messages, and a hostile far end could make that
- * chain as deep as it likes. Messages to be freed go to the graveyard, and one loop empties it.
+ * chain as deep as it likes. Messages to be freed go to the free queue, and one loop empties it.
  */
 #include <pthread.h>
 #include <string.h>
@@ -17,7 +17,8 @@
 #include "xc_opcodes.h"
 #include "xc_trace.h"
 
-/* --- counts and burials --------------------------------------------------------------------------------------- */
+/* --- refcounts, deferred free ---------------------------------------------------------------------------------------
+ */
 
 static void
 orphan_locked(xc_link *link, xc_msg *msg)

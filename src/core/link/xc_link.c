@@ -1,5 +1,5 @@
 /*
- * A link's life: how it is made, how it ends, who buries it.
+ * A link's life: how it is made, how it ends, who frees it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +29,7 @@ worker_busy(void *arg)
     return busy;
 }
 
-/* False: nobody holds it any more, its burial is on the way. */
+/* False: nobody holds it any more, it will be freed soon. */
 static bool
 try_hold(xc_link *link)
 {

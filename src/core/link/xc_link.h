@@ -7,7 +7,7 @@
  * I/O thread a few milliseconds later (and not at once: in a ping-pong the I/O thread never wakes for it).
  *
  * Order, as in execnet: frames take effect one after the other as they arrived. While a callback of the Python side
- * runs, or items wait for one, every frame behind them waits in the backlog; whoever has the dispatcher's turn works it
+ * runs, or items wait for one, every frame behind them waits in the backlog; whoever has the dispatcher role works it
  * off. Without callbacks frames take effect at once, in the reader.
  */
 #ifndef XC_LINK_H
@@ -37,9 +37,10 @@ enum { XC_FIN = 100 /* nothing more will arrive: stands last in the backlog */ }
 
 typedef struct {
     bool worker; /* runs tasks; ends its process when the link does (see xc_exit_policy.h) */
-    bool marked; /* frames begin behind XC_MARKER; what comes before it is noise, see xc_link_preamble */
+    bool marked; /* frames begin behind XC_MARKER; what comes before it is the preamble, see xc_link_preamble */
     /* Taken, also on failure: the memory through which the frames go; NULL: they go through the fds. Else those carry
-     * one zero byte whenever the other side's I/O thread is to look, and no marker: what else comes is noise. */
+     * one zero byte whenever the other side's I/O thread is to check, and no marker: what else comes is kept as
+     * preamble. */
     xc_region *region;
     /* A channel that nobody holds any more was closed by the far end with an error. `msg` is taken: its payload is the
      * serialized text. Any thread, a mutex held: it must only put it away. */
@@ -70,7 +71,7 @@ typedef enum {
     XC_WAIT_TASK_SPARE, /* the same for a thread that takes what the primary one cannot; it never reads */
     XC_WAIT_IDLE,       /* no task is running */
     XC_WAIT_BACKLOG,    /* there is work for the dispatcher and nobody does it, or all is over; never reads */
-    XC_WAIT_DISPATCH,   /* nobody has the dispatcher's turn */
+    XC_WAIT_DISPATCH,   /* nobody has the dispatcher role */
     XC_WAIT_GONE,       /* the far end's process has ended, or is none of ours */
 } xc_wait_kind;
 
@@ -79,7 +80,7 @@ typedef struct {
     xc_chan *chan; /* borrowed, for ITEM and CLOSE */
     int64_t until;
     bool can_give; /* this waiter answers XC_SPACE */
-    bool no_spin;  /* sleep at once: it has looked in an earlier call, and signals are only noticed asleep */
+    bool no_spin;  /* sleep at once: it has spun in an earlier call, and signals are only noticed asleep */
     bool signals;  /* of the thread that takes signals: XC_INTR or XC_TIMEOUT also comes soon after something was read
                       that was not waited for, as who does not sleep is not interrupted */
 } xc_wait;
@@ -128,7 +129,7 @@ void xc_link_drop_chan(xc_link *link, xc_chan *chan);
 
 /* The next item. XC_OK: *out is owned (free with xc_link_free_msg). XC_AGAIN: none now. XC_CLOSED: none ever. */
 xc_status xc_link_take_item(xc_link *link, xc_chan *chan, xc_msg **out);
-/* The same; if there is none, rings are looked at for about `ns` and read. Does not sleep: for some microseconds it may
+/* The same; if there is none, a ring is polled for about `ns` and read. Does not sleep: for some microseconds it may
  * be called with the GIL held. XC_AGAIN: wait for it. */
 xc_status xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out);
 /* The oldest text with which the far end closed the channel, owned; NULL if there is none. */
@@ -158,10 +159,10 @@ void xc_link_unset_forward(xc_link *link, xc_chan *chan);
 
 /* --- callbacks ------------------------------------------------------------------------------------------------ */
 
-/* The dispatcher's turn; the thread that has it may take it again. XC_OK or XC_AGAIN. */
+/* The dispatcher role; the thread that has it may take it again. XC_OK or XC_AGAIN. */
 xc_status xc_link_dispatch_enter(xc_link *link);
 void xc_link_dispatch_leave(xc_link *link);
-/* True: the calling thread has the dispatcher's turn. */
+/* True: the calling thread has the dispatcher role. */
 bool xc_link_dispatching(xc_link *link);
 /* From now on items of chan go to its callback (with a count of its own). False: nothing more will arrive. */
 bool xc_link_set_callback(xc_link *link, xc_chan *chan);
@@ -169,10 +170,10 @@ bool xc_link_set_callback(xc_link *link, xc_chan *chan);
 void xc_link_end_callback(xc_link *link, xc_chan *chan);
 
 /*
- * Works off the backlog up to what needs Python; the turn is held. Returns that message, owned, with *chan counted
- * (give it back): XC_DATA for a callback; XC_CLOSE, XC_CLOSE_ERROR, XC_LAST_MESSAGE of a channel with a callback: call
- * its endmarker, then xc_link_settle. XC_FIN: *chan is NULL, channels are cut; end every callback, then xc_link_settle.
- * NULL: the backlog is empty.
+ * Works off the backlog up to what needs Python; the caller has the role. Returns that message, owned, with *chan
+ * counted (give it back): XC_DATA for a callback; XC_CLOSE, XC_CLOSE_ERROR, XC_LAST_MESSAGE of a channel with a
+ * callback: call its endmarker, then xc_link_settle. XC_FIN: *chan is NULL, channels are cut; end every callback, then
+ * xc_link_settle. NULL: the backlog is empty.
  */
 xc_msg *xc_link_backlog_next(xc_link *link, xc_chan **chan);
 /* The message that xc_link_backlog_next returned takes effect; taken. */
@@ -217,7 +218,7 @@ xc_model xc_link_model(xc_link *link);
 /*
  * From fds onto rings: where the far end must first say whether it has this core. Each side has its end of one region;
  * what it sends goes through that once it has moved, what it receives once the other has. Until both have, as little is
- * sent as fits into a ring: who makes room there may call the other side, which is not to come before its own move.
+ * sent as fits into a ring: who makes room there may notify the other side, which is not to come before its own move.
  */
 /* The region (taken) is where this link may move. False: it has one already. Never blocks. */
 bool xc_link_offer(xc_link *link, xc_region *region);

@@ -28,7 +28,7 @@ typedef struct xc_waiter {
     struct xc_waiter *next;
     const xc_wait *wait;
     xc_bell *bell; /* NULL: a registration's */
-    bool rung;     /* mu: woken since it last looked */
+    bool rung;     /* mu: woken since it last checked */
     bool reader;   /* mu: it has the reader role */
 } xc_waiter;
 
@@ -103,7 +103,7 @@ struct xc_link {
     bool heard_goodbye;  /* mu */
 
     xc_queue backlog;     /* mu: frames that wait behind a callback: each what it sent, and its xc_msg */
-    bool dispatching;     /* mu: somebody has the dispatcher's turn */
+    bool dispatching;     /* mu: somebody has the dispatcher role */
     pthread_t dispatcher; /* mu: who */
     unsigned depth;       /* mu: how often it took it */
     uint32_t n_callbacks; /* mu */
@@ -120,7 +120,7 @@ struct xc_link {
     bool freeing;        /* mu */
     xc_buf preamble;     /* mu: what came before the marker */
     xc_buf owed;         /* mu: answers that have no room yet, see xc_answer.c: five bytes for nine that came */
-    int64_t pay_ns;      /* mu: until `pay` looks again */
+    int64_t pay_ns;      /* mu: until `pay` checks again */
     xc_timer pay;
     xc_buf facts; /* mu: a serialized dict without its STOP; empty: none were set */
     xc_exit_policy exit_policy;
@@ -151,10 +151,11 @@ xc_reads_ring(const xc_link *link)
 
 /* xc_move.c */
 xc_status xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err); /* region: taken */
-xc_status xc_take_move(xc_link *link, xc_err *err); /* the far end moved; what it left in the buffer are calls */
+xc_status xc_take_move(xc_link *link,
+                       xc_err *err); /* the far end moved; what it left in the buffer are notifications */
 
 /* xc_link_pump.c */
-void xc_poll_soon(xc_link *link);                 /* the stream is looked at soon, whoever reads it; any thread */
+void xc_poll_soon(xc_link *link);                 /* the stream is polled soon, whoever reads it; any thread */
 bool xc_watched_locked(const xc_link *link);      /* the pump learns of what comes */
 void xc_unwatch_locked(xc_link *link);            /* somebody reads now */
 void xc_readable(xc_watch *watch, short revents); /* something has come through the fds */
@@ -191,7 +192,7 @@ void xc_task_timeout_begin_locked(xc_link *link); /* another task is the first o
 void xc_task_timeout_over(xc_timer *timer);
 
 /* xc_forward.c */
-bool xc_forward_takes_locked(xc_link *link, xc_msg *msg); /* true: it was for a sink, and is taken */
+bool xc_forward_takes_locked(xc_link *link, xc_msg *msg); /* true: it was for a forwarded channel, and is taken */
 
 /* xc_inbox.c */
 void xc_scan_ids(xc_msg *msg);                         /* before delivery, without mu */

@@ -1,6 +1,6 @@
 /*
- * The pump's part of a link: it watches and reads where nobody waits, hears the far end's calls where the frames go
- * through rings, and sees to it that a far end's death ends the link.
+ * The pump's part of a link: it watches and reads where nobody waits, takes the far end's notifications where the
+ * frames go through rings, and sees to it that a far end's death ends the link.
  *
  * Invariant: a link that has not ended is read by somebody, or watched, or its rearm timer is set.
  */
@@ -47,7 +47,7 @@ xc_unwatch_locked(xc_link *link)
 
 /* --- reading --------------------------------------------------------------------------------------------------- */
 
-/* The timer's next turn, as soon as other links have had theirs. */
+/* Once more by the timer, as soon as other links have had theirs. */
 static void
 again_locked(xc_link *link)
 {
@@ -55,8 +55,9 @@ again_locked(xc_link *link)
     xc_pump_set(&link->rearm, xc_now());
 }
 
-/* In the middle of a payload that comes through a ring, whose writer is at work: to sleep and be called again for each
- * bit of it takes ten times as long (64 MiB: 250 ms, against 20). Other links wait for PUMP_READS of these at most. */
+/* In the middle of a payload that comes through a ring, whose writer is at work: to sleep and be notified again for
+ * each bit of it takes ten times as long (64 MiB: 250 ms, against 20). Other links wait for PUMP_READS of these at
+ * most. */
 static bool
 more_is_near(const xc_link *link)
 {
@@ -78,7 +79,7 @@ drain(xc_link *link)
     }
     link->reading = true;
     link->notified = false;
-    link->incoming.looking = false;
+    link->incoming.polling = false;
     xc_unlock(&link->mu);
     xc_status rc = XC_OK;
     for (int i = 0; i < PUMP_READS && rc == XC_OK; i++) {
@@ -99,10 +100,10 @@ drain(xc_link *link)
     xc_unlock(&link->mu);
 }
 
-/* What comes through the fds but is no call: a print in a start-up file, before the far end had moved them away. False:
- * there is too much of it. */
+/* What comes through the fds but is no notification: a print in a start-up file, before the far end had moved them
+ * away. False: there is too much of it. */
 static bool
-keep_noise(xc_link *link, const unsigned char *bytes, size_t n)
+keep_stray(xc_link *link, const unsigned char *bytes, size_t n)
 {
     xc_lock(&link->mu);
     for (size_t i = 0; i < n; i++) {
@@ -115,18 +116,18 @@ keep_noise(xc_link *link, const unsigned char *bytes, size_t n)
     return fine;
 }
 
-/* With rings: the far end has called, or is gone. */
+/* With rings: the far end has notified us, or is gone. */
 static void
-hear_calls(xc_link *link)
+take_notifications(xc_link *link)
 {
     unsigned char bytes[256];
     size_t got = 0;
     xc_err err;
     xc_stream fds = {.in = link->incoming.in};
     xc_status rc = xc_stream_read(&fds, bytes, sizeof bytes, &got, &err); /* there is more: then the pump comes back */
-    bool noisy = rc == XC_OK && !keep_noise(link, bytes, got);
-    if (noisy || (rc != XC_OK && rc != XC_AGAIN)) {
-        atomic_store(&link->fds_say, noisy ? XC_FDS_STRAY : XC_FDS_HUNG_UP);
+    bool stray = rc == XC_OK && !keep_stray(link, bytes, got);
+    if (stray || (rc != XC_OK && rc != XC_AGAIN)) {
+        atomic_store(&link->fds_say, stray ? XC_FDS_STRAY : XC_FDS_HUNG_UP);
         xc_lock(&link->mu);
         (void)xc_pump_arm(&link->watch, 0);
         xc_unlock(&link->mu);
@@ -141,10 +142,10 @@ xc_readable(xc_watch *watch, short revents)
     xc_link *link = watch->owner;
     (void)revents;
     xc_lock(&link->mu);
-    bool calls = xc_reads_ring(link);
+    bool rings = xc_reads_ring(link);
     xc_unlock(&link->mu);
-    if (calls) {
-        hear_calls(link);
+    if (rings) {
+        take_notifications(link);
     }
     drain(link);
 }
@@ -193,7 +194,7 @@ xc_poll_soon(xc_link *link)
     for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
         if (waiter->bell != NULL ||
             xc_ready_locked(link, waiter->wait)) { /* a registration's one ring is not for nothing */
-            xc_ring_waiter(waiter);                /* the reader must look again: no event may come */
+            xc_ring_waiter(waiter);                /* the reader must poll again: no event may come */
         }
     }
     if (!link->eof) {
@@ -209,7 +210,7 @@ xc_link_peer_gone(xc_link *link)
     xc_poll_soon(link);
 }
 
-/* The shutdown first: from then on nothing arrives, or who sends without end would keep the link alive. */
+/* The shutdown first: from then on nothing arrives, or who sends without end would keep the link going. */
 void
 xc_link_hang_up(xc_link *link)
 {

@@ -1,8 +1,8 @@
 /*
  * How a link comes to its rings: it is born with them, or it moves. Each side says so with a frame, behind which its
- * bytes come through the ring, and through the fds only calls of its I/O thread.
+ * bytes come through the ring, and through the fds only notifications of its I/O thread.
  *
- * Invariant: `stream.ring` and `sink.ring` point into `region` or are NULL, and never change back.
+ * Invariant: `incoming.ring` and `outgoing.ring` point into `region` or are NULL, and never change back.
  */
 #include <errno.h>
 #include <poll.h>
@@ -19,7 +19,7 @@ keep_locked(xc_link *link, xc_region *region)
     link->region = *region;
     *region = (xc_region){.fd = -1};
     xc_lock(&link->writer.mu);
-    link->region.in.call = link->region.out.call = link->outgoing.out;
+    link->region.in.notify_fd = link->region.out.notify_fd = link->outgoing.out;
     link->outgoing.kept = true;
     xc_unlock(&link->writer.mu);
 }
@@ -125,6 +125,6 @@ xc_take_move(xc_link *link, xc_err *err)
     }
     xc_unlock(&link->mu);
     link->in_start = link->in_end = 0;
-    xc_pump_set(&link->writer.flush, xc_now()); /* what was passed over may have called for that */
+    xc_pump_set(&link->writer.flush, xc_now()); /* a notification for that may have been passed over */
     return rc;
 }

@@ -3,7 +3,7 @@
  *
  * Four rules keep the role from hanging: (1) waiting has one way out, and it hands the role on; (2) a half-read frame
  * lives in the link, not on the reader's stack, so whoever reads next goes on with it; (3) what ended the link is
- * stored once and wakes everybody; (4) condition, end and deadline are looked at once a turn: after every wake, and
+ * stored once and wakes everybody; (4) condition, end and deadline are checked in each round: after every wake, and
  * after every read, or who sends without end to others would keep a waiter for ever.
  */
 #include <poll.h>
@@ -138,7 +138,8 @@ take_role_locked(xc_link *link, xc_waiter *self)
     return true;
 }
 
-/* --- a reader's turn -------------------------------------------------------------------------------------------- */
+/* --- a round of the reader
+ * -------------------------------------------------------------------------------------------- */
 
 /* One read. XC_OK: something came. XC_AGAIN: nothing is there. XC_SPACE. XC_CLOSED: the link has ended. */
 static xc_status
@@ -162,12 +163,12 @@ typedef struct {
     int64_t signals_at; /* signals may have come by then that ended no sleep; XC_FOREVER: no matter */
 } waiting;
 
-/* Nothing is there: looks again for a while, then sleeps. XC_OK: read again. XC_TIMEOUT, XC_INTR. */
+/* Nothing is there: spins for a while, then sleeps. XC_OK: read again. XC_TIMEOUT, XC_INTR. */
 static xc_status
 await_more(xc_link *link, waiting *it)
 {
     int64_t now = xc_now(), until = it->wait->until < it->signals_at ? it->wait->until : it->signals_at;
-    bool first = it->dry_since == 0, looks = !it->wait->no_spin;
+    bool first = it->dry_since == 0, spins = !it->wait->no_spin;
     it->dry_since = first ? now : it->dry_since;
     if (now >= until) {
         return XC_TIMEOUT;
@@ -176,12 +177,12 @@ await_more(xc_link *link, waiting *it)
         if (now - it->dry_since >= XC_S) { /* about once a second: see xc_ring_sleep_nogil */
             xc_pump_check();
         }
-        int64_t look = first && looks ? xc_spin_begin_ring(&link->spin) : 0;
-        if (look > 0 && xc_ring_spin(link->incoming.ring, look)) {
+        int64_t spin = first && spins ? xc_spin_begin_ring(&link->spin) : 0;
+        if (spin > 0 && xc_ring_spin(link->incoming.ring, spin)) {
             return XC_OK;
         }
     }
-    else if (looks && now < it->dry_since + xc_spin_begin(&link->spin)) {
+    else if (spins && now < it->dry_since + xc_spin_begin(&link->spin)) {
         for (int i = 0; i < PAUSES; i++) {
             xc_pause();
         }
@@ -203,7 +204,7 @@ check_clock(waiting *it)
     return now >= it->over_at ? XC_TIMEOUT : now >= it->signals_at ? XC_INTR : XC_OK;
 }
 
-/* XC_OK: look at the condition again. Other results as of xc_link_wait_nogil. */
+/* XC_OK: check the condition again. Other results as of xc_link_wait_nogil. */
 static xc_status
 read_round(xc_link *link, waiting *it, size_t *space)
 {

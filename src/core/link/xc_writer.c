@@ -1,7 +1,7 @@
 /*
  * Invariants: `flight` holds what must come out before anything else, at most one frame's rest or an outbox that was
- * begun; only the thread with the turn touches it. `outbox` holds whole frames only. While either is not empty and
- * nobody has the turn, the pump watches the fd.
+ * begun; only the thread with the writer role touches it. `outbox` holds whole frames only. While either is not empty
+ * and nobody has the role, the pump watches the fd.
  */
 #include "xc_writer.h"
 
@@ -12,12 +12,12 @@
 #include "xc_forkfd.h"
 #include "xc_pages.h"
 
-/* More than XC_LONG_COUNT long messages at a time: the next one looks so often whether a number is free. */
+/* More than XC_LONG_COUNT long messages at a time: the next one checks so often whether a number is free. */
 #define NUMBER_NS (5 * XC_MS)
 
 static const char REST[] = "for the rest of an interrupted frame";
 
-/* A thread that waits for the turn. */
+/* A thread that waits for the writer role. */
 struct xc_writer_waiter {
     struct xc_writer_waiter *next;
     xc_bell *bell;
@@ -52,7 +52,7 @@ has_leftovers_locked(const xc_writer *writer)
     return xc_buf_size(&writer->flight) > 0 || xc_buf_size(&writer->outbox) > 0;
 }
 
-/* What waits in the outbox goes out first; what comes to it later, when the turn is given back. */
+/* What waits in the outbox goes out first; what comes to it later, when the role is given back. */
 static void
 load_flight_locked(xc_writer *writer)
 {
@@ -107,8 +107,8 @@ watch_for_room_locked(xc_writer *writer)
 static void
 wake_all_locked(xc_writer *writer)
 {
-    for (struct xc_writer_waiter *turn = writer->waiters; turn != NULL; turn = turn->next) {
-        xc_bell_ring(turn->bell);
+    for (struct xc_writer_waiter *waiter = writer->waiters; waiter != NULL; waiter = waiter->next) {
+        xc_bell_ring(waiter->bell);
     }
 }
 
@@ -140,7 +140,7 @@ break_locked(xc_writer *writer, const xc_err *why)
     wake_all_locked(writer);
 }
 
-/* The turn is free again: the next one in the line gets it, or the pump where something is left to write. */
+/* The role is free again: the next thread in the line gets it, or the pump where something is left to write. */
 static void
 release_locked(xc_writer *writer)
 {
@@ -226,7 +226,7 @@ xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err)
     xc_status rc = XC_OK;
     xc_lock(&writer->mu);
     if (sending->n > 0) { /* else a signal handler of ours spilled it */
-        /* One that has the turn was taken before the end, if there is one. */
+        /* One that has the role was taken before the end, if there is one. */
         rc = sending->mine && writer->broken.code == XC_OK ? XC_OK : refusal_locked(writer, err);
         if (rc == XC_OK && keep_locked(writer, sending) != XC_OK) {
             rc = xc_fail(err, XC_NOMEM, 0, "keep a frame");
@@ -244,7 +244,7 @@ xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err)
     return rc;
 }
 
-/* A frame of this very thread has the turn: we run inside a signal handler of its sender. */
+/* A frame of this very thread has the role: we run inside a signal handler of its sender. */
 static void
 spill_own_locked(xc_writer *writer)
 {
@@ -253,7 +253,7 @@ spill_own_locked(xc_writer *writer)
     }
 }
 
-/* XC_OK: `sending` has the turn. XC_AGAIN: somebody else has it. A frame with nothing left needs no turn. */
+/* XC_OK: `sending` has the role. XC_AGAIN: another frame has it. A frame with nothing left needs none. */
 static xc_status
 take_role_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
@@ -276,7 +276,7 @@ take_role_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
     return XC_OK;
 }
 
-/* Writes what must come out before anything else. The turn is ours, mu is not held. */
+/* Writes what must come out before anything else. This thread has the role, mu is not held. */
 static xc_status
 write_flight(xc_writer *writer, xc_err *err)
 {
@@ -290,7 +290,7 @@ write_flight(xc_writer *writer, xc_err *err)
     return rc;
 }
 
-/* Writes leftovers, then the frame. The turn is ours, mu is not held. */
+/* Writes leftovers, then the frame. This thread has the role, mu is not held. */
 static xc_status
 write_on(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
@@ -310,7 +310,7 @@ write_on(xc_writer *writer, xc_sending *sending, xc_err *err)
     return rc;
 }
 
-/* One go of writing with the turn held; gives the turn back unless it must wait. */
+/* One go of writing with the role held; gives the role back unless it must wait. */
 static xc_status
 write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
@@ -336,7 +336,7 @@ write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err)
     return rc;
 }
 
-/* Whose turn it is matters to nobody, and a ring never blocks. */
+/* Nobody waits for the role, and a ring never blocks. */
 static bool
 is_idle_ring_locked(const xc_writer *writer)
 {
@@ -368,7 +368,7 @@ xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err)
     return out || rc != XC_OK ? rc : write_and_release(writer, sending, err);
 }
 
-/* In order of the tickets. The thread that has the turn, and waits for room, comes first with 0. */
+/* In order of the tickets. The thread that has the role and waits for room comes first, with ticket 0. */
 static void
 join_line_locked(xc_writer *writer, struct xc_writer_waiter *self)
 {
@@ -390,7 +390,7 @@ leave_line_locked(xc_writer *writer, struct xc_writer_waiter *self)
     *p = self->next;
 }
 
-/* Waits until the turn may be free: for a polite frame, until it is, with nobody before us in the line. */
+/* Waits until the role may be free: for a polite frame, until it is, with nobody before us in the line. */
 static xc_status
 wait_role_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS(writer->mu)
 {
@@ -413,7 +413,7 @@ wait_role_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS
     return rc;
 }
 
-/* XC_OK: the turn is ours. */
+/* XC_OK: this frame has the role. */
 static xc_status
 get_role_locked(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *err) XC_NEEDS(writer->mu)
 {
@@ -460,7 +460,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
         }
         struct xc_writer_waiter self = {.bell = xc_bell_mine()};
         xc_lock(&writer->mu);
-        join_line_locked(writer, &self); /* so that a break wakes us; we are no candidate for the turn: we have it */
+        join_line_locked(writer, &self); /* so that a break wakes us; we do not wait for the role: we have it */
         bool already = writer->broken.code != XC_OK;
         xc_unlock(&writer->mu);
         if (!already) {
@@ -544,7 +544,7 @@ xc_writer_send_long_nogil(xc_writer *writer, xc_long_sending *sending, int64_t u
         }
         rc = xc_writer_send_nogil(writer, frame, until, err);
         if (rc == XC_OK && sending->cut.message.size > 0 && until != XC_FOREVER && xc_now() >= until) {
-            rc = XC_TIMEOUT; /* who never has to wait for room must look for signals all the same */
+            rc = XC_TIMEOUT; /* who never has to wait for room must check for signals all the same */
         }
     }
     return rc;
@@ -682,7 +682,7 @@ xc_writer_flush(xc_writer *writer)
     xc_lock(&writer->mu);
     if (writer->writing || writer->closed || !has_leftovers_locked(writer)) {
         if (!writer->closed) {
-            (void)xc_pump_arm(&writer->watch, 0); /* who writes takes care of it when it gives the turn back */
+            (void)xc_pump_arm(&writer->watch, 0); /* who writes takes care of it when it gives the role back */
         }
         xc_unlock(&writer->mu);
         return;

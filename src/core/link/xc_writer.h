@@ -1,13 +1,13 @@
 /*
- * The writing side of a connection: whose turn it is, what could not be written yet.
+ * The writing side of a connection: which thread writes, what could not be written yet.
  *
- * A frame is never torn. One thread at a time has the turn and writes its frame to the end; a thread that cannot
+ * A frame is never torn. One thread at a time has the writer role and writes its frame to the end; a thread that cannot
  * finish (an exception came out of a signal handler) leaves the rest behind, and whoever writes next writes that
  * first. What must not wait (a close sent by a deallocator, an answer to a status request) goes to the outbox, which
  * the next writer or the I/O thread empties.
  *
- * A long message travels in pieces, each a frame. Between two of them its sender gives the turn away: first the outbox
- * goes out, then whoever stands in the line gets the turn, then the next piece does.
+ * A long message travels in pieces, each a frame. Between two of them its sender gives the role away: first the outbox
+ * goes out, then whoever stands in the line gets the role, then the next piece does.
  */
 #ifndef XC_WRITER_H
 #define XC_WRITER_H
@@ -24,7 +24,7 @@ typedef struct xc_sending xc_sending;
 typedef struct {
     xc_mutex mu;                      /* leaf lock but for the pump's */
     xc_stream *stream;                /* borrowed: its `out` is ours */
-    bool writing;                     /* mu: somebody has the turn */
+    bool writing;                     /* mu: a thread has the writer role */
     pthread_t writer;                 /* mu: who, when `current` is set */
     xc_sending *current;              /* mu: borrowed from the writer; NULL while the pump writes */
     struct xc_writer_waiter *waiters; /* mu: borrowed, each lives on its thread's stack; the line, oldest first */
@@ -45,9 +45,9 @@ typedef struct {
 struct xc_sending {
     struct iovec *parts; /* borrowed until the frame is out or spilled; advanced in place */
     int n;
-    bool mine;         /* this frame has the turn */
+    bool mine;         /* this frame has the role */
     bool started;      /* some of it is written */
-    bool polite;       /* whoever stands in the line already has the turn before it */
+    bool polite;       /* whoever stands in the line already has the role before it */
     uint64_t ticket;   /* its place in the line, which it keeps when it goes on after a signal; 0: none yet */
     xc_ring *moves_to; /* borrowed; what comes behind this frame goes into that. NULL: where this goes, too */
 };
@@ -73,12 +73,12 @@ xc_status xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err);
 xc_status xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *err);
 
 /* The sender goes away: what is left of its frame is kept and written by whoever comes next. Harmless when the frame
- * never got the turn: then nothing of it was written and nothing is kept. Never blocks. */
+ * never got the role: then nothing of it was written and nothing is kept. Never blocks. */
 void xc_writer_spill(xc_writer *writer, xc_sending *sending);
 
-/* After XC_AGAIN of xc_writer_try: keeps the rest of the frame, or a copy of it all, to be written in its turn. XC_OK:
- * it counts as sent. XC_NOMEM: it is not, and only if some of it was written the connection is broken. Others as
- * above. Never blocks. */
+/* After XC_AGAIN of xc_writer_try: keeps the rest of the frame, or a copy of it all, to be written when the role is
+ * free. XC_OK: it counts as sent. XC_NOMEM: it is not, and only if some of it was written the connection is broken.
+ * Others as above. Never blocks. */
 xc_status xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err);
 
 /* Bytes that wait to be written, but for what somebody writes just now. */
@@ -111,7 +111,7 @@ bool xc_writer_await_room(xc_writer *writer, xc_job *job);
 /* Nothing more is taken; the fd is closed as soon as all that was taken is written. Idempotent, never blocks. */
 void xc_writer_end(xc_writer *writer);
 
-/* On the pump's thread: the far end has called, leftovers may go out now. Never blocks. */
+/* On the pump's thread: the far end has notified us, leftovers may go out now. Never blocks. */
 void xc_writer_flush(xc_writer *writer);
 
 /* True: nothing more is taken, as there was no memory for a frame, or the rest of one, or the program has closed the

@@ -24,7 +24,7 @@ enum {
     CHUNKS = 16,       /* at one go, so that one noisy worker does not hold up the others */
     LAST_CHUNKS = 512, /* of a process that has ended: more than a pipe holds */
 };
-#define RETRY_NS (20 * XC_MS) /* a full stderr of ours, or a process without a pidfd, is looked at again */
+#define RETRY_NS (20 * XC_MS) /* a full stderr of ours, or a process without a pidfd, is polled again */
 
 struct xc_launch {
     atomic_uint refs;

@@ -2,7 +2,7 @@
  * Invariant: the fds, and the messages that are being written, are touched by the I/O thread only. A forward, which any
  * thread may call with the link's mutex held, just queues what came and posts the job.
  *
- * A relay frees itself, at the end of a turn on the I/O thread, when both directions are over, its process (if any) is
+ * A relay frees itself, at the end of a round on the I/O thread, when both directions are over, its process (if any) is
  * reaped, and no job of its own is under way.
  */
 #include "xc_relay.h"
@@ -21,7 +21,7 @@
 
 enum {
     HEAD = XC_HEADER_SIZE + 5, /* of a frame, and of the bytes object in it */
-    PIECES = 8,                /* read at one go: other links have their turn */
+    PIECES = 8,                /* read at one go: other links are served in between */
     PARTS = 16,                /* messages in one write */
 };
 
@@ -29,7 +29,7 @@ typedef struct {
     xc_forward stream_forward;
     xc_forward control_forward;
     xc_link *link;     /* counted */
-    xc_chan *stream;   /* counted by its sink */
+    xc_chan *stream;   /* counted by its forward */
     xc_chan *control;  /* the same; NULL without a process */
     xc_launch *launch; /* counted; NULL without a process */
 
@@ -48,11 +48,12 @@ typedef struct {
     xc_job room;    /* nothing waits to be written to the link any more */
     bool awaiting;  /* that job is under way */
     bool lives;     /* the process is not known to have ended */
-    bool over;      /* all of it; the sinks are unset */
+    bool over;      /* all of it; the forwards are unset */
     unsigned char frame[HEAD + XC_RELAY_PIECE + 1];
 } xc_relay;
 
-/* --- the sinks: any thread, the link's mutex held --------------------------------------------------------------- */
+/* --- the forwards: any thread, the link's mutex held ---------------------------------------------------------------
+ */
 
 static void
 post_locked(xc_relay *relay)
@@ -318,7 +319,7 @@ tell_end(xc_relay *relay)
     (void)xc_link_post(relay->link, XC_CLOSE, relay->control->id, NULL, 0);
 }
 
-/* --- turns ------------------------------------------------------------------------------------------------------ */
+/* --- rounds ------------------------------------------------------------------------------------------------------ */
 
 static void
 free_relay(xc_relay *relay)
@@ -333,7 +334,7 @@ free_relay(xc_relay *relay)
 }
 
 static void
-turn(xc_relay *relay)
+run_round(xc_relay *relay)
 {
     if (!relay->over) {
         write_side(relay);
@@ -351,7 +352,7 @@ turn(xc_relay *relay)
         }
     }
     xc_lock(&relay->mu);
-    bool posted = relay->posted; /* for the last time: no sink is left to do it */
+    bool posted = relay->posted; /* for the last time: no forward is left to do it */
     xc_unlock(&relay->mu);
     if (!posted) {
         free_relay(relay);
@@ -366,7 +367,7 @@ run_job(xc_job *job)
     xc_lock(&relay->mu);
     relay->posted = false;
     xc_unlock(&relay->mu);
-    turn(relay);
+    run_round(relay);
 }
 
 static void
@@ -374,14 +375,14 @@ run_room(xc_job *job)
 {
     xc_relay *relay = job->owner;
     relay->awaiting = false;
-    turn(relay);
+    run_round(relay);
 }
 
 static void
 ready(xc_watch *watch, short revents)
 {
     (void)revents;
-    turn(watch->owner);
+    run_round(watch->owner);
 }
 
 static void
@@ -390,7 +391,7 @@ process_over(void *arg)
     xc_relay *relay = arg;
     relay->lives = false;
     tell_end(relay);
-    turn(relay);
+    run_round(relay);
 }
 
 /* --- the start -------------------------------------------------------------------------------------------------- */
@@ -437,7 +438,7 @@ static void
 begin(xc_relay *relay)
 {
     xc_lock(&relay->mu);
-    relay->posted = true; /* the first turn is the last thing here that touches it */
+    relay->posted = true; /* the first round is the last thing here that touches it */
     xc_unlock(&relay->mu);
     xc_link_set_forward(relay->link, relay->stream, &relay->stream_forward);
     xc_pump_post(&relay->job);

@@ -2,7 +2,7 @@
  * A stream of bytes through a channel of a link: what makes a gateway through another gateway.
  *
  * Each XC_DATA of the channel is one bytes object with a piece of the stream. What arrives is written to one fd, what
- * is read from another one is sent, by the I/O thread alone and without a look at what it is. The end of either
+ * is read from another one is sent, by the I/O thread alone and is not decoded. The end of either
  * direction is told by XC_LAST_MESSAGE; XC_CLOSE ends both.
  *
  * It reads only while little waits to be written to the link: a slow link holds back who writes to the fd. What

@@ -15,7 +15,7 @@ typedef enum {
     XC_OK = 0,
     XC_AGAIN,   /* nothing was done: it would have to wait */
     XC_TIMEOUT, /* the deadline passed; nothing was lost */
-    XC_INTR,    /* a signal may have come: look at it, then call again; nothing was lost */
+    XC_INTR,    /* a signal may have come: handle it, then call again; nothing was lost */
     XC_SPACE,   /* a large payload has begun: give memory for it with xc_link_give_space, then call again */
     XC_CLOSED,  /* this channel or link ended in an orderly way */
     XC_EOF,     /* the other side is gone without a goodbye */

@@ -425,8 +425,8 @@ ask(const xc_child *child, int flags, siginfo_t *info)
 static bool
 has_ended(const xc_child *child)
 {
-    struct pollfd look = {.fd = pidfd_of(child), .events = POLLIN};
-    return look.fd < 0 || poll(&look, 1, 0) > 0;
+    struct pollfd poller = {.fd = pidfd_of(child), .events = POLLIN};
+    return poller.fd < 0 || poll(&poller, 1, 0) > 0;
 }
 
 xc_status

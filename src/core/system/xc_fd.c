@@ -62,7 +62,7 @@ kind_of(int fd)
 
 /* 0: nothing is behind it. */
 static uint64_t
-look(int fd, bool well)
+inspect(int fd, bool well)
 {
     struct stat about;
     if (fstat(fd, &about) != 0) {
@@ -78,7 +78,7 @@ xc_fd_own(int fd)
 {
     _Atomic(uint64_t) *place = place_of(fd, true);
     if (place != NULL) {
-        atomic_store(place, look(fd, true));
+        atomic_store(place, inspect(fd, true));
     }
 }
 
@@ -88,7 +88,7 @@ is_ours(int fd, bool well)
     _Atomic(uint64_t) *place = place_of(fd, false);
     uint64_t file = place != NULL ? atomic_load(place) : 0;
     uint64_t mask = well ? ~UINT64_C(0) : ~UINT64_C(0xff);
-    return file == 0 || (look(fd, well) & mask) == (file & mask);
+    return file == 0 || (inspect(fd, well) & mask) == (file & mask);
 }
 
 bool

@@ -1,7 +1,7 @@
 /*
  * Fds that a program may close behind our back (os.closerange), after which another file may get the number: it must
- * be neither written to nor read from nor closed by us. So it is remembered what is behind each fd of ours, and looked
- * at before use where that is rare. Of files without an inode of their own (eventfd, epoll, pidfd) one looks like
+ * be neither written to nor read from nor closed by us. So it is remembered what is behind each fd of ours, and checked
+ * before use where that is rare. Of files without an inode of their own (eventfd, epoll, pidfd) one looks like
  * another, and only what kind they are is known when they are closed.
  */
 #ifndef XC_FD_H

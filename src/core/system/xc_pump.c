@@ -4,7 +4,7 @@
  * Invariant: `asleep_until` is never later than the earliest timer, and a sleeper is woken whenever something earlier
  * is set, so nothing set from another thread waits for an unrelated event.
  *
- * A program may close all its fds and go on. Whoever rings, joins or looks notices; the thread opens its own anew, and
+ * A program may close all its fds and go on. Whoever rings, joins or checks notices; the thread opens its own anew, and
  * tells the owners of watches whose fds are lost. Asleep in epoll_wait it can not be woken any more: it is left there
  * for good, as that needs nothing that others use, and another one takes its place. (With poll(2) it stays deaf.)
  *
@@ -63,7 +63,7 @@ static struct {
     int n_batch;               /* the pump's thread */
 #else
     size_t n_watches;       /* mu */
-    struct poll_room grown; /* mu: owned, for the thread's next turn */
+    struct poll_room grown; /* mu: owned, for the thread's next round */
     struct poll_room room;  /* the pump's thread, but `cap`: mu */
     int n_batch;            /* the pump's thread */
 #endif
@@ -216,7 +216,7 @@ open_fds_locked(xc_err *err)
     return true;
 }
 
-/* --- one turn of the thread ---------------------------------------------------------------------------------- */
+/* --- one round of the thread ---------------------------------------------------------------------------------- */
 
 static void
 fire_timers(void)

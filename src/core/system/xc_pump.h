@@ -39,7 +39,7 @@ struct xc_job {
 };
 
 /* One more, or one less, user. The first starts the thread (XC_SYS with errno of pthread_create, epoll_create,
- * eventfd: nothing is left behind); when the last leaves, the thread ends after its current turn. */
+ * eventfd: nothing is left behind); when the last leaves, the thread ends after its current round. */
 xc_status xc_pump_join(xc_err *err);
 void xc_pump_leave(void);
 

@@ -6,7 +6,7 @@ enum {
     LATE = 4096, /* ... when nothing has changed for long */
     WEIGHT = 8,  /* of the past in the mean */
     ALARM = 3,   /* waits so much longer than at best mean that something has changed */
-    LONGS = 4,   /* long waits in a row after which nobody looks until one was short */
+    LONGS = 4,   /* long waits in a row after which nobody spins until one was short */
 };
 
 /* In longer waits (ns) the far end was working: they say nothing about the way. Both sides may have had to be woken in
@@ -40,7 +40,7 @@ change_way(xc_spin *spin, bool trial)
     spin->n = 0;
     spin->mean = spin->best = 0;
     spin->rival = mean;
-    spin->trial_at = spin->patience;
+    spin->trial_at = spin->next_trial;
 }
 
 static void
@@ -48,11 +48,11 @@ judge_trial(xc_spin *spin)
 {
     if (spin->mean < spin->rival) {
         spin->trial = false;
-        spin->patience = spin->trial_at = SOON;
+        spin->next_trial = spin->trial_at = SOON;
         return;
     }
     int64_t rival = spin->rival;
-    spin->patience = spin->patience * 2 < LATE ? spin->patience * 2 : LATE;
+    spin->next_trial = spin->next_trial * 2 < LATE ? spin->next_trial * 2 : LATE;
     change_way(spin, false);
     spin->mean = spin->best = rival;
 }
@@ -65,8 +65,8 @@ xc_spin_learn(xc_spin *spin, int64_t ns)
         return;
     }
     spin->longs = 0;
-    if (spin->patience == 0) {
-        spin->patience = spin->trial_at = SOON;
+    if (spin->next_trial == 0) {
+        spin->next_trial = spin->trial_at = SOON;
     }
     spin->n++;
     if (spin->trial && spin->n <= TRIAL / 2) {
@@ -83,7 +83,7 @@ xc_spin_learn(xc_spin *spin, int64_t ns)
         spin->best = spin->mean;
     }
     if (spin->best != 0 && spin->mean > spin->best * ALARM && spin->n < spin->trial_at) {
-        spin->patience = SOON;
+        spin->next_trial = SOON;
         spin->trial_at = spin->n;
     }
     if (spin->n >= spin->trial_at) {

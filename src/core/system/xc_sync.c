@@ -4,10 +4,10 @@
  * A bell is a state and an fd. The state decides whether a ring needs the fd at all: only a ring that finds SLEEPING
  * writes to it, so waking a busy thread costs one atomic exchange. Invariant: a ring either changes the state before
  * the owner says SLEEPING, and the owner then does not sleep, or after it, and then the owner's poll(2) watches the
- * fd that is written to (or, where there is no fd, looks at the state again after a slice).
+ * fd that is written to (or, where there is no fd, checks the state again after a slice).
  *
  * A ringer may be slow: its write can arrive after the owner woke for another reason. The owner then wakes once too
- * often in some later sleep, which is harmless, because every sleeper looks again for what it waited for.
+ * often in some later sleep, which is harmless, because every sleeper checks again for what it waited for.
  *
  * A sleep at a word is the same with a futex: the ring that finds SLEEPING_AT changes the word, then wakes who sleeps
  * there. It changes it only from the value that the sleeper waits with, so it takes nothing else away.
@@ -417,7 +417,7 @@ nap(xc_bell *bell, int fd, short events, int64_t ns)
     }
     bool rung = atomic_exchange(&bell->state, IDLE) == RUNG;
     if (n < 0) {
-        /* Not even poll is to be had (a limit of fewer than two fds, no memory): let the caller look for itself. */
+        /* Not even poll is to be had (a limit of fewer than two fds, no memory): let the caller check for itself. */
         struct timespec slice = {.tv_nsec = ns < SLICE ? (long)ns : (long)SLICE};
         nanosleep(&slice, NULL);
         return XC_OK;

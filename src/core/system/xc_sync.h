@@ -68,7 +68,7 @@ void xc_bell_clear(xc_bell *bell);
 
 /*
  * Sleeps until the bell rings, fd (-1: none) is ready for `events` (POLLIN, POLLOUT), or the deadline passes. Only
- * the bell's own thread. XC_OK: the bell rang or the fd is ready or in error: look again. XC_TIMEOUT. XC_INTR: a
+ * the bell's own thread. XC_OK: the bell rang or the fd is ready or in error: check again. XC_TIMEOUT. XC_INTR: a
  * signal handler ran. Never fails otherwise. Does not need the bell to be cleared before: a ring is consumed here.
  */
 xc_status xc_bell_sleep_nogil(xc_bell *bell, int fd, short events, int64_t until);
@@ -87,12 +87,12 @@ xc_status xc_bell_sleep_nogil(xc_bell *bell, int fd, short events, int64_t until
  * list where its bell can be found before the word's memory goes.
  */
 xc_status xc_bell_sleep_at_nogil(xc_bell *bell, atomic_uint *word, unsigned value, int64_t until);
-/* Whoever sleeps at the word, in whichever process, looks again. Never blocks. */
+/* Whoever sleeps at the word, in whichever process, checks again. Never blocks. */
 void xc_wake_at(atomic_uint *word);
 
-/* How many CPUs this process may use now (at least 1): with one, looking before sleeping is useless. */
+/* How many CPUs this process may use now (at least 1): with one, spinning before sleeping is useless. */
 int xc_cpu_count(void);
-/* One pause between two looks. */
+/* One pause between two polls. */
 void xc_pause(void);
 
 #endif

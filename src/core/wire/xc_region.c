@@ -117,7 +117,7 @@ lay_out(xc_region *region, int fd, unsigned char *map, size_t size, size_t side)
             .data = map + pages + direction * 2 * size,
             .size = size,
             .writes = writes,
-            .call = -1,
+            .notify_fd = -1,
         };
     }
 }

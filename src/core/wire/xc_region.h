@@ -22,7 +22,7 @@
 /* Bytes of a ring. With less, large payloads take longer; with more they fall out of the CPU's caches. */
 enum { XC_RING_SIZE = 2 * 1024 * 1024 };
 
-/* Who uses `in` has the reader's role, who uses `out` the writer's turn: one thread at a time each. */
+/* Who uses `in` has the reader role, who uses `out` the writer role: one thread at a time each. */
 typedef struct {
     xc_ring in;
     xc_ring out;

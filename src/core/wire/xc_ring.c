@@ -16,12 +16,12 @@
 
 enum {
     STEP = 64 * 1024, /* so much is copied before the other side is told: it copies at the same time */
-    PAUSES = 40,      /* between two looks at the clock and the CPU */
+    PAUSES = 40,      /* between two checks of the clock and the CPU */
 };
 
 /* --- waking ----------------------------------------------------------------------------------------------------- */
 
-/* Counted from 1; 0: nobody knows, and then looking is worth it. */
+/* Counted from 1; 0: nobody knows, and then spinning is worth it. */
 static unsigned
 this_cpu(void)
 {
@@ -50,9 +50,9 @@ wake_other(xc_ring *ring)
     if (who == XC_RING_THREAD) {
         xc_wake_at(&ring->other->sleeps); /* or it lies there for a second */
     }
-    else if (who == XC_RING_PUMP && ring->call >= 0 && xc_fd_ours(ring->call)) {
-        /* Full: it has been called. Broken: there is nobody to call. */
-        ssize_t ignored = write(ring->call, "", 1);
+    else if (who == XC_RING_PUMP && ring->notify_fd >= 0 && xc_fd_ours(ring->notify_fd)) {
+        /* Full: it has been notified already. Broken: nobody is there. */
+        ssize_t ignored = write(ring->notify_fd, "", 1);
         (void)ignored;
     }
 }

@@ -1,13 +1,13 @@
 /*
  * The other kind of stream: a ring in memory that two processes on one machine share, one for each direction. Reading
- * and writing never block and call the system only to wake somebody. How the memory is come by: xc_region.h.
+ * and writing never block, and make a system call only to wake somebody. How the memory is come by: xc_region.h.
  *
- * Sleeping. Who finds nothing (no room) puts the word beside its index up, looks once more, and sleeps. Who has moved
- * its index looks at the other side's word and, finding it up, takes it down and wakes who put it up. All four are in
+ * Sleeping. Who finds nothing (no room) puts the word beside its index up, checks once more, and sleeps. Who has moved
+ * its index reads the other side's word and, finding it up, takes it down and wakes who put it up. All four are in
  * one order that both sides see, so one of the two notices the other. The word says who is to be woken:
  *   - a thread, asleep at the word itself with a futex (xc_ring_sleep_nogil). Its own bell, a deadline and a signal
  *     end that sleep too; the other side's death does by way of the bell;
- *   - or the side's I/O thread (xc_ring_arm), which has one epoll for everything: it is called by a byte in the pipe
+ *   - or the side's I/O thread (xc_ring_arm), which has one epoll for everything: it is notified by a byte in the pipe
  *     (or socket) that the connection was born on, which it watches all the time for the sake of the hang-up.
  * So a link needs no fd for its rings.
  *
@@ -50,7 +50,8 @@ typedef struct {
     unsigned char *data; /* borrowed; 2 * size addresses for `size` bytes */
     size_t size;
     bool writes;
-    int call; /* borrowed: a byte written to it calls the far end's I/O thread; -1: nothing does. Set it before use */
+    int notify_fd; /* borrowed: a byte written to it notifies the far end's I/O thread; -1: nothing does. Set it before
+                      use */
     uint64_t at;   /* the role's: our index; the shared one is a copy for the other side */
     uint64_t seen; /* the role's: the other end's index as it was last checked */
 } xc_ring;
@@ -74,7 +75,7 @@ size_t xc_ring_filled(const xc_ring *ring);
 
 /* --- waiting, after XC_AGAIN; the role is needed for all of these ---------------------------------------------- */
 
-/* False: the other side last ran on the CPU that we are on, so it does not run while we look. */
+/* False: the other side last ran on the CPU that we are on, so it does not run while we spin. */
 bool xc_ring_worth_spinning(const xc_ring *ring);
 
 /* Looks again and again for at most `ns`, as long as that is worth it. True: something has changed, try again. Does not
@@ -83,16 +84,16 @@ bool xc_ring_spin(xc_ring *ring, int64_t ns);
 
 /*
  * Sleeps until something has changed at the ring, the bell (the thread's own) rings, or the deadline passes. XC_OK:
- * look again, it may be for nothing. XC_TIMEOUT, XC_INTR as with xc_bell_sleep_nogil. A dead far end changes nothing
+ * check again, it may be for nothing. XC_TIMEOUT, XC_INTR as with xc_bell_sleep_nogil. A dead far end changes nothing
  * any more: whoever learns of its death rings the bell. The thread leaves the list where its bell can be found before
  * the region is closed.
  */
 xc_status xc_ring_sleep_nogil(xc_ring *ring, xc_bell *bell, int64_t until);
 
-/* From now on, and once, the far end calls our I/O thread when something changes. False: something has changed by now,
- * nothing will come. A writer that is full is called when a good part of the ring is free. */
+/* From now on, and once, the far end notifies our I/O thread when something changes. False: something has changed by
+ * now, nothing will come. A writer that is full is notified when a good part of the ring is free. */
 bool xc_ring_arm(xc_ring *ring);
-/* Takes that back; a call that is on its way still comes. Not needed before sleeping. */
+/* Takes that back; a notification that is on its way still comes. Not needed before sleeping. */
 void xc_ring_disarm(xc_ring *ring);
 
 #endif

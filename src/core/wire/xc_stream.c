@@ -118,8 +118,8 @@ xc_stream_check(const xc_stream *stream, xc_err *err)
     return xc_fd_ours(stream->in) && xc_fd_ours(stream->out) ? XC_OK : not_ours(err);
 }
 
-/* Time for LOOK_TICKS, of which some 0.2 ms have as many. Each short item asks for it, and the clock takes three times
- * as long as the CPU's counter. Where CPUs count differently there is a look too many. */
+/* Time for CHECK_TICKS, of which some 0.2 ms have as many. Each short item asks for it, and the clock takes three times
+ * as long as the CPU's counter. Where CPUs count differently there is a check too many. */
 static uint64_t
 ticks(void)
 {
@@ -131,20 +131,20 @@ ticks(void)
 }
 
 #if defined(__x86_64__)
-#define LOOK_TICKS ((uint64_t)1 << 19)
+#define CHECK_TICKS ((uint64_t)1 << 19)
 #else
-#define LOOK_TICKS ((uint64_t)XC_MS / 5)
+#define CHECK_TICKS ((uint64_t)XC_MS / 5)
 #endif
 
-/* A look costs as much as a write: who goes on at once does without. */
+/* A check costs as much as a write: who goes on at once does without. */
 static xc_status
 check_now_and_then(xc_stream *stream, int fd, xc_err *err)
 {
     uint64_t now = ticks();
-    if (now - stream->looked < LOOK_TICKS) {
+    if (now - stream->checked < CHECK_TICKS) {
         return XC_OK;
     }
-    stream->looked = now;
+    stream->checked = now;
     return xc_fd_ours(fd) ? XC_OK : not_ours(err);
 }
 
@@ -174,7 +174,7 @@ static xc_status
 read_result(xc_stream *stream, ssize_t r, size_t *got, xc_err *err)
 {
     *got = r > 0 ? (size_t)r : 0;
-    stream->looking = r < 0;
+    stream->polling = r < 0;
     if (r > 0) {
         stream->left -= stream->ends ? (size_t)r : 0;
         return was_read(stream, XC_OK);
@@ -195,7 +195,7 @@ xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err
     if (stream->ring != NULL) {
         return was_read(stream, xc_ring_read(stream->ring, into, n, got, err));
     }
-    if (!stream->looking && check_now_and_then(stream, stream->in, err) != XC_OK) {
+    if (!stream->polling && check_now_and_then(stream, stream->in, err) != XC_OK) {
         return XC_SYS;
     }
     if (n > MOST_AT_ONCE) {
@@ -223,7 +223,7 @@ xc_stream_read_two(xc_stream *stream, const struct iovec parts[2], size_t *got, 
     if (stream->ends || parts[0].iov_len + parts[1].iov_len > MOST_AT_ONCE) {
         return xc_stream_read(stream, parts[0].iov_base, parts[0].iov_len, got, err);
     }
-    if (!stream->looking && check_now_and_then(stream, stream->in, err) != XC_OK) {
+    if (!stream->polling && check_now_and_then(stream, stream->in, err) != XC_OK) {
         return XC_SYS;
     }
     do {
@@ -292,7 +292,7 @@ xc_stream_sleep_nogil(xc_stream *stream, xc_bell *bell, short events, int64_t un
     if (stream->ring != NULL) {
         return xc_ring_sleep_nogil(stream->ring, bell, until);
     }
-    stream->looking = false;
+    stream->polling = false;
     return xc_bell_sleep_nogil(bell, events == POLLIN ? stream->in : stream->out, events, until);
 }
 

@@ -15,11 +15,11 @@ typedef struct {
     int out; /* owned; -1 when closed; may equal `in` */
     xc_ring
         *ring; /* borrowed; NULL: none, the fds carry the bytes. Else they stay open, and tell of the far end's death */
-    uint64_t looked; /* when the fds were last known to be ours: see xc_stream.c */
-    bool looking;    /* who reads found nothing, and has not slept since: the fds need no other look */
-    bool ends;       /* no more than `left` bytes are read from the fds, see xc_stream_end_here */
+    uint64_t checked; /* when the fds were last known to be ours: see xc_stream.c */
+    bool polling;     /* who reads found nothing, and has not slept since: the fds need no other check */
+    bool ends;        /* no more than `left` bytes are read from the fds, see xc_stream_end_here */
     size_t left;
-    bool kept;           /* `out` outlives the writing side: the far end's I/O thread is called through it */
+    bool kept;           /* `out` outlives the writing side: the far end's I/O thread is notified through it */
     atomic_bool heard;   /* set by each read that brought something; whoever wants to know takes it back */
     atomic_size_t wrote; /* bytes so far; wraps around */
 } xc_stream;
@@ -49,7 +49,7 @@ xc_status xc_stream_write(xc_stream *stream, const struct iovec *parts, int n, s
  * From a ring no far end's death wakes: who learns of it rings the bell. */
 xc_status xc_stream_sleep_nogil(xc_stream *stream, xc_bell *bell, short events, int64_t until);
 
-/* Whether the program has left us our fds: XC_OK or XC_SYS (EBADF). Reads and writes through them look every now and
+/* Whether the program has left us our fds: XC_OK or XC_SYS (EBADF). Reads and writes through them check every now and
  * then. */
 xc_status xc_stream_check(const xc_stream *stream, xc_err *err);
 

@@ -76,16 +76,16 @@ xc_trace_to(int fd, xc_err *err)
 static void
 put(const char *line, size_t n)
 {
-    struct pollfd look = {.fd = atomic_load(&trace_fd), .events = POLLOUT};
+    struct pollfd poller = {.fd = atomic_load(&trace_fd), .events = POLLOUT};
     ssize_t lost;
-    if (!xc_fd_ours(look.fd)) {
+    if (!xc_fd_ours(poller.fd)) {
         return;
     }
     if (atomic_load(&is_socket)) {
-        lost = send(look.fd, line, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+        lost = send(poller.fd, line, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
-    else if (poll(&look, 1, 0) == 1 && look.revents == POLLOUT) {
-        lost = write(look.fd, line, n);
+    else if (poll(&poller, 1, 0) == 1 && poller.revents == POLLOUT) {
+        lost = write(poller.fd, line, n);
     }
     (void)lost;
 }
@@ -94,7 +94,7 @@ void
 xc_trace(const char *format, ...)
 {
     char line[LINE_MAX_BYTES + 1];
-    int error = errno; /* who calls us may be about to look at it */
+    int error = errno; /* who calls us may be about to read it */
     int n = snprintf(line, sizeof line, "[%ld] ", (long)getpid());
     va_list args;
     va_start(args, format);

@@ -1,6 +1,6 @@
 /*
  * Lines about what happens, for people who look for the reason of something: frames, processes, ends of connections.
- * Off, it costs one look at a flag. A line never waits: where it cannot be written at once, it is lost.
+ * Off, it costs one read of a flag. A line never waits: where it cannot be written at once, it is lost.
  */
 #ifndef XC_TRACE_H
 #define XC_TRACE_H
