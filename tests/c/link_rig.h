@@ -216,7 +216,7 @@ await_reader(rig *it)
     while (!reading) {
         check_pause_ms(1);
         xc_lock(&it->link->mu);
-        for (xc_waiter *waiter = it->link->waiters; waiter != NULL; waiter = waiter->next) {
+        for (xc_waiter *waiter = it->link->wait.waiters; waiter != NULL; waiter = waiter->next) {
             reading = reading || waiter->reader;
         }
         xc_unlock(&it->link->mu);
@@ -228,7 +228,7 @@ count_waiters(rig *it)
 {
     int n = 0;
     xc_lock(&it->link->mu);
-    for (xc_waiter *waiter = it->link->waiters; waiter != NULL; waiter = waiter->next) {
+    for (xc_waiter *waiter = it->link->wait.waiters; waiter != NULL; waiter = waiter->next) {
         n++;
     }
     xc_unlock(&it->link->mu);

@@ -27,7 +27,7 @@ static size_t
 owed_by(rig *it)
 {
     xc_lock(&it->link->mu);
-    size_t n = xc_buf_size(&it->link->owed);
+    size_t n = xc_buf_size(&it->link->answers.owed);
     xc_unlock(&it->link->mu);
     return n;
 }
@@ -126,7 +126,7 @@ static uint32_t
 carried_by(rig *it)
 {
     xc_lock(&it->link->mu);
-    uint32_t n = it->link->n_carried;
+    uint32_t n = it->link->chans.n_carried;
     xc_unlock(&it->link->mu);
     return n;
 }

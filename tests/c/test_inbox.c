@@ -389,7 +389,7 @@ leaving_works_off_the_rest(void)
     for (size_t n = 0; n < 3;) {
         (void)wait_for(&it, XC_WAIT_ITEM, plain, xc_after(XC_MS));
         xc_lock(&it.link->mu);
-        n = it.link->backlog.count;
+        n = it.link->dispatch.backlog.count;
         xc_unlock(&it.link->mu);
     }
     CHECK(!is_ready(&it, XC_WAIT_ITEM, plain));

@@ -237,8 +237,8 @@ what_waits_to_be_read_is_a_sign_of_life(void)
     bool had = true;
     while (had) {
         xc_lock(&it.link->mu);
-        had = it.link->reading;
-        it.link->reading = true;
+        had = it.link->wait.reading;
+        it.link->wait.reading = true;
         xc_unlock(&it.link->mu);
     }
     rig_send(&it, XC_CLOSE, 0, NULL, 0);
@@ -246,7 +246,7 @@ what_waits_to_be_read_is_a_sign_of_life(void)
     check_pause_ms(4 * SHORT / XC_MS);
     CHECK(!atomic_load(&it.link->keepalive.silent));
     xc_lock(&it.link->mu);
-    it.link->reading = false;
+    it.link->wait.reading = false;
     xc_unlock(&it.link->mu);
     xc_poll_soon(it.link);
     await_fin(&it); /* once it is read, nothing more comes */

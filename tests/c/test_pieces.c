@@ -173,7 +173,7 @@ many_at_once(void)
     CHECK(task->size == 6 && memcmp(task->data, "a task", 6) == 0 && own->id == 5);
     xc_link_drop_chan(it.link, own);
     xc_link_free_msg(it.link, task);
-    CHECK(state_of(&it).executing == 1 && it.link->longs == NULL && it.link->n_longs == 0);
+    CHECK(state_of(&it).executing == 1 && it.link->reader.longs == NULL && it.link->reader.n_longs == 0);
     for (uint32_t i = 0; i < XC_LONG_COUNT; i++) {
         wire_free(&sources[i].payload);
     }
@@ -335,7 +335,7 @@ forgotten(void)
                 expect_int(&it, chan, 10 + i);
             }
             CHECK_INT(atomic_load(&rig_dropped), 2);
-            CHECK_INT(it.link->n_longs, 0);
+            CHECK_INT(it.link->reader.n_longs, 0);
         }
         else if (how == 1) {
             rig_hang_up(&it);

@@ -96,7 +96,7 @@ answer_plainly_locked(xc_link *link, uint32_t id)
 {
     static const char *const keys[] = {"numchannels", "numexecuting", "execmodel"};
     unsigned char payload[128], *p = payload;
-    uint32_t numbers[] = {(uint32_t)link->table.n_used, link->executing};
+    uint32_t numbers[] = {(uint32_t)link->chans.table.n_used, link->tasks.executing};
     *p++ = XC_OP_NEWDICT;
     for (int i = 0; i < 3; i++) {
         p = put_text(p, keys[i], strlen(keys[i]));
@@ -106,7 +106,7 @@ answer_plainly_locked(xc_link *link, uint32_t id)
             p += 4;
         }
         else {
-            const char *model = xc_model_name(link->model);
+            const char *model = xc_model_name(link->tasks.model);
             p = put_text(p, model, strlen(model));
         }
         *p++ = XC_OP_SETITEM;
@@ -134,7 +134,7 @@ answer_facts_locked(xc_link *link, uint32_t id)
 {
     unsigned char tail[TAIL_MAX], *p = tail;
     char cwd[CWD_MAX];
-    size_t n = read_cwd(cwd), facts = xc_buf_size(&link->facts);
+    size_t n = read_cwd(cwd), facts = xc_buf_size(&link->answers.facts);
     p = put_text(p, "cwd", 3);
     if (n > 0) {
         *p = XC_OP_STR;
@@ -154,7 +154,7 @@ answer_facts_locked(xc_link *link, uint32_t id)
     xc_status rc = xc_buf_room(&frame, sizeof head + facts + (size_t)(p - tail));
     if (rc == XC_OK) {
         (void)xc_buf_add(&frame, head, sizeof head);
-        (void)xc_buf_add(&frame, xc_buf_head(&link->facts), facts);
+        (void)xc_buf_add(&frame, xc_buf_head(&link->answers.facts), facts);
         (void)xc_buf_add(&frame, tail, (size_t)(p - tail));
         rc = xc_writer_post(&link->writer, xc_buf_head(&frame), xc_buf_size(&frame));
     }
@@ -168,7 +168,7 @@ answer_facts_locked(xc_link *link, uint32_t id)
 static void
 answer_status_locked(xc_link *link, uint32_t id, bool facts)
 {
-    if (!facts || xc_buf_size(&link->facts) == 0) {
+    if (!facts || xc_buf_size(&link->answers.facts) == 0) {
         answer_plainly_locked(link, id);
     }
     else if (answer_facts_locked(link, id) == XC_NOMEM) {
@@ -189,8 +189,8 @@ xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err)
         return xc_fail(err, XC_NOMEM, 0, "keep facts");
     }
     xc_lock(&link->mu);
-    xc_buf before = link->facts;
-    link->facts = copy;
+    xc_buf before = link->answers.facts;
+    link->answers.facts = copy;
     xc_unlock(&link->mu);
     xc_buf_fini(&before);
     return XC_OK;
@@ -219,20 +219,20 @@ void
 xc_owe_locked(xc_link *link, xc_debt what, uint32_t id)
 {
     unsigned char debt[DEBT] = {(unsigned char)what};
-    bool first = xc_buf_size(&link->owed) == 0;
+    bool first = xc_buf_size(&link->answers.owed) == 0;
     if (first && has_room(link)) {
         answer_locked(link, what, id);
         return;
     }
     xc_put_u32(debt + 1, id);
-    if (xc_buf_add(&link->owed, debt, sizeof debt) != XC_OK) {
+    if (xc_buf_add(&link->answers.owed, debt, sizeof debt) != XC_OK) {
         xc_err err;
         (void)xc_failf(&err, XC_NOMEM, "answer", "no memory to note what is owed");
         xc_writer_break(&link->writer, &err);
     }
     else if (first) {
-        link->pay_ns = PAY_SOON_NS;
-        xc_pump_set(&link->pay, xc_after(link->pay_ns));
+        link->answers.pay_ns = PAY_SOON_NS;
+        xc_pump_set(&link->answers.pay, xc_after(link->answers.pay_ns));
     }
 }
 
@@ -242,16 +242,18 @@ xc_pay(xc_timer *timer)
     xc_link *link = timer->owner;
     xc_lock(&link->mu);
     int paid = 0;
-    for (; paid < PAID_AT_ONCE && xc_buf_size(&link->owed) > 0 && has_room(link); paid++) {
-        const unsigned char *debt = xc_buf_head(&link->owed);
+    for (; paid < PAID_AT_ONCE && xc_buf_size(&link->answers.owed) > 0 && has_room(link); paid++) {
+        const unsigned char *debt = xc_buf_head(&link->answers.owed);
         xc_debt what = (xc_debt)debt[0];
         uint32_t id = xc_get_u32(debt + 1);
-        xc_buf_take(&link->owed, DEBT);
+        xc_buf_take(&link->answers.owed, DEBT);
         answer_locked(link, what, id);
     }
-    if (xc_buf_size(&link->owed) > 0) {
-        link->pay_ns = paid > 0 ? PAY_SOON_NS : link->pay_ns < PAY_LATE_NS ? link->pay_ns * 2 : PAY_LATE_NS;
-        xc_pump_set(timer, paid == PAID_AT_ONCE ? xc_now() : xc_after(link->pay_ns));
+    if (xc_buf_size(&link->answers.owed) > 0) {
+        link->answers.pay_ns = paid > 0                             ? PAY_SOON_NS
+                               : link->answers.pay_ns < PAY_LATE_NS ? link->answers.pay_ns * 2
+                                                                    : PAY_LATE_NS;
+        xc_pump_set(timer, paid == PAID_AT_ONCE ? xc_now() : xc_after(link->answers.pay_ns));
     }
     xc_unlock(&link->mu);
 }

@@ -12,14 +12,14 @@ end_forward_locked(xc_link *link, xc_chan *chan, bool half)
 {
     xc_forward *forward = chan->forward;
     chan->forward = NULL;
-    link->n_forwards--;
+    link->chans.n_forwards--;
     forward->end(forward, half);
 }
 
 static void
 end_all_locked(xc_link *link)
 {
-    for (xc_chan *chan = link->table.all; chan != NULL; chan = chan->next_all) {
+    for (xc_chan *chan = link->chans.table.all; chan != NULL; chan = chan->next_all) {
         if (chan->forward != NULL) {
             end_forward_locked(link, chan, false);
         }
@@ -50,7 +50,7 @@ xc_forward_takes_locked(xc_link *link, xc_msg *msg)
     if (msg->code != XC_DATA && msg->code != XC_CLOSE && msg->code != XC_CLOSE_ERROR && msg->code != XC_LAST_MESSAGE) {
         return false;
     }
-    xc_chan *chan = xc_chan_find(&link->table, msg->chan);
+    xc_chan *chan = xc_chan_find(&link->chans.table, msg->chan);
     if (chan == NULL || chan->forward == NULL) {
         return false;
     }
@@ -71,12 +71,12 @@ xc_link_set_forward(xc_link *link, xc_chan *chan, xc_forward *forward)
     xc_lock(&link->mu);
     chan->refs++;
     chan->forward = forward;
-    link->n_forwards++;
+    link->chans.n_forwards++;
     while (chan->forward != NULL && (msg = xc_queue_pop(&chan->items)) != NULL) {
         give_locked(link, chan, msg);
     }
-    if (chan->forward != NULL && (chan->recv_closed || link->eof)) {
-        end_forward_locked(link, chan, !chan->closed && !link->eof);
+    if (chan->forward != NULL && (chan->recv_closed || link->end.eof)) {
+        end_forward_locked(link, chan, !chan->closed && !link->end.eof);
     }
     xc_unlock(&link->mu);
 }
@@ -87,7 +87,7 @@ xc_link_unset_forward(xc_link *link, xc_chan *chan)
     xc_lock(&link->mu);
     if (chan->forward != NULL) {
         chan->forward = NULL;
-        link->n_forwards--;
+        link->chans.n_forwards--;
     }
     xc_unhold_locked(link, chan);
     xc_unlock(&link->mu);

@@ -35,16 +35,16 @@ orphan_locked(xc_link *link, xc_msg *msg)
 static void
 free_chan_locked(xc_link *link, xc_chan *chan)
 {
-    xc_chan_unlist(&link->table, chan);
+    xc_chan_unlist(&link->chans.table, chan);
     for (xc_msg *msg; (msg = xc_queue_pop(&chan->items)) != NULL;) {
-        xc_queue_push(&link->free_queue, msg);
+        xc_queue_push(&link->deferred.queue, msg);
     }
     for (xc_msg *msg; (msg = xc_queue_pop(&chan->errors)) != NULL;) {
         if (chan->closed && chan->had_object) {
             orphan_locked(link, msg);
         }
         else {
-            xc_queue_push(&link->free_queue, msg);
+            xc_queue_push(&link->deferred.queue, msg);
         }
     }
     xc_chan_free(chan);
@@ -67,25 +67,25 @@ free_msg_locked(xc_link *link, xc_msg *msg)
 static void
 empty_free_queue_locked(xc_link *link)
 {
-    if (link->freeing) {
+    if (link->deferred.freeing) {
         return;
     }
-    link->freeing = true;
-    for (xc_msg *msg; (msg = xc_queue_pop(&link->free_queue)) != NULL;) {
+    link->deferred.freeing = true;
+    for (xc_msg *msg; (msg = xc_queue_pop(&link->deferred.queue)) != NULL;) {
         for (size_t i = 0; msg->carried != NULL && i < msg->n_ids; i++) {
-            link->n_carried--;
+            link->chans.n_carried--;
             xc_unhold_locked(link, msg->carried[i]);
         }
         free_msg_locked(link, msg);
     }
-    link->freeing = false;
+    link->deferred.freeing = false;
 }
 
 /* A worker that has heard a goodbye: nothing more arrives, but what it sends does. */
 static bool
 is_left_locked(const xc_link *link)
 {
-    return link->opts.worker && link->heard_goodbye;
+    return link->opts.worker && link->goodbye.heard;
 }
 
 static bool
@@ -117,7 +117,7 @@ xc_unhold_locked(xc_link *link, xc_chan *chan)
 void
 xc_free_later_locked(xc_link *link, xc_msg *msg)
 {
-    xc_queue_push(&link->free_queue, msg);
+    xc_queue_push(&link->deferred.queue, msg);
     empty_free_queue_locked(link);
 }
 
@@ -126,17 +126,17 @@ void
 xc_free_all_locked(xc_link *link)
 {
     xc_forget_arrivals_locked(link);
-    xc_queue *queues[] = {&link->backlog, &link->tasks, &link->hellos, &link->free_queue};
+    xc_queue *queues[] = {&link->dispatch.backlog, &link->tasks.queue, &link->greeting.hellos, &link->deferred.queue};
     for (size_t i = 0; i < sizeof queues / sizeof *queues; i++) {
         for (xc_msg *msg; (msg = xc_queue_pop(queues[i])) != NULL;) {
             free_msg_locked(link, msg);
         }
     }
-    if (link->last != NULL) {
-        free_msg_locked(link, link->last);
+    if (link->end.last != NULL) {
+        free_msg_locked(link, link->end.last);
     }
-    xc_chan_unlist_all(&link->table);
-    for (xc_chan *chan; (chan = link->table.all) != NULL;) {
+    xc_chan_unlist_all(&link->chans.table);
+    for (xc_chan *chan; (chan = link->chans.table.all) != NULL;) {
         for (xc_msg *msg; (msg = xc_queue_pop(&chan->items)) != NULL || (msg = xc_queue_pop(&chan->errors)) != NULL;) {
             free_msg_locked(link, msg);
         }
@@ -214,9 +214,9 @@ xc_scan_ids(xc_msg *msg)
 static xc_chan *
 open_chan_locked(xc_link *link, uint32_t id)
 {
-    xc_chan *chan = xc_chan_new(&link->table, id);
+    xc_chan *chan = xc_chan_new(&link->chans.table, id);
     if (chan != NULL) {
-        chan->coerce = (signed char)link->coerce;
+        chan->coerce = (signed char)link->chans.coerce;
     }
     return chan;
 }
@@ -229,7 +229,7 @@ make_carried_locked(xc_link *link, xc_msg *msg)
     if (msg->ids == NULL || msg->carried != NULL) {
         return;
     }
-    msg->crowded = msg->n_ids > XC_CARRIED_MAX - link->n_carried;
+    msg->crowded = msg->n_ids > XC_CARRIED_MAX - link->chans.n_carried;
     if (msg->crowded) {
         msg->n_ids = 0;
         xc_free(msg->ids);
@@ -239,7 +239,7 @@ make_carried_locked(xc_link *link, xc_msg *msg)
     xc_chan **carried = xc_alloc(msg->n_ids * sizeof *carried);
     size_t n = 0;
     for (; carried != NULL && n < msg->n_ids; n++) {
-        xc_chan *chan = xc_chan_find(&link->table, msg->ids[n]);
+        xc_chan *chan = xc_chan_find(&link->chans.table, msg->ids[n]);
         if (chan != NULL) {
             chan->refs++;
         }
@@ -251,7 +251,7 @@ make_carried_locked(xc_link *link, xc_msg *msg)
     msg->lost = n < msg->n_ids;
     msg->carried = carried;
     msg->n_ids = n;
-    link->n_carried += (uint32_t)n;
+    link->chans.n_carried += (uint32_t)n;
     xc_free(msg->ids);
     msg->ids = NULL;
 }
@@ -270,12 +270,12 @@ reconfigure_locked(xc_link *link, const xc_msg *msg)
     for (int i = 0; i < 2; i++) {
         bits |= msg->data[i] == XC_OP_TRUE ? 1 << i : 0;
     }
-    xc_chan *chan = msg->chan == 0 ? NULL : xc_chan_find(&link->table, msg->chan);
+    xc_chan *chan = msg->chan == 0 ? NULL : xc_chan_find(&link->chans.table, msg->chan);
     if (chan != NULL) {
         chan->coerce = (signed char)bits;
     }
     else if (msg->chan == 0) {
-        link->coerce = bits;
+        link->chans.coerce = bits;
     }
 }
 
@@ -284,7 +284,7 @@ xc_close_locked(xc_link *link, xc_chan *chan, bool send_only)
 {
     chan->closed = chan->closed || !send_only;
     chan->recv_closed = true;
-    xc_chan_unlist(&link->table, chan);
+    xc_chan_unlist(&link->chans.table, chan);
 }
 
 static void
@@ -302,9 +302,9 @@ queue_task_locked(xc_link *link, xc_msg *msg)
         return;
     }
     xc_task_chan(msg)->task = true;
-    link->executing++;
-    xc_queue_push(&link->tasks, msg);
-    if (link->tasks.count == 1) {
+    link->tasks.executing++;
+    xc_queue_push(&link->tasks.queue, msg);
+    if (link->tasks.queue.count == 1) {
         xc_task_timeout_begin_locked(link);
     }
 }
@@ -313,7 +313,7 @@ static void
 cut_all_locked(xc_link *link)
 {
     size_t at = 0;
-    for (xc_chan *chan; (chan = xc_chan_next(&link->table, &at)) != NULL;) {
+    for (xc_chan *chan; (chan = xc_chan_next(&link->chans.table, &at)) != NULL;) {
         chan->cut = true;
     }
 }
@@ -323,18 +323,18 @@ finish_locked(xc_link *link, xc_msg *msg)
 {
     size_t at = 0;
     cut_all_locked(link);
-    for (xc_chan *chan; (chan = xc_chan_next(&link->table, &at)) != NULL;) {
+    for (xc_chan *chan; (chan = xc_chan_next(&link->chans.table, &at)) != NULL;) {
         chan->recv_closed = true;
     }
-    xc_chan_unlist_all(&link->table);
-    link->fin = true;
+    xc_chan_unlist_all(&link->chans.table);
+    link->end.fin = true;
     xc_free_later_locked(link, msg);
 }
 
 static void
 apply_locked(xc_link *link, xc_msg *msg)
 {
-    xc_chan *chan = xc_chan_find(&link->table, msg->chan);
+    xc_chan *chan = xc_chan_find(&link->chans.table, msg->chan);
     switch (msg->code) {
     case XC_DATA:
         if (chan == NULL) {
@@ -377,8 +377,8 @@ apply_locked(xc_link *link, xc_msg *msg)
         reconfigure_locked(link, msg);
         break;
     case XC_HELLO:
-        link->greeted = true;
-        xc_queue_push(&link->hellos, msg);
+        link->greeting.greeted = true;
+        xc_queue_push(&link->greeting.hellos, msg);
         return;
     case XC_FIN:
         finish_locked(link, msg);
@@ -392,7 +392,7 @@ apply_locked(xc_link *link, xc_msg *msg)
 static bool
 needs_python_locked(xc_link *link, const xc_msg *msg)
 {
-    if (link->n_callbacks == 0) {
+    if (link->dispatch.n_callbacks == 0) {
         return false;
     }
     if (msg->code == XC_FIN) {
@@ -401,21 +401,21 @@ needs_python_locked(xc_link *link, const xc_msg *msg)
     if (msg->code != XC_DATA && msg->code != XC_CLOSE && msg->code != XC_CLOSE_ERROR && msg->code != XC_LAST_MESSAGE) {
         return false;
     }
-    xc_chan *chan = xc_chan_find(&link->table, msg->chan);
+    xc_chan *chan = xc_chan_find(&link->chans.table, msg->chan);
     return chan != NULL && chan->callback;
 }
 
 void
 xc_arrive_locked(xc_link *link, xc_msg *msg)
 {
-    if (link->n_forwards > 0 && xc_forward_takes_locked(link, msg)) {
+    if (link->chans.n_forwards > 0 && xc_forward_takes_locked(link, msg)) {
         return;
     }
     if (msg->code == XC_STATUS && msg->chan == 0) {
         apply_locked(link, msg); /* a sign of life: no callback, however long it takes, may hold it up */
     }
-    else if (link->dispatching || link->backlog.head != NULL || needs_python_locked(link, msg)) {
-        xc_queue_push(&link->backlog, msg);
+    else if (link->dispatch.running || link->dispatch.backlog.head != NULL || needs_python_locked(link, msg)) {
+        xc_queue_push(&link->dispatch.backlog, msg);
     }
     else {
         apply_locked(link, msg);
@@ -429,10 +429,10 @@ xc_link_dispatch_enter(xc_link *link)
 {
     xc_status rc = XC_AGAIN;
     xc_lock(&link->mu);
-    if (!link->dispatching || pthread_equal(link->dispatcher, pthread_self())) {
-        link->dispatching = true;
-        link->dispatcher = pthread_self();
-        link->depth++;
+    if (!link->dispatch.running || pthread_equal(link->dispatch.thread, pthread_self())) {
+        link->dispatch.running = true;
+        link->dispatch.thread = pthread_self();
+        link->dispatch.depth++;
         rc = XC_OK;
     }
     xc_unlock(&link->mu);
@@ -443,10 +443,10 @@ void
 xc_link_dispatch_leave(xc_link *link)
 {
     xc_lock(&link->mu);
-    if (--link->depth == 0) {
-        link->dispatching = false;
-        while (link->backlog.head != NULL && !needs_python_locked(link, link->backlog.head)) {
-            apply_locked(link, xc_queue_pop(&link->backlog));
+    if (--link->dispatch.depth == 0) {
+        link->dispatch.running = false;
+        while (link->dispatch.backlog.head != NULL && !needs_python_locked(link, link->dispatch.backlog.head)) {
+            apply_locked(link, xc_queue_pop(&link->dispatch.backlog));
         }
         xc_wake_locked(link);
     }
@@ -457,7 +457,7 @@ bool
 xc_link_dispatching(xc_link *link)
 {
     xc_lock(&link->mu);
-    bool mine = link->dispatching && pthread_equal(link->dispatcher, pthread_self());
+    bool mine = link->dispatch.running && pthread_equal(link->dispatch.thread, pthread_self());
     xc_unlock(&link->mu);
     return mine;
 }
@@ -470,7 +470,7 @@ xc_link_set_callback(xc_link *link, xc_chan *chan)
     if (more) {
         chan->callback = true;
         chan->refs++;
-        link->n_callbacks++;
+        link->dispatch.n_callbacks++;
     }
     xc_unlock(&link->mu);
     return more;
@@ -482,7 +482,7 @@ xc_link_end_callback(xc_link *link, xc_chan *chan)
     xc_lock(&link->mu);
     if (chan->callback) {
         chan->callback = false;
-        link->n_callbacks--;
+        link->dispatch.n_callbacks--;
         xc_unhold_locked(link, chan);
     }
     xc_unlock(&link->mu);
@@ -494,11 +494,11 @@ xc_link_backlog_next(xc_link *link, xc_chan **chan)
     xc_msg *msg;
     *chan = NULL;
     xc_lock(&link->mu);
-    while ((msg = xc_queue_pop(&link->backlog)) != NULL) {
+    while ((msg = xc_queue_pop(&link->dispatch.backlog)) != NULL) {
         if (needs_python_locked(link, msg)) {
             make_carried_locked(link, msg);
             if (msg->code != XC_FIN) {
-                *chan = xc_chan_find(&link->table, msg->chan);
+                *chan = xc_chan_find(&link->chans.table, msg->chan);
                 (*chan)->refs++;
             }
             else {
@@ -531,7 +531,7 @@ xc_link_any_callback(xc_link *link)
     xc_chan *chan;
     size_t at = 0;
     xc_lock(&link->mu);
-    while ((chan = xc_chan_next(&link->table, &at)) != NULL && !chan->callback) {
+    while ((chan = xc_chan_next(&link->chans.table, &at)) != NULL && !chan->callback) {
     }
     if (chan != NULL) {
         chan->refs++;
@@ -545,7 +545,7 @@ xc_link_any_callback(xc_link *link)
 static xc_status
 new_chan_locked(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
 {
-    if (link->eof) {
+    if (link->end.eof) {
         return xc_fail(err, XC_CLOSED, 0, "open a channel");
     }
     *out = open_chan_locked(link, id);
@@ -556,12 +556,12 @@ xc_status
 xc_link_new_chan(xc_link *link, xc_chan **out, xc_err *err)
 {
     xc_lock(&link->mu);
-    while (xc_chan_find(&link->table, link->next_id) != NULL) {
-        link->next_id += 2;
+    while (xc_chan_find(&link->chans.table, link->chans.next_id) != NULL) {
+        link->chans.next_id += 2;
     }
-    xc_status rc = new_chan_locked(link, link->next_id, out, err);
+    xc_status rc = new_chan_locked(link, link->chans.next_id, out, err);
     if (rc == XC_OK) {
-        link->next_id += 2;
+        link->chans.next_id += 2;
     }
     xc_unlock(&link->mu);
     return rc;
@@ -572,7 +572,7 @@ xc_link_chan(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
 {
     xc_status rc = XC_OK;
     xc_lock(&link->mu);
-    *out = xc_chan_find(&link->table, id);
+    *out = xc_chan_find(&link->chans.table, id);
     if (*out != NULL) {
         (*out)->refs++;
     }
@@ -693,7 +693,7 @@ xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce)
         chan->coerce = (signed char)coerce;
     }
     else {
-        link->coerce = coerce;
+        link->chans.coerce = coerce;
     }
     xc_unlock(&link->mu);
 }
@@ -705,16 +705,16 @@ xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan)
 {
     xc_status rc = XC_AGAIN;
     xc_lock(&link->mu);
-    if (link->tasks.count > (!primary && link->primary_waits ? 1 : 0)) {
-        *out = xc_queue_pop(&link->tasks);
+    if (link->tasks.queue.count > (!primary && link->tasks.primary_waits ? 1 : 0)) {
+        *out = xc_queue_pop(&link->tasks.queue);
         *chan = xc_task_chan(*out);
         (*chan)->refs++;
-        link->primary_waits = link->primary_waits && !primary;
+        link->tasks.primary_waits = link->tasks.primary_waits && !primary;
         xc_task_timeout_begin_locked(link);
         xc_wake_locked(link);
         rc = XC_OK;
     }
-    else if (link->fin && link->tasks.head == NULL) {
+    else if (link->end.fin && link->tasks.queue.head == NULL) {
         rc = XC_CLOSED;
     }
     xc_unlock(&link->mu);
@@ -725,8 +725,8 @@ void
 xc_link_task_done(xc_link *link, bool primary)
 {
     xc_lock(&link->mu);
-    link->executing--;
-    link->primary_waits = link->primary_waits || primary;
+    link->tasks.executing--;
+    link->tasks.primary_waits = link->tasks.primary_waits || primary;
     xc_wake_locked(link);
     xc_unlock(&link->mu);
 }
@@ -748,13 +748,13 @@ xc_link_get_state(xc_link *link, xc_link_state *out)
 {
     xc_lock(&link->mu);
     *out = (xc_link_state){
-        .fin = link->fin,
-        .said_goodbye = link->said_goodbye,
-        .heard_goodbye = link->heard_goodbye,
-        .greeted = link->greeted,
-        .ended_by = link->ended_by,
-        .executing = link->executing,
-        .channels = (uint32_t)link->table.n_used,
+        .fin = link->end.fin,
+        .said_goodbye = link->goodbye.said,
+        .heard_goodbye = link->goodbye.heard,
+        .greeted = link->greeting.greeted,
+        .ended_by = link->end.why,
+        .executing = link->tasks.executing,
+        .channels = (uint32_t)link->chans.table.n_used,
         .rings = xc_reads_ring(link),
     };
     xc_unlock(&link->mu);
@@ -764,8 +764,8 @@ xc_msg *
 xc_link_take_hello(xc_link *link)
 {
     xc_lock(&link->mu);
-    xc_msg *msg = xc_queue_pop(&link->hellos);
-    link->n_hellos -= msg != NULL;
+    xc_msg *msg = xc_queue_pop(&link->greeting.hellos);
+    link->greeting.n_hellos -= msg != NULL;
     xc_unlock(&link->mu);
     return msg;
 }

@@ -61,7 +61,7 @@ xc_keepalive_tick(xc_timer *timer)
     xc_keepalive *keepalive = &link->keepalive;
     bool silent = false;
     xc_lock(&link->mu);
-    if (keepalive->quarter > 0 && !link->eof && !atomic_load(&link->peer_gone)) {
+    if (keepalive->quarter > 0 && !link->end.eof && !atomic_load(&link->end.peer_gone)) {
         silent = judge_locked(link);
         if (!silent) {
             xc_pump_set(timer, xc_after(keepalive->quarter));
@@ -92,7 +92,7 @@ xc_link_keepalive(xc_link *link, int64_t silence, void (*give_up)(void *arg), vo
 {
     xc_keepalive *keepalive = &link->keepalive;
     xc_lock(&link->mu);
-    if (!link->eof && !atomic_load(&keepalive->silent)) {
+    if (!link->end.eof && !atomic_load(&keepalive->silent)) {
         keepalive->quarter = silence > 0 && silence < QUARTERS ? 1 : silence / QUARTERS;
         keepalive->give_up = give_up;
         keepalive->arg = arg;

@@ -24,7 +24,7 @@ worker_busy(void *arg)
 {
     xc_link *link = arg;
     xc_lock(&link->mu);
-    bool busy = link->executing > 0;
+    bool busy = link->tasks.executing > 0;
     xc_unlock(&link->mu);
     return busy;
 }
@@ -50,16 +50,16 @@ xc_end_reading(xc_link *link, const xc_err *why)
         xc_trace("connection ended: %s%s%s", xc_status_name(why->code), why->detail[0] != '\0' ? " " : "", why->detail);
     }
     xc_lock(&link->mu);
-    link->ended_by = *why;
-    (void)xc_writer_failed_here(&link->writer, &link->ended_by); /* then the far end's end came of that */
-    link->eof = true;
-    (void)xc_pump_arm(&link->watch, 0);
+    link->end.why = *why;
+    (void)xc_writer_failed_here(&link->writer, &link->end.why); /* then the far end's end came of that */
+    link->end.eof = true;
+    (void)xc_pump_arm(&link->pump.watch, 0);
     xc_forget_arrivals_locked(link);
-    if (link->unmarked) { /* what looked like the start of the marker was none */
-        xc_preamble_rest(&link->preamble, link->inbuf + link->in_start, link->in_end - link->in_start);
+    if (link->reader.unmarked) { /* what looked like the start of the marker was none */
+        xc_preamble_rest(&link->preamble, link->reader.buf + link->reader.start, link->reader.end - link->reader.start);
     }
     if (xc_reads_ring(link)) {
-        link->notified = false;
+        link->pump.notified = false;
         xc_ring_close(link->incoming.ring); /* the fds are closed when nobody writes either: see retire() */
     }
     else if (link->incoming.in >= 0) {
@@ -67,11 +67,11 @@ xc_end_reading(xc_link *link, const xc_err *why)
         xc_fd_close(link->incoming.in);
         link->incoming.in = -1;
     }
-    xc_msg *last = link->last;
-    link->last = NULL;
+    xc_msg *last = link->end.last;
+    link->end.last = NULL;
     xc_arrive_locked(link, last);
-    bool goodbye = link->heard_goodbye;
-    xc_err cause = link->ended_by;
+    bool goodbye = link->goodbye.heard;
+    xc_err cause = link->end.why;
     xc_ring_all_locked(link); /* whatever they wait for */
     xc_unlock(&link->mu);
     if (!goodbye || !link->opts.worker) {
@@ -79,9 +79,9 @@ xc_end_reading(xc_link *link, const xc_err *why)
     }
     if (link->opts.worker) {
         if (xc_exit_policy_is_ours(&cause)) {
-            xc_exit_policy_tell(&cause, atomic_load(&link->words));
+            xc_exit_policy_tell(&cause, atomic_load(&link->end.words));
         }
-        xc_exit_policy_begin(&link->exit_policy, goodbye);
+        xc_exit_policy_begin(&link->end.policy, goodbye);
     }
     else if (try_hold(link)) {
         xc_pump_post(&link->retire_job);
@@ -109,11 +109,11 @@ retire(xc_job *job)
     bool closed = link->writer.closed;
     xc_unlock(&link->writer.mu);
     xc_lock(&link->mu);
-    xc_pump_forget(&link->watch, &link->rearm);
+    xc_pump_forget(&link->pump.watch, &link->pump.rearm);
     xc_pump_forget(NULL, &link->keepalive.timer);
-    xc_pump_forget(NULL, &link->task_timeout);
-    xc_pump_forget(NULL, &link->pay);
-    link->retired = true;
+    xc_pump_forget(NULL, &link->tasks.timeout);
+    xc_pump_forget(NULL, &link->answers.pay);
+    link->pump.retired = true;
     if (closed) { /* else somebody is still writing, and the last one who holds the link closes it all */
         close_streams(link);
     }
@@ -152,9 +152,9 @@ void
 xc_link_goodbye(xc_link *link)
 {
     xc_lock(&link->mu);
-    bool first = !link->leaves;
-    link->leaves = true;
-    link->said_goodbye = link->said_goodbye || (first && !link->eof);
+    bool first = !link->goodbye.leaves;
+    link->goodbye.leaves = true;
+    link->goodbye.said = link->goodbye.said || (first && !link->end.eof);
     xc_unlock(&link->mu);
     if (first) {
         (void)xc_link_post(link, XC_TERMINATE, 0, NULL, 0);
@@ -168,7 +168,7 @@ void
 xc_link_owns_peer(xc_link *link)
 {
     xc_lock(&link->mu);
-    link->owns_peer = true;
+    link->end.owns_peer = true;
     xc_unlock(&link->mu);
 }
 
@@ -176,7 +176,7 @@ void
 xc_link_set_words(xc_link *link, int fd)
 {
     xc_fd_own(fd);
-    atomic_store(&link->words, fd);
+    atomic_store(&link->end.words, fd);
 }
 
 /* --- lives ---------------------------------------------------------------------------------------------------- */
@@ -190,12 +190,12 @@ free_link(xc_link *link)
     xc_free_all_locked(link);
     xc_unlock(&link->mu);
     xc_buf_fini(&link->preamble);
-    xc_buf_fini(&link->facts);
-    xc_buf_fini(&link->owed);
-    xc_chan_table_fini(&link->table);
+    xc_buf_fini(&link->answers.facts);
+    xc_buf_fini(&link->answers.owed);
+    xc_chan_table_fini(&link->chans.table);
     xc_writer_fini(&link->writer);
     xc_mutex_fini(&link->mu);
-    xc_free(link->inbuf);
+    xc_free(link->reader.buf);
     xc_free(link);
 }
 
@@ -204,12 +204,12 @@ static void
 free_on_pump(xc_job *job)
 {
     xc_link *link = job->owner;
-    xc_pump_forget(&link->watch, &link->rearm);
+    xc_pump_forget(&link->pump.watch, &link->pump.rearm);
     xc_pump_forget(&link->writer.watch, &link->writer.flush);
-    xc_pump_forget(NULL, &link->exit_policy.timer);
+    xc_pump_forget(NULL, &link->end.policy.timer);
     xc_pump_forget(NULL, &link->keepalive.timer);
-    xc_pump_forget(NULL, &link->task_timeout);
-    xc_pump_forget(NULL, &link->pay);
+    xc_pump_forget(NULL, &link->tasks.timeout);
+    xc_pump_forget(NULL, &link->answers.pay);
     free_link(link);
     xc_pump_leave();
 }
@@ -241,20 +241,20 @@ init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsi
     link->incoming = (xc_stream){.in = stream->in, .out = -1};
     link->outgoing = (xc_stream){.in = -1, .out = stream->out};
     link->region = (xc_region){.fd = -1};
-    link->inbuf = inbuf;
-    link->last = last;
-    link->unmarked = opts->marked;
-    link->next_id = opts->worker ? 2 : 1;
-    link->coerce = XC_COERCE_DEFAULT;
+    link->reader.buf = inbuf;
+    link->end.last = last;
+    link->reader.unmarked = opts->marked;
+    link->chans.next_id = opts->worker ? 2 : 1;
+    link->chans.coerce = XC_COERCE_DEFAULT;
     xc_mutex_init(&link->mu);
     xc_writer_init(&link->writer, &link->outgoing);
-    link->watch = (xc_watch){.fd = stream->in, .ready = xc_readable, .owner = link};
-    link->rearm = (xc_timer){.fire = xc_rearm, .owner = link};
-    link->exit_policy = (xc_exit_policy){.busy = worker_busy, .arg = link};
-    atomic_init(&link->words, STDERR_FILENO);
+    link->pump.watch = (xc_watch){.fd = stream->in, .ready = xc_readable, .owner = link};
+    link->pump.rearm = (xc_timer){.fire = xc_rearm, .owner = link};
+    link->end.policy = (xc_exit_policy){.busy = worker_busy, .arg = link};
+    atomic_init(&link->end.words, STDERR_FILENO);
     link->keepalive.timer = (xc_timer){.fire = xc_keepalive_tick, .owner = link};
-    link->task_timeout = (xc_timer){.fire = xc_task_timeout_over, .owner = link};
-    link->pay = (xc_timer){.fire = xc_pay, .owner = link};
+    link->tasks.timeout = (xc_timer){.fire = xc_task_timeout_over, .owner = link};
+    link->answers.pay = (xc_timer){.fire = xc_pay, .owner = link};
     link->free_job = (xc_job){.run = free_on_pump, .owner = link};
     link->retire_job = (xc_job){.run = retire, .owner = link};
 }
@@ -322,7 +322,7 @@ xc_link_release(xc_link *link)
         return;
     }
     xc_lock(&link->mu);
-    bool retired = link->retired;
+    bool retired = link->pump.retired;
     xc_unlock(&link->mu);
     if (retired) {
         free_link(link);

@@ -50,81 +50,133 @@ typedef struct xc_arrival {
     xc_msg *msg;  /* owned; NULL: where they go is not decided yet */
 } xc_arrival;
 
+/* The reader role's alone: bytes are cut into frames, frames put together to messages. */
+typedef struct {
+    unsigned char *buf; /* owned, XC_INBUF bytes; start..end are not parsed yet */
+    size_t start;
+    size_t end;
+    bool unmarked;        /* the marker is awaited */
+    bool unparsed;        /* there may be a frame among the bytes for which memory was asked */
+    xc_arrival *current;  /* borrowed; the frame whose payload is being read in place belongs to it */
+    size_t frame_left;    /* bytes of that frame to come */
+    xc_arrival oversized; /* one frame that is larger than the buffer */
+    xc_arrival *longs;    /* owned; long messages that are not complete */
+    unsigned n_longs;
+    xc_arrival *asking; /* borrowed; what XC_SPACE asked memory for, NULL: nothing */
+    xc_spin spin;
+} xc_reader;
+
+/* mu: who waits, and whether one of them (or the pump) has the reader role. */
+typedef struct {
+    xc_waiter *waiters; /* borrowed, oldest first */
+    bool reading;       /* somebody has the role */
+} xc_waiters;
+
+/* mu: what the pump does for a link that nobody reads. */
+typedef struct {
+    xc_watch watch; /* with rings armed from then to the end */
+    xc_timer rearm;
+    bool rearm_set;     /* the rearm timer runs */
+    bool used;          /* somebody read since it was set */
+    bool notified;      /* the far end notifies us when something comes, as the pump has asked it to */
+    bool retired;       /* the pump has forgotten the link */
+    atomic_int fds_say; /* without mu; with rings: XC_FDS_... */
+} xc_link_pump;
+
+/* mu: how the link ends. */
+typedef struct {
+    bool eof;              /* nothing more can be read; `why` says why */
+    bool fin;              /* that has taken effect, behind all callbacks */
+    xc_err why;            /* the first reason, never cleared */
+    xc_msg *last;          /* owned; XC_FIN, made at birth: without memory, too, the end takes effect */
+    bool owns_peer;        /* the far end is a process whose end will be told: peer_gone will come */
+    atomic_bool peer_gone; /* without mu: that process has ended */
+    xc_exit_policy policy; /* a worker's */
+    atomic_int words;      /* without mu: the fd that a worker's last words go to; borrowed */
+} xc_link_end;
+
+/* mu: hellos of the far end. */
+typedef struct {
+    xc_queue hellos;
+    unsigned n_hellos; /* that came and were not taken, those in the backlog among them */
+    bool greeted;
+} xc_greeting;
+
+/* mu: who has said that nothing more is sent. */
+typedef struct {
+    bool leaves; /* this side has nothing more to send */
+    bool said;   /* and has said so before the link ended */
+    bool heard;  /* the far end has said so */
+} xc_goodbye;
+
+/* mu: the channels. */
+typedef struct {
+    uint32_t next_id;
+    xc_chan_table table;
+    int coerce;          /* string coercion of channels that are made from now on */
+    uint32_t n_carried;  /* that tasks and items which nobody has taken carry; XC_CARRIED_MAX at most */
+    uint32_t n_forwards; /* forwarded ones that have not been told of their end */
+} xc_chans;
+
+/* mu: the dispatcher role, and the frames that wait for it. */
+typedef struct {
+    xc_queue backlog; /* frames that wait behind a callback: each what it sent, and its xc_msg */
+    bool running;     /* a thread has the role */
+    pthread_t thread; /* which */
+    unsigned depth;   /* how often it took it */
+    uint32_t n_callbacks;
+} xc_dispatch;
+
+/* mu: a worker's tasks. */
+typedef struct {
+    xc_queue queue;      /* bounded by n_carried */
+    uint32_t executing;  /* that run or wait to */
+    bool primary_waits;  /* the worker's main thread is idle */
+    xc_model model;      /* with XC_MODEL_MAIN_ONLY see xc_task_timeout.c for the next two */
+    int64_t first_since; /* when the first one in the queue became that */
+    xc_timer timeout;
+} xc_tasks;
+
+/* mu: answers that have no room yet, see xc_answer.c. */
+typedef struct {
+    xc_buf owed;    /* five bytes for nine that came */
+    int64_t pay_ns; /* until `pay` checks again */
+    xc_timer pay;
+    xc_buf facts; /* a serialized dict without its STOP; empty: none were set */
+} xc_answers;
+
+/* mu: messages that are being freed, see xc_free.c. */
+typedef struct {
+    xc_queue queue;
+    bool freeing;
+} xc_deferred;
+
+/* A part belongs to the file of its name; a function that needs no other part takes just that one. */
 struct xc_link {
     atomic_uint refs;
     uint32_t forks;    /* const: xc_fork_count at birth */
     xc_link_opts opts; /* const */
-    xc_writer writer;
     xc_job free_job;
     xc_job retire_job;
 
-    /* The reader role and what goes with it. */
-    xc_stream incoming;   /* its `in`: the reader; its `ring`: that and mu change it */
-    xc_stream outgoing;   /* its `out`: the writer. Two, as they are closed at different times under different locks */
-    xc_region region;     /* owned; of both streams, where they are rings */
-    unsigned char *inbuf; /* the reader: bytes in_start..in_end are not parsed yet */
-    size_t in_start;      /* the reader */
-    size_t in_end;        /* the reader */
-    bool unparsed;        /* the reader: there may be a frame among them for which memory was asked */
-    xc_arrival *current;  /* the reader: borrowed; the frame whose payload is being read in place belongs to it */
-    size_t frame_left;    /* the reader: bytes of that frame to come */
-    xc_arrival oversized; /* the reader: one frame that is larger than the buffer */
-    xc_arrival *longs;    /* the reader: owned; long messages that are not complete */
-    unsigned n_longs;     /* the reader */
-    xc_arrival *asking;   /* the reader: borrowed; what XC_SPACE asked memory for, NULL: nothing */
-    xc_spin spin;         /* the reader */
-    bool unmarked;        /* the reader: the marker is awaited */
+    xc_stream incoming; /* its `in`: the reader role; its `ring`: that and mu change it */
+    xc_stream outgoing; /* its `out`: the writer. Two, as they are closed at different times under different locks */
+    xc_region region;   /* owned; of both streams, where they are rings */
+    xc_writer writer;
+    xc_reader reader;
 
-    xc_mutex mu;    /* leaf lock but for the writer's and the pump's */
-    bool reading;   /* mu: somebody has the role */
-    bool eof;       /* mu: nothing more can be read; ended_by says why */
-    bool fin;       /* mu: that has taken effect, behind all callbacks */
-    bool rearm_set; /* mu: the rearm timer runs */
-    bool retired;   /* mu: the pump has forgotten it */
-    bool used;      /* mu: somebody read since the rearm timer was set */
-    bool notified;  /* mu: the far end notifies us when something comes, as the pump has asked it to */
-    xc_watch watch; /* mu; with rings armed from then to the end */
-    xc_msg *last;   /* mu: XC_FIN, made at birth: want of memory cannot keep the end from taking effect */
-    xc_timer rearm;
-    xc_waiter *waiters;    /* mu: borrowed, oldest first */
-    xc_err ended_by;       /* mu: first reason, never cleared */
-    atomic_bool peer_gone; /* the far end's process has ended */
-    atomic_int fds_say;    /* with rings: XC_FDS_... */
-    bool owns_peer;        /* mu: there is such a process, peer_gone will come */
-
-    uint32_t next_id;    /* mu */
-    xc_chan_table table; /* mu */
-    int coerce;          /* mu: string coercion of channels that are made from now on */
-    xc_queue hellos;     /* mu */
-    unsigned n_hellos;   /* mu: that came and were not taken, those in the backlog among them */
-    bool greeted;        /* mu */
-    bool leaves;         /* mu: this side has nothing more to send */
-    bool said_goodbye;   /* mu: and has said so before the link ended */
-    bool heard_goodbye;  /* mu */
-
-    xc_queue backlog;     /* mu: frames that wait behind a callback: each what it sent, and its xc_msg */
-    bool dispatching;     /* mu: somebody has the dispatcher role */
-    pthread_t dispatcher; /* mu: who */
-    unsigned depth;       /* mu: how often it took it */
-    uint32_t n_callbacks; /* mu */
-    uint32_t n_forwards;  /* mu: that have not been told of their end */
-
-    uint32_t n_carried; /* mu: channels that tasks and items which nobody has taken carry; XC_CARRIED_MAX at most */
-    xc_queue tasks;     /* mu: bounded by that */
-    uint32_t executing; /* mu */
-    bool primary_waits; /* mu: the worker's main thread is idle */
-    xc_model model;     /* mu: with XC_MODEL_MAIN_ONLY see xc_task_timeout.c for the next two */
-    int64_t since;      /* mu: when the first of `tasks` became that */
-    xc_timer task_timeout;
-    xc_queue free_queue; /* mu: messages being freed, see xc_inbox.c */
-    bool freeing;        /* mu */
-    xc_buf preamble;     /* mu: what came before the marker */
-    xc_buf owed;         /* mu: answers that have no room yet, see xc_answer.c: five bytes for nine that came */
-    int64_t pay_ns;      /* mu: until `pay` checks again */
-    xc_timer pay;
-    xc_buf facts; /* mu: a serialized dict without its STOP; empty: none were set */
-    xc_exit_policy exit_policy;
-    atomic_int words; /* the fd that a worker's last words go to; borrowed */
+    xc_mutex mu; /* leaf lock but for the writer's and the pump's; keeps all that follows */
+    xc_waiters wait;
+    xc_link_pump pump;
+    xc_buf preamble; /* what came before the marker */
+    xc_greeting greeting;
+    xc_goodbye goodbye;
+    xc_link_end end;
+    xc_chans chans;
+    xc_dispatch dispatch;
+    xc_tasks tasks;
+    xc_answers answers;
+    xc_deferred deferred;
     xc_keepalive keepalive;
 };
 

@@ -17,7 +17,7 @@ enum { PUMP_READS = 16 };
 bool
 xc_watched_locked(const xc_link *link)
 {
-    return xc_reads_ring(link) ? link->notified : link->watch.armed != 0;
+    return xc_reads_ring(link) ? link->pump.notified : link->pump.watch.armed != 0;
 }
 
 /* It learns of it from now on. XC_AGAIN: something has come meanwhile. XC_SYS: no memory for that just now. */
@@ -25,23 +25,23 @@ static xc_status
 watch_locked(xc_link *link)
 {
     if (!xc_reads_ring(link)) {
-        return xc_pump_arm(&link->watch, POLLIN);
+        return xc_pump_arm(&link->pump.watch, POLLIN);
     }
-    link->notified = xc_ring_arm(link->incoming.ring);
-    return link->notified ? XC_OK : XC_AGAIN;
+    link->pump.notified = xc_ring_arm(link->incoming.ring);
+    return link->pump.notified ? XC_OK : XC_AGAIN;
 }
 
 void
 xc_unwatch_locked(xc_link *link)
 {
     if (!xc_reads_ring(link)) {
-        if (link->watch.armed != 0) {
-            (void)xc_pump_arm(&link->watch, 0);
+        if (link->pump.watch.armed != 0) {
+            (void)xc_pump_arm(&link->pump.watch, 0);
         }
     }
-    else if (link->notified) {
+    else if (link->pump.notified) {
         xc_ring_disarm(link->incoming.ring);
-        link->notified = false;
+        link->pump.notified = false;
     }
 }
 
@@ -51,8 +51,8 @@ xc_unwatch_locked(xc_link *link)
 static void
 again_locked(xc_link *link)
 {
-    link->rearm_set = true;
-    xc_pump_set(&link->rearm, xc_now());
+    link->pump.rearm_set = true;
+    xc_pump_set(&link->pump.rearm, xc_now());
 }
 
 /* In the middle of a payload that comes through a ring, whose writer is at work: to sleep and be notified again for
@@ -61,7 +61,7 @@ again_locked(xc_link *link)
 static bool
 more_is_near(const xc_link *link)
 {
-    return xc_reads_ring(link) && link->current != NULL && xc_cpu_count() > 1 &&
+    return xc_reads_ring(link) && link->reader.current != NULL && xc_cpu_count() > 1 &&
            xc_ring_spin(link->incoming.ring, XC_SPIN_RING_NS);
 }
 
@@ -72,13 +72,13 @@ drain(xc_link *link)
     xc_err err = {.code = XC_OK};
     size_t space;
     xc_lock(&link->mu);
-    if (link->reading || link->eof) {
+    if (link->wait.reading || link->end.eof) {
         xc_unwatch_locked(link);
         xc_unlock(&link->mu);
         return;
     }
-    link->reading = true;
-    link->notified = false;
+    link->wait.reading = true;
+    link->pump.notified = false;
     link->incoming.polling = false;
     xc_unlock(&link->mu);
     xc_status rc = XC_OK;
@@ -92,8 +92,8 @@ drain(xc_link *link)
         xc_end_reading(link, &err);
     }
     xc_lock(&link->mu);
-    link->reading = false;
-    if (xc_reads_ring(link) && !link->eof && (rc == XC_OK || watch_locked(link) == XC_AGAIN)) {
+    link->wait.reading = false;
+    if (xc_reads_ring(link) && !link->end.eof && (rc == XC_OK || watch_locked(link) == XC_AGAIN)) {
         again_locked(link);
     }
     xc_hand_on_locked(link);
@@ -127,9 +127,9 @@ take_notifications(xc_link *link)
     xc_status rc = xc_stream_read(&fds, bytes, sizeof bytes, &got, &err); /* there is more: then the pump comes back */
     bool stray = rc == XC_OK && !keep_stray(link, bytes, got);
     if (stray || (rc != XC_OK && rc != XC_AGAIN)) {
-        atomic_store(&link->fds_say, stray ? XC_FDS_STRAY : XC_FDS_HUNG_UP);
+        atomic_store(&link->pump.fds_say, stray ? XC_FDS_STRAY : XC_FDS_HUNG_UP);
         xc_lock(&link->mu);
-        (void)xc_pump_arm(&link->watch, 0);
+        (void)xc_pump_arm(&link->pump.watch, 0);
         xc_unlock(&link->mu);
         xc_poll_soon(link);
     }
@@ -154,24 +154,24 @@ void
 xc_rearm(xc_timer *timer)
 {
     xc_link *link = timer->owner;
-    bool over = atomic_load(&link->peer_gone) || atomic_load(&link->fds_say) != XC_FDS_FINE ||
+    bool over = atomic_load(&link->end.peer_gone) || atomic_load(&link->pump.fds_say) != XC_FDS_FINE ||
                 xc_keepalive_verdict(link, NULL) != XC_OK;
     bool drains = over;
     xc_lock(&link->mu);
-    link->rearm_set = false;
-    if (link->eof || link->reading) {
+    link->pump.rearm_set = false;
+    if (link->end.eof || link->wait.reading) {
         drains = false; /* the reader sees to it; its exit sets the timer again */
     }
-    else if (link->used && !over) {
-        link->used = false;
-        link->rearm_set = true;
+    else if (link->pump.used && !over) {
+        link->pump.used = false;
+        link->pump.rearm_set = true;
         xc_pump_set(timer, xc_after(XC_REARM_NS));
     }
     else if (!over) {
         xc_status rc = watch_locked(link);
         drains = rc == XC_AGAIN;
         if (rc == XC_SYS) {
-            link->rearm_set = true;
+            link->pump.rearm_set = true;
             xc_pump_set(timer, xc_after(20 * XC_REARM_NS)); /* no memory in the kernel just now */
         }
     }
@@ -181,7 +181,7 @@ xc_rearm(xc_timer *timer)
     }
     drain(link);
     xc_lock(&link->mu);
-    if (over && !link->eof && !link->reading) {
+    if (over && !link->end.eof && !link->wait.reading) {
         again_locked(link); /* no event will come if somebody else holds the pipe open */
     }
     xc_unlock(&link->mu);
@@ -191,13 +191,13 @@ void
 xc_poll_soon(xc_link *link)
 {
     xc_lock(&link->mu);
-    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
+    for (xc_waiter *waiter = link->wait.waiters; waiter != NULL; waiter = waiter->next) {
         if (waiter->bell != NULL ||
             xc_ready_locked(link, waiter->wait)) { /* a registration's one ring is not for nothing */
             xc_ring_waiter(waiter);                /* the reader must poll again: no event may come */
         }
     }
-    if (!link->eof) {
+    if (!link->end.eof) {
         again_locked(link);
     }
     xc_unlock(&link->mu);
@@ -206,7 +206,7 @@ xc_poll_soon(xc_link *link)
 void
 xc_link_peer_gone(xc_link *link)
 {
-    atomic_store(&link->peer_gone, true);
+    atomic_store(&link->end.peer_gone, true);
     xc_poll_soon(link);
 }
 

@@ -28,7 +28,7 @@ keep_locked(xc_link *link, xc_region *region)
 static xc_status
 read_ring_locked(xc_link *link, xc_err *err)
 {
-    if (xc_pump_arm(&link->watch, POLLIN) != XC_OK) {
+    if (xc_pump_arm(&link->pump.watch, POLLIN) != XC_OK) {
         return xc_fail(err, XC_SYS, ENOMEM, "watch a pipe");
     }
     link->incoming.ring = &link->region.in;
@@ -38,7 +38,7 @@ read_ring_locked(xc_link *link, xc_err *err)
 xc_status
 xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err)
 {
-    link->unmarked = false;
+    link->reader.unmarked = false;
     xc_lock(&link->mu);
     keep_locked(link, region);
     link->outgoing.ring = &link->region.out;
@@ -83,8 +83,8 @@ xc_link_move_nogil(xc_link *link, xc_err *err)
     xc_frame_pack(frame, XC_MOVE, 0, 0);
     xc_status rc = XC_OK;
     xc_lock(&link->mu);
-    if (link->eof) {
-        *err = link->ended_by;
+    if (link->end.eof) {
+        *err = link->end.why;
         rc = err->code;
     }
     else if (link->region.map == NULL) {
@@ -124,7 +124,7 @@ xc_take_move(xc_link *link, xc_err *err)
         rc = read_ring_locked(link, err);
     }
     xc_unlock(&link->mu);
-    link->in_start = link->in_end = 0;
+    link->reader.start = link->reader.end = 0;
     xc_pump_set(&link->writer.flush, xc_now()); /* a notification for that may have been passed over */
     return rc;
 }

@@ -25,13 +25,13 @@ static xc_status
 deliver_one_locked(xc_link *link, xc_msg *msg, xc_err *err)
 {
     uint8_t code = msg->code;
-    if (code == XC_HELLO && link->n_hellos++ == XC_UNREAD_HELLOS) {
+    if (code == XC_HELLO && link->greeting.n_hellos++ == XC_UNREAD_HELLOS) {
         xc_free_later_locked(link, msg);
         return xc_failf(err, XC_BAD, "read", "more than %d hellos, and nobody takes them", XC_UNREAD_HELLOS);
     }
     xc_arrive_locked(link, msg);
     if (code == XC_TERMINATE) {
-        link->heard_goodbye = true;
+        link->goodbye.heard = true;
         return xc_fail(err, XC_CLOSED, 0, "read");
     }
     return XC_OK;
@@ -79,9 +79,9 @@ new_msg(uint8_t code, uint32_t chan, size_t size)
 
 /* What points to the long message of that number; to NULL where there is none. */
 static xc_arrival **
-find_long(xc_link *link, uint32_t number)
+find_long(xc_reader *reader, uint32_t number)
 {
-    xc_arrival **p = &link->longs;
+    xc_arrival **p = &reader->longs;
     while (*p != NULL && (*p)->number != number) {
         p = &(*p)->next;
     }
@@ -89,38 +89,38 @@ find_long(xc_link *link, uint32_t number)
 }
 
 static void
-unlist_long(xc_link *link, xc_arrival **p)
+unlist_long(xc_reader *reader, xc_arrival **p)
 {
     xc_arrival *gone = *p;
     *p = gone->next;
-    link->n_longs--;
+    reader->n_longs--;
     xc_free(gone);
 }
 
 void
 xc_forget_arrivals_locked(xc_link *link)
 {
-    link->current = link->asking = NULL;
-    if (link->oversized.msg != NULL) {
-        xc_free_later_locked(link, link->oversized.msg);
-        link->oversized.msg = NULL;
+    link->reader.current = link->reader.asking = NULL;
+    if (link->reader.oversized.msg != NULL) {
+        xc_free_later_locked(link, link->reader.oversized.msg);
+        link->reader.oversized.msg = NULL;
     }
-    while (link->longs != NULL) {
-        if (link->longs->msg != NULL) {
-            xc_free_later_locked(link, link->longs->msg);
+    while (link->reader.longs != NULL) {
+        if (link->reader.longs->msg != NULL) {
+            xc_free_later_locked(link, link->reader.longs->msg);
         }
-        unlist_long(link, &link->longs);
+        unlist_long(&link->reader, &link->reader.longs);
     }
 }
 
 /* Its payload is complete. */
 static void
-finish(xc_link *link, xc_arrival *arrival, xc_queue *batch)
+finish(xc_reader *reader, xc_arrival *arrival, xc_queue *batch)
 {
     xc_queue_push(batch, arrival->msg);
     arrival->msg = NULL;
-    if (arrival != &link->oversized) {
-        unlist_long(link, find_long(link, arrival->number));
+    if (arrival != &reader->oversized) {
+        unlist_long(reader, find_long(reader, arrival->number));
     }
 }
 
@@ -134,10 +134,11 @@ place_in(const xc_arrival *arrival)
 /* Where the payload goes. `payload` has `have` bytes of its first frame's `size`. XC_AGAIN: more of it must come first.
  * XC_SPACE as in the header. */
 static xc_status
-choose_memory(xc_link *link, xc_arrival *arrival, const unsigned char *payload, size_t have, size_t size, bool can_give)
+choose_memory(xc_reader *reader, xc_arrival *arrival, const unsigned char *payload, size_t have, size_t size,
+              bool can_give)
 {
     const xc_long_frame *head = &arrival->head;
-    link->asking = NULL;
+    reader->asking = NULL;
     if (arrival->msg != NULL) {
         return XC_OK;
     }
@@ -147,8 +148,8 @@ choose_memory(xc_link *link, xc_arrival *arrival, const unsigned char *payload, 
         }
         /* BYTES, length, the bytes, STOP: the payload is one bytes object. */
         if (can_give && payload[0] == XC_OP_BYTES && xc_get_u32(payload + 1) == head->size - BYTES_AROUND) {
-            link->asking = arrival;
-            link->unparsed = true;
+            reader->asking = arrival;
+            reader->unparsed = true;
             return XC_SPACE;
         }
     }
@@ -158,14 +159,14 @@ choose_memory(xc_link *link, xc_arrival *arrival, const unsigned char *payload, 
 
 /* A frame with the next bytes of a payload begins in the buffer, `have` bytes of those are there. */
 static xc_status
-take_front(xc_link *link, xc_arrival *arrival, size_t have, size_t size, bool can_give, xc_queue *batch)
+take_front(xc_reader *reader, xc_arrival *arrival, size_t have, size_t size, bool can_give, xc_queue *batch)
 {
-    const unsigned char *payload = link->inbuf + link->in_start + XC_HEADER_SIZE;
-    xc_status rc = choose_memory(link, arrival, payload, have, size, can_give);
+    const unsigned char *payload = reader->buf + reader->start + XC_HEADER_SIZE;
+    xc_status rc = choose_memory(reader, arrival, payload, have, size, can_give);
     if (rc != XC_OK) {
         return rc;
     }
-    link->in_start += XC_HEADER_SIZE + have;
+    reader->start += XC_HEADER_SIZE + have;
     if (!arrival->msg->lost) {
         size_t skip = arrival->got < arrival->skip ? arrival->skip : 0; /* its memory was lent for this very frame */
         arrival->got += skip;
@@ -174,11 +175,11 @@ take_front(xc_link *link, xc_arrival *arrival, size_t have, size_t size, bool ca
     }
     arrival->got += have;
     if (have < size) {
-        link->current = arrival;
-        link->frame_left = size - have;
+        reader->current = arrival;
+        reader->frame_left = size - have;
     }
     else if (arrival->got == arrival->head.size) {
-        finish(link, arrival, batch);
+        finish(reader, arrival, batch);
     }
     return XC_OK;
 }
@@ -189,7 +190,7 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
     xc_msg *msg = xc_msg_new(XC_DATA, 0, 0);
     bool taken = false;
     xc_lock(&link->mu);
-    xc_arrival *arrival = link->reading || link->eof ? NULL : link->asking;
+    xc_arrival *arrival = link->wait.reading || link->end.eof ? NULL : link->reader.asking;
     if (msg != NULL && arrival != NULL && arrival->head.size - BYTES_HEAD == space) {
         msg->chan = arrival->head.chan;
         msg->size = space;
@@ -197,7 +198,7 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
         msg->space = owner;
         arrival->msg = msg;
         arrival->skip = BYTES_HEAD;
-        link->asking = NULL;
+        link->reader.asking = NULL;
         taken = true;
     }
     xc_unlock(&link->mu);
@@ -213,7 +214,7 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
 static xc_status
 begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload, xc_err *err)
 {
-    xc_arrival **p = find_long(link, frame->chan);
+    xc_arrival **p = find_long(&link->reader, frame->chan);
     if (frame->code == XC_DROP) {
         if (*p == NULL) {
             return xc_failf(err, XC_BAD, "read", "long message %u is dropped, and there is none", frame->chan);
@@ -223,13 +224,13 @@ begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload
             xc_free_later_locked(link, (*p)->msg);
             xc_unlock(&link->mu);
         }
-        unlist_long(link, p);
+        unlist_long(&link->reader, p);
         return XC_OK;
     }
     if (*p != NULL) {
         return xc_failf(err, XC_BAD, "read", "long message %u begins, and there is one", frame->chan);
     }
-    if (link->n_longs == XC_LONG_COUNT) {
+    if (link->reader.n_longs == XC_LONG_COUNT) {
         return xc_failf(err, XC_BAD, "read", "more than %d long messages at a time", XC_LONG_COUNT);
     }
     xc_arrival arrival = {.number = frame->chan};
@@ -242,14 +243,14 @@ begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload
         return XC_NOMEM;
     }
     **p = arrival;
-    link->n_longs++;
+    link->reader.n_longs++;
     return XC_OK;
 }
 
 static xc_status
-take_piece(xc_link *link, const xc_frame *frame, size_t have, bool can_give, xc_queue *batch, xc_err *err)
+take_piece(xc_reader *reader, const xc_frame *frame, size_t have, bool can_give, xc_queue *batch, xc_err *err)
 {
-    xc_arrival *arrival = *find_long(link, frame->chan);
+    xc_arrival *arrival = *find_long(reader, frame->chan);
     if (arrival == NULL) {
         return xc_failf(err, XC_BAD, "read", "a piece of long message %u, and there is none", frame->chan);
     }
@@ -257,7 +258,7 @@ take_piece(xc_link *link, const xc_frame *frame, size_t have, bool can_give, xc_
         return xc_failf(err, XC_BAD, "read", "a piece of %u bytes, of which long message %u lacks %llu", frame->size,
                         frame->chan, (unsigned long long)(arrival->head.size - arrival->got));
     }
-    return take_front(link, arrival, have < frame->size ? have : frame->size, frame->size, can_give, batch);
+    return take_front(reader, arrival, have < frame->size ? have : frame->size, frame->size, can_give, batch);
 }
 
 /* The frame at in_start. XC_OK: it is done with, or goes on `into`. XC_AGAIN: more of it must come first. */
@@ -265,9 +266,9 @@ static xc_status
 parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err)
 {
     xc_frame frame;
-    const unsigned char *payload = link->inbuf + link->in_start + XC_HEADER_SIZE;
-    size_t have = link->in_end - link->in_start - XC_HEADER_SIZE;
-    xc_status rc = xc_frame_unpack(link->inbuf + link->in_start, &frame, err);
+    const unsigned char *payload = link->reader.buf + link->reader.start + XC_HEADER_SIZE;
+    size_t have = link->reader.end - link->reader.start - XC_HEADER_SIZE;
+    xc_status rc = xc_frame_unpack(link->reader.buf + link->reader.start, &frame, err);
     if (rc != XC_OK) {
         return rc;
     }
@@ -275,16 +276,16 @@ parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err)
         return xc_take_move(link, err);
     }
     if (frame.code == XC_PIECE) {
-        return take_piece(link, &frame, have, can_give, batch, err);
+        return take_piece(&link->reader, &frame, have, can_give, batch, err);
     }
     if (have < frame.size) {
         if (frame.size + XC_HEADER_SIZE <= XC_INBUF) {
             return XC_AGAIN;
         }
-        if (link->oversized.msg == NULL) { /* else memory was lent for it just now */
-            link->oversized = (xc_arrival){.head = {.code = frame.code, .chan = frame.chan, .size = frame.size}};
+        if (link->reader.oversized.msg == NULL) { /* else memory was lent for it just now */
+            link->reader.oversized = (xc_arrival){.head = {.code = frame.code, .chan = frame.chan, .size = frame.size}};
         }
-        return take_front(link, &link->oversized, have, frame.size, can_give, batch);
+        return take_front(&link->reader, &link->reader.oversized, have, frame.size, can_give, batch);
     }
     if (frame.code > XC_HELLO) {
         rc = begin_or_drop(link, &frame, payload, err);
@@ -299,7 +300,7 @@ parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err)
         }
         xc_queue_push(batch, msg);
     }
-    link->in_start += XC_HEADER_SIZE + frame.size;
+    link->reader.start += XC_HEADER_SIZE + frame.size;
     return rc;
 }
 
@@ -309,12 +310,12 @@ parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
 {
     xc_queue batch = {.head = NULL};
     xc_status rc = XC_OK;
-    link->unparsed = false;
-    while (rc == XC_OK && link->current == NULL && link->in_end - link->in_start >= XC_HEADER_SIZE) {
+    link->reader.unparsed = false;
+    while (rc == XC_OK && link->reader.current == NULL && link->reader.end - link->reader.start >= XC_HEADER_SIZE) {
         rc = parse_one(link, can_give, &batch, err);
     }
-    if (link->in_start == link->in_end) {
-        link->in_start = link->in_end = 0;
+    if (link->reader.start == link->reader.end) {
+        link->reader.start = link->reader.end = 0;
     }
     xc_err why;
     xc_status delivered = deliver(link, &batch, &why);
@@ -326,7 +327,7 @@ parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
         return xc_failf(err, XC_NOMEM, "read", "no memory for a message that arrived");
     }
     if (rc == XC_SPACE) {
-        *space = (size_t)link->asking->head.size - BYTES_HEAD;
+        *space = (size_t)link->reader.asking->head.size - BYTES_HEAD;
     }
     return rc == XC_AGAIN ? XC_OK : rc;
 }
@@ -353,35 +354,35 @@ choose_pages(const xc_link *link, xc_arrival *arrival)
 static xc_status
 read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err)
 {
-    xc_arrival *arrival = link->current;
+    xc_arrival *arrival = link->reader.current;
     xc_queue batch = {.head = NULL};
     size_t got = 0;
     xc_status rc;
     choose_pages(link, arrival);
     if (arrival->msg->lost) {
-        size_t most = link->frame_left < XC_INBUF ? link->frame_left : XC_INBUF;
-        rc = xc_stream_read(&link->incoming, link->inbuf, most, &got, err);
+        size_t most = link->reader.frame_left < XC_INBUF ? link->reader.frame_left : XC_INBUF;
+        rc = xc_stream_read(&link->incoming, link->reader.buf, most, &got, err);
     }
-    else if (arrival == &link->oversized) {
-        rc = xc_stream_read(&link->incoming, place_in(arrival), link->frame_left, &got, err);
+    else if (arrival == &link->reader.oversized) {
+        rc = xc_stream_read(&link->incoming, place_in(arrival), link->reader.frame_left, &got, err);
     }
     else {
-        struct iovec parts[2] = {{place_in(arrival), link->frame_left}, {link->inbuf, XC_HEADER_SIZE}};
+        struct iovec parts[2] = {{place_in(arrival), link->reader.frame_left}, {link->reader.buf, XC_HEADER_SIZE}};
         rc = xc_stream_read_two(&link->incoming, parts, &got, err);
     }
-    size_t mine = got < link->frame_left ? got : link->frame_left;
+    size_t mine = got < link->reader.frame_left ? got : link->reader.frame_left;
     arrival->got += mine;
-    link->frame_left -= mine;
-    link->in_end = got - mine;
-    if (rc != XC_OK || link->frame_left > 0) {
+    link->reader.frame_left -= mine;
+    link->reader.end = got - mine;
+    if (rc != XC_OK || link->reader.frame_left > 0) {
         return rc;
     }
-    link->current = NULL;
+    link->reader.current = NULL;
     if (arrival->got == arrival->head.size) {
-        finish(link, arrival, &batch);
+        finish(&link->reader, arrival, &batch);
         rc = deliver(link, &batch, err);
     }
-    return rc == XC_OK && link->in_end > 0 ? parse(link, can_give, space, err) : rc;
+    return rc == XC_OK && link->reader.end > 0 ? parse(link, can_give, space, err) : rc;
 }
 
 /* Passes over what stands before the marker. XC_OK: frames begin at in_start. XC_AGAIN: more must come. */
@@ -390,11 +391,11 @@ skip_preamble(xc_link *link, xc_err *err)
 {
     size_t used = 0;
     xc_lock(&link->mu);
-    xc_status rc =
-        xc_preamble_skip(&link->preamble, link->inbuf + link->in_start, link->in_end - link->in_start, &used, err);
+    xc_status rc = xc_preamble_skip(&link->preamble, link->reader.buf + link->reader.start,
+                                    link->reader.end - link->reader.start, &used, err);
     xc_unlock(&link->mu);
-    link->in_start += used;
-    link->unmarked = rc != XC_OK;
+    link->reader.start += used;
+    link->reader.unmarked = rc != XC_OK;
     return rc;
 }
 
@@ -415,8 +416,8 @@ xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
 {
     size_t got = 0;
     /* Before the read: what the process wrote is there by then. */
-    int fds_say = atomic_load(&link->fds_say);
-    bool gone = atomic_load(&link->peer_gone) || fds_say == XC_FDS_HUNG_UP;
+    int fds_say = atomic_load(&link->pump.fds_say);
+    bool gone = atomic_load(&link->end.peer_gone) || fds_say == XC_FDS_HUNG_UP;
     xc_status rc = xc_keepalive_verdict(link, err);
     if (rc == XC_OK && fds_say == XC_FDS_STRAY) {
         rc = xc_preamble_too_much(err);
@@ -427,24 +428,25 @@ xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
     if (gone) {
         xc_stream_end_here(&link->incoming);
     }
-    if (link->unparsed) {
+    if (link->reader.unparsed) {
         rc = parse(link, can_give, space, err);
         if (rc != XC_OK) {
             return rc;
         }
     }
-    if (link->current != NULL) {
+    if (link->reader.current != NULL) {
         rc = read_in_place(link, can_give, space, err);
     }
     else {
-        if (link->in_start > 0) {
-            memmove(link->inbuf, link->inbuf + link->in_start, link->in_end - link->in_start);
-            link->in_end -= link->in_start;
-            link->in_start = 0;
+        if (link->reader.start > 0) {
+            memmove(link->reader.buf, link->reader.buf + link->reader.start, link->reader.end - link->reader.start);
+            link->reader.end -= link->reader.start;
+            link->reader.start = 0;
         }
-        rc = xc_stream_read(&link->incoming, link->inbuf + link->in_end, XC_INBUF - link->in_end, &got, err);
-        link->in_end += got;
-        if (rc == XC_OK && link->unmarked) {
+        rc = xc_stream_read(&link->incoming, link->reader.buf + link->reader.end, XC_INBUF - link->reader.end, &got,
+                            err);
+        link->reader.end += got;
+        if (rc == XC_OK && link->reader.unmarked) {
             rc = skip_preamble(link, err);
             if (rc == XC_AGAIN) {
                 return XC_OK; /* something came */

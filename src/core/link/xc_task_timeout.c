@@ -21,7 +21,7 @@ void
 xc_link_set_model(xc_link *link, xc_model model)
 {
     xc_lock(&link->mu);
-    link->model = model;
+    link->tasks.model = model;
     xc_unlock(&link->mu);
 }
 
@@ -29,7 +29,7 @@ xc_model
 xc_link_model(xc_link *link)
 {
     xc_lock(&link->mu);
-    xc_model model = link->model;
+    xc_model model = link->tasks.model;
     xc_unlock(&link->mu);
     return model;
 }
@@ -38,10 +38,10 @@ xc_link_model(xc_link *link)
 void
 xc_task_timeout_begin_locked(xc_link *link)
 {
-    if (link->model == XC_MODEL_MAIN_ONLY && link->tasks.head != NULL && link->executing > link->tasks.count &&
-        !link->eof) {
-        link->since = xc_now();
-        xc_pump_set(&link->task_timeout, link->since + XC_S);
+    if (link->tasks.model == XC_MODEL_MAIN_ONLY && link->tasks.queue.head != NULL &&
+        link->tasks.executing > link->tasks.queue.count && !link->end.eof) {
+        link->tasks.first_since = xc_now();
+        xc_pump_set(&link->tasks.timeout, link->tasks.first_since + XC_S);
     }
 }
 
@@ -49,13 +49,13 @@ xc_task_timeout_begin_locked(xc_link *link)
 static void
 refuse_first_locked(xc_link *link)
 {
-    xc_msg *msg = xc_queue_pop(&link->tasks);
+    xc_msg *msg = xc_queue_pop(&link->tasks.queue);
     xc_chan *chan = xc_task_chan(msg);
     if (!chan->recv_closed) {
         xc_link_post_error(link, chan->id, TOO_LONG);
     }
     xc_close_locked(link, chan, false);
-    link->executing--;
+    link->tasks.executing--;
     xc_free_later_locked(link, msg);
 }
 
@@ -64,9 +64,9 @@ xc_task_timeout_over(xc_timer *timer)
 {
     xc_link *link = timer->owner;
     xc_lock(&link->mu);
-    if (link->tasks.head != NULL && link->executing > link->tasks.count && !link->eof) {
-        if (xc_now() < link->since + XC_S) { /* it was set for a task that has been taken since */
-            xc_pump_set(timer, link->since + XC_S);
+    if (link->tasks.queue.head != NULL && link->tasks.executing > link->tasks.queue.count && !link->end.eof) {
+        if (xc_now() < link->tasks.first_since + XC_S) { /* it was set for a task that has been taken since */
+            xc_pump_set(timer, link->tasks.first_since + XC_S);
         }
         else {
             refuse_first_locked(link);

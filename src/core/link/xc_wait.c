@@ -46,7 +46,7 @@ xc_ring_waiter(xc_waiter *waiter)
 void
 xc_ring_all_locked(xc_link *link)
 {
-    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
+    for (xc_waiter *waiter = link->wait.waiters; waiter != NULL; waiter = waiter->next) {
         xc_ring_waiter(waiter);
     }
 }
@@ -60,21 +60,22 @@ xc_ready_locked(xc_link *link, const xc_wait *wait)
     case XC_WAIT_CLOSE:
         return wait->chan->recv_closed;
     case XC_WAIT_FIN:
-        return link->fin;
+        return link->end.fin;
     case XC_WAIT_HELLO:
-        return link->hellos.head != NULL || link->fin;
+        return link->greeting.hellos.head != NULL || link->end.fin;
     case XC_WAIT_TASK:
-        return link->tasks.head != NULL || link->fin;
+        return link->tasks.queue.head != NULL || link->end.fin;
     case XC_WAIT_TASK_SPARE:
-        return link->tasks.count > (link->primary_waits ? 1 : 0) || (link->fin && link->tasks.head == NULL);
+        return link->tasks.queue.count > (link->tasks.primary_waits ? 1 : 0) ||
+               (link->end.fin && link->tasks.queue.head == NULL);
     case XC_WAIT_IDLE:
-        return link->executing == 0;
+        return link->tasks.executing == 0;
     case XC_WAIT_BACKLOG:
-        return !link->dispatching && (link->backlog.head != NULL || link->fin);
+        return !link->dispatch.running && (link->dispatch.backlog.head != NULL || link->end.fin);
     case XC_WAIT_DISPATCH:
-        return !link->dispatching;
+        return !link->dispatch.running;
     case XC_WAIT_GONE:
-        return !link->owns_peer || atomic_load(&link->peer_gone);
+        return !link->end.owns_peer || atomic_load(&link->end.peer_gone);
     }
     return true;
 }
@@ -82,7 +83,7 @@ xc_ready_locked(xc_link *link, const xc_wait *wait)
 void
 xc_wake_locked(xc_link *link)
 {
-    for (xc_waiter *waiter = link->waiters; waiter != NULL; waiter = waiter->next) {
+    for (xc_waiter *waiter = link->wait.waiters; waiter != NULL; waiter = waiter->next) {
         if (!waiter->rung && xc_ready_locked(link, waiter->wait)) {
             xc_ring_waiter(waiter);
         }
@@ -99,9 +100,9 @@ may_read(const xc_waiter *waiter)
 
 /* Who is to have the role if nobody has it. */
 static xc_waiter *
-next_reader_locked(xc_link *link)
+next_reader_locked(const xc_waiters *all)
 {
-    xc_waiter *waiter = link->waiters;
+    xc_waiter *waiter = all->waiters;
     while (waiter != NULL && (!may_read(waiter) || waiter->rung)) {
         waiter = waiter->next;
     }
@@ -111,28 +112,28 @@ next_reader_locked(xc_link *link)
 void
 xc_hand_on_locked(xc_link *link)
 {
-    if (link->reading || link->eof) {
+    if (link->wait.reading || link->end.eof) {
         return;
     }
-    xc_waiter *next = next_reader_locked(link);
+    xc_waiter *next = next_reader_locked(&link->wait);
     if (next != NULL) {
         xc_ring_waiter(next);
         return;
     }
-    link->used = true;
-    if (!xc_watched_locked(link) && !link->rearm_set) {
-        link->rearm_set = true;
-        xc_pump_set(&link->rearm, xc_after(XC_REARM_NS));
+    link->pump.used = true;
+    if (!xc_watched_locked(link) && !link->pump.rearm_set) {
+        link->pump.rearm_set = true;
+        xc_pump_set(&link->pump.rearm, xc_after(XC_REARM_NS));
     }
 }
 
 static bool
 take_role_locked(xc_link *link, xc_waiter *self)
 {
-    if (link->reading || link->eof || !may_read(self)) {
+    if (link->wait.reading || link->end.eof || !may_read(self)) {
         return false;
     }
-    link->reading = true;
+    link->wait.reading = true;
     self->reader = true;
     xc_unwatch_locked(link);
     return true;
@@ -177,12 +178,12 @@ await_more(xc_link *link, waiting *it)
         if (now - it->dry_since >= XC_S) { /* about once a second: see xc_ring_sleep_nogil */
             xc_pump_check();
         }
-        int64_t spin = first && spins ? xc_spin_begin_ring(&link->spin) : 0;
+        int64_t spin = first && spins ? xc_spin_begin_ring(&link->reader.spin) : 0;
         if (spin > 0 && xc_ring_spin(link->incoming.ring, spin)) {
             return XC_OK;
         }
     }
-    else if (spins && now < it->dry_since + xc_spin_begin(&link->spin)) {
+    else if (spins && now < it->dry_since + xc_spin_begin(&link->reader.spin)) {
         for (int i = 0; i < PAUSES; i++) {
             xc_pause();
         }
@@ -216,7 +217,7 @@ read_round(xc_link *link, waiting *it, size_t *space)
         return await_more(link, it);
     }
     if (it->dry_since != 0 && !it->wait->no_spin) {
-        xc_spin_learn(&link->spin, xc_now() - it->dry_since);
+        xc_spin_learn(&link->reader.spin, xc_now() - it->dry_since);
     }
     it->dry_since = 0;
     return rc;
@@ -234,9 +235,9 @@ xc_link_ready(xc_link *link, const xc_wait *wait)
 }
 
 static void
-join_waiters_locked(xc_link *link, xc_waiter *self)
+join_waiters_locked(xc_waiters *all, xc_waiter *self)
 {
-    xc_waiter **p = &link->waiters;
+    xc_waiter **p = &all->waiters;
     while (*p != NULL) {
         p = &(*p)->next;
     }
@@ -244,9 +245,9 @@ join_waiters_locked(xc_link *link, xc_waiter *self)
 }
 
 static void
-leave_waiters_locked(xc_link *link, xc_waiter *self)
+leave_waiters_locked(xc_waiters *all, xc_waiter *self)
 {
-    xc_waiter **p = &link->waiters;
+    xc_waiter **p = &all->waiters;
     while (*p != self) {
         p = &(*p)->next;
     }
@@ -261,16 +262,17 @@ xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out)
     size_t space;
     xc_lock(&link->mu);
     xc_status rc = xc_take_item_locked(chan, out);
-    if (rc == XC_AGAIN && xc_reads_ring(link) && next_reader_locked(link) == NULL && take_role_locked(link, &self)) {
+    if (rc == XC_AGAIN && xc_reads_ring(link) && next_reader_locked(&link->wait) == NULL &&
+        take_role_locked(link, &self)) {
         xc_status read = XC_OK;
         for (int i = 0; i < SOON_READS && rc == XC_AGAIN && read == XC_OK; i++) {
             xc_unlock(&link->mu);
-            bool there = link->unparsed || xc_ring_spin(link->incoming.ring, ns);
+            bool there = link->reader.unparsed || xc_ring_spin(link->incoming.ring, ns);
             read = there ? read_once(link, true, &space) : XC_AGAIN;
             xc_lock(&link->mu);
             rc = xc_take_item_locked(chan, out);
         }
-        link->reading = false;
+        link->wait.reading = false;
         xc_hand_on_locked(link);
     }
     xc_unlock(&link->mu);
@@ -287,16 +289,16 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
     bool woken = false; /* by something that was not waited for */
     xc_lock(&link->mu);
     if (wait->kind == XC_WAIT_TASK) {
-        link->primary_waits = true; /* until it has taken one: the spare thread leaves the first task to it */
+        link->tasks.primary_waits = true; /* until it has taken one: the spare thread leaves the first task to it */
     }
-    join_waiters_locked(link, &self);
+    join_waiters_locked(&link->wait, &self);
     while (rc == XC_OK && !xc_ready_locked(link, wait)) {
         if (woken && (rc = check_clock(&it)) != XC_OK) {
             break;
         }
         self.rung = false;
-        if (self.reader && link->eof) {
-            link->reading = self.reader = false;
+        if (self.reader && link->end.eof) {
+            link->wait.reading = self.reader = false;
         }
         bool reads = self.reader || take_role_locked(link, &self);
         xc_unlock(&link->mu);
@@ -307,12 +309,12 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
     if (xc_ready_locked(link, wait)) {
         rc = XC_OK;
     }
-    leave_waiters_locked(link, &self); /* first */
+    leave_waiters_locked(&link->wait, &self); /* first */
     if (self.reader) {
         if (it.dry_since != 0 && rc != XC_OK && !wait->no_spin) {
-            xc_spin_learn(&link->spin, XC_FOREVER);
+            xc_spin_learn(&link->reader.spin, XC_FOREVER);
         }
-        link->reading = false;
+        link->wait.reading = false;
     }
     xc_hand_on_locked(link); /* every way out hands the role on */
     xc_unlock(&link->mu);
@@ -332,7 +334,7 @@ xc_link_begin_registration(xc_link *link, const xc_wait *wait, int fd, uint64_t 
     registration->waiter.wait = &registration->wait;
     xc_lock(&link->mu);
     registration->waiter.rung = xc_ready_locked(link, wait);
-    join_waiters_locked(link, &registration->waiter);
+    join_waiters_locked(&link->wait, &registration->waiter);
     xc_unlock(&link->mu);
     return registration;
 }
@@ -350,7 +352,7 @@ void
 xc_link_end_registration(xc_link *link, xc_registration *registration)
 {
     xc_lock(&link->mu);
-    leave_waiters_locked(link, &registration->waiter);
+    leave_waiters_locked(&link->wait, &registration->waiter);
     xc_unlock(&link->mu);
     xc_free(registration);
 }
