@@ -35,8 +35,11 @@ TAGGER_ORDER = [{"text"}, {"model"}, {"build", "word"}, {"decide"}, {"batch"}, {
 TAGGER_STANDS_ON = {"xc_base.h", "xc_sync.h"}
 
 # Files that belong to another room than the one of their name.
-LINK = ("link_impl", "wait", "link_pump", "move", "reader", "inbox", "answer", "forward", "keepalive", "task_timeout")
-ROOM_OF = {name: "link" for name in LINK}
+LINK = (
+    *("link_impl", "wait", "link_pump", "move", "reader", "inbox", "free", "dispatch", "channels", "tasks", "answer"),
+    *("forward", "keepalive", "task_timeout"),
+)
+ROOM_OF = {**{name: "link" for name in LINK}, "writer_impl": "writer", "writer_long": "writer", "writer_post": "writer"}
 
 # The package, lowest first: its folders, and the modules at its top. Each imports only from what stands before it, and
 # from its own folder.

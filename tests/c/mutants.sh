@@ -30,10 +30,10 @@ mutant wake xc_reader test_link 'xc_wake_locked(link); .* the reader wakes those
 mutant gone xc_link_pump test_link 'xc_ring_waiter(waiter); .* the reader must poll again' &
 mutant registration xc_wait test_registration 'write_number((const xc_registration \*)waiter);' &
 mutant held xc_wait test_registration 'registration->waiter.rung = xc_ready_locked(link, wait);' &
-mutant handed xc_writer test_writer_handed 'release_locked(writer); .* so that the I.O thread writes it' &
-mutant refused xc_writer test_writer 'wake_all_locked(writer); .* each is refused now' &
+mutant handed xc_writer test_writer_handed 'xc_writer_release_locked(writer); .* so that the I.O thread writes it' &
+mutant refused xc_writer_post test_writer 'xc_writer_wake_all_locked(writer); .* each is refused now' &
 mutant nested xc_writer test_writer_long 'spill_own_locked(writer); .* or those in the line would wait for us' &
-mutant broken xc_writer test_writer 'wake_all_locked(writer);$' &
+mutant broken xc_writer test_writer 'xc_writer_wake_all_locked(writer);$' &
 mutant moved xc_move test_move 'xc_pump_set(&link->writer.flush, xc_now()); .* a notification for that may have been passed over' &
 over_rings() { RIG_RINGS=1 && export RIG_RINGS && mutant "$@"; }
 over_rings notified xc_link_pump test_relay 'xc_writer_flush(&link->writer); .* there may be room' &

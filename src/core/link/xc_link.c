@@ -179,6 +179,35 @@ xc_link_set_words(xc_link *link, int fd)
     atomic_store(&link->end.words, fd);
 }
 
+/* --- how it stands ------------------------------------------------------------------------------------------------ */
+
+void
+xc_link_get_state(xc_link *link, xc_link_state *out)
+{
+    xc_lock(&link->mu);
+    *out = (xc_link_state){
+        .fin = link->end.fin,
+        .said_goodbye = link->goodbye.said,
+        .heard_goodbye = link->goodbye.heard,
+        .greeted = link->greeting.greeted,
+        .ended_by = link->end.why,
+        .executing = link->tasks.executing,
+        .channels = (uint32_t)link->chans.table.n_used,
+        .rings = xc_reads_ring(link),
+    };
+    xc_unlock(&link->mu);
+}
+
+xc_msg *
+xc_link_take_hello(xc_link *link)
+{
+    xc_lock(&link->mu);
+    xc_msg *msg = xc_queue_pop(&link->greeting.hellos);
+    link->greeting.n_hellos -= msg != NULL;
+    xc_unlock(&link->mu);
+    return msg;
+}
+
 /* --- lives ---------------------------------------------------------------------------------------------------- */
 
 /* Nobody knows the link any more, the pump included. */

@@ -236,9 +236,6 @@ xc_task_chan(const xc_msg *msg)
     return msg->carried[msg->n_ids - 1];
 }
 
-/* xc_inbox.c: as xc_link_take_item */
-xc_status xc_take_item_locked(xc_chan *chan, xc_msg **out);
-
 /* xc_task_timeout.c */
 void xc_task_timeout_begin_locked(xc_link *link); /* another task is the first of those that wait, if any does */
 void xc_task_timeout_over(xc_timer *timer);
@@ -247,11 +244,27 @@ void xc_task_timeout_over(xc_timer *timer);
 bool xc_forward_takes_locked(xc_link *link, xc_msg *msg); /* true: it was for a forwarded channel, and is taken */
 
 /* xc_inbox.c */
-void xc_scan_ids(xc_msg *msg);                         /* before delivery, without mu */
-void xc_arrive_locked(xc_link *link, xc_msg *msg);     /* taken: takes effect now, or joins the backlog */
+void xc_scan_ids(xc_msg *msg);                           /* before delivery, without mu */
+void xc_arrive_locked(xc_link *link, xc_msg *msg);       /* taken: takes effect now, or joins the backlog */
+void xc_apply_locked(xc_link *link, xc_msg *msg);        /* taken: takes effect now */
+void xc_make_carried_locked(xc_link *link, xc_msg *msg); /* channels whose ids the payload has exist from now on */
+bool xc_needs_python_locked(xc_link *link, const xc_msg *msg);
+void xc_cut_all_locked(xc_link *link); /* no channel gets anything more */
+
+/* xc_channels.c */
+xc_chan *xc_open_chan_locked(xc_link *link, uint32_t id); /* with one count; NULL: no memory */
+void xc_close_locked(xc_link *link, xc_chan *chan, bool send_only);
+xc_status xc_take_item_locked(xc_chan *chan, xc_msg **out); /* as xc_link_take_item */
+
+/* xc_tasks.c */
+void xc_queue_task_locked(xc_link *link, xc_msg *msg); /* taken: run later, or refused */
+
+/* xc_free.c */
 void xc_free_later_locked(xc_link *link, xc_msg *msg); /* taken */
 void xc_free_all_locked(xc_link *link);                /* the link itself goes: whatever is left */
+void xc_orphan_locked(xc_link *link, xc_msg *msg);     /* taken: an error for a channel that nobody holds */
 void xc_unhold_locked(xc_link *link, xc_chan *chan);   /* one count less */
-void xc_close_locked(xc_link *link, xc_chan *chan, bool send_only);
+bool xc_is_left_locked(const xc_link *link); /* a worker that has heard a goodbye: nothing arrives, it still sends */
+bool xc_may_tell_locked(const xc_link *link, const xc_chan *chan); /* a close may still be sent for it */
 
 #endif

@@ -3,7 +3,7 @@
  * begun; only the thread with the writer role touches it. `outbox` holds whole frames only. While either is not empty
  * and nobody has the role, the pump watches the fd.
  */
-#include "xc_writer.h"
+#include "xc_writer_impl.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -11,9 +11,6 @@
 
 #include "xc_forkfd.h"
 #include "xc_pages.h"
-
-/* More than XC_LONG_COUNT long messages at a time: the next one checks so often whether a number is free. */
-#define NUMBER_NS (5 * XC_MS)
 
 static const char REST[] = "for the rest of an interrupted frame";
 
@@ -63,8 +60,8 @@ load_flight_locked(xc_writer *writer)
     }
 }
 
-static xc_status
-refusal_locked(xc_writer *writer, xc_err *err)
+xc_status
+xc_writer_refusal_locked(xc_writer *writer, xc_err *err)
 {
     if (writer->broken.code != XC_OK) {
         if (err != NULL) {
@@ -104,8 +101,8 @@ watch_for_room_locked(xc_writer *writer)
     return true;
 }
 
-static void
-wake_all_locked(xc_writer *writer)
+void
+xc_writer_wake_all_locked(xc_writer *writer)
 {
     for (struct xc_writer_waiter *waiter = writer->waiters; waiter != NULL; waiter = waiter->next) {
         xc_bell_ring(waiter->bell);
@@ -122,8 +119,8 @@ post_awaiting_locked(xc_writer *writer)
     }
 }
 
-static void
-break_locked(xc_writer *writer, const xc_err *why)
+void
+xc_writer_break_locked(xc_writer *writer, const xc_err *why)
 {
     if (writer->broken.code == XC_OK) {
         writer->broken = *why;
@@ -137,12 +134,12 @@ break_locked(xc_writer *writer, const xc_err *why)
     else if (writer->current != NULL && writer->watch.armed != 0) {
         (void)xc_pump_arm(&writer->watch, 0);
     }
-    wake_all_locked(writer);
+    xc_writer_wake_all_locked(writer);
 }
 
 /* The role is free again: the next thread in the line gets it, or the pump where something is left to write. */
-static void
-release_locked(xc_writer *writer)
+void
+xc_writer_release_locked(xc_writer *writer)
 {
     writer->writing = false;
     writer->current = NULL;
@@ -154,7 +151,7 @@ release_locked(xc_writer *writer)
         if (!watch_for_room_locked(writer)) {
             xc_err err;
             (void)xc_fail(&err, XC_SYS, ENOMEM, "watch a pipe for writing");
-            break_locked(writer, &err);
+            xc_writer_break_locked(writer, &err);
         }
     }
     else if (writer->ending) {
@@ -190,24 +187,24 @@ keep_locked(xc_writer *writer, xc_sending *sending)
 }
 
 /* A frame is lost that somebody counts on: the end of the connection tells them. */
-static void
-break_for_memory_locked(xc_writer *writer, const char *what)
+void
+xc_writer_break_for_memory_locked(xc_writer *writer, const char *what)
 {
     xc_err err;
     (void)xc_failf(&err, XC_NOMEM, "send", "no memory %s", what);
-    break_locked(writer, &err);
+    xc_writer_break_locked(writer, &err);
 }
 
 /* The sender goes away, or sends another frame from a signal handler. */
-static void
-spill_locked(xc_writer *writer, xc_sending *sending)
+void
+xc_writer_spill_locked(xc_writer *writer, xc_sending *sending)
 {
     if (keep_locked(writer, sending) != XC_OK) {
-        break_for_memory_locked(writer, REST);
+        xc_writer_break_for_memory_locked(writer, REST);
     }
     sending->n = 0;
     sending->mine = false;
-    release_locked(writer);
+    xc_writer_release_locked(writer);
 }
 
 void
@@ -215,7 +212,7 @@ xc_writer_spill(xc_writer *writer, xc_sending *sending)
 {
     xc_lock(&writer->mu);
     if (sending->mine) {
-        spill_locked(writer, sending);
+        xc_writer_spill_locked(writer, sending);
     }
     xc_unlock(&writer->mu);
 }
@@ -227,17 +224,17 @@ xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err)
     xc_lock(&writer->mu);
     if (sending->n > 0) { /* else a signal handler of ours spilled it */
         /* One that has the role was taken before the end, if there is one. */
-        rc = sending->mine && writer->broken.code == XC_OK ? XC_OK : refusal_locked(writer, err);
+        rc = sending->mine && writer->broken.code == XC_OK ? XC_OK : xc_writer_refusal_locked(writer, err);
         if (rc == XC_OK && keep_locked(writer, sending) != XC_OK) {
             rc = xc_fail(err, XC_NOMEM, 0, "keep a frame");
             if (sending->started) {
-                break_for_memory_locked(writer, REST);
+                xc_writer_break_for_memory_locked(writer, REST);
             }
         }
         bool release = sending->mine || !writer->writing;
         sending->mine = false;
         if (release) {
-            release_locked(writer); /* so that the I/O thread writes it */
+            xc_writer_release_locked(writer); /* so that the I/O thread writes it */
         }
     }
     xc_unlock(&writer->mu);
@@ -249,7 +246,7 @@ static void
 spill_own_locked(xc_writer *writer)
 {
     if (writer->writing && writer->current != NULL && pthread_equal(writer->writer, pthread_self())) {
-        spill_locked(writer, writer->current);
+        xc_writer_spill_locked(writer, writer->current);
     }
 }
 
@@ -260,7 +257,7 @@ take_role_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
     if (sending->mine) {
         return XC_OK;
     }
-    xc_status rc = refusal_locked(writer, err);
+    xc_status rc = xc_writer_refusal_locked(writer, err);
     if (rc != XC_OK) {
         return rc;
     }
@@ -321,7 +318,7 @@ write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err)
     }
     xc_lock(&writer->mu);
     if (rc != XC_OK) {
-        break_locked(writer, &why);
+        xc_writer_break_locked(writer, &why);
         if (err != NULL) {
             *err = writer->broken;
         }
@@ -331,7 +328,7 @@ write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err)
         writer->stream->ring = sending->moves_to;
     }
     sending->mine = false;
-    release_locked(writer);
+    xc_writer_release_locked(writer);
     xc_unlock(&writer->mu);
     return rc;
 }
@@ -405,7 +402,7 @@ wait_role_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS
         rc = xc_bell_sleep_nogil(self.bell, -1, 0, until);
         xc_lock(&writer->mu);
     } while (rc == XC_OK && sending->polite && (writer->writing || writer->waiters != &self) &&
-             refusal_locked(writer, NULL) == XC_OK);
+             xc_writer_refusal_locked(writer, NULL) == XC_OK);
     leave_line_locked(writer, &self);
     if (rc != XC_OK && !writer->writing && writer->waiters != NULL) {
         xc_bell_ring(writer->waiters->bell); /* the ring may have been meant for us: pass it on */
@@ -448,7 +445,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
             }
             rc = writer->broken.code;
             sending->mine = false;
-            release_locked(writer);
+            xc_writer_release_locked(writer);
         }
         xc_unlock(&writer->mu);
         if (rc != XC_OK) {
@@ -475,205 +472,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
     }
 }
 
-/* --- long messages --------------------------------------------------------------------------------------------- */
-
-void
-xc_long_begin(xc_long_sending *sending, const xc_long_frame *message, struct iovec *parts)
-{
-    *sending = (xc_long_sending){.frame = {.polite = true}};
-    xc_cut_begin(&sending->cut, message, parts);
-}
-
-static bool
-take_number_locked(xc_writer *writer, xc_long_sending *sending)
-{
-    for (uint32_t i = 0; i < XC_LONG_COUNT && !sending->numbered; i++) {
-        if ((writer->numbers >> i & 1) == 0) {
-            writer->numbers |= UINT64_C(1) << i;
-            sending->number = i;
-            sending->numbered = true;
-        }
-    }
-    return sending->numbered;
-}
-
-static void
-free_number_locked(xc_writer *writer, xc_long_sending *sending)
-{
-    if (sending->numbered) {
-        writer->numbers &= ~(UINT64_C(1) << sending->number);
-        sending->numbered = false;
-    }
-}
-
-static xc_status
-get_number_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until, xc_err *err)
-{
-    for (;;) {
-        xc_lock(&writer->mu);
-        xc_status rc = refusal_locked(writer, err);
-        bool got = rc == XC_OK && take_number_locked(writer, sending);
-        xc_unlock(&writer->mu);
-        if (got || rc != XC_OK) {
-            return rc;
-        }
-        int64_t next = xc_after(NUMBER_NS);
-        rc = xc_bell_sleep_nogil(xc_bell_mine(), -1, 0, next < until ? next : until);
-        if (rc == XC_INTR || (rc == XC_TIMEOUT && next >= until)) {
-            return rc;
-        }
-    }
-}
-
-xc_status
-xc_writer_send_long_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until, xc_err *err)
-{
-    xc_sending *frame = &sending->frame;
-    xc_status rc = sending->numbered ? XC_OK : get_number_nogil(writer, sending, until, err);
-    while (rc == XC_OK) {
-        if (frame->n == 0) {
-            sending->begun = frame->parts != NULL;
-            *frame = (xc_sending){.polite = true};
-            frame->n = xc_cut_next(&sending->cut, sending->number, &frame->parts);
-            if (frame->n == 0) {
-                xc_lock(&writer->mu);
-                free_number_locked(writer, sending);
-                xc_unlock(&writer->mu);
-                return XC_OK;
-            }
-        }
-        rc = xc_writer_send_nogil(writer, frame, until, err);
-        if (rc == XC_OK && sending->cut.message.size > 0 && until != XC_FOREVER && xc_now() >= until) {
-            rc = XC_TIMEOUT; /* who never has to wait for room must check for signals all the same */
-        }
-    }
-    return rc;
-}
-
-bool
-xc_writer_drop(xc_writer *writer, xc_long_sending *sending)
-{
-    xc_sending *frame = &sending->frame;
-    unsigned char drop[XC_HEADER_SIZE];
-    xc_lock(&writer->mu);
-    if (frame->mine && frame->started) {
-        spill_locked(writer, frame);
-    }
-    else if (frame->mine) {
-        frame->mine = false;
-        release_locked(writer);
-    }
-    bool kept = frame->parts != NULL && frame->n == 0; /* or out */
-    bool sent = kept && sending->cut.message.size == 0;
-    if (sending->numbered && (kept || sending->begun) && !sent && refusal_locked(writer, NULL) == XC_OK) {
-        xc_frame_pack(drop, XC_DROP, sending->number, 0);
-        if (xc_buf_add(&writer->outbox, drop, sizeof drop) != XC_OK) {
-            break_for_memory_locked(writer, "to give up a long message"); /* its number could never be used again */
-        }
-        else if (!writer->writing) {
-            release_locked(writer);
-        }
-    }
-    free_number_locked(writer, sending);
-    xc_unlock(&writer->mu);
-    return sent;
-}
-
-/* --- posts, ends ------------------------------------------------------------------------------------------------ */
-
-xc_status
-xc_writer_post(xc_writer *writer, const void *frames, size_t n)
-{
-    xc_lock(&writer->mu);
-    xc_status rc = refusal_locked(writer, NULL);
-    if (rc == XC_OK) {
-        rc = xc_buf_add(&writer->outbox, frames, n);
-        if (rc != XC_OK) {
-            break_for_memory_locked(writer, "for a frame");
-        }
-        else if (!writer->writing) {
-            release_locked(writer);
-        }
-    }
-    xc_unlock(&writer->mu);
-    return rc;
-}
-
-static size_t
-left_locked(const xc_writer *writer)
-{
-    /* Who writes now has its eyes on `flight`, which is no longer than the outbox was when it began. */
-    size_t left = xc_buf_size(&writer->outbox) + (writer->writing ? 0 : xc_buf_size(&writer->flight));
-    return writer->closed ? 0 : left;
-}
-
-size_t
-xc_writer_left(xc_writer *writer)
-{
-    xc_lock(&writer->mu);
-    size_t left = left_locked(writer);
-    xc_unlock(&writer->mu);
-    return left;
-}
-
-bool
-xc_writer_is_full(xc_writer *writer)
-{
-    xc_lock(&writer->mu);
-    bool full = left_locked(writer) > XC_WRITER_MUCH;
-    xc_unlock(&writer->mu);
-    return full;
-}
-
-bool
-xc_writer_await_room(xc_writer *writer, xc_job *job)
-{
-    xc_lock(&writer->mu);
-    bool much = left_locked(writer) > XC_WRITER_MUCH;
-    if (much) {
-        job->next = writer->awaiting;
-        writer->awaiting = job;
-    }
-    xc_unlock(&writer->mu);
-    return much;
-}
-
-void
-xc_writer_end(xc_writer *writer)
-{
-    xc_lock(&writer->mu);
-    if (!writer->ending) {
-        writer->ending = true;
-        if (!writer->writing) {
-            release_locked(writer);
-        }
-        wake_all_locked(writer); /* each is refused now, and whoever is refused rings for nobody else */
-    }
-    xc_unlock(&writer->mu);
-}
-
-bool
-xc_writer_failed_here(xc_writer *writer, xc_err *err)
-{
-    xc_lock(&writer->mu);
-    bool failed = writer->broken.code == XC_NOMEM || writer->broken.sys_errno == EBADF;
-    if (failed) {
-        *err = writer->broken;
-    }
-    else {
-        failed = xc_stream_check(writer->stream, err) != XC_OK;
-    }
-    xc_unlock(&writer->mu);
-    return failed;
-}
-
-void
-xc_writer_break(xc_writer *writer, const xc_err *why)
-{
-    xc_lock(&writer->mu);
-    break_locked(writer, why);
-    xc_unlock(&writer->mu);
-}
+/* --- leftovers --------------------------------------------------------------------------------------------------- */
 
 void
 xc_writer_flush(xc_writer *writer)
@@ -693,9 +492,9 @@ xc_writer_flush(xc_writer *writer)
     xc_status rc = write_flight(writer, &why);
     xc_lock(&writer->mu);
     if (rc != XC_OK && rc != XC_AGAIN) {
-        break_locked(writer, &why);
+        xc_writer_break_locked(writer, &why);
     }
-    release_locked(writer);
+    xc_writer_release_locked(writer);
     xc_unlock(&writer->mu);
 }
 

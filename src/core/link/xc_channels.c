@@ -1,0 +1,178 @@
+/*
+ * What the Python side does with channels: opens them, receives from them, closes them, drops them.
+ */
+#include "xc_link_impl.h"
+
+void
+xc_close_locked(xc_link *link, xc_chan *chan, bool send_only)
+{
+    chan->closed = chan->closed || !send_only;
+    chan->recv_closed = true;
+    xc_chan_unlist(&link->chans.table, chan);
+}
+
+xc_chan *
+xc_open_chan_locked(xc_link *link, uint32_t id)
+{
+    xc_chan *chan = xc_chan_new(&link->chans.table, id);
+    if (chan != NULL) {
+        chan->coerce = (signed char)link->chans.coerce;
+    }
+    return chan;
+}
+
+static xc_status
+new_chan_locked(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
+{
+    if (link->end.eof) {
+        return xc_fail(err, XC_CLOSED, 0, "open a channel");
+    }
+    *out = xc_open_chan_locked(link, id);
+    return *out == NULL ? xc_fail(err, XC_NOMEM, 0, "open a channel") : XC_OK;
+}
+
+xc_status
+xc_link_new_chan(xc_link *link, xc_chan **out, xc_err *err)
+{
+    xc_lock(&link->mu);
+    while (xc_chan_find(&link->chans.table, link->chans.next_id) != NULL) {
+        link->chans.next_id += 2;
+    }
+    xc_status rc = new_chan_locked(link, link->chans.next_id, out, err);
+    if (rc == XC_OK) {
+        link->chans.next_id += 2;
+    }
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+xc_status
+xc_link_chan(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
+{
+    xc_status rc = XC_OK;
+    xc_lock(&link->mu);
+    *out = xc_chan_find(&link->chans.table, id);
+    if (*out != NULL) {
+        (*out)->refs++;
+    }
+    else {
+        rc = new_chan_locked(link, id, out, err);
+    }
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+xc_chan *
+xc_link_carried(xc_link *link, const xc_msg *msg, size_t n, uint32_t id)
+{
+    if (msg->carried == NULL || n >= msg->n_ids || msg->carried[n]->id != id) {
+        return NULL;
+    }
+    xc_lock(&link->mu);
+    msg->carried[n]->refs++;
+    xc_unlock(&link->mu);
+    return msg->carried[n];
+}
+
+void
+xc_link_set_object(xc_link *link, xc_chan *chan, void *object)
+{
+    xc_lock(&link->mu);
+    chan->object = object;
+    chan->had_object = true;
+    xc_unlock(&link->mu);
+}
+
+void
+xc_link_drop_object(xc_link *link, xc_chan *chan, const void *object)
+{
+    xc_lock(&link->mu);
+    if (chan->object == object) { /* else there is another one by now */
+        chan->object = NULL;
+    }
+    xc_unhold_locked(link, chan);
+    xc_unlock(&link->mu);
+}
+
+void
+xc_link_drop_chan(xc_link *link, xc_chan *chan)
+{
+    xc_lock(&link->mu);
+    xc_unhold_locked(link, chan);
+    xc_unlock(&link->mu);
+}
+
+xc_status
+xc_take_item_locked(xc_chan *chan, xc_msg **out)
+{
+    *out = xc_queue_pop(&chan->items);
+    return *out != NULL ? XC_OK : chan->recv_closed ? XC_CLOSED : XC_AGAIN;
+}
+
+xc_status
+xc_link_take_item(xc_link *link, xc_chan *chan, xc_msg **out)
+{
+    xc_lock(&link->mu);
+    xc_status rc = xc_take_item_locked(chan, out);
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+xc_msg *
+xc_link_take_error(xc_link *link, xc_chan *chan)
+{
+    xc_lock(&link->mu);
+    xc_msg *msg = xc_queue_pop(&chan->errors);
+    xc_unlock(&link->mu);
+    return msg;
+}
+
+xc_chan_state
+xc_link_chan_state(xc_link *link, xc_chan *chan)
+{
+    xc_lock(&link->mu);
+    xc_chan_state state = {
+        .closed = chan->closed,
+        .recv_closed = chan->recv_closed,
+        .callback = chan->callback,
+        .cut = chan->cut && !xc_is_left_locked(link),
+        .item = chan->items.head != NULL,
+        .may_tell = xc_may_tell_locked(link, chan),
+    };
+    xc_unlock(&link->mu);
+    return state;
+}
+
+xc_status
+xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *error)
+{
+    xc_status rc = XC_OK;
+    xc_lock(&link->mu);
+    *tell = xc_may_tell_locked(link, chan);
+    if (chan->closed) {
+        rc = XC_CLOSED;
+    }
+    if (error != NULL && rc == XC_OK) {
+        xc_queue_push(&chan->errors, error);
+    }
+    else if (error != NULL) {
+        xc_free_later_locked(link, error);
+    }
+    xc_close_locked(link, chan, false);
+    xc_wake_locked(link);
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+void
+xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce)
+{
+    xc_lock(&link->mu);
+    if (chan != NULL) {
+        chan->coerce = (signed char)coerce;
+    }
+    else {
+        link->chans.coerce = coerce;
+    }
+    xc_unlock(&link->mu);
+}

@@ -1,0 +1,123 @@
+/*
+ * The dispatcher role: one thread at a time runs callbacks and works off the backlog. The thread that has the role may
+ * take it again (a callback that receives). Frames that come meanwhile wait in the backlog, see xc_inbox.c.
+ */
+#include <pthread.h>
+
+#include "xc_link_impl.h"
+
+xc_status
+xc_link_dispatch_enter(xc_link *link)
+{
+    xc_status rc = XC_AGAIN;
+    xc_lock(&link->mu);
+    if (!link->dispatch.running || pthread_equal(link->dispatch.thread, pthread_self())) {
+        link->dispatch.running = true;
+        link->dispatch.thread = pthread_self();
+        link->dispatch.depth++;
+        rc = XC_OK;
+    }
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+void
+xc_link_dispatch_leave(xc_link *link)
+{
+    xc_lock(&link->mu);
+    if (--link->dispatch.depth == 0) {
+        link->dispatch.running = false;
+        while (link->dispatch.backlog.head != NULL && !xc_needs_python_locked(link, link->dispatch.backlog.head)) {
+            xc_apply_locked(link, xc_queue_pop(&link->dispatch.backlog));
+        }
+        xc_wake_locked(link);
+    }
+    xc_unlock(&link->mu);
+}
+
+bool
+xc_link_dispatching(xc_link *link)
+{
+    xc_lock(&link->mu);
+    bool mine = link->dispatch.running && pthread_equal(link->dispatch.thread, pthread_self());
+    xc_unlock(&link->mu);
+    return mine;
+}
+
+bool
+xc_link_set_callback(xc_link *link, xc_chan *chan)
+{
+    xc_lock(&link->mu);
+    bool more = !chan->closed && !chan->recv_closed;
+    if (more) {
+        chan->callback = true;
+        chan->refs++;
+        link->dispatch.n_callbacks++;
+    }
+    xc_unlock(&link->mu);
+    return more;
+}
+
+void
+xc_link_end_callback(xc_link *link, xc_chan *chan)
+{
+    xc_lock(&link->mu);
+    if (chan->callback) {
+        chan->callback = false;
+        link->dispatch.n_callbacks--;
+        xc_unhold_locked(link, chan);
+    }
+    xc_unlock(&link->mu);
+}
+
+xc_msg *
+xc_link_backlog_next(xc_link *link, xc_chan **chan)
+{
+    xc_msg *msg;
+    *chan = NULL;
+    xc_lock(&link->mu);
+    while ((msg = xc_queue_pop(&link->dispatch.backlog)) != NULL) {
+        if (xc_needs_python_locked(link, msg)) {
+            xc_make_carried_locked(link, msg);
+            if (msg->code != XC_FIN) {
+                *chan = xc_chan_find(&link->chans.table, msg->chan);
+                (*chan)->refs++;
+            }
+            else {
+                xc_cut_all_locked(link); /* endmarkers may ask why */
+            }
+            if (msg->code == XC_DATA) {
+                msg->coerce = (*chan)->coerce;
+            }
+            break;
+        }
+        xc_apply_locked(link, msg);
+    }
+    xc_wake_locked(link);
+    xc_unlock(&link->mu);
+    return msg;
+}
+
+void
+xc_link_settle(xc_link *link, xc_msg *msg)
+{
+    xc_lock(&link->mu);
+    xc_apply_locked(link, msg);
+    xc_wake_locked(link);
+    xc_unlock(&link->mu);
+}
+
+xc_chan *
+xc_link_any_callback(xc_link *link)
+{
+    xc_chan *chan;
+    size_t at = 0;
+    xc_lock(&link->mu);
+    while ((chan = xc_chan_next(&link->chans.table, &at)) != NULL && !chan->callback) {
+    }
+    if (chan != NULL) {
+        chan->refs++;
+    }
+    xc_unlock(&link->mu);
+    return chan;
+}

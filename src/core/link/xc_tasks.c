@@ -1,0 +1,70 @@
+/*
+ * A worker's tasks: a queue, from which the main thread and a spare one take them. One that waits too long for the main
+ * thread: xc_task_timeout.c.
+ */
+#include "xc_link_impl.h"
+
+void
+xc_queue_task_locked(xc_link *link, xc_msg *msg)
+{
+    xc_make_carried_locked(link, msg);
+    if (msg->crowded) {
+        xc_owe_locked(link, XC_OWES_TOO_MANY, msg->chan);
+        xc_free_later_locked(link, msg);
+        return;
+    }
+    if (msg->lost) {
+        xc_refuse_large_task_locked(link, msg->chan, msg->size);
+        xc_free_later_locked(link, msg);
+        return;
+    }
+    xc_task_chan(msg)->task = true;
+    link->tasks.executing++;
+    xc_queue_push(&link->tasks.queue, msg);
+    if (link->tasks.queue.count == 1) {
+        xc_task_timeout_begin_locked(link);
+    }
+}
+
+xc_status
+xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan)
+{
+    xc_status rc = XC_AGAIN;
+    xc_lock(&link->mu);
+    if (link->tasks.queue.count > (!primary && link->tasks.primary_waits ? 1 : 0)) {
+        *out = xc_queue_pop(&link->tasks.queue);
+        *chan = xc_task_chan(*out);
+        (*chan)->refs++;
+        link->tasks.primary_waits = link->tasks.primary_waits && !primary;
+        xc_task_timeout_begin_locked(link);
+        xc_wake_locked(link);
+        rc = XC_OK;
+    }
+    else if (link->end.fin && link->tasks.queue.head == NULL) {
+        rc = XC_CLOSED;
+    }
+    xc_unlock(&link->mu);
+    return rc;
+}
+
+void
+xc_link_task_done(xc_link *link, bool primary)
+{
+    xc_lock(&link->mu);
+    link->tasks.executing--;
+    link->tasks.primary_waits = link->tasks.primary_waits || primary;
+    xc_wake_locked(link);
+    xc_unlock(&link->mu);
+}
+
+void
+xc_link_refuse_task(xc_link *link, xc_chan *chan, size_t size, bool primary)
+{
+    xc_lock(&link->mu);
+    if (!chan->recv_closed) {
+        xc_refuse_large_task_locked(link, chan->id, size);
+    }
+    xc_close_locked(link, chan, false);
+    xc_unlock(&link->mu);
+    xc_link_task_done(link, primary);
+}

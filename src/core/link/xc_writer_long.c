@@ -1,0 +1,112 @@
+/*
+ * Long messages at their sender: cut into pieces, each a frame, each sent when the writer role is free.
+ *
+ * Invariant: a bit of `numbers` is set while a message of that number is under way, to the last byte or to its DROP.
+ */
+#include "xc_writer_impl.h"
+
+/* More than XC_LONG_COUNT long messages at a time: the next one checks so often whether a number is free. */
+#define NUMBER_NS (5 * XC_MS)
+
+void
+xc_long_begin(xc_long_sending *sending, const xc_long_frame *message, struct iovec *parts)
+{
+    *sending = (xc_long_sending){.frame = {.polite = true}};
+    xc_cut_begin(&sending->cut, message, parts);
+}
+
+static bool
+take_number_locked(xc_writer *writer, xc_long_sending *sending)
+{
+    for (uint32_t i = 0; i < XC_LONG_COUNT && !sending->numbered; i++) {
+        if ((writer->numbers >> i & 1) == 0) {
+            writer->numbers |= UINT64_C(1) << i;
+            sending->number = i;
+            sending->numbered = true;
+        }
+    }
+    return sending->numbered;
+}
+
+static void
+free_number_locked(xc_writer *writer, xc_long_sending *sending)
+{
+    if (sending->numbered) {
+        writer->numbers &= ~(UINT64_C(1) << sending->number);
+        sending->numbered = false;
+    }
+}
+
+static xc_status
+get_number_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until, xc_err *err)
+{
+    for (;;) {
+        xc_lock(&writer->mu);
+        xc_status rc = xc_writer_refusal_locked(writer, err);
+        bool got = rc == XC_OK && take_number_locked(writer, sending);
+        xc_unlock(&writer->mu);
+        if (got || rc != XC_OK) {
+            return rc;
+        }
+        int64_t next = xc_after(NUMBER_NS);
+        rc = xc_bell_sleep_nogil(xc_bell_mine(), -1, 0, next < until ? next : until);
+        if (rc == XC_INTR || (rc == XC_TIMEOUT && next >= until)) {
+            return rc;
+        }
+    }
+}
+
+xc_status
+xc_writer_send_long_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until, xc_err *err)
+{
+    xc_sending *frame = &sending->frame;
+    xc_status rc = sending->numbered ? XC_OK : get_number_nogil(writer, sending, until, err);
+    while (rc == XC_OK) {
+        if (frame->n == 0) {
+            sending->begun = frame->parts != NULL;
+            *frame = (xc_sending){.polite = true};
+            frame->n = xc_cut_next(&sending->cut, sending->number, &frame->parts);
+            if (frame->n == 0) {
+                xc_lock(&writer->mu);
+                free_number_locked(writer, sending);
+                xc_unlock(&writer->mu);
+                return XC_OK;
+            }
+        }
+        rc = xc_writer_send_nogil(writer, frame, until, err);
+        if (rc == XC_OK && sending->cut.message.size > 0 && until != XC_FOREVER && xc_now() >= until) {
+            rc = XC_TIMEOUT; /* who never has to wait for room must check for signals all the same */
+        }
+    }
+    return rc;
+}
+
+bool
+xc_writer_drop(xc_writer *writer, xc_long_sending *sending)
+{
+    xc_sending *frame = &sending->frame;
+    unsigned char drop[XC_HEADER_SIZE];
+    xc_lock(&writer->mu);
+    if (frame->mine && frame->started) {
+        xc_writer_spill_locked(writer, frame);
+    }
+    else if (frame->mine) {
+        frame->mine = false;
+        xc_writer_release_locked(writer);
+    }
+    bool kept = frame->parts != NULL && frame->n == 0; /* or out */
+    bool sent = kept && sending->cut.message.size == 0;
+    if (sending->numbered && (kept || sending->begun) && !sent && xc_writer_refusal_locked(writer, NULL) == XC_OK) {
+        xc_frame_pack(drop, XC_DROP, sending->number, 0);
+        if (xc_buf_add(&writer->outbox, drop, sizeof drop) != XC_OK) {
+            xc_writer_break_for_memory_locked(writer,
+                                              "to give up a long message"); /* its number could never be used again */
+        }
+        else if (!writer->writing) {
+            xc_writer_release_locked(writer);
+        }
+    }
+    free_number_locked(writer, sending);
+    xc_unlock(&writer->mu);
+    return sent;
+}
