@@ -39,7 +39,7 @@ LINK = (
     *("link_impl", "wait", "link_pump", "move", "reader", "inbox", "free", "dispatch", "channels", "tasks", "answer"),
     *("forward", "keepalive", "task_timeout"),
 )
-ROOM_OF = {**{name: "link" for name in LINK}, "writer_impl": "writer", "writer_long": "writer", "writer_post": "writer"}
+ROOM_OF = {**{name: "link" for name in LINK}, "writer_impl": "writer", "writer_long": "writer", "writer_post": "writer", "poller": "pump", "poller_epoll": "pump", "poller_poll": "pump"}
 
 # The package, lowest first: its folders, and the modules at its top. Each imports only from what stands before it, and
 # from its own folder.
