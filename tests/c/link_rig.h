@@ -349,4 +349,14 @@ expect_int(rig *it, xc_chan *chan, uint32_t value)
     expect_item(it, chan, payload, put_int(payload, value));
 }
 
+__attribute__((unused)) static void
+expect_pattern(rig *it, xc_chan *chan, size_t size, unsigned seq)
+{
+    xc_msg *msg = take(it, chan);
+    CHECK(msg != NULL && !msg->lost);
+    CHECK_INT(msg->size, size);
+    CHECK(has_pattern(msg->data, size, chan->id, seq));
+    xc_link_free_msg(it->link, msg);
+}
+
 #endif

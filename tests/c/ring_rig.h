@@ -2,6 +2,8 @@
 #ifndef RING_RIG_H
 #define RING_RIG_H
 
+#include <poll.h>
+
 #include "check_io.h"
 #include "xc_region.h"
 
@@ -88,6 +90,94 @@ random_size(unsigned *seed, size_t ring)
     default:
         return small[(size_t)rand_r(seed) % (sizeof small / sizeof small[0])];
     }
+}
+
+/* How an end waits. */
+enum { SPINS, SLEEPS, CALLED, WAYS };
+
+#define SPIN_NS (20 * INT64_C(1000))
+#define BUFFER  (4 * (size_t)XC_RING_SIZE + 4)
+
+/* Waits until another try is worth it. `fd` is where calls come, in place of an I/O thread's epoll. */
+__attribute__((unused)) static void
+wait_for(xc_ring *ring, int way, int fd)
+{
+    if (way == CALLED) {
+        char dump[64];
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (xc_ring_arm(ring)) {
+            CHECK(poll(&p, 1, -1) == 1 && read(fd, dump, sizeof dump) > 0);
+        }
+        return;
+    }
+    if (way == SPINS && xc_ring_spin(ring, SPIN_NS)) {
+        return;
+    }
+    CHECK_RC(xc_ring_sleep_nogil(ring, xc_bell_mine(), XC_FOREVER), XC_OK);
+}
+
+__attribute__((unused)) static void
+put_all(xc_ring *out, const void *from, size_t n, int way, int fd)
+{
+    struct iovec part = {.iov_base = (void *)from, .iov_len = n};
+    while (part.iov_len > 0) {
+        size_t put;
+        xc_status rc = xc_ring_write(out, &part, 1, &put, NULL);
+        if (rc == XC_AGAIN) {
+            wait_for(out, way, fd);
+            continue;
+        }
+        CHECK_RC(rc, XC_OK);
+        part.iov_base = (char *)part.iov_base + put;
+        part.iov_len -= put;
+    }
+}
+
+__attribute__((unused)) static void
+get_all(xc_ring *in, void *into, size_t n, int way, int fd)
+{
+    while (n > 0) {
+        size_t got;
+        xc_status rc = xc_ring_read(in, into, n, &got, NULL);
+        if (rc == XC_AGAIN) {
+            wait_for(in, way, fd);
+            continue;
+        }
+        CHECK_RC(rc, XC_OK);
+        into = (char *)into + got;
+        n -= got;
+    }
+}
+
+/* A forked child at the other side, by the fd alone, as a program that was started with it. */
+__attribute__((unused)) static pid_t
+fork_side(xc_region *near, void (*body)(xc_region *far))
+{
+    int fd = dup(near->fd);
+    CHECK(fd >= 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        xc_region far;
+        check_die_with_parent();
+        CHECK_RC(xc_region_attach(fd, &far, NULL), XC_OK);
+        body(&far);
+        xc_region_close(&far);
+        _exit(0);
+    }
+    close(fd);
+    return pid;
+}
+
+__attribute__((unused)) static void
+join_side(pid_t pid, int want)
+{
+    int status = -1;
+    while (waitpid(pid, &status, 0) != pid) {
+        CHECK_INT(errno, EINTR);
+    }
+    CHECK_INT(status, want);
 }
 
 #endif
