@@ -11,8 +11,8 @@ xc_close_locked(xc_link *link, xc_chan *chan, bool send_only)
     xc_chan_unlist(&link->chans.table, chan);
 }
 
-xc_chan *
-xc_open_chan_locked(xc_link *link, uint32_t id)
+static xc_chan *
+open_chan_locked(xc_link *link, uint32_t id)
 {
     xc_chan *chan = xc_chan_new(&link->chans.table, id);
     if (chan != NULL) {
@@ -21,13 +21,48 @@ xc_open_chan_locked(xc_link *link, uint32_t id)
     return chan;
 }
 
+/* The channels that the payload carries exist from now on, so that what arrives for them is kept. Also where the stream
+ * has ended meanwhile: that takes effect behind this message, and ends them, too. */
+void
+xc_make_carried_locked(xc_link *link, xc_msg *msg)
+{
+    if (msg->ids == NULL || msg->carried != NULL) {
+        return;
+    }
+    msg->crowded = msg->n_ids > XC_CARRIED_MAX - link->chans.n_carried;
+    if (msg->crowded) {
+        msg->n_ids = 0;
+        xc_free(msg->ids);
+        msg->ids = NULL;
+        return;
+    }
+    xc_chan **carried = xc_alloc(msg->n_ids * sizeof *carried);
+    size_t n = 0;
+    for (; carried != NULL && n < msg->n_ids; n++) {
+        xc_chan *chan = xc_chan_find(&link->chans.table, msg->ids[n]);
+        if (chan != NULL) {
+            chan->refs++;
+        }
+        else if ((chan = open_chan_locked(link, msg->ids[n])) == NULL) {
+            break;
+        }
+        carried[n] = chan;
+    }
+    msg->lost = n < msg->n_ids;
+    msg->carried = carried;
+    msg->n_ids = n;
+    link->chans.n_carried += (uint32_t)n;
+    xc_free(msg->ids);
+    msg->ids = NULL;
+}
+
 static xc_status
 new_chan_locked(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
 {
     if (link->end.eof) {
         return xc_fail(err, XC_CLOSED, 0, "open a channel");
     }
-    *out = xc_open_chan_locked(link, id);
+    *out = open_chan_locked(link, id);
     return *out == NULL ? xc_fail(err, XC_NOMEM, 0, "open a channel") : XC_OK;
 }
 

@@ -111,7 +111,6 @@ xc_free_later_locked(xc_link *link, xc_msg *msg)
 void
 xc_free_all_locked(xc_link *link)
 {
-    xc_forget_arrivals_locked(link);
     xc_queue *queues[] = {&link->dispatch.backlog, &link->tasks.queue, &link->greeting.hellos, &link->deferred.queue};
     for (size_t i = 0; i < sizeof queues / sizeof *queues; i++) {
         for (xc_msg *msg; (msg = xc_queue_pop(queues[i])) != NULL;) {

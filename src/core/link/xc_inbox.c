@@ -62,41 +62,6 @@ xc_scan_ids(xc_msg *msg)
     msg->n_ids = list.n;
 }
 
-/* The channels that the payload carries exist from now on, so that what arrives for them is kept. Also where the stream
- * has ended meanwhile: that takes effect behind this message, and ends them, too. */
-void
-xc_make_carried_locked(xc_link *link, xc_msg *msg)
-{
-    if (msg->ids == NULL || msg->carried != NULL) {
-        return;
-    }
-    msg->crowded = msg->n_ids > XC_CARRIED_MAX - link->chans.n_carried;
-    if (msg->crowded) {
-        msg->n_ids = 0;
-        xc_free(msg->ids);
-        msg->ids = NULL;
-        return;
-    }
-    xc_chan **carried = xc_alloc(msg->n_ids * sizeof *carried);
-    size_t n = 0;
-    for (; carried != NULL && n < msg->n_ids; n++) {
-        xc_chan *chan = xc_chan_find(&link->chans.table, msg->ids[n]);
-        if (chan != NULL) {
-            chan->refs++;
-        }
-        else if ((chan = xc_open_chan_locked(link, msg->ids[n])) == NULL) {
-            break;
-        }
-        carried[n] = chan;
-    }
-    msg->lost = n < msg->n_ids;
-    msg->carried = carried;
-    msg->n_ids = n;
-    link->chans.n_carried += (uint32_t)n;
-    xc_free(msg->ids);
-    msg->ids = NULL;
-}
-
 /* --- frames take effect --------------------------------------------------------------------------------------- */
 
 /* (bool, bool) or nothing that we take. */

@@ -216,6 +216,7 @@ free_link(xc_link *link)
 {
     close_streams(link);
     xc_lock(&link->mu);
+    xc_forget_arrivals_locked(link);
     xc_free_all_locked(link);
     xc_unlock(&link->mu);
     xc_buf_fini(&link->preamble);

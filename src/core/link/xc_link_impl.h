@@ -1,9 +1,19 @@
 /*
- * The inside of a link, shared by the rooms that make it up and by nobody else: xc_link.c (lives), xc_wait.c (waiting,
- * the reader role), xc_link_pump.c (the pump's part), xc_reader.c (the stream is cut into messages), xc_inbox.c (what a
- * frame that arrived does to channels, tasks and the backlog), xc_move.c (how it comes to its rings), xc_answer.c (what
- * is answered without anybody's help), xc_forward.c (channels whose frames go somewhere else), xc_keepalive.c (that it
- * ends when the far end gives no sign of life), xc_task_timeout.c (tasks that wait for the main thread).
+ * The inside of a link, for the files that make it up and for nobody else. It is one state machine under one mutex, cut
+ * into files by what each part of struct xc_link is for. So there is no order among all of them; what there is:
+ *
+ *   threads come in through   xc_wait.c (a waiter: takes the reader role), xc_link_pump.c (the pump: reads what nobody
+ *                             reads), xc_channels.c, xc_tasks.c, xc_dispatch.c (the Python side)
+ *   what arrives goes down    xc_wait.c, xc_link_pump.c -> xc_reader.c (bytes to messages; xc_move.c: how it comes to
+ *                             its rings) -> xc_inbox.c (what a message does) -> xc_forward.c, xc_answer.c, xc_tasks.c
+ *                             -> xc_channels.c -> xc_free.c
+ *   time goes by in           xc_keepalive.c (a silent far end), xc_task_timeout.c (a task that waits too long)
+ *   the end comes together in xc_link.c (birth, end, freeing), which all of them may call
+ *
+ * Three calls go against these arrows. Whoever changes what a waiter waits for calls xc_wake_locked, and
+ * whoever reads no longer calls xc_hand_on_locked (both in xc_wait.c). Who wants the stream polled soon calls
+ * xc_poll_soon (xc_link_pump.c). Whoever drops the last count of a channel
+ * may post a close; the writer (xc_writer.h) is below all of this and never calls back.
  */
 #ifndef XC_LINK_IMPL_H
 #define XC_LINK_IMPL_H
@@ -244,15 +254,14 @@ void xc_task_timeout_over(xc_timer *timer);
 bool xc_forward_takes_locked(xc_link *link, xc_msg *msg); /* true: it was for a forwarded channel, and is taken */
 
 /* xc_inbox.c */
-void xc_scan_ids(xc_msg *msg);                           /* before delivery, without mu */
-void xc_arrive_locked(xc_link *link, xc_msg *msg);       /* taken: takes effect now, or joins the backlog */
-void xc_apply_locked(xc_link *link, xc_msg *msg);        /* taken: takes effect now */
-void xc_make_carried_locked(xc_link *link, xc_msg *msg); /* channels whose ids the payload has exist from now on */
+void xc_scan_ids(xc_msg *msg);                     /* before delivery, without mu */
+void xc_arrive_locked(xc_link *link, xc_msg *msg); /* taken: takes effect now, or joins the backlog */
+void xc_apply_locked(xc_link *link, xc_msg *msg);  /* taken: takes effect now */
 bool xc_needs_python_locked(xc_link *link, const xc_msg *msg);
 void xc_cut_all_locked(xc_link *link); /* no channel gets anything more */
 
 /* xc_channels.c */
-xc_chan *xc_open_chan_locked(xc_link *link, uint32_t id); /* with one count; NULL: no memory */
+void xc_make_carried_locked(xc_link *link, xc_msg *msg); /* channels whose ids the payload has exist from now on */
 void xc_close_locked(xc_link *link, xc_chan *chan, bool send_only);
 xc_status xc_take_item_locked(xc_chan *chan, xc_msg **out); /* as xc_link_take_item */
 

@@ -1,6 +1,8 @@
 /*
  * The writer for those who never wait: frames that are posted, how many bytes are left to write, and how it ends.
  */
+#include <errno.h>
+
 #include "xc_writer_impl.h"
 
 xc_status
