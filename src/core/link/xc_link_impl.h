@@ -10,10 +10,10 @@
  *   time goes by in           xc_keepalive.c (a silent far end), xc_task_timeout.c (a task that waits too long)
  *   the end comes together in xc_link.c (birth, end, freeing), which all of them may call
  *
- * Three calls go against these arrows. Whoever changes what a waiter waits for calls xc_wake_locked, and
- * whoever reads no longer calls xc_hand_on_locked (both in xc_wait.c). Who wants the stream polled soon calls
- * xc_poll_soon (xc_link_pump.c). Whoever drops the last count of a channel
- * may post a close; the writer (xc_writer.h) is below all of this and never calls back.
+ * Three calls go against these arrows. Whoever changes what a waiter waits for calls xc_wake_locked, and whoever reads
+ * no longer calls xc_hand_on_locked (both in xc_wait.c). Who wants the stream polled soon calls xc_poll_soon
+ * (xc_link_pump.c). Whoever drops the last count of a channel may post a close: the writer (xc_writer.h) is below all
+ * of this and never calls back.
  */
 #ifndef XC_LINK_IMPL_H
 #define XC_LINK_IMPL_H

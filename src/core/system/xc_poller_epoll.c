@@ -1,3 +1,4 @@
+/* The poller over epoll. The kernel keeps the set of fds, so that a round costs what is ready, not what is watched. */
 #include "xc_poller.h"
 
 #ifdef XC_EPOLL

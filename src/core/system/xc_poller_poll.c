@@ -1,3 +1,4 @@
+/* The poller over poll(2), for systems without epoll. The thread tells the kernel all fds in each round. */
 #include "xc_poller.h"
 
 #ifndef XC_EPOLL
