@@ -29,7 +29,7 @@ export LOUD
 RESULTS ?= $(VENV)/bench
 BENCH_ARGS ?=
 PAIRINGS ?= C-C Python-Python C-Python Python-C
-TSAN_TESTS ?= test_threads.py test_callback.py
+TSAN_TESTS ?= test_threads.py test_interpreters.py test_callback.py test_callback_order.py
 
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet

@@ -1,47 +1,19 @@
 """A tagger's parts: the block, what is made of it, what it is made of, and all that is not one."""
 
 import copy
-import gc
 import json
 import os
 import pickle
 import random
-import struct
 import subprocess
 import sys
-from array import array
 
-import tagging  # isort: skip (before nltk, which reads NLTK_DATA once)
 import pytest
 
 import execnet_c
 from execnet_c import _tagger
 from execnet_c.tagging import Doc, PerceptronTagger
-
-try:
-    import numpy  # noqa: F401 (it starts threads of its own: before the tests count them)
-except ImportError:
-    pass
-
-TRAINING = [
-    [("the", "DT"), ("dog", "NN"), ("barks", "VBZ"), (".", ".")],
-    [("a", "DT"), ("Grün", "JJ"), ("dog", "NN"), ("saw", "VBD"), ("the", "DT"), ("cat", "NN"), (".", ".")],
-    [("\ud800x", "NN"), ("😀", "UH"), ("1999", "CD"), ("x-y", "JJ"), (".", ".")],
-]
-SENTENCES = [[word for word, _ in sentence] for sentence in TRAINING] + [[], ["dogs", "saw", "cats"]]
-
-
-@pytest.fixture(scope="module")
-def trained():
-    random.seed(1)
-    tagger = PerceptronTagger(load=False)
-    tagger.train(TRAINING * 8, nr_iter=3)
-    return tagger
-
-
-@pytest.fixture
-def tagger(trained):
-    return copy.copy(trained)
+from trained import SENTENCES, TRAINING, tagger_fixture, trained_fixture  # noqa: F401 (fixtures)
 
 
 def run(code, **env):
@@ -140,69 +112,6 @@ def test_through_a_channel(trained):
         assert trained.pair(SENTENCES, channel.receive(60)) == trained.tag_sents(SENTENCES)
     finally:
         group.terminate(timeout=5.0)
-
-
-# --- as bytes -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_pickles(tagger, protocol):
-    tagger.note = "kept"
-    again = pickle.loads(pickle.dumps(tagger, protocol))
-    assert again.tag_sents(SENTENCES) == tagger.tag_sents(SENTENCES)
-    assert (again.weights, again.tagdict, again.classes) == (tagger.weights, tagger.tagdict, tagger.classes)
-    assert (again.note, again.lang) == ("kept", tagger.lang)
-
-
-def test_a_pickle_is_not_much_longer_than_the_json(trained):
-    assert len(pickle.dumps(trained)) < 1.5 * len(json.dumps(trained.encode_json_obj())) + 10_000
-
-
-def test_a_large_pickle_is_shorter_than_the_json_and_loads_fast():
-    tagger = PerceptronTagger.from_nltk(tagging.tagger())
-    block = tagger._compiled().block
-    assert len(pickle.dumps(tagger)) < len(json.dumps(tagger.encode_json_obj()))
-    import time
-
-    times = []
-    for _ in range(5):
-        start = time.process_time()
-        _tagger.Model(block)
-        times.append(time.process_time() - start)
-    assert min(times) < 0.5  # takes 2 ms
-
-
-def test_copies(tagger):
-    for other in (copy.copy(tagger), copy.deepcopy(tagger)):
-        other.tagdict["dog"] = "UH"
-        assert other.tag(["dog"]) == [("dog", "UH")]
-        assert tagger.tag(["dog"]) == [("dog", "NN")]
-
-
-def test_every_cut_and_every_flipped_byte_is_seen(trained):
-    block = trained._compiled().block
-    for size in [*range(0, 200), *range(200, len(block), 97), len(block) - 1]:
-        with pytest.raises(ValueError, match="tagger model"):
-            _tagger.Model(block[:size])
-    for at in range(0, len(block), 61):
-        bad = bytearray(block)
-        bad[at] ^= 1
-        with pytest.raises(ValueError, match="tagger model"):
-            _tagger.Model(bytes(bad))
-    for bad in (b"", b"xctagger", block + b"\0", bytes(len(block))):
-        with pytest.raises(ValueError, match="tagger model"):
-            _tagger.Model(bad)
-    for bad in ("text", None, bytearray(block)):
-        with pytest.raises(TypeError):
-            _tagger.Model(bad)
-
-
-def test_other_versions_and_byte_orders_are_named(trained):
-    block = trained._compiled().block
-    with pytest.raises(ValueError, match="version 2"):
-        _tagger.Model(block[:8] + struct.pack("=I", 2) + block[12:])
-    with pytest.raises(ValueError, match="byte order"):
-        _tagger.Model(block[:12] + block[12:16][::-1] + block[16:])
 
 
 # --- the parts ------------------------------------------------------------------------------------------------------
@@ -397,149 +306,6 @@ def test_one_that_has_not_learnt_anything():
             attempt([["a"]])
     assert (empty.weights, empty.tagdict, empty.classes) == ({}, {}, set())
     assert pickle.loads(pickle.dumps(empty)).classes == set()
-
-
-# --- numbers and Docs -----------------------------------------------------------------------------------------------
-
-
-def test_numbers(trained):
-    numbers = trained.tag_numbers(SENTENCES)
-    tagged = trained.tag_sents(SENTENCES)
-    classes = sorted(trained.classes)
-    assert [classes[number] for number in numbers] == [tag for sentence in tagged for _, tag in sentence]
-    assert trained.pair(SENTENCES, numbers) == trained.pair(map(tuple, SENTENCES), bytearray(numbers)) == tagged
-    docs = trained.pair(map(tuple, SENTENCES), bytearray(numbers), as_doc=True)
-    assert docs == trained.tag_sents(SENTENCES, as_doc=True) and list(map(list, docs)) == tagged
-    for as_doc in (False, True):
-        for bad in (numbers[:-1], numbers + b"\0", b"\xff" * len(numbers)):
-            with pytest.raises(ValueError, match="not the tags"):
-                trained.pair(SENTENCES, bad, as_doc)
-        with pytest.raises(TypeError, match="not str"):
-            trained.pair(["the"], numbers, as_doc)
-        with pytest.raises(TypeError):
-            trained.pair([3], numbers, as_doc)
-    with pytest.raises(TypeError, match="token 1 is of type int"):
-        trained.pair([["the", 3]], numbers, as_doc=True)
-    assert not any(gc.is_tracked(doc.words) for doc in docs)
-
-
-def test_words_of_a_kind_of_str_stay_what_they_are(trained):
-    class Word(str):
-        pass
-
-    words = [Word("the"), "dog"]
-    words[0].document = words  # a cycle, once the Doc is in it
-    [doc] = trained.pair([words], trained.tag_numbers([words]), as_doc=True)
-    [same] = trained.tag_sents([words], as_doc=True)
-    assert type(doc.words[0]) is type(same.words[0]) is Word and doc == same
-    assert gc.is_tracked(doc.words) and gc.is_tracked(same.words)
-
-
-def test_packed(trained):
-    packed = trained.pack(iter(SENTENCES))
-    assert type(packed) is bytes
-    assert trained.tag_numbers(packed) == trained.tag_numbers(SENTENCES)
-    assert trained.tag_numbers(packed, False) == trained.tag_numbers(SENTENCES, False)
-    assert trained.tag_numbers(trained.pack([])) == b"" == trained.tag_numbers(trained.pack([[], []]))
-    for size in range(len(packed)):
-        with pytest.raises(ValueError, match="no packed sentences"):
-            trained.tag_numbers(packed[:size])
-    choose, other = random.Random(6), copy.copy(trained)  # which comes to remember wrong normal forms
-    for _ in range(5000):
-        bad = bytearray(packed)
-        at = choose.randrange(len(bad))
-        bad[at] = choose.randrange(256)
-        try:
-            numbers = other.tag_numbers(bytes(bad))
-        except ValueError:
-            continue
-        assert len(numbers) == sum(map(len, SENTENCES)) and max(numbers) < len(trained.classes)
-    for bad in (5, [["a", 1]], ["text"]):
-        with pytest.raises(TypeError):
-            trained.pack(bad)
-
-
-def many_classes():
-    return PerceptronTagger.decode_json_obj(({}, {"a": "T299", "b": "T3"}, [f"T{i}" for i in range(300)]))
-
-
-def test_more_than_256_classes():
-    tagger = many_classes()
-    assert tagger.tag(["a", "b", "c"]) == [("a", "T299"), ("b", "T3"), ("c", "T99")]
-    numbers = tagger.tag_numbers([["a", "b"]])
-    assert len(numbers) == 4 and tagger.pair([["a", "b"]], numbers) == [tagger.tag(["a", "b"])]
-    [doc] = tagger.tag_sents([["a", "b"]], as_doc=True)
-    assert tagger.pair([["a", "b"]], numbers, as_doc=True) == [doc]
-    with pytest.raises(ValueError, match="not the tags"):
-        tagger.pair([["a", "b"]], b"\x2b\x01\x2c\x01", as_doc=True)
-    assert memoryview(doc).format == "H" and [sorted(tagger.classes)[n] for n in memoryview(doc)] == ["T299", "T3"]
-    assert Doc.from_bytes(doc.to_bytes()) == doc
-
-
-def test_docs(trained):
-    docs = trained.tag_sents(SENTENCES, as_doc=True)
-    assert [list(doc) for doc in docs] == trained.tag_sents(SENTENCES)
-    for doc, sentence in zip(docs, SENTENCES):
-        assert doc.words == tuple(sentence) and len(doc) == len(sentence)
-        assert doc.tags == [tag for _, tag in doc] == [doc.names[number] for number in memoryview(doc)]
-        again = Doc.from_bytes(doc.to_bytes())
-        assert again == doc and again.words == doc.words and bytes(again) == bytes(doc)
-        assert pickle.loads(pickle.dumps(doc)) == copy.deepcopy(doc) == doc
-        assert Doc.from_bytes(bytearray(again.to_bytes())) == doc
-    assert docs[0] != docs[1] and not docs[0] == docs[1] and docs[0] != list(docs[0])
-    assert docs[0][-1] == (".", ".")
-    assert repr(docs[-1]) == f"Doc({trained.tag(SENTENCES[-1])!r})"
-    with pytest.raises(IndexError):
-        docs[0][4]
-    with pytest.raises(TypeError):
-        Doc()
-    with pytest.raises(TypeError):
-        hash(docs[0])
-
-
-def test_the_buffer_of_a_doc(trained):
-    [doc] = trained.tag_sents(SENTENCES[:1], as_doc=True)
-    view = memoryview(doc)
-    assert (view.readonly, view.format, view.shape, view.contiguous) == (True, "B", (4,), True)
-    assert array("B", view).tolist() == list(trained.tag_numbers(SENTENCES[:1]))
-    numpy = pytest.importorskip("numpy")
-    numbers = numpy.asarray(doc)
-    assert numbers.tolist() == view.tolist() and not numbers.flags.owndata and not numbers.flags.writeable
-    words = doc.words
-    del doc, view
-    assert numbers.tolist() == list(trained.tag_numbers([words]))
-
-
-def test_a_doc_is_about_as_long_as_its_text():
-    tagger = PerceptronTagger.from_nltk(tagging.tagger())
-    sentences = [[word for word, _ in sentence] for sentence in tagging.treebank_sentences(300)]
-    text = sum(len(" ".join(sentence)) for sentence in sentences)
-    docs = tagger.tag_sents(sentences, as_doc=True)
-    if tuple(sorted(tagger.classes)) == Doc.from_bytes(docs[0].to_bytes()).names:
-        assert sum(len(doc.to_bytes()) for doc in docs) < 1.3 * text
-    assert [Doc.from_bytes(doc.to_bytes()) for doc in docs] == docs
-
-
-def test_bytes_that_are_no_doc(trained):
-    docs = trained.tag_sents(SENTENCES, as_doc=True) + many_classes().tag_sents([["a", "b"]], as_doc=True)
-    choose = random.Random(9)
-    for doc in docs:
-        data = doc.to_bytes()
-        for size in range(len(data)):
-            with pytest.raises(ValueError):
-                Doc.from_bytes(data[:size])
-        with pytest.raises(ValueError):
-            Doc.from_bytes(data + b"\0")
-        for _ in range(2000):
-            bad = bytearray(data)
-            bad[choose.randrange(len(bad))] = choose.randrange(256)
-            try:
-                again = Doc.from_bytes(bad)
-            except ValueError:  # UnicodeDecodeError is one
-                continue
-            assert len(again.tags) == len(again.words) == len(again)
-    with pytest.raises(TypeError):
-        Doc.from_bytes("text")
 
 
 # --- leaks and want of memory ---------------------------------------------------------------------------------------
