@@ -160,7 +160,7 @@ class Failed:
     """Stands among a channel's items for one that could not be loaded."""
 
     def __init__(self, error):
-        self.error = error.with_traceback(None)  # whose frames have half of the item
+        self.error = error.with_traceback(None)  # the frames of the traceback hold the half loaded item
 
 
 class Chan:
@@ -171,8 +171,8 @@ class Chan:
     forward = None  # function(code, payload) that gets its frames, and FIN at the end, on the I/O thread
     closed = False  # no more sending
     recv_closed = False  # nothing more will arrive; set without `closed`: send-only
-    cut = False  # what ended it is the end of the connection
-    task = False  # a task's; its end is to be told
+    cut = False  # the end of the connection ended it
+    task = False  # it belongs to a task; the far end must learn that the task ended
     used = False  # an item was received
     had_object = False
 
@@ -294,7 +294,7 @@ class Channel:
                 raise item.error
             return item
         except IndexError:
-            return self.receive(None if until is None else max(0, until - monotonic()))  # another thread was quicker
+            return self.receive(None if until is None else max(0, until - monotonic()))  # another thread took the item
         except (DataFormatError, MemoryError):
             raise
         except BaseException:

@@ -90,7 +90,7 @@ class Gateway(NearEnd, Reader, Tasks):
     _words = property(None, lambda self, fd: setattr(self, "_says_on", (fd, pypump.file_of(fd))))
     _says_on = 2, None  # the fd on which it says why, and what is behind that if it may be another's later
     _said_goodbye = _heard_goodbye = _greeted = False
-    _left = False  # a worker that has heard a goodbye: nothing more arrives, but what it sends does
+    _left = False  # a worker has got the goodbye: nothing more arrives, but what it sends still gets through
     _ended_by = ("XC_OK", "", 0)
     _coerce = 1  # what channels that are made from now on begin with
     _dispatcher = None  # the thread that has the dispatcher role
@@ -105,15 +105,15 @@ class Gateway(NearEnd, Reader, Tasks):
         self._backlog = deque()
         self._dispatcher_role = RLock()
         self._hellos = deque()
-        self._owed = bytearray()  # answers: five bytes each, of nine that came
-        self._live = deque()  # as long as the number of channels' objects
+        self._owed = bytearray()  # answers that are owed: five bytes each, for a request of nine
+        self._live = deque()  # one entry for each channel object
         self._tasks = deque()
         self._task_lock = allocate_lock()
-        self._running = deque()  # as long as the number of tasks that run or wait to
+        self._running = deque()  # one entry for each task that runs or waits
         self._preamble = b""
         self._space = bytearray(CHUNK)
         self._buffer = bytearray()
-        self._large = None  # it is being read in place
+        self._large = None  # the large frame that is being read into its own memory
         self._longs = {}  # number -> Large, of messages that come in pieces
         return self
 
@@ -138,7 +138,7 @@ class Gateway(NearEnd, Reader, Tasks):
         self._watcher, self._to_reap = pywatch.start(fd_in, fd_out)
         self._forks = pypump.fork_count  # where it is process 1, this is a child of it now
         self._connect(fd_in, fd_out, False)
-        self._read(0)  # the hello has mostly come, and no signal handler can interfere yet
+        self._read(0)  # usually the hello has come already; no signal handler can run here yet
         pypump.pump.post(self._wake)  # starts the thread
 
     def _hello(self, timeout):
@@ -163,7 +163,7 @@ class Gateway(NearEnd, Reader, Tasks):
         backlog = self._backlog
         while backlog:
             if not self._dispatcher_role.acquire(False):
-                # Who has it does this; but one that hands out items in setcallback() may just be leaving.
+                # The thread that has the role does this. But it may just be leaving setcallback(): try again later.
                 pypump.pump.after(0.02, self._work_off)
                 return
             try:
@@ -206,7 +206,7 @@ class Gateway(NearEnd, Reader, Tasks):
             self._reconfigured(id, payload)
         elif code == FIN:
             self._fin = True
-            self._cut()  # first: who sees that a channel has ended asks why
+            self._cut()  # first: a thread that sees the end of a channel asks for the reason
             for chan in list(self._chans.values()):
                 chan.recv_closed = True
             self._chans.clear()
@@ -221,7 +221,7 @@ class Gateway(NearEnd, Reader, Tasks):
             return self._load(payload, chan.coerce)
         except (LoadError, MemoryError) as exc:
             error = exc
-        return Failed(error.with_traceback(None))  # whoever has it is not to keep what was half loaded
+        return Failed(error.with_traceback(None))  # nobody should keep a half loaded item through the traceback
 
     def _load(self, payload, coerce):
         if type(payload) is Large:
@@ -234,7 +234,7 @@ class Gateway(NearEnd, Reader, Tasks):
         return self._channel(id)
 
     def _load_plain(self, payload):
-        """A hello or a task: for the usual one the whole of load_item() need not be there."""
+        """Load a hello or a task. The usual ones need only load_plain(), so that load_item() is not compiled for them."""
         try:
             if len(payload) < LARGE:
                 return load_plain(payload)
@@ -369,7 +369,7 @@ class Gateway(NearEnd, Reader, Tasks):
 
     def _open(self, id):
         chan = self._chans[id] = Chan(id, self._coerce)
-        if self._fin:  # looked at behind that: the end closes those that it finds
+        if self._fin:  # checked after the channel is listed: the end of the connection closes all that are listed
             self._cut()
             self._close(chan, True)
         return chan
@@ -381,7 +381,7 @@ class Gateway(NearEnd, Reader, Tasks):
             self._lack_memory()
 
     def _lack_memory(self):
-        """For a frame that somebody counts on: the end of the connection tells them. Any thread."""
+        """No memory for a frame that the far end waits for: end the connection, so that it learns it. Any thread."""
         pypump.pump.post(lambda: self._end_by(MemoryError("no memory for a frame")))
 
     def _send(self, code, id, *item):
@@ -397,7 +397,7 @@ class Gateway(NearEnd, Reader, Tasks):
         return self._parking and self._parking.who() or get_ident()
 
     def _run_callbacks(self):
-        """The life of the callback thread."""
+        """What the callback thread does until the end."""
         try:
             while not self._fin:
                 self._wait(lambda: self._backlog or self._fin)
@@ -408,7 +408,7 @@ class Gateway(NearEnd, Reader, Tasks):
                     self._dispatcher = None
                 self._wake()
         except OSError:
-            pass  # a forked child's
+            pass  # this is a forked child
 
     def _dispatch(self, code, id, payload):
         chan = self._chans.get(id)
@@ -425,7 +425,7 @@ class Gateway(NearEnd, Reader, Tasks):
             item = None
         else:
             if code == FIN:
-                self._cut()  # now: endmarkers may ask why
+                self._cut()  # first: callbacks that get their endmarker may ask for the reason
             for ended in list(self._chans.values()) if code == FIN else [chan]:
                 self._end_callback(ended)
             self._apply(code, id, payload)
@@ -451,7 +451,7 @@ class Gateway(NearEnd, Reader, Tasks):
         try:
             self._send(CLOSE_ERROR, chan.id, error)
         except OSError:
-            pass  # the far end is gone: this side still learns it
+            pass  # the far end is gone; this side still reports the error
         self._end_callback(chan)
         if not chan.closed:
             chan.errors.append(remote_error(RemoteError, error))
@@ -464,7 +464,7 @@ class Gateway(NearEnd, Reader, Tasks):
     def _forget(self, chan, channel):
         """That object of `chan` is gone. Any thread, at any moment: takes no lock. Called again where it lacked memory."""
         if self._forks != pypump.fork_count or chan.holder() not in (None, channel):
-            return  # where the collector clears weak references first, what it calls then may make another object
+            return  # the collector may call this late, when there is another object for the channel already
         chan.object = None
         if chan.callback is None:
             self._unlist(chan)
@@ -475,7 +475,7 @@ class Gateway(NearEnd, Reader, Tasks):
                 else:
                     self._owe(LAST_MESSAGE if chan.callback is not None else CLOSE, chan.id)
             except (OSError, RuntimeError):
-                pass  # no thread can be started: the interpreter ends
+                pass  # no thread can be started, for the interpreter ends
         while chan.closed and chan.errors:
             orphan(chan.errors.pop(0))
 

@@ -17,10 +17,10 @@ from ..models.native import allocate_lock, os, unpatched
 from .pypump import lifted, pipe
 
 TAIL = 4096  # bytes of stderr that are kept for the message
-UNHEARD = 1 << 20  # bytes that are kept for who listens: the oldest go first
-AT_ONCE = 64 * 1024  # bytes that who listens gets
+UNHEARD = 1 << 20  # bytes that are kept for the listener; beyond that the oldest are dropped
+AT_ONCE = 64 * 1024  # bytes that the listener gets in one call
 PAGE = 4096
-RETRY = 0.02  # seconds until a full stderr of ours, or a process without a pidfd, is looked at again
+RETRY = 0.02  # seconds until a full stderr of ours, or a process without a pidfd, is checked again
 
 
 def launch(gateway, argv):

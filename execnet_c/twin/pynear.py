@@ -1,5 +1,5 @@
-"""What only near ends need of the plain-Python core's Gateway: the far end's process, its stderr, its preamble, the end of
-the connection. None of it is sent to far ends (see far/sent.py).
+"""What only near ends need of the plain-Python core's Gateway: the far end's process, its stderr, its preamble, the
+goodbye. None of it is sent to far ends (see far/sent.py).
 """
 
 from . import pypump

@@ -40,14 +40,14 @@ class Reader:
         except Exception as exc:
             self._end_by(exc)
             n = 0
-        if n is None:  # there is memory again, now that its traceback is gone
+        if n is None:  # its traceback is gone: now there is memory again
             self._end_by(MemoryError())
             n = 0
         self._wake()
         return n
 
     def _read_large(self, large):
-        """What its frame lacks, and the header behind that, so that the next piece need not be copied."""
+        """Read what its frame lacks, and the next header, so that the next piece need not be copied."""
         rooms = large.rooms(self._space)
         if large.body is None or not hasattr(os, "readv"):  # PyPy has none
             return self._in.readinto(rooms[0])
@@ -134,7 +134,7 @@ class Reader:
         return at
 
     def _fill(self, large, n):
-        """So many bytes were read to where _read_large() said."""
+        """`n` bytes were read by _read_large()."""
         more = n - large.left
         if large.add(min(n, large.left)):
             self._large = None
@@ -169,7 +169,7 @@ class Reader:
             return
         fd = self._in.fileno()
         if not all([pypump.is_ours(used) for used in (fd, self._writer.fd) if used >= 0]):
-            reason, detail, errno = "XC_SYS", pypump.CLOSED, pypump.EBADF  # what the far end did, it did because of that
+            reason, detail, errno = "XC_SYS", pypump.CLOSED, pypump.EBADF  # the far end only reacted to that
         self._ended_by = (reason, detail, errno)
         self._eof = True
         if self._keepalive_watch:

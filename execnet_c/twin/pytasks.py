@@ -1,4 +1,4 @@
-"""The tasks of a worker on the plain-Python core: the queue of them, and what happens to those nobody comes to."""
+"""The tasks of a worker on the plain-Python core: their queue, and what happens to a task that no thread takes."""
 
 from _collections import deque
 from _signal import SIG_IGN, SIGINT, signal
@@ -20,7 +20,7 @@ class Tasks:
 
     _primary_waits = False
     _model = "thread"  # the name of the execution model
-    _waiting = None  # the first of the tasks for the main thread, see _begin_patience()
+    _waiting = None  # the first of the tasks for the main thread, see _start_task_timeout()
 
     def _queue_task(self, id, payload):
         if not self._is_worker:
@@ -31,28 +31,28 @@ class Tasks:
         try:
             item = self._load_plain(payload)
         except LoadError as exc:
-            item = exc  # whoever takes the task tells of it
+            item = exc  # the thread that takes the task reports it
         except MemoryError:
             item = MemoryError
-        if item is MemoryError:  # there is memory for words again, now that its traceback is gone
+        if item is MemoryError:  # its traceback is gone: now there is memory for a text
             item = MemoryError(f"no memory for a task of {len(payload)} bytes")
         channel._chan.task = True
         self._running.append(None)
         self._tasks.append((channel, item))
         if self._model == ONLY_MAIN and len(self._tasks) == 1:
-            self._begin_patience()
+            self._start_task_timeout()
 
     def _next_task(self, primary, slot):
         """Wait for a task: its channel and payload, or why that cannot be loaded, are put into the list `slot`. False:
         there will be none."""
         tasks = self._tasks
-        if self._to_reap is not None:  # not at once: it takes its time, and no task has run yet
+        if self._to_reap is not None:  # not earlier: reaping takes time, and the first task should not wait for it
             from . import pywatch
 
             pywatch.reap(self._to_reap)
             self._to_reap = None
         if primary:
-            self._primary_waits = True  # until it has taken one: the spare thread leaves the first task to it
+            self._primary_waits = True  # until it has taken a task: the spare thread leaves the first one to it
 
         def ready():
             return len(tasks) > (not primary and self._primary_waits) or (self._fin and not tasks)
@@ -67,7 +67,7 @@ class Tasks:
                     if primary:
                         self._primary_waits = False
                         if tasks and self._model == ONLY_MAIN:
-                            pypump.pump.post(self._begin_patience)
+                            pypump.pump.post(self._start_task_timeout)
                     break
                 if self._fin and not tasks:
                     return False
@@ -80,18 +80,18 @@ class Tasks:
             self._running.pop()
             self._wake()
 
-    def _begin_patience(self):
-        """On the I/O thread: a task has become the first in the line for the main thread. execnet's patience: it is
-        refused a second later, unless the main thread has become free until then."""
+    def _start_task_timeout(self):
+        """On the I/O thread: a task has become the first that waits for the main thread. As in execnet, it is refused a
+        second later if the main thread is not free by then."""
         self._waiting = self._tasks[0] if self._tasks else None
-        pypump.pump.after(1.0, self._lose_patience)
+        pypump.pump.after(1.0, self._refuse_late_task)
 
-    def _lose_patience(self):
+    def _refuse_late_task(self):
         task, tasks = self._waiting, self._tasks
         if self._eof or not tasks:
             return
         if not self._task_lock.acquire(False):  # a signal handler may keep it for long
-            return pypump.pump.after(0.02, self._lose_patience)
+            return pypump.pump.after(0.02, self._refuse_late_task)
         try:
             if tasks and tasks[0] is task and len(self._running) > len(tasks):
                 tasks.popleft()
@@ -103,10 +103,10 @@ class Tasks:
                 self._close(chan)
         finally:
             self._task_lock.release()
-        self._begin_patience()
+        self._start_task_timeout()
 
     def _wait_idle(self, timeout):
-        """Wait until no task runs. At the end of a worker: what comes behind that is no business of the watcher's."""
+        """Wait until no task runs. Called at the end of a worker; after that the watcher has nothing to do."""
         idle = self._wait(lambda: not self._running, until_of(timeout))
         if idle and self._watcher is not None:
             signal(SIGINT, SIG_IGN)

@@ -1,7 +1,7 @@
 """How a worker on the plain-Python core ends: a watcher process sees to it, because this one's threads see nothing
 while a task's C code keeps the GIL.
 
-A hang-up without a goodbye: SIGINT to the task at once, SIGKILL 1.5 seconds later. After a goodbye execnet's patience:
+A hang-up without a goodbye: SIGINT to the task at once, SIGKILL 1.5 seconds later. After a goodbye the timeouts are execnet's:
 5 seconds, SIGINT, 10 seconds, SIGKILL.
 
 The watcher is forked before there is any thread, and twice, so that it is no child of the task, whose os.waitpid(-1)

@@ -81,8 +81,8 @@ class Batch:
 
 
 class Writer:
-    """The writing side. A frame is never torn: what one thread leaves unfinished, the next one or the I/O thread
-    writes first."""
+    """The writing side. If a thread leaves a frame unfinished, the next thread or the I/O thread writes the rest of it
+    first. So frames are never mixed."""
 
     def __init__(self, fd, pause=None):
         self.fd = fd
@@ -90,7 +90,7 @@ class Writer:
         self.wrote = 0  # bytes
         self.broken = False
         self.ending = False  # nothing more is taken; the fd is closed when all is out
-        self.role = RLock()  # a signal handler that interrupts a send may send: it goes on with the frame in flight
+        self.role = RLock()  # a signal handler may interrupt a send, and send: it first writes the rest of that frame
         self.line = deque()  # of locks: each is held by a thread that waits for the writer role, or has it
         self.out = deque()
         self.watched = False
@@ -144,7 +144,7 @@ class Writer:
                 left -= sum(map(len, piece))
                 if not self.send(batches[-1]):
                     return False
-                if not self.role._is_owned():  # or they would wait for us: this is a signal handler inside a send
+                if not self.role._is_owned():  # in a handler inside a send the others wait for us
                     for place in [*self.line]:
                         with place:
                             pass
@@ -170,7 +170,7 @@ class Writer:
             view = batch.rest()
             if view is None:
                 try:
-                    self.out.remove(batch)  # this one and no other: a signal handler may have been here meanwhile
+                    self.out.remove(batch)  # by identity: a signal handler may have removed it already
                 except ValueError:
                     pass
                 continue
@@ -199,7 +199,7 @@ class Writer:
         if not self.out and not self.ending:
             return
         if not self.role.acquire(False):
-            pump.after(0.01, self.flush)  # who has it writes this too, unless it is just leaving
+            pump.after(0.01, self.flush)  # the thread that has the role writes this too, unless it is just leaving
             return
         try:
             done = self.write(False)
