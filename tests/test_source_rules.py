@@ -58,7 +58,7 @@ PACKAGES = [
 ]
 
 MAX_LINES = 600
-MAX_LINES_OF_C = 800  # of the core, what is for Python, and their tests, until the last of these is split
+MAX_LINES_OF_GLUE = 800  # of src/py, until the last of these is split
 
 PYTHON_HEADERS = {"Python.h", "structmember.h", "pyconfig.h", "pythread.h", "frameobject.h", "datetime.h"}
 
@@ -415,8 +415,8 @@ def test_every_room_says_what_it_is():
 
 def test_no_file_is_too_long():
     python = texts("execnet_c/*.py", "execnet_c/*/*.py", "tests/*.py", "tests/*/*.py", "examples/*.py", "benchmarks/*.py")
-    assert broken_in({**python, **texts("src/tagger/*.[ch]")}, too_long) == []
-    assert broken_in({**core(), **texts("src/py/*.[ch]", "tests/c/*.[ch]")}, lambda text: too_long(text, MAX_LINES_OF_C)) == []
+    assert broken_in({**python, **core(), **texts("src/tagger/*.[ch]", "tests/c/*.[ch]")}, too_long) == []
+    assert broken_in(texts("src/py/*.[ch]"), lambda text: too_long(text, MAX_LINES_OF_GLUE)) == []
 
 
 def test_no_notes_to_self():
