@@ -2,7 +2,7 @@
  * Callbacks: items that are handed to a function instead of being received.
  *
  * Order, as in execnet: one callback of a gateway runs at a time, and nothing that arrived after its item is handed
- * out before it has returned. The link keeps that order in its backlog; whoever has the dispatcher's turn works it
+ * out before it has returned. The link keeps that order in its backlog; whoever has the dispatcher role works it
  * off: the gateway's callback thread (started with the first callback), or the thread inside setcallback() while it
  * hands out what is queued already. gateway->callbacks holds the Python side of it, under the GIL.
  */
@@ -110,14 +110,14 @@ fail_callback(GatewayObject *gateway, xc_chan *chan)
     Py_XDECREF(told);
 }
 
-/* --- the turn ------------------------------------------------------------------------------------------------- */
+/* --- the role ------------------------------------------------------------------------------------------------- */
 
 /*
- * The link's turn belongs to a thread. Where that is shared by greenlets, only the one that has it counts as having it:
- * `turn_of`, which is set while a thread with greenlets has the turn.
+ * The dispatcher role belongs to a thread. Where that is shared by greenlets, only the one that has it counts as having
+ * it: `role_of`, which is set while a thread with greenlets has the role.
  */
 
-/* 1: the caller has the turn; give it back with leave_role(gateway, *before). 0: somebody else has it. -1. */
+/* 1: the caller has the role; give it back with leave_role(gateway, *before). 0: somebody else has it. -1. */
 static int
 enter_role(GatewayObject *gateway, PyObject **before)
 {
@@ -125,14 +125,14 @@ enter_role(GatewayObject *gateway, PyObject **before)
     if (who == NULL) {
         return -1;
     }
-    if ((gateway->turn_of != NULL && gateway->turn_of != who) || xc_link_dispatch_enter(gateway->link) != XC_OK) {
+    if ((gateway->role_of != NULL && gateway->role_of != who) || xc_link_dispatch_enter(gateway->link) != XC_OK) {
         Py_DECREF(who);
         return 0;
     }
-    *before = gateway->turn_of;
-    gateway->turn_of = who;
+    *before = gateway->role_of;
+    gateway->role_of = who;
     if (who == Py_None) {
-        gateway->turn_of = NULL;
+        gateway->role_of = NULL;
         Py_DECREF(who);
     }
     return 1;
@@ -141,8 +141,8 @@ enter_role(GatewayObject *gateway, PyObject **before)
 static void
 leave_role(GatewayObject *gateway, PyObject *before)
 {
-    PyObject *who = gateway->turn_of;
-    gateway->turn_of = before;
+    PyObject *who = gateway->role_of;
+    gateway->role_of = before;
     xc_link_dispatch_leave(gateway->link);
     Py_XDECREF(who);
 }
@@ -153,8 +153,8 @@ xcpy_has_role(GatewayObject *gateway)
     if (!xc_link_dispatching(gateway->link)) {
         return false;
     }
-    PyObject *who = gateway->turn_of == NULL ? NULL : xcpy_who(gateway);
-    bool mine = gateway->turn_of == who;
+    PyObject *who = gateway->role_of == NULL ? NULL : xcpy_who(gateway);
+    bool mine = gateway->role_of == who;
     PyErr_Clear();
     Py_XDECREF(who);
     return mine;
@@ -252,7 +252,7 @@ install(ChannelObject *channel, PyObject *entry)
     return result;
 }
 
-/* Hands out what is queued already, then installs the callback; the dispatcher's turn is held. */
+/* Hands out what is queued already, then installs the callback; the dispatcher role is held. */
 static int
 hand_out(ChannelObject *channel, PyObject *entry)
 {

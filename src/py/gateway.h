@@ -19,7 +19,7 @@ typedef struct {
     xc_lent lent;        /* owned: what _lend() made, until it is started */
     PyObject *callbacks; /* owned dict: channel id -> (callback, endmarker) */
     PyObject *parking;   /* owned: how greenlets wait, see park.c; NULL or None: there are none */
-    PyObject *turn_of;   /* owned: the greenlet that has the dispatcher's turn; NULL: none has */
+    PyObject *role_of;   /* owned: the greenlet that has the dispatcher role; NULL: none has */
     bool dispatcher;     /* the callback thread was started */
     bool listens;        /* the worker's stderr is for _stderr() */
 } GatewayObject;

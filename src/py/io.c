@@ -193,7 +193,7 @@ send_parts(GatewayObject *gateway, xc_sending *sending, size_t size)
     if (!xcpy_parks(gateway)) {
         return send_frame(gateway, sending, size, false);
     }
-    /* Not on the stack, see park.c: while it has the turn Python code runs, and may let other greenlets run. */
+    /* Not on the stack, see park.c: while it has the role Python code runs, and may let other greenlets run. */
     size_t n = (size_t)sending->n;
     xc_sending *moved = PyMem_Malloc(sizeof *moved + n * sizeof *moved->parts);
     if (moved == NULL) {

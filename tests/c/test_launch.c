@@ -384,7 +384,7 @@ dismissed_without_a_task(void)
 }
 
 static void
-check_fate(void (*body)(void), int sig, int64_t at_least, int64_t at_most)
+check_exit_policy(void (*body)(void), int sig, int64_t at_least, int64_t at_most)
 {
     int64_t began = xc_now();
     int status = check_in_child(body);
@@ -397,9 +397,9 @@ check_fate(void (*body)(void), int sig, int64_t at_least, int64_t at_most)
 static void
 a_worker_ends_with_its_link(void)
 {
-    check_fate(hung_up, SIGINT, 0, 10 * XC_S);
-    check_fate(hung_up_and_deaf, SIGKILL, XC_S, 10 * XC_S);
-    check_fate(dismissed, SIGINT, 4 * XC_S, 15 * XC_S); /* execnet's patience */
+    check_exit_policy(hung_up, SIGINT, 0, 10 * XC_S);
+    check_exit_policy(hung_up_and_deaf, SIGKILL, XC_S, 10 * XC_S);
+    check_exit_policy(dismissed, SIGINT, 4 * XC_S, 15 * XC_S); /* execnet's patience */
     CHECK_INT(check_in_child(dismissed_without_a_task), 0);
 }
 

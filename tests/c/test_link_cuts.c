@@ -104,14 +104,14 @@ crowd_reader(void *arg)
 {
     int me = *(int *)arg;
     unsigned next[CHANS_EACH] = {0};
-    for (int left = CHANS_EACH * ITEMS, turn = 0; left > 0; turn++) {
-        int at = turn % CHANS_EACH;
+    for (int left = CHANS_EACH * ITEMS, round = 0; left > 0; round++) {
+        int at = round % CHANS_EACH;
         xc_chan *chan = crowd.chans[me][at];
         xc_msg *msg;
         if (next[at] == ITEMS) {
             continue;
         }
-        int64_t until = turn % 4 == 0 ? XC_FOREVER : xc_after(turn % 4 * XC_MS / 10);
+        int64_t until = round % 4 == 0 ? XC_FOREVER : xc_after(round % 4 * XC_MS / 10);
         xc_status rc = wait_for(&crowd.it, XC_WAIT_ITEM, chan, until);
         CHECK(rc == XC_OK || rc == XC_TIMEOUT);
         while (xc_link_take_item(crowd.it.link, chan, &msg) == XC_OK) {

@@ -262,15 +262,15 @@ watcher(void *arg)
     uint64_t serial = 0;
     bool told[MOST + 1] = {false};
     for (int open = CHANS_EACH; open > 0;) {
-        bool look = false;
+        bool check = false;
         for (int i = 0; i < CHANS_EACH; i++) {
             if (registrations[i] == NULL && chans[i] != NULL) {
                 CHECK(serial < MOST); /* each was over for an item or for the end */
                 registrations[i] = begin(&crowd.it, &to, XC_WAIT_ITEM, chans[i], ++serial);
-                look = look || xc_registration_over(crowd.it.link, registrations[i]);
+                check = check || xc_registration_over(crowd.it.link, registrations[i]);
             }
         }
-        if (!look) {
+        if (!check) {
             uint64_t number = next_ring(&to);
             CHECK(number >= 1 && number <= serial && !told[number]);
             told[number] = true;

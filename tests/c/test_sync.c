@@ -454,9 +454,9 @@ play_without_fds(void)
     xc_bell_ring(xc_bell_mine());
     CHECK_RC(sleep_ms(1000), XC_OK);
     int64_t until = xc_after(30 * XC_MS);
-    int looks = 0;
+    int polls = 0;
     while (xc_bell_sleep_nogil(xc_bell_mine(), -1, 0, until) == XC_OK && xc_now() < until) {
-        CHECK(++looks < 1000);
+        CHECK(++polls < 1000);
     }
     CHECK(xc_now() >= until);
 

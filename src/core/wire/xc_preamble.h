@@ -13,7 +13,7 @@ enum { XC_PREAMBLE_MAX = 64 * 1024 }; /* bytes that are kept; whoever sends more
 /*
  * Looks for the marker in the next `n` bytes. XC_OK: it ends at *used. XC_AGAIN: *used bytes are preamble and were
  * added to `kept`; those behind may be the marker's start, give them again with what follows. XC_BAD: there is more
- * noise than XC_PREAMBLE_MAX, `kept` is full. XC_NOMEM.
+ * of it than XC_PREAMBLE_MAX, `kept` is full. XC_NOMEM.
  */
 xc_status xc_preamble_skip(xc_buf *kept, const unsigned char *bytes, size_t n, size_t *used, xc_err *err);
 
