@@ -6,8 +6,12 @@
  * off: the gateway's callback thread (started with the first callback), or the thread inside setcallback() while it
  * hands out what is queued already. gateway->callbacks holds the Python side of it, under the GIL.
  */
+#include "callbacks.h"
+
+#include "dump.h"
 #include "error.h"
 #include "io.h"
+#include "item.h"
 #include "park.h"
 
 static PyObject *
@@ -220,7 +224,10 @@ run_callbacks(GatewayObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyMethodDef xcpy_run_callbacks_method = {"_run_callbacks", (PyCFunction)run_callbacks, METH_NOARGS, NULL};
+PyMethodDef xcpy_callback_methods[] = {
+    {"_run_callbacks", (PyCFunction)run_callbacks, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
 
 static int
 start_dispatcher(GatewayObject *gateway)

@@ -5,9 +5,20 @@
 #include <stddef.h>
 #include <unistd.h>
 
+#include "callbacks.h"
+#include "channel.h"
+#include "dump.h"
 #include "error.h"
+#include "gateway_end.h"
 #include "io.h"
+#include "item.h"
+#include "methods.h"
 #include "program.h"
+#include "relay.h"
+#include "rings.h"
+#include "sockets.h"
+#include "stderr.h"
+#include "tasks.h"
 #include "warn.h"
 #include "xc_exit_policy.h"
 
@@ -26,17 +37,6 @@ xcpy_check_usable(GatewayObject *gateway)
         return -1;
     }
     return 0;
-}
-
-PyObject *
-xcpy_raise_ended(GatewayObject *gateway, bool sending)
-{
-    PyObject *error = PyObject_CallMethod((PyObject *)gateway, "_death", "O", sending ? Py_True : Py_False);
-    if (error != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-        Py_DECREF(error);
-    }
-    return NULL;
 }
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
@@ -205,18 +205,6 @@ Gateway_serve(GatewayObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* Waits for `kind`; None or a number of seconds. New reference to True (it holds) or False; NULL. */
-static PyObject *
-wait_for(GatewayObject *self, xc_wait_kind kind, PyObject *timeout)
-{
-    xc_wait wait = {.kind = kind};
-    if (xcpy_check_usable(self) < 0 || xcpy_deadline(timeout, true, &wait.until) < 0) {
-        return NULL;
-    }
-    int waited = xcpy_wait(self, &wait);
-    return waited < 0 ? NULL : PyBool_FromLong(waited == 0);
-}
-
 PyDoc_STRVAR(hello_doc,
              "_hello($self, timeout, /)\n--\n\n"
              "The next hello of the far end; None if none comes any more (the connection has ended), or none has come\n"
@@ -226,7 +214,7 @@ static PyObject *
 Gateway_hello(GatewayObject *self, PyObject *timeout)
 {
     xc_wait wait = {.kind = XC_WAIT_HELLO};
-    if (xcpy_check_usable(self) < 0 || xcpy_deadline(timeout, true, &wait.until) < 0) {
+    if (xcpy_begin_wait(self, timeout, &wait) < 0) {
         return NULL;
     }
     for (int64_t until = wait.until;; wait.until = until) {
@@ -355,159 +343,7 @@ Gateway_set_facts(GatewayObject *self, PyObject *facts)
 static PyObject *
 Gateway_wait_idle(GatewayObject *self, PyObject *timeout)
 {
-    return wait_for(self, XC_WAIT_IDLE, timeout);
-}
-
-/* --- the end -------------------------------------------------------------------------------------------------- */
-
-PyDoc_STRVAR(hasreceiver_doc, "hasreceiver($self, /)\n--\n\n"
-                              "True as long as something may still arrive from the far end.");
-
-static PyObject *
-Gateway_hasreceiver(GatewayObject *self, PyObject *unused)
-{
-    xc_link_state state;
-    (void)unused;
-    if (self->link == NULL || xc_link_forked(self->link)) {
-        Py_RETURN_FALSE;
-    }
-    xc_link_get_state(self->link, &state);
-    return PyBool_FromLong(!state.fin);
-}
-
-PyDoc_STRVAR(join_doc,
-             "join($self, /, timeout=None)\n--\n\n"
-             "Wait until nothing more can arrive from the far end, for `timeout` seconds at most (None: for ever).");
-
-static PyObject *
-Gateway_join(GatewayObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"timeout", NULL};
-    PyObject *timeout = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:join", names, &timeout)) {
-        return NULL;
-    }
-    PyObject *waited = wait_for(self, XC_WAIT_FIN, timeout);
-    if (waited == NULL) {
-        return NULL;
-    }
-    Py_DECREF(waited);
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-Gateway_goodbye(GatewayObject *self, PyObject *unused)
-{
-    (void)unused;
-    if (xcpy_check_usable(self) < 0) {
-        return NULL;
-    }
-    xc_link_goodbye(self->link);
-    Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(wait_gone_doc, "_wait_gone($self, timeout, /)\n--\n\n"
-                            "Wait for the end of the far end's process. False: `timeout` seconds have passed.");
-
-static PyObject *
-Gateway_wait_gone(GatewayObject *self, PyObject *timeout)
-{
-    return wait_for(self, XC_WAIT_GONE, timeout);
-}
-
-PyDoc_STRVAR(keepalive_doc,
-             "_keepalive($self, seconds, /)\n--\n\n"
-             "End the connection when the far end gives no sign of life for so long, and kill its process. 0: never.\n"
-             "Only for a far end that answers whatever its tasks do.");
-
-static PyObject *
-Gateway_keepalive(GatewayObject *self, PyObject *arg)
-{
-    double seconds = PyFloat_AsDouble(arg);
-    if ((seconds == -1.0 && PyErr_Occurred()) || xcpy_check_usable(self) < 0) {
-        return NULL;
-    }
-    int64_t silence = !(seconds > 0) ? 0 : seconds > 1e9 ? INT64_C(1000000000) * XC_S : (int64_t)(seconds * 1e9);
-    xc_link_keepalive(self->link, silence, self->launch != NULL ? xc_launch_kill : NULL, self->launch);
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-Gateway_signal(GatewayObject *self, PyObject *arg)
-{
-    long sig = PyLong_AsLong(arg);
-    if ((sig == -1 && PyErr_Occurred()) || xcpy_check_usable(self) < 0) {
-        return NULL;
-    }
-    if (self->launch != NULL) {
-        xc_launch_signal(self->launch, (int)sig);
-    }
-    else {
-        xc_link_hang_up(self->link);
-    }
-    Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(
-    state_doc,
-    "_state($self, /)\n--\n\n"
-    "How it stands, as a dict: transport (\"ring\", or \"pipe\" for any fds), fin, said_goodbye, heard_goodbye, "
-    "greeted, channels, executing; reason and\n"
-    "detail (what ended the connection); preamble (bytes: what came before the far end's first frame); pid, ended,\n"
-    "status (exit status, -signal, None: unknown), stderr (the end of it, bytes; with words: last words that stand in\n"
-    "no stderr), passed (what it has said on a stderr of ours has been passed on).");
-
-/* New reference or NULL. */
-static PyObject *
-preamble_of(xc_link *link)
-{
-    size_t n = xc_link_preamble(link, NULL, 0);
-    PyObject *preamble = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
-    if (preamble != NULL) {
-        (void)xc_link_preamble(link, PyBytes_AS_STRING(preamble), n); /* what has come since is behind these */
-    }
-    return preamble;
-}
-
-static PyObject *
-Gateway_state(GatewayObject *self, PyObject *unused)
-{
-    xc_link_state state;
-    xc_launch_state process = {.pid = 0};
-    (void)unused;
-    if (xcpy_check_usable(self) < 0) {
-        return NULL;
-    }
-    xc_link_get_state(self->link, &state);
-    if (self->launch != NULL) {
-        xc_launch_get_state(self->launch, &process);
-    }
-    PyObject *status = process.ended && process.known ? PyLong_FromLong(process.status) : Py_NewRef(Py_None);
-    if (status == NULL) {
-        return NULL;
-    }
-    PyObject *preamble = preamble_of(self->link);
-    if (preamble == NULL) {
-        Py_DECREF(status);
-        return NULL;
-    }
-    return Py_BuildValue("{sssOsOsOsOsIsIsssssisNsisOsNsOsOsy#}", "transport", state.rings ? "ring" : "pipe", "fin",
-                         state.fin ? Py_True : Py_False, "said_goodbye", state.said_goodbye ? Py_True : Py_False,
-                         "heard_goodbye", state.heard_goodbye ? Py_True : Py_False, "greeted",
-                         state.greeted ? Py_True : Py_False, "channels", (unsigned int)state.channels, "executing",
-                         (unsigned int)state.executing, "reason", xc_status_name(state.ended_by.code), "detail",
-                         state.ended_by.detail, "errno", state.ended_by.sys_errno, "preamble", preamble, "pid",
-                         (int)process.pid, "ended", process.ended ? Py_True : Py_False, "status", status, "passed",
-                         process.passed ? Py_True : Py_False, "words", process.words ? Py_True : Py_False, "stderr",
-                         process.tail, (Py_ssize_t)process.n_tail);
-}
-
-/* Without a Python side above it: just the end. */
-static PyObject *
-Gateway_death(GatewayObject *self, PyObject *sending)
-{
-    (void)sending;
-    return PyObject_CallFunction(self->state->GatewayDied, "s", "the connection has ended");
+    return xcpy_wait_for(self, XC_WAIT_IDLE, timeout);
 }
 
 /* --- the execution model (at a worker) ------------------------------------------------------------------------ */
@@ -599,14 +435,6 @@ static PyMethodDef Gateway_methods[] = {
     {"_set_coerce", (PyCFunction)Gateway_set_coerce, METH_O, NULL},
     {"_set_facts", (PyCFunction)Gateway_set_facts, METH_O, set_facts_doc},
     {"_wait_idle", (PyCFunction)Gateway_wait_idle, METH_O, NULL},
-    {"hasreceiver", (PyCFunction)Gateway_hasreceiver, METH_NOARGS, hasreceiver_doc},
-    {"join", (PyCFunction)(void (*)(void))Gateway_join, METH_VARARGS | METH_KEYWORDS, join_doc},
-    {"_goodbye", (PyCFunction)Gateway_goodbye, METH_NOARGS, NULL},
-    {"_wait_gone", (PyCFunction)Gateway_wait_gone, METH_O, wait_gone_doc},
-    {"_keepalive", (PyCFunction)Gateway_keepalive, METH_O, keepalive_doc},
-    {"_signal", (PyCFunction)Gateway_signal, METH_O, NULL},
-    {"_state", (PyCFunction)Gateway_state, METH_NOARGS, state_doc},
-    {"_death", (PyCFunction)Gateway_death, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -629,18 +457,6 @@ static PyType_Spec Gateway_spec = {
     .slots = Gateway_slots,
 };
 
-static int
-add_method(PyObject *type, PyMethodDef *def)
-{
-    PyObject *method = PyDescr_NewMethod((PyTypeObject *)type, def);
-    if (method == NULL) {
-        return -1;
-    }
-    int set = PyObject_SetAttrString(type, def->ml_name, method);
-    Py_DECREF(method);
-    return set;
-}
-
 int
 xcpy_gateway_setup(PyObject *module, xcpy_state *state)
 {
@@ -648,13 +464,11 @@ xcpy_gateway_setup(PyObject *module, xcpy_state *state)
     if (state->GatewayType == NULL || PyModule_AddObjectRef(module, "Gateway", state->GatewayType) < 0) {
         return -1;
     }
-    int added = add_method(state->GatewayType, &xcpy_run_callbacks_method);
-    PyMethodDef *const more[] = {xcpy_task_methods, xcpy_relay_methods, xcpy_connected_methods, xcpy_memory_methods,
-                                 xcpy_stderr_methods};
-    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
-        for (PyMethodDef *def = more[i]; added == 0 && def->ml_name != NULL; def++) {
-            added = add_method(state->GatewayType, def);
-        }
+    PyMethodDef *const more[] = {xcpy_callback_methods, xcpy_end_methods,    xcpy_relay_methods, xcpy_ring_methods,
+                                 xcpy_socket_methods,   xcpy_stderr_methods, xcpy_task_methods};
+    int added = 0;
+    for (size_t i = 0; added == 0 && i < sizeof more / sizeof *more; i++) {
+        added = xcpy_add_methods(state->GatewayType, more[i]);
     }
     return added;
 }

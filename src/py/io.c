@@ -5,6 +5,8 @@
  */
 #include "io.h"
 
+#include "dump.h"
+#include "gateway_end.h"
 #include "main_thread.h"
 #include "park.h"
 #include "xc_trace.h"
@@ -111,6 +113,20 @@ xcpy_wait(GatewayObject *gateway, xc_wait *wait)
         wait->no_spin = true;
         slice = slice < longest / 2 ? slice * 2 : longest;
     }
+}
+
+int
+xcpy_begin_wait(GatewayObject *gateway, PyObject *timeout, xc_wait *wait)
+{
+    return xcpy_check_usable(gateway) < 0 ? -1 : xcpy_deadline(timeout, true, &wait->until);
+}
+
+PyObject *
+xcpy_wait_for(GatewayObject *gateway, xc_wait_kind kind, PyObject *timeout)
+{
+    xc_wait wait = {.kind = kind};
+    int waited = xcpy_begin_wait(gateway, timeout, &wait) < 0 ? -1 : xcpy_wait(gateway, &wait);
+    return waited < 0 ? NULL : PyBool_FromLong(waited == 0);
 }
 
 /* --- sending -------------------------------------------------------------------------------------------------- */

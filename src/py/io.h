@@ -17,6 +17,12 @@ int xcpy_deadline(PyObject *timeout, bool negative_ok, int64_t *until);
  */
 int xcpy_wait(GatewayObject *gateway, xc_wait *wait);
 
+/* How a method with a timeout begins: the gateway is usable, and wait->until is the deadline. 0 or -1. */
+int xcpy_begin_wait(GatewayObject *gateway, PyObject *timeout, xc_wait *wait);
+
+/* Waits for `kind`; None or a number of seconds. New reference to True (it holds) or False; NULL. */
+PyObject *xcpy_wait_for(GatewayObject *gateway, xc_wait_kind kind, PyObject *timeout);
+
 /* Sends a message whose payload is the encoding of `item` (NULL: no payload). 0 or -1. What an exception out of a
  * signal handler interrupts is written to its end by others where it is one frame; of a long message nothing will
  * arrive. */

@@ -1,6 +1,7 @@
 /*
  * The extension module execnet_c._core: its state, and the list of what it is made of.
  */
+#include "channel.h"
 #include "compile.h"
 #include "dump.h"
 #include "error.h"

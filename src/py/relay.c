@@ -2,13 +2,15 @@
  * Gateways through other gateways, as far as it is mechanism: both ends of a relay (see ../core/xc_relay.h). Policy is
  * execnet_c/near/via.py's.
  */
-#include "xc_relay.h"
-#include "xc_trace.h"
+#include "relay.h"
 
+#include "channel.h"
+#include "dump.h"
 #include "error.h"
-#include "gateway.h"
 #include "io.h"
 #include "program.h"
+#include "xc_relay.h"
+#include "xc_trace.h"
 
 PyDoc_STRVAR(start_over_doc,
              "_start_over($self, stream, /)\n--\n\n"

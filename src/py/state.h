@@ -32,8 +32,9 @@ typedef struct xcpy_state {
 #define XCPY_STATE_DECLARE(name) PyObject *name;
     XCPY_STATE_FIELDS(XCPY_STATE_DECLARE)
 #undef XCPY_STATE_DECLARE
-    PyObject *strings[XCPY_STRINGS]; /* short ASCII strings that were loaded, by a hash of their bytes; see load.c */
-    xcpy_left *left;                 /* shared with links: see warn.c */
+    PyObject
+        *strings[XCPY_STRINGS]; /* short ASCII strings that were loaded, by a hash of their bytes; see load_str.h */
+    xcpy_left *left;            /* shared with links: see warn.c */
     /* See main_thread.c; as it was when the process had been forked so many times. */
     unsigned long main_thread;
     uint32_t main_thread_forks;

@@ -2,6 +2,8 @@
  * A worker's stderr: ours, which it is lent (see ../core/xc_lend.h), or one that somebody listens to. Policy is
  * execnet_c/near/bootstrap.py's and stderr.py's.
  */
+#include "stderr.h"
+
 #include <sys/stat.h>
 
 #include "error.h"

@@ -2,11 +2,15 @@
  * How a worker's threads come to their tasks. None is lost: one that cannot be loaded is handed over as the exception
  * that this raised, and where there is no memory for that either the far end is told here.
  */
+#include "tasks.h"
+
 #include <dlfcn.h>
 #include <stdatomic.h>
 
+#include "channel.h"
 #include "error.h"
 #include "io.h"
+#include "item.h"
 #include "xc_pump.h"
 
 #if defined(__GLIBC__)

@@ -2,6 +2,8 @@
  * Gateways over a connection that somebody else has made, a socket: there is no process of ours behind it, and none
  * to wait for. Policy is execnet_c/near/sockets.py's.
  */
+#include "sockets.h"
+
 #include <unistd.h>
 
 #include "error.h"
@@ -33,7 +35,7 @@ Gateway_start_on(GatewayObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyMethodDef xcpy_connected_methods[] = {
+PyMethodDef xcpy_socket_methods[] = {
     {"_start_on", (PyCFunction)Gateway_start_on, METH_VARARGS, start_on_doc},
     {NULL, NULL, 0, NULL},
 };

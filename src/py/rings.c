@@ -3,10 +3,12 @@
  * opens it, and then both sides move (_offer, _attach, _move). Policy is execnet_c/common/rings.py's and
  * bootstrap.py's.
  */
+#include "rings.h"
+
 #include <unistd.h>
 
 #include "error.h"
-#include "gateway.h"
+#include "gateway_end.h"
 
 PyDoc_STRVAR(
     share_doc,
@@ -110,7 +112,7 @@ Gateway_move(GatewayObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyMethodDef xcpy_memory_methods[] = {
+PyMethodDef xcpy_ring_methods[] = {
     {"_share", (PyCFunction)Gateway_share, METH_NOARGS, share_doc},
     {"_offer", (PyCFunction)Gateway_offer, METH_NOARGS, offer_doc},
     {"_attach", (PyCFunction)Gateway_attach, METH_VARARGS, attach_doc},

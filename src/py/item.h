@@ -1,0 +1,15 @@
+/*
+ * From a message that has arrived to the Python object in it.
+ */
+#ifndef XCPY_ITEM_H
+#define XCPY_ITEM_H
+
+#include "gateway.h"
+
+/* The item in `msg` (taken), with the string coercion that it came with. New reference or NULL. */
+PyObject *xcpy_load_item(GatewayObject *gateway, xc_msg *msg);
+
+/* The text with which the far end closed a channel, as an exception instance; msg is taken. New reference or NULL. */
+PyObject *xcpy_remote_error(GatewayObject *gateway, xc_msg *msg);
+
+#endif
