@@ -154,3 +154,9 @@ xcpy_dump_fail_type(xcpy_dumper *d, PyObject *obj)
     xcpy_raise_from(d->state->DumpError, text, NULL);
     return FAILED;
 }
+
+int
+xcpy_dump_fail_text(xcpy_dumper *d, const char *text)
+{
+    return xcpy_dump_fail(d, PyUnicode_FromString(text), NULL);
+}

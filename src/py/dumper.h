@@ -1,6 +1,6 @@
 /*
- * What the encoder's rooms share: the state of one xcpy_dump call. dump.c writes, dump_path.c says what went wrong
- * where.
+ * What the encoder's rooms share: the state of one xcpy_dump call. dump.c writes containers and what is plain,
+ * dump_value.c what else has no parts, dump_path.c says what went wrong where.
  */
 #ifndef XCPY_DUMPER_H
 #define XCPY_DUMPER_H
@@ -36,9 +36,15 @@ typedef struct {
 /* What the writing of an object came to. */
 enum { FAILED = -1, PUSHED = 0, WROTE = 1, NOT_PLAIN = 2 };
 
+/* dump_value.c: writes an object without parts. The caller keeps `obj` alive. */
+int xcpy_dump_value(xcpy_dumper *d, PyObject *obj);
+
 /* Raises DumpError(text + path) from `cause`, and returns FAILED. `text` and `cause` are taken; `cause` may be NULL,
  * and so may `text` where there was no memory for it. */
 int xcpy_dump_fail(xcpy_dumper *d, PyObject *text, PyObject *cause);
+
+/* The same with this text and no cause. */
+int xcpy_dump_fail_text(xcpy_dumper *d, const char *text);
 
 /* The same for an object whose type is none that can be sent; says what to send instead. */
 int xcpy_dump_fail_type(xcpy_dumper *d, PyObject *obj);

@@ -14,6 +14,8 @@
  */
 #include <string.h>
 
+#include "load_rare.h"
+#include "load_stack.h"
 #include "load_str.h"
 #include "xc_base.h"
 #include "xc_bytes.h"
@@ -22,143 +24,6 @@
 enum {
     LIST_ITEM_MIN = 7, /* bytes that fill one slot of a list: INT, i4, a value, SETITEM */
 };
-
-static xcpy_cursor
-fail_truncated(xcpy_loader *L)
-{
-    return xcpy_load_fail_end(L, "within what begins");
-}
-
-/* ---- operands ---- */
-
-static inline double
-get_double(xcpy_cursor p)
-{
-    uint64_t bits = (uint64_t)xc_get_u32(p) << 32 | xc_get_u32(p + 4);
-    double value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline bool
-has(const xcpy_loader *L, xcpy_cursor p, size_t n)
-{
-    return (size_t)(L->end - p) >= n;
-}
-
-/* A length that must not be negative. */
-static inline xcpy_cursor
-take_length(xcpy_loader *L, xcpy_cursor p, uint32_t *n)
-{
-    *n = 0;
-    if (!has(L, p, 4)) {
-        return fail_truncated(L);
-    }
-    *n = xc_get_u32(p);
-    return *n <= INT32_MAX ? p + 4 : xcpy_load_fail(L, "negative length");
-}
-
-/* A length, and *n bytes behind what is returned. */
-static inline xcpy_cursor
-take_text(xcpy_loader *L, xcpy_cursor p, uint32_t *n)
-{
-    p = take_length(L, p, n);
-    if (p != NULL && !has(L, p, *n)) {
-        return fail_truncated(L);
-    }
-    return p;
-}
-
-/* ---- the stack ---- */
-
-static int
-more_stack(xcpy_loader *L)
-{
-    size_t used = (size_t)(L->top - L->stack);
-    size_t cap = (size_t)(L->limit - L->stack) * 2;
-    xcpy_entry *stack =
-        L->stack == L->first ? xc_alloc(cap * sizeof *stack) : xc_realloc(L->stack, cap * sizeof *stack);
-    if (stack == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    if (L->stack == L->first) {
-        memcpy(stack, L->first, used * sizeof *stack);
-    }
-    L->stack = stack;
-    L->top = stack + used;
-    L->limit = stack + cap;
-    return 0;
-}
-
-/* Takes `obj`, which may be NULL: an exception is set. */
-static inline xcpy_cursor
-push(xcpy_loader *L, xcpy_cursor p, PyObject *obj, uint32_t tag)
-{
-    if (obj == NULL) {
-        return NULL;
-    }
-    if (L->top == L->limit && more_stack(L) < 0) {
-        Py_DECREF(obj);
-        return NULL;
-    }
-    *L->top++ = (xcpy_entry){.u.obj = obj, .tag = tag};
-    return p;
-}
-
-static inline xcpy_cursor
-push_number(xcpy_loader *L, xcpy_cursor p, int32_t number)
-{
-    if (L->top == L->limit && more_stack(L) < 0) {
-        return NULL;
-    }
-    *L->top++ = (xcpy_entry){.u.number = number, .tag = NUMBER};
-    return p;
-}
-
-/* A list whose slots were not all filled: execnet says None, and so does whoever crafted this. */
-static void
-fill_gaps(PyObject *list)
-{
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        if (PyList_GET_ITEM(list, i) == NULL) {
-            PyList_SET_ITEM(list, i, Py_NewRef(Py_None));
-        }
-    }
-}
-
-/* Makes a complete object of an entry, in its place. */
-static inline int
-settle(xcpy_entry *e)
-{
-    switch (e->tag & KIND) {
-    case NUMBER:
-        e->u.obj = PyLong_FromLong(e->u.number);
-        e->tag = OBJECT;
-        return e->u.obj != NULL ? 0 : -1;
-    case LIST:
-        if ((Py_ssize_t)e->n_set < PyList_GET_SIZE(e->u.obj)) {
-            fill_gaps(e->u.obj);
-        }
-        PyObject_GC_Track(e->u.obj);
-        e->tag = (e->tag & ~(uint32_t)KIND) | OBJECT;
-        return 0;
-    default:
-        return 0;
-    }
-}
-
-/* Drops the entries from `from` up. A list among them may have empty slots, which its deallocator allows for. */
-static void
-drop_entries(xcpy_loader *L, xcpy_entry *from)
-{
-    while (L->top > from) {
-        xcpy_entry *e = --L->top;
-        if ((e->tag & KIND) != NUMBER) {
-            Py_XDECREF(e->u.obj);
-        }
-    }
-}
 
 /* ---- None, True, False, numbers ---- */
 
@@ -172,61 +37,18 @@ static inline xcpy_cursor
 load_int(xcpy_loader *L, xcpy_cursor p)
 {
     if (!has(L, p, 4)) {
-        return fail_truncated(L);
+        return xcpy_load_truncated(L);
     }
     return push_number(L, p + 4, (int32_t)xc_get_u32(p));
-}
-
-/* Python's int(bytes), which takes blanks and underscores as well, as execnet does. */
-static PyObject *
-parse_int(xcpy_cursor digits, uint32_t n)
-{
-    char *text = xc_alloc((size_t)n + 1), *end = NULL;
-    if (text == NULL) {
-        return PyErr_NoMemory();
-    }
-    memcpy(text, digits, n);
-    text[n] = '\0';
-    PyObject *value = PyLong_FromString(text, &end, 10);
-    if (value != NULL && end != text + n) {
-        Py_CLEAR(value);
-        PyErr_SetString(PyExc_ValueError, "invalid literal for int() with base 10");
-    }
-    xc_free(text);
-    return value;
-}
-
-static xcpy_cursor
-load_longint(xcpy_loader *L, xcpy_cursor p)
-{
-    uint32_t n;
-    p = take_text(L, p, &n);
-    if (p == NULL) {
-        return NULL;
-    }
-    PyObject *value = parse_int(p, n);
-    if (value == NULL) {
-        return xcpy_load_fail_from(L, "bad int");
-    }
-    return push(L, p + n, value, OBJECT);
 }
 
 static inline xcpy_cursor
 load_float(xcpy_loader *L, xcpy_cursor p)
 {
     if (!has(L, p, 8)) {
-        return fail_truncated(L);
+        return xcpy_load_truncated(L);
     }
     return push(L, p + 8, PyFloat_FromDouble(get_double(p)), OBJECT);
-}
-
-static xcpy_cursor
-load_complex(xcpy_loader *L, xcpy_cursor p)
-{
-    if (!has(L, p, 16)) {
-        return fail_truncated(L);
-    }
-    return push(L, p + 16, PyComplex_FromDoubles(get_double(p), get_double(p + 8)), OBJECT);
 }
 
 /* ---- bytes and str ---- */
@@ -276,30 +98,7 @@ load_py2str(xcpy_loader *L, xcpy_cursor p)
     return L->opts->strconfig.py2str_as_py3str ? load_latin1(L, p) : load_bytes(L, p);
 }
 
-/* ---- tuples and sets ---- */
-
-/* The depth part of the tag of a container around something of that tag. */
-static inline uint32_t
-around(uint32_t tag)
-{
-    return (tag >> DEPTH_SHIFT << DEPTH_SHIFT) + DEPTH_1;
-}
-
-static inline bool
-too_deep(uint32_t tag)
-{
-    return tag >> DEPTH_SHIFT > XCPY_LOAD_DEPTH;
-}
-
-static inline xcpy_cursor
-take_members(xcpy_loader *L, xcpy_cursor p, uint32_t *n)
-{
-    p = take_length(L, p, n);
-    if (p != NULL && *n > (size_t)(L->top - L->stack)) {
-        return xcpy_load_fail(L, "too few objects on the stack");
-    }
-    return p;
-}
+/* ---- tuples ---- */
 
 static inline xcpy_cursor
 load_tuple(xcpy_loader *L, xcpy_cursor p)
@@ -334,45 +133,6 @@ load_tuple(xcpy_loader *L, xcpy_cursor p)
         PyObject_GC_UnTrack(tuple); /* what the collector itself would do at its first visit */
     }
     return push(L, p, tuple, tag);
-}
-
-/* Hashing recurses on the C stack, and comes before the object is added to anything. */
-static inline bool
-hashable_depth(const xcpy_entry *e)
-{
-    return e->tag >> DEPTH_SHIFT <= XCPY_HASH_DEPTH;
-}
-
-static xcpy_cursor
-load_set(xcpy_loader *L, xcpy_cursor p, bool frozen)
-{
-    uint32_t n, tag = 0;
-    p = take_members(L, p, &n);
-    if (p == NULL) {
-        return NULL;
-    }
-    PyObject *set = frozen ? PyFrozenSet_New(NULL) : PySet_New(NULL);
-    if (set == NULL) {
-        return NULL;
-    }
-    xcpy_entry *from = L->top - n;
-    for (xcpy_entry *e = from; e < L->top; e++) {
-        if (settle(e) < 0) {
-            Py_DECREF(set);
-            return NULL;
-        }
-        if (!hashable_depth(e)) {
-            Py_DECREF(set);
-            return xcpy_load_fail(L, "set member nested too deeply");
-        }
-        if (PySet_Add(set, e->u.obj) < 0) {
-            Py_DECREF(set);
-            return xcpy_load_fail_from(L, "bad set member");
-        }
-        tag = e->tag > tag ? e->tag : tag;
-    }
-    drop_entries(L, from);
-    return push(L, p, set, around(tag) | TRACKED);
 }
 
 /* ---- lists and dicts ---- */
@@ -664,20 +424,6 @@ load_setitem(xcpy_loader *L, xcpy_cursor p)
     return xcpy_load_fail(L, "setitem on what is neither a list nor a dict");
 }
 
-/* ---- channels ---- */
-
-static xcpy_cursor
-load_channel(xcpy_loader *L, xcpy_cursor p)
-{
-    if (!has(L, p, 4)) {
-        return fail_truncated(L);
-    }
-    if (L->opts->make_channel == NULL) {
-        return xcpy_load_fail(L, "a channel, where none can be");
-    }
-    return push(L, p + 4, L->opts->make_channel(L->opts->arg, xc_get_u32(p)), TRACKED);
-}
-
 /* ---- the whole ---- */
 
 static inline xcpy_cursor
@@ -689,19 +435,19 @@ load_one(xcpy_loader *L, xcpy_cursor p)
     case XC_OP_BYTES:
         return load_bytes(L, p);
     case XC_OP_CHANNEL:
-        return load_channel(L, p);
+        return xcpy_load_channel(L, p);
     case XC_OP_FALSE:
         return load_singleton(L, p, Py_False);
     case XC_OP_FLOAT:
         return load_float(L, p);
     case XC_OP_FROZENSET:
-        return load_set(L, p, true);
+        return xcpy_load_set(L, p, true);
     case XC_OP_INT:
     case XC_OP_LONG:
         return load_int(L, p);
     case XC_OP_LONGINT:
     case XC_OP_LONGLONG:
-        return load_longint(L, p);
+        return xcpy_load_longint(L, p);
     case XC_OP_NEWDICT:
         return load_newdict(L, p);
     case XC_OP_NEWLIST:
@@ -713,7 +459,7 @@ load_one(xcpy_loader *L, xcpy_cursor p)
     case XC_OP_STR:
         return load_py3str(L, p);
     case XC_OP_SET:
-        return load_set(L, p, false);
+        return xcpy_load_set(L, p, false);
     case XC_OP_SETITEM:
         return load_setitem(L, p);
     case XC_OP_TRUE:
@@ -721,7 +467,7 @@ load_one(xcpy_loader *L, xcpy_cursor p)
     case XC_OP_UNICODE:
         return load_str(L, p);
     case XC_OP_COMPLEX:
-        return load_complex(L, p);
+        return xcpy_load_complex(L, p);
     case XC_OP_STOP:
         break; /* run() ends there */
     }

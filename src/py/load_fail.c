@@ -48,3 +48,9 @@ xcpy_load_fail_opcode(xcpy_loader *L)
     }
     return NULL;
 }
+
+xcpy_cursor
+xcpy_load_truncated(xcpy_loader *L)
+{
+    return xcpy_load_fail_end(L, "within what begins");
+}

@@ -1,6 +1,6 @@
 /*
- * What the decoder's rooms share: the state of one xcpy_load call. load.c builds, load_str.h has the strings,
- * load_fail.c says what was wrong where.
+ * What the decoder's rooms share: the state of one xcpy_load call. load.c builds, load_rare.c what is met less
+ * often, both on the stack in load_stack.h; load_str.h has the strings, load_fail.c says what was wrong where.
  */
 #ifndef XCPY_LOADER_H
 #define XCPY_LOADER_H
@@ -54,6 +54,9 @@ typedef const unsigned char *xcpy_cursor;
 
 /* LoadError(what). */
 xcpy_cursor xcpy_load_fail(xcpy_loader *L, const char *what);
+
+/* TruncatedError: the end comes within the opcode's operand. */
+xcpy_cursor xcpy_load_truncated(xcpy_loader *L);
 
 /* TruncatedError; `how` goes before the opcode's offset. */
 xcpy_cursor xcpy_load_fail_end(xcpy_loader *L, const char *how);
