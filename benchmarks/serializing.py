@@ -67,8 +67,8 @@ def tuples(item):
     return item
 
 
-def microseconds(function, argument, patience):
-    times, end = [], time.perf_counter() + patience
+def microseconds(function, argument, seconds):
+    times, end = [], time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
         start = time.perf_counter()
         result = function(argument)
@@ -79,13 +79,13 @@ def microseconds(function, argument, patience):
 
 def serializing(peer, setting):
     text, sentences = corpus.load(setting.pick(1000, 300, 5), setting.scratch)
-    found, patience = {"text": text}, setting.pick(0.02, 0.01, 0)
+    found, seconds = {"text": text}, setting.pick(0.02, 0.01, 0)
     for name, item in cases(sentences, setting).items():
         data = peer.dumps(item)
         back = peer.loads(data)
         assert back == item or back == tuples(item), name
-        found[f"dumps_{name}"] = microseconds(peer.dumps, item, patience)
-        found[f"loads_{name}"] = microseconds(peer.loads, data, patience)
+        found[f"dumps_{name}"] = microseconds(peer.dumps, item, seconds)
+        found[f"loads_{name}"] = microseconds(peer.loads, data, seconds)
     return found
 
 

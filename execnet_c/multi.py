@@ -323,13 +323,13 @@ class Group:
 
     def _reap(self, gateways, timeout):
         left = _wait_for(gateways, timeout)
-        for sig, patience in ((signal.SIGTERM, min(timeout or 0.0, _TERM_GRACE)), (signal.SIGKILL, _KILL_WAIT)):
+        for sig, seconds in ((signal.SIGTERM, min(timeout or 0.0, _TERM_GRACE)), (signal.SIGKILL, _KILL_WAIT)):
             for gateway in left:
                 gateway._signalled = True
                 gateway._signal(sig)
             if all(gateway._depth for gateway in left):  # should the news not come, they end with what they go through
-                patience = min(patience, _TERM_GRACE)
-            left = _wait_for(left, patience)
+                seconds = min(seconds, _TERM_GRACE)
+            left = _wait_for(left, seconds)
         with self._lock:
             self._to_join = [gateway for gateway in self._to_join if gateway not in gateways]
         until = time.monotonic() + _LAST_LINES

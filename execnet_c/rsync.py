@@ -31,7 +31,7 @@ SMALL = 64 * 1024  # a file up to this size is sent with others
 TREE = 64 * 1024  # bytes of the tree in one item
 WINDOW = 4 * 1024 * 1024
 KEPT = 16  # pieces that other targets are likely to want next
-PATIENCE = 2.0  # seconds for a target to say why it does not listen any more
+REASON_TIMEOUT = 2.0  # seconds for a target to say why it does not listen any more
 STOPPED = "the far end stopped before it had everything"
 LET_GO = 0.1  # seconds that targets get to hear that send() was interrupted
 
@@ -412,7 +412,7 @@ class _Target:
         """Why the far end closed the channel, if that is what a failed send stands for."""
         if isinstance(exc, OSError) and not isinstance(exc, EOFError):
             try:
-                self.channel.waitclose(PATIENCE)
+                self.channel.waitclose(REASON_TIMEOUT)
                 return EOFError(STOPPED)
             except (_core.RemoteError, EOFError) as cause:
                 return cause

@@ -17,7 +17,7 @@ from pairing import module as _core
 from test_leaks import assert_steady
 
 MARKER = b"\0execnet_c\0"
-NOISE_MAX = 64 * 1024
+PREAMBLE_MAX = 64 * 1024
 
 HEAD = """
 import os, struct, sys, time
@@ -113,22 +113,22 @@ def test_the_marker_is_told():
     assert _core.MARKER == MARKER
 
 
-NOISES = [
+PREAMBLES = [
     b"",
     b"Welcome to a machine\r\nlast login: never\n",
     b"\0",
     b"\0\0execnet_\0execnet_\0",
     bytes(range(1, 256)) * 3,
-    b"x" * NOISE_MAX,
+    b"x" * PREAMBLE_MAX,
 ]
 
 
-@pytest.mark.parametrize("noise", NOISES, ids=range(len(NOISES)))
-def test_what_comes_before_the_marker_is_passed_over_and_kept(start, noise):
-    gateway = start("put(noise + MARKER + frame(HELLO, 0, answer)); wait_end()", noise=noise, answer=payload("here"))
+@pytest.mark.parametrize("preamble", PREAMBLES, ids=range(len(PREAMBLES)))
+def test_what_comes_before_the_marker_is_passed_over_and_kept(start, preamble):
+    gateway = start("put(preamble + MARKER + frame(HELLO, 0, answer)); wait_end()", preamble=preamble, answer=payload("here"))
     assert gateway._hello(TIMEOUT) == "here"
     state = gateway._state()
-    assert state["preamble"] == noise and state["greeted"] and not state["fin"]
+    assert state["preamble"] == preamble and state["greeted"] and not state["fin"]
 
 
 def test_a_marker_in_pieces(start):
@@ -168,10 +168,10 @@ def test_an_end_before_the_marker(start, said):
 def test_endless_noise_ends_the_connection(start):
     gateway = start("put(b'y' * (64 * 1024 + 100)); wait_end()")
     assert gateway._hello(TIMEOUT) is None
-    code, detail, noise = reason(gateway)
+    code, detail, preamble = reason(gateway)
     assert code == "XC_BAD"
     assert detail.endswith("64 KiB of other output came first: a login or site that prints too much, or no far end of ours")
-    assert len(noise) == NOISE_MAX and set(noise) == set(b"y")  # not compared: pytest would explain a difference for long
+    assert len(preamble) == PREAMBLE_MAX and set(preamble) == set(b"y")  # not compared: pytest would explain a difference for long
     with pytest.raises(OSError):
         gateway._send(_core.STATUS, 1)
 
@@ -256,8 +256,8 @@ def test_hellos_that_came_before_the_end_are_still_to_be_had(start):
 
 def test_a_fifth_hello_that_nobody_takes_ends_the_connection(start):
     gateway = start("put(MARKER + frame(HELLO, 0, one) * 5); wait_end()", one=payload("hi"))
-    code, detail, noise = reason(gateway)
-    assert (code, noise) == ("XC_BAD", b"") and "hello" in detail
+    code, detail, preamble = reason(gateway)
+    assert (code, preamble) == ("XC_BAD", b"") and "hello" in detail
     assert [gateway._hello(TIMEOUT) for i in range(5)] == ["hi"] * 4 + [None]
 
 
@@ -500,14 +500,14 @@ def frame_of(code, data):
 
 @pytest.mark.c_interface("near")
 def test_hellos_raw_bytes_and_facts_leave_nothing_behind(start):
-    gateway = start(ECHO.replace("put(MARKER)", "put(b'noise' * 100 + MARKER)"), hello=None)
+    gateway = start(ECHO.replace("put(MARKER)", "put(b'preamble' * 100 + MARKER)"), hello=None)
     raw = frame_of(_core.HELLO, payload(["raw", 1.5]))
     facts = {str(i): [i] for i in range(50)}
 
     def once():
         gateway._write(raw)
         assert gateway._hello(TIMEOUT) == ["raw", 1.5]
-        assert gateway._state()["preamble"] == b"noise" * 100
+        assert gateway._state()["preamble"] == b"preamble" * 100
         gateway._set_facts(facts)
         for wrong in ("no dict", {"x": {1: object()}}):
             with pytest.raises((TypeError, execnet_c.DumpError)):

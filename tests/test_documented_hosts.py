@@ -31,7 +31,7 @@ OTHERS = [*CPYTHONS[:1], *PYPYS[:1]]
 on_others = pytest.mark.parametrize("end", OTHERS, ids=[end.name for end in OTHERS])
 
 # A connection and an interpreter on a busy machine.
-PATIENCE = 60.0
+SLOW_TIMEOUT = 60.0
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def any_server(request):
 
 
 def evaluate(gateway, expression):
-    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(PATIENCE)
+    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(SLOW_TIMEOUT)
 
 
 # ---- other interpreters
@@ -165,7 +165,7 @@ def test_facts_of_an_account(lib, server, group):
         channel.send((sys.platform, tuple(sys.version_info), os.getpid()))
         """
     )
-    platform, version, pid = channel.receive(PATIENCE)
+    platform, version, pid = channel.receive(SLOW_TIMEOUT)
     assert platform == sys.platform
     assert version[0] == 3 and len(version) == 5
     assert pid in server.sessions()
@@ -194,10 +194,10 @@ def test_contents_of_files_there(lib, server, group, there):
     channel = group.makegateway(server.spec("h1", "python=python")).remote_exec(serve_files)
     for name, content in contents.items():
         channel.send(str(there / name))
-        assert channel.receive(PATIENCE) == content
+        assert channel.receive(SLOW_TIMEOUT) == content
     channel.send(str(there / "missing"))
     with pytest.raises(lib.RemoteError, match="FileNotFoundError"):
-        channel.receive(PATIENCE)
+        channel.receive(SLOW_TIMEOUT)
 
 
 class Facts:
@@ -209,7 +209,7 @@ class Facts:
 
     def __call__(self, code):
         if code not in self.asked:
-            self.asked[code] = self.gateway.remote_exec(code).receive(PATIENCE)
+            self.asked[code] = self.gateway.remote_exec(code).receive(SLOW_TIMEOUT)
         return self.asked[code]
 
     def attribute(self, name):
@@ -281,10 +281,10 @@ for _ in channel:
 def take_revisions(channel, folder, credit=3):
     """One look: (first, last) of what came, and how many times more was asked for."""
     channel.send("look")
-    revisions = channel.receive(PATIENCE)
+    revisions = channel.receive(SLOW_TIMEOUT)
     if revisions is None:
         return None
-    pieces = channel.receive(PATIENCE)
+    pieces = channel.receive(SLOW_TIMEOUT)
     pieces.send(credit)
     left, asked = credit, 0
     for number, text in pieces:

@@ -268,7 +268,7 @@ except KeyboardInterrupt:
 """,
 }
 SECONDS = 3.0
-PATIENCE = 5.0
+GOODBYE_TIMEOUT = 5.0
 
 GOODBYE = (
     START
@@ -350,7 +350,7 @@ def goodbyes(request):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("left", FAR_ENDS, ids=lambda end: end.name)
-def test_after_a_goodbye_it_has_patience(left, goodbyes):
+def test_after_a_goodbye_it_has_its_timeout(left, goodbyes):
     left.spec()
     result = goodbyes[left.name]
     assert isinstance(result, dict), result
@@ -360,15 +360,15 @@ def test_after_a_goodbye_it_has_patience(left, goodbyes):
     pypy = left.name.startswith("pypy")
     for kind in ("sleeps", "keeps the GIL"):
         seconds, files, said = result[kind]
-        if pypy and kind == "keeps the GIL" and seconds > PATIENCE:
-            continue  # its power took longer than any patience, on a busy machine
+        if pypy and kind == "keeps the GIL" and seconds > GOODBYE_TIMEOUT:
+            continue  # its power took longer than any timeout, on a busy machine
         assert said == "done" or left.read_only and "Read-only" in said, said
         assert files == ([] if left.read_only else [kind])
     if not pypy:
         # An interrupt would have ended the wait for the other end of the pipe, without a KeyboardInterrupt.
         assert result["keeps the GIL"][0] > SECONDS, "it was interrupted"
     seconds, files, said = result["never ends"]
-    assert PATIENCE - 0.5 < seconds < PATIENCE + GONE_WITHIN + MARGIN, seconds
+    assert GOODBYE_TIMEOUT - 0.5 < seconds < GOODBYE_TIMEOUT + GONE_WITHIN + MARGIN, seconds
     assert files == ([] if left.read_only else ["never ends.interrupted"])
 
 
@@ -399,7 +399,7 @@ def terminated(request):
                 results[name] = error
             start = time.monotonic()
             waited_for = {f"{MARK}={program.mark}-{end.name}-sleeps-": end.name for end in ends}
-            while waited_for and time.monotonic() - start < 2 * PATIENCE:
+            while waited_for and time.monotonic() - start < 2 * GOODBYE_TIMEOUT:
                 for mark in set(waited_for) - marks_alive(program.mark + "-"):
                     results.setdefault(waited_for.pop(mark), time.monotonic() - start)
                 time.sleep(0.01)
@@ -414,6 +414,6 @@ def test_terminate_is_shorter(ended, terminated):
     ended.spec()
     results, took = terminated
     print(f"all of them: {took:.2f} s; {ended.name} gone {results.get(ended.name)} s later")
-    # SIGTERM after 0.5 s, SIGKILL after 0.5 s more. Where only a wrapper gets them, the goodbye's patience ends it.
+    # SIGTERM after 0.5 s, SIGKILL after 0.5 s more. Where only a wrapper gets them, the goodbye's timeout ends it.
     assert took < 1 + GONE_WITHIN
-    assert results[ended.name] < GONE_WITHIN + MARGIN + (PATIENCE if ended.outlives else 0)
+    assert results[ended.name] < GONE_WITHIN + MARGIN + (GOODBYE_TIMEOUT if ended.outlives else 0)

@@ -16,7 +16,7 @@ import execnet_c
 from conftest import wait_until
 from masters import is_gone
 
-PATIENCE = 90.0
+SLOW_TIMEOUT = 90.0
 SOON = 30.0
 
 pytestmark = pytest.mark.timeout(300)
@@ -71,17 +71,17 @@ def test_the_wire_itself_delays_and_loses(link, group):
     gateway = group.makegateway(link.spec())
     channel = gateway.remote_exec(ECHO)
     channel.send(0)
-    assert channel.receive(PATIENCE) == 0
+    assert channel.receive(SLOW_TIMEOUT) == 0
     link.carry(delay=0.1)
     start = time.monotonic()
     channel.send(1)
-    assert channel.receive(PATIENCE) == 1
+    assert channel.receive(SLOW_TIMEOUT) == 1
     assert time.monotonic() - start >= 0.2
     link.carry(loss=0.2)
     link.count()
     for _ in range(30):
         channel.send(2)
-        assert channel.receive(PATIENCE) == 2
+        assert channel.receive(SLOW_TIMEOUT) == 2
     passed, lost = link.count()
     assert passed and lost
     channel.close()
@@ -99,12 +99,12 @@ def test_what_is_sent_arrives_whole(link, group, delay, loss, size):
         sizes.append(len(piece))
         channel.send(piece)
     channel.send(None)
-    assert [channel.receive(PATIENCE) for _ in sizes] == sizes
-    assert channel.receive(PATIENCE) == digest.hexdigest()
+    assert [channel.receive(SLOW_TIMEOUT) for _ in sizes] == sizes
+    assert channel.receive(SLOW_TIMEOUT) == digest.hexdigest()
     data = random.Random(2).randbytes(size)
     echo = gateway.remote_exec(ECHO)
     echo.send(data)
-    assert echo.receive(PATIENCE) == data
+    assert echo.receive(SLOW_TIMEOUT) == data
     echo.close()
     if loss:
         assert link.count()[1] > 0, "nothing was lost: this has shown nothing"
@@ -121,7 +121,7 @@ def test_many_channels_over_a_slow_link(link, group):
             for turn in range(10):
                 item = (number, turn, b"x" * (turn * 500))
                 channel.send(item)
-                got = channel.receive(PATIENCE)
+                got = channel.receive(SLOW_TIMEOUT)
                 if got != item:
                     wrong.append((item, got))
             channel.close()
@@ -139,20 +139,20 @@ def test_many_channels_over_a_slow_link(link, group):
 @pytest.mark.parametrize("state", ["waiting", "receiving", "sending"])
 def test_a_cut_is_noticed_by_the_keepalive(link, group, state):
     gateway = group.makegateway(link.spec("keepalive=2"))
-    pid = gateway.remote_exec("import os; channel.send(os.getpid())").receive(PATIENCE)
+    pid = gateway.remote_exec("import os; channel.send(os.getpid())").receive(SLOW_TIMEOUT)
     piece = b"x" * 100_000
     body = {"waiting": "channel.receive()", "receiving": f"while 1: channel.send(b'x' * {len(piece)})", "sending": "list(channel)"}
     channel = gateway.remote_exec(body[state])
     if state == "receiving":
         for _ in range(3):
-            assert channel.receive(PATIENCE) == piece
+            assert channel.receive(SLOW_TIMEOUT) == piece
     link.cut()
     start = time.monotonic()
     with pytest.raises(execnet_c.GatewayDied) as error:
-        while state == "sending" and time.monotonic() - start < PATIENCE:
+        while state == "sending" and time.monotonic() - start < SLOW_TIMEOUT:
             channel.send(piece)
         while True:
-            assert channel.receive(PATIENCE) == piece, "whole, or not at all"
+            assert channel.receive(SLOW_TIMEOUT) == piece, "whole, or not at all"
     took = time.monotonic() - start
     print(f"{took:.2f} s: {error.value}")
     assert type(error.value) is execnet_c.HostSilent, repr(error.value)
@@ -160,7 +160,7 @@ def test_a_cut_is_noticed_by_the_keepalive(link, group, state):
     assert "beyond" in str(error.value) and "keepalive" in str(error.value)
     assert 1.0 < took < 2.0 + SOON
     link.carry()
-    assert wait_until(lambda: is_gone(pid), PATIENCE), "the worker lives on, though the link has healed"
+    assert wait_until(lambda: is_gone(pid), SLOW_TIMEOUT), "the worker lives on, though the link has healed"
 
 
 def test_a_near_end_leaves_a_cut_link_in_time(link):
@@ -173,7 +173,7 @@ def test_a_near_end_leaves_a_cut_link_in_time(link):
     assert time.monotonic() - start < 2.0 + SOON
     assert not gateway.hasreceiver()
     with pytest.raises(EOFError):
-        channel.receive(PATIENCE)
+        channel.receive(SLOW_TIMEOUT)
 
 
 @pytest.mark.parametrize("keys", [[], ["keepalive=60"]], ids=["", "keepalive"])
@@ -183,15 +183,15 @@ def test_a_cut_that_heals_loses_nothing(link, group, keys):
     echo = gateway.remote_exec(ECHO)
     count = 2000
     channel.send(count)
-    assert channel.receive(PATIENCE) == (0, b"x" * 500)
+    assert channel.receive(SLOW_TIMEOUT) == (0, b"x" * 500)
     link.cut()
     for number in range(200):
         echo.send((number, "sent into the cut"))
     with pytest.raises(echo.TimeoutError):
         echo.receive(2.0)
     link.carry()
-    assert [echo.receive(PATIENCE) for _ in range(200)] == [(number, "sent into the cut") for number in range(200)]
-    assert [channel.receive(PATIENCE)[0] for _ in range(1, count)] == list(range(1, count))
+    assert [echo.receive(SLOW_TIMEOUT) for _ in range(200)] == [(number, "sent into the cut") for number in range(200)]
+    assert [channel.receive(SLOW_TIMEOUT)[0] for _ in range(1, count)] == list(range(1, count))
     assert gateway.hasreceiver()
     echo.close()
 
@@ -216,9 +216,9 @@ def test_cuts_again_and_again(link, group):
             digest.update(piece)
             channel.send(piece)
         channel.send(None)
-        got = [channel.receive(PATIENCE) for _ in sent]
+        got = [channel.receive(SLOW_TIMEOUT) for _ in sent]
         assert got == [len(piece) for piece in sent]
-        assert channel.receive(PATIENCE) == digest.hexdigest()
+        assert channel.receive(SLOW_TIMEOUT) == digest.hexdigest()
     finally:
         done.set()
         thread.join()

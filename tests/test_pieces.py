@@ -12,7 +12,7 @@ from pieces import MIB, gw_fixture  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.ours
 
-PATIENCE = 4 * TIMEOUT
+SLOW_TIMEOUT = 4 * TIMEOUT
 
 ECHO = "for item in channel: channel.send(item)"
 LENGTHS = "for item in channel: channel.send(len(item))"
@@ -29,7 +29,7 @@ def in_threads(*calls):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(SLOW_TIMEOUT)
         assert not thread.is_alive()
     return results
 
@@ -211,7 +211,7 @@ def test_a_stream_of_interrupts():
         print(f"{interrupts} interrupts")
         assert interrupts
         """,
-        limit=PATIENCE,
+        limit=SLOW_TIMEOUT,
     )
 
 
@@ -244,7 +244,7 @@ def test_more_interrupts_than_numbers():
         channel.send(item)
         assert channel.receive(30) == len(item)
         """,
-        limit=PATIENCE,
+        limit=SLOW_TIMEOUT,
     )
 
 
@@ -280,7 +280,7 @@ def test_ctrl_c_while_nobody_waits_for_room():
             lengths.append(channel.receive(30))
         assert set(lengths) <= {2, len(item)}
         """,
-        limit=PATIENCE,
+        limit=SLOW_TIMEOUT,
     )
 
 
@@ -328,7 +328,7 @@ def test_a_worker_that_dies_while_it_sends_or_receives():
                     break
             group.terminate(timeout=5)
         """,
-        limit=PATIENCE,
+        limit=SLOW_TIMEOUT,
         stderr=None,  # the task over there may say how it was ended
     )
 
@@ -460,7 +460,7 @@ for word in channel:
         assert far < 240 << 10
         """,
         PEAK,
-        limit=PATIENCE,
+        limit=SLOW_TIMEOUT,
     )
 
 

@@ -157,7 +157,7 @@ def test_a_task_gets_the_time_that_terminate_has(group, server):
     group.terminate(timeout=1.0)
     assert 1.0 <= time.monotonic() - start < SOON
     assert not gateway.hasreceiver()
-    assert wait_until(lambda: is_gone(pid), 30.0), "execnet's patience: five seconds and ten"
+    assert wait_until(lambda: is_gone(pid), 30.0), "execnet's timeouts: five seconds and ten"
 
 
 @ours

@@ -375,7 +375,7 @@ def test_a_server_with_few_fds(known):
 
 def test_a_silent_connection_is_ended(guarded):
     host, port = socketserver.address_of(guarded.address)
-    with socket.create_connection((host, port), socketserver.PATIENCE + TIMEOUT) as peer:
+    with socket.create_connection((host, port), socketserver.LINE_TIMEOUT + TIMEOUT) as peer:
         said = b""
         while data := peer.recv(1000):
             said += data

@@ -21,7 +21,7 @@ from masters import is_asleep, is_gone, run, wait_until
 from test_terminal import CTRL_C, Terminal
 
 # A connection and an interpreter on a busy machine; many of them at once take longer.
-PATIENCE = 60.0
+SLOW_TIMEOUT = 60.0
 MANY = 40
 
 FACTS = "import os, sys; channel.send((sys.version_info[:2], sys.executable, os.getpid(), os.getcwd()))"
@@ -38,7 +38,7 @@ def server(ssh_server):
 
 
 def evaluate(gateway, expression):
-    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(PATIENCE)
+    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(SLOW_TIMEOUT)
 
 
 # ---- the recipe
@@ -51,14 +51,14 @@ def test_a_task_over_ssh(lib, server, group):
     assert gateway.spec.ssh == "h1"
     channel = gateway.remote_exec("channel.send(channel.receive() + 1)\nfor item in channel: channel.send(item)")
     channel.send(41)
-    assert channel.receive(PATIENCE) == 42
+    assert channel.receive(SLOW_TIMEOUT) == 42
     items = [None, True, 1 << 100, 1.5, "\N{SNOWMAN}", b"\0\r\n\x1b~.", [1, (2,)], {"a": {1, 2}}, b"x" * 3_000_000]
     for item in items:
         channel.send(item)
-    assert [channel.receive(PATIENCE) for _ in items] == items
+    assert [channel.receive(SLOW_TIMEOUT) for _ in items] == items
     channel.close()
     with pytest.raises(lib.RemoteError, match="ZeroDivisionError"):
-        gateway.remote_exec("1 / 0").waitclose(PATIENCE)
+        gateway.remote_exec("1 / 0").waitclose(SLOW_TIMEOUT)
     assert evaluate(gateway, "os.getpid()") in server.sessions(), "it runs at the far end"
     assert tuple(gateway._rinfo().version_info[:2]) == evaluate(gateway, "tuple(sys.version_info[:2])")
 
@@ -84,7 +84,7 @@ def test_a_binary_stream_stays_what_it_is(server, group):
     data = bytes(range(256)) * 500 + b"\n~.\n~C\n~~\r\n~B" * 2000
     for _ in range(3):
         channel.send(data)
-    assert [channel.receive(PATIENCE) == data for _ in range(3)] == [True] * 3
+    assert [channel.receive(SLOW_TIMEOUT) == data for _ in range(3)] == [True] * 3
     channel.close()
 
 
@@ -102,7 +102,7 @@ def test_without_python_there_the_first_that_can_serve(server, group, host, name
     if host == "h3" and not ssh_hosts.OLD:
         pytest.skip("there is no Python here that is too old")
     path = server.home(host) / "bin" / name
-    version, executable, pid, _ = group.makegateway(server.spec(host)).remote_exec(FACTS).receive(PATIENCE)
+    version, executable, pid, _ = group.makegateway(server.spec(host)).remote_exec(FACTS).receive(SLOW_TIMEOUT)
     assert version == version_of(path)
     assert os.path.realpath(executable) == os.path.realpath(path)
     assert pid in server.sessions()
@@ -136,7 +136,7 @@ def at_home(server):
 )
 def test_python_is_shell_text(lib, server, group, at_home, text):
     spec = server.spec("h1", "python=" + text.format(home=at_home))
-    version, executable, pid, cwd = group.makegateway(spec).remote_exec(FACTS).receive(PATIENCE)
+    version, executable, pid, cwd = group.makegateway(spec).remote_exec(FACTS).receive(SLOW_TIMEOUT)
     assert version == version_of(ssh_hosts.OLDEST)
     assert os.path.realpath(executable) == os.path.realpath(ssh_hosts.OLDEST)
     assert pid in server.sessions()
@@ -179,7 +179,7 @@ def test_a_setting_that_fails_over_there(server, group):
 def test_keepalive_of_a_link_that_is_well(server, group):
     gateway = group.makegateway(server.spec("h1", "keepalive=5"))
     channel = gateway.remote_exec("import time; time.sleep(8); channel.send(1)")
-    assert channel.receive(PATIENCE) == 1
+    assert channel.receive(SLOW_TIMEOUT) == 1
     assert gateway.hasreceiver()
 
 
@@ -213,7 +213,7 @@ def test_forty_threads_start_a_gateway_each(server):
     def start(number):
         try:
             gateway = group.makegateway(server.spec("h1", f"id=many{number}"))
-            found[number] = gateway.remote_exec(f"import os; channel.send(({number}, os.getpid()))").receive(PATIENCE * 2)
+            found[number] = gateway.remote_exec(f"import os; channel.send(({number}, os.getpid()))").receive(SLOW_TIMEOUT * 2)
         except Exception as error:
             failed.append(error)
 
@@ -399,7 +399,7 @@ def test_terminate_leaves_nothing_on_either_side(server, task):
     gateway = group.makegateway(server.spec("h1"))
     pid = evaluate(gateway, "os.getpid()")
     if TASKS[task]:
-        gateway.remote_exec("channel.send(1)\n" + TASKS[task]).receive(PATIENCE)
+        gateway.remote_exec("channel.send(1)\n" + TASKS[task]).receive(SLOW_TIMEOUT)
     own = gateway._state()["pid"]
     start = time.monotonic()
     group.terminate(timeout=2.0)
@@ -456,4 +456,4 @@ def test_a_program_s_own_command_line(lib, server, group, monkeypatch):
     assert evaluate(gateway, "sys.argv") == ["-c"]
     channel = gateway.remote_exec("channel.send(channel.receive())")
     channel.send(b"x" * 1_000_000)
-    assert channel.receive(PATIENCE) == b"x" * 1_000_000
+    assert channel.receive(SLOW_TIMEOUT) == b"x" * 1_000_000

@@ -19,7 +19,7 @@ from conftest import wait_until
 from execnet_c.near import bootstrap
 from masters import is_gone
 
-PATIENCE = 60.0
+SLOW_TIMEOUT = 60.0
 # An error that needs no waiting is there by then, on a busy machine too.
 SOON = 30.0
 
@@ -55,7 +55,7 @@ def group():
 
 
 def evaluate(gateway, expression):
-    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(PATIENCE)
+    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(SLOW_TIMEOUT)
 
 
 def check(error, name, host, *words, status=None, number=None):
@@ -124,7 +124,7 @@ def test_an_address_that_nobody_has(server, group):
 
 
 def test_a_host_that_never_says_a_word(server, group, monkeypatch):
-    """Nothing in ssh's configuration ends this: our patience does."""
+    """Nothing in ssh's configuration ends this: our timeout does."""
     monkeypatch.setattr(bootstrap, "HELLO_TIMEOUT", 3.0)
     error = fails(group, server.spec("-o ConnectTimeout=0 mute"))
     check(error, "HostSilent", "mute", "3.0 seconds")
@@ -262,7 +262,7 @@ def test_ends_of_workers_below_login_shells(server, group, shell):
     ):
         gateway = group.makegateway(server.spec(host))
         with pytest.raises(execnet_c.GatewayDied) as error:
-            gateway.remote_exec("import os\n" + body).receive(PATIENCE)
+            gateway.remote_exec("import os\n" + body).receive(SLOW_TIMEOUT)
         check(error.value, name, host, status=status, number=number)
 
 
@@ -270,7 +270,7 @@ def test_noise_on_stderr_is_no_failure(server, group):
     gateway = group.makegateway(server.spec("noisy"))
     assert evaluate(gateway, "6 * 7") == 42
     with pytest.raises(execnet_c.WorkerExited) as error:
-        gateway.remote_exec("import os; os._exit(5)").receive(PATIENCE)
+        gateway.remote_exec("import os; os._exit(5)").receive(SLOW_TIMEOUT)
     check(error.value, "WorkerExited", "noisy", "5", status=5)
 
 
@@ -285,11 +285,11 @@ def test_words_of_ssh_s_on_a_stderr_do_not_mislead(server, group):
     words = "ssh: Could not resolve hostname h9; Connection refused; Permission denied (publickey); Host key verification failed."
     gateway = group.makegateway(server.spec("h1"))
     with pytest.raises(execnet_c.GatewayDied) as error:
-        gateway.remote_exec(f"import os; os.write(2, {words.encode()!r} + b'\\n'); os._exit(4)").receive(PATIENCE)
+        gateway.remote_exec(f"import os; os.write(2, {words.encode()!r} + b'\\n'); os._exit(4)").receive(SLOW_TIMEOUT)
     check(error.value, "WorkerExited", "h1", "4", "Could not resolve", status=4)
     gateway = group.makegateway(server.spec("h1"))
     with pytest.raises(execnet_c.GatewayDied) as error:
-        gateway.remote_exec(f"import os; os.write(2, {words.encode()!r} + b'\\n'); os._exit(255)").receive(PATIENCE)
+        gateway.remote_exec(f"import os; os.write(2, {words.encode()!r} + b'\\n'); os._exit(255)").receive(SLOW_TIMEOUT)
     check(error.value, "WorkerExited", "h1", "255", status=255)
 
 
@@ -324,9 +324,9 @@ def test_how_a_worker_ended(server, group, how, keys):
     body, name, status, number, words = ENDS[how]
     gateway = group.makegateway(server.spec("h1", *keys))
     before = gateway.remote_exec("channel.send(1); channel.send(2)")
-    before.waitclose(PATIENCE)
+    before.waitclose(SLOW_TIMEOUT)
     channel = gateway.remote_exec(f"import os, signal, time\n{body}\ntime.sleep(1000)")
-    uses = [lambda: channel.receive(PATIENCE), channel.waitclose, gateway.newchannel, lambda: channel.send(1)]
+    uses = [lambda: channel.receive(SLOW_TIMEOUT), channel.waitclose, gateway.newchannel, lambda: channel.send(1)]
     for use in [*uses, lambda: gateway.remote_exec("pass"), gateway.remote_status]:
         with pytest.raises(execnet_c.GatewayDied) as error:
             use()
@@ -338,7 +338,7 @@ def test_last_words_of_a_worker(server, group):
     gateway = group.makegateway(server.spec("h1"))
     channel = gateway.remote_exec("import os; os.write(2, b'these are its last words\\n'); os._exit(6)")
     with pytest.raises(execnet_c.WorkerExited) as error:
-        channel.receive(PATIENCE)
+        channel.receive(SLOW_TIMEOUT)
     check(error.value, "WorkerExited", "h1", "these are its last words", status=6)
     assert "these are its last words" in error.value.stderr
 
@@ -348,11 +348,11 @@ def test_a_worker_killed_while_it_sends(server, group):
     pid = evaluate(gateway, "os.getpid()")
     channel = gateway.remote_exec("data = b'x' * (1 << 20)\nwhile True: channel.send(data)")
     for _ in range(3):
-        assert len(channel.receive(PATIENCE)) == 1 << 20
+        assert len(channel.receive(SLOW_TIMEOUT)) == 1 << 20
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(execnet_c.GatewayDied) as error:
         while True:
-            assert len(channel.receive(PATIENCE)) == 1 << 20, "whole, or not at all"
+            assert len(channel.receive(SLOW_TIMEOUT)) == 1 << 20, "whole, or not at all"
     check(error.value, "WorkerKilled", "h1", "SIGKILL", number=9)
 
 
@@ -374,7 +374,7 @@ def test_a_connection_that_breaks(server, group, state):
     }
     channel = gateway.remote_exec(bodies[state]) if bodies[state] else None
     if state == "receiving":
-        assert channel.receive(PATIENCE) == data
+        assert channel.receive(SLOW_TIMEOUT) == data
 
     def break_it():
         for one in session:
@@ -386,11 +386,11 @@ def test_a_connection_that_breaks(server, group, state):
         if state == "idle":
             assert wait_until(lambda: not gateway.hasreceiver())
             gateway.remote_status()
-        while time.monotonic() - start < PATIENCE:
+        while time.monotonic() - start < SLOW_TIMEOUT:
             if state == "sending":
                 channel.send(data)
             else:
-                channel.receive(PATIENCE)
+                channel.receive(SLOW_TIMEOUT)
     check(error.value, "LinkLost", "h1", status=error.value.status)
     assert "h1" in str(error.value) and "connection" in str(error.value).lower()
     assert time.monotonic() - start < SOON
@@ -403,7 +403,7 @@ def test_an_ssh_that_is_killed(server, group):
     channel = gateway.remote_exec("channel.receive()")
     os.kill(gateway._state()["pid"], signal.SIGKILL)
     with pytest.raises(execnet_c.GatewayDied) as error:
-        channel.receive(PATIENCE)
+        channel.receive(SLOW_TIMEOUT)
     assert type(error.value) is execnet_c.LinkLost, error.value
     assert error.value.host == "h1"
     assert "SIGKILL" in str(error.value), "of our own side the cause is known"
@@ -421,7 +421,7 @@ def test_a_worker_cut_off_by_a_master_that_ends(server, group):
             os.kill(session, signal.SIGKILL)
     for channel in channels:
         with pytest.raises(execnet_c.GatewayDied) as error:
-            channel.receive(PATIENCE)
+            channel.receive(SLOW_TIMEOUT)
         assert type(error.value) is execnet_c.LinkLost, error.value
         assert error.value.host == "auto-master"
     assert wait_until(lambda: all(map(is_gone, pids)))
@@ -439,9 +439,9 @@ def test_a_host_that_says_nothing_any_more(server, group, host, state):
         for one in session:
             os.kill(one, signal.SIGSTOP)
         with pytest.raises(execnet_c.GatewayDied) as error:
-            while state == "sending" and time.monotonic() - start < PATIENCE:
+            while state == "sending" and time.monotonic() - start < SLOW_TIMEOUT:
                 channel.send(b"x" * (1 << 20))
-            channel.receive(PATIENCE)
+            channel.receive(SLOW_TIMEOUT)
         took = time.monotonic() - start
     finally:
         for one in session:

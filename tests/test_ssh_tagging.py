@@ -25,8 +25,8 @@ from test_examples import LONG_TEXT, in_process
 
 pytestmark = pytest.mark.timeout(300)
 
-PATIENCE = 200
-PIP_PATIENCE = 180
+SLOW_TIMEOUT = 200
+PIP_TIMEOUT = 180
 
 
 def _distributions(name):
@@ -82,10 +82,10 @@ def _installed_environment(directory):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PIP_PATIENCE,
+            timeout=PIP_TIMEOUT,
         )
     except subprocess.TimeoutExpired:
-        return None, f"pip has not installed nltk within {PIP_PATIENCE} seconds"
+        return None, f"pip has not installed nltk within {PIP_TIMEOUT} seconds"
     if done.returncode:
         return None, f"pip can not install nltk for {python}: {done.stderr.strip()[-500:]}"
     return directory, None
@@ -115,7 +115,7 @@ def long_file(tmp_path):
     return path
 
 
-def tag(server, cwd, file, *specs, timeout=PATIENCE):
+def tag(server, cwd, file, *specs, timeout=SLOW_TIMEOUT):
     arguments = [word for spec in specs for word in ("--tx", spec)]
     before = server.log().count("Starting session")
     done = subprocess.run(
@@ -200,7 +200,7 @@ def test_a_host_that_is_lost_in_the_middle(tmp_path, server, long_file):
         assert sessions
         for pid in sessions:
             os.kill(pid, signal.SIGKILL)
-        rest, said = process.communicate(timeout=PATIENCE)
+        rest, said = process.communicate(timeout=SLOW_TIMEOUT)
     said = said.decode()
     assert process.returncode == 0
     assert (first + rest).decode() == in_process(LONG_TEXT)

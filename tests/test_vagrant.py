@@ -15,7 +15,7 @@ from execnet_c.near import transport
 from execnet_c import xspec
 from masters import is_gone, wait_until
 
-PATIENCE = 60.0
+SLOW_TIMEOUT = 60.0
 ours = pytest.mark.ours
 
 # What Vagrant does: its own options in front, the host, then what stands behind the --.
@@ -61,7 +61,7 @@ def test_a_task(lib, vagrant, ssh_server, group):
 @ours
 def test_settings_and_any_python(vagrant, group, ssh_server):
     gateway = group.makegateway(f"vagrant_ssh=h1//ssh_config={ssh_server.ssh_config}//env:NAME=value")
-    assert gateway.remote_exec("import os; channel.send(os.environ['NAME'])").receive(PATIENCE) == "value"
+    assert gateway.remote_exec("import os; channel.send(os.environ['NAME'])").receive(SLOW_TIMEOUT) == "value"
     [words] = vagrant()
     assert words[3:5] == ["-F", str(ssh_server.ssh_config)]
     assert "ServerAliveInterval=10" in words and words[-1].startswith("exec /bin/sh -c ")
@@ -71,7 +71,7 @@ def test_settings_and_any_python(vagrant, group, ssh_server):
 def test_through_another_gateway(vagrant, group):
     group.makegateway("popen//id=outer")
     gateway = group.makegateway("vagrant_ssh=h1//via=outer")
-    assert gateway.remote_exec("channel.send(1)").receive(PATIENCE) == 1
+    assert gateway.remote_exec("channel.send(1)").receive(SLOW_TIMEOUT) == 1
 
 
 @ours
@@ -79,22 +79,22 @@ def test_installvia_listens_where_the_login_came_to(vagrant, group, ssh_server):
     """Behind ssh 127.0.0.1 would be the machine's own."""
     group.makegateway("vagrant_ssh=h1//id=box")
     channel = group["box"].remote_exec("import os; channel.send(os.environ['SSH_CONNECTION'])")
-    address = channel.receive(PATIENCE).split()[2]
+    address = channel.receive(SLOW_TIMEOUT).split()[2]
     gateway = group.makegateway("socket//installvia=box")
     assert gateway.remoteaddress.rpartition(":")[0] == address
-    pid = gateway.remote_exec("import os; channel.send(os.getpid())").receive(PATIENCE)
-    group.terminate(timeout=PATIENCE)
+    pid = gateway.remote_exec("import os; channel.send(os.getpid())").receive(SLOW_TIMEOUT)
+    group.terminate(timeout=SLOW_TIMEOUT)
     assert wait_until(lambda: is_gone(pid))
 
 
 @ours
 def test_the_worker_is_killed(vagrant, group):
     gateway = group.makegateway("vagrant_ssh=h1")
-    pid = gateway.remote_exec("import os; channel.send(os.getpid())").receive(PATIENCE)
+    pid = gateway.remote_exec("import os; channel.send(os.getpid())").receive(SLOW_TIMEOUT)
     channel = gateway.remote_exec("channel.receive()")
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(execnet_c.WorkerKilled, match="its worker on host 'h1' was killed by SIGKILL") as error:
-        channel.receive(PATIENCE)
+        channel.receive(SLOW_TIMEOUT)
     assert error.value.host == "h1"
 
 

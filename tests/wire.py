@@ -103,10 +103,10 @@ class Wire:
             poll.register(fd, select.POLLIN)
         one, other = self.devices
         while True:
-            patience = None
+            pause = None
             if self.under_way:
-                patience = max(self.under_way[0][0] - time.monotonic(), 0) * 1000
-            ready = {fd for fd, _ in poll.poll(patience)}
+                pause = max(self.under_way[0][0] - time.monotonic(), 0) * 1000
+            ready = {fd for fd, _ in poll.poll(pause)}
             if 0 in ready:
                 line = os.read(0, 4096).decode()  # one order: the next one waits for its answer
                 if not line:

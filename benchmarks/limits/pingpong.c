@@ -108,7 +108,7 @@ main(int argc, char **argv)
     }
     bool pipes = strcmp(argv[1], "pipe") == 0;
     size = strtoul(argv[2], NULL, 10);
-    int64_t patience = (int64_t)(atof(argv[3]) * 1e9);
+    int64_t budget = (int64_t)(atof(argv[3]) * 1e9);
     item = malloc(size);
     answer = malloc(size);
     check(item != NULL && answer != NULL, "malloc");
@@ -116,7 +116,7 @@ main(int argc, char **argv)
     (pipes ? start_pipes : start_memory)();
 
     void (*trip)(void) = pipes ? trip_pipes : trip_memory;
-    for (int64_t until = now_ns() + patience / 2; now_ns() < until;) {
+    for (int64_t until = now_ns() + budget / 2; now_ns() < until;) {
         trip();
     }
     int64_t start = now_ns(), spent;
@@ -127,7 +127,7 @@ main(int argc, char **argv)
         }
         trips += 10;
         spent = now_ns() - start;
-    } while (spent < patience);
+    } while (spent < budget);
     check(memcmp(item, answer, size) == 0, "another answer");
     printf("%.4f\n", (double)spent / (double)trips / 1e3);
     return 0;

@@ -8,7 +8,7 @@ read (see tls.py). A connection that has done so has two processes: one speaks T
 one of a pair of sockets for `clientsock`.
 
 Until a connection has said its line, or proved that it knows the secret, it costs no process: one loop reads them all,
-none has longer than PATIENCE, and where there are too many it is whose address has most that loses one.
+none has longer than LINE_TIMEOUT, and where there are too many it is whose address has most that loses one.
 
 This text also travels to far ends that have no package (installvia=): it runs on Python 3.8, and needs nothing of ours
 but tls.py, which is put in the place of that import.
@@ -26,7 +26,7 @@ import time
 from .tls import BANNER, DENIED, SHORTEST, Session, carry, new_context, options_for, set_options, shown, stretched
 
 PORT = 8888
-PATIENCE = 10.0  # seconds for the line of a connection, and for its proof
+LINE_TIMEOUT = 10.0  # seconds for the line of a connection, and for its proof
 PENDING = 256  # connections that have not said their line, nor proved anything; with more of them one goes
 MAX_LINE = 1 << 20  # bytes; execnet's own line has 60000
 MAX_SAID = 512  # bytes of a line: what goes into any pipe that has room at all
@@ -83,7 +83,7 @@ class Pending:
         self.address = shown(*sockaddr[:2])
         # Who has one IPv6 address has all of a network, which 64 bits name.
         self.network = socket.inet_pton(sock.family, sockaddr[0].partition("%")[0])[:8]
-        self.until = time.monotonic() + PATIENCE
+        self.until = time.monotonic() + LINE_TIMEOUT
         self.line = b""
         self.session = None
         self._context = context
@@ -178,9 +178,9 @@ class Server:
             self._say(f"{pending.address}: process {child}")
             pending.sock.close()
 
-    def serve_once(self, patience):
-        """The first program, in this process. Raises OSError when none has come for `patience` seconds (None: ever)."""
-        self._run(self._next(None if patience is None else time.monotonic() + patience))
+    def serve_once(self, timeout):
+        """The first program, in this process. Raises OSError when none has come for `timeout` seconds (None: ever)."""
+        self._run(self._next(None if timeout is None else time.monotonic() + timeout))
 
     def _next(self, until):
         """The next connection that may have a program run."""
@@ -308,7 +308,7 @@ def _speak(mine, here):
     mine.sock.close()
 
 
-def one_worker(host, port, key, patience):
+def one_worker(host, port, key, timeout):
     """For installvia=: say on stdout where it listens, then go on in the background, and serve one connection."""
     try:
         server = Server(listen(host, port), key, lambda line: None)
@@ -324,7 +324,7 @@ def one_worker(host, port, key, patience):
         os.dup2(null, fd)
     os.close(null)
     try:
-        server.serve_once(patience)
+        server.serve_once(timeout)
     except OSError:
         pass
     finally:

@@ -215,7 +215,7 @@ def no_server(where, said):
 # --- the near end's process -------------------------------------------------------------------------------------------
 
 
-def main(host, port, connect_timeout, patience, pause):
+def main(host, port, connect_timeout, proof_timeout, pause):
     """Connect stdin and stdout to what a server starts for us. The first line of stdin is the key, in hex; nothing of
     what follows is read before the server has proved that it knows it. Where that fails, stdout has FAILED, a class of
     deaths.py and a text. The exit status is 0 when the connection was closed, 1 for a fault of ours, else the errno of
@@ -223,7 +223,7 @@ def main(host, port, connect_timeout, patience, pause):
     try:
         session = Session(new_context(False), False, _key(), pause)
         sock = connect(host, port, connect_timeout, options_for(pause))
-        _prove(sock, session, shown(host, port), time.monotonic() + patience, patience)
+        _prove(sock, session, shown(host, port), time.monotonic() + proof_timeout, proof_timeout)
     except Refused as exc:
         _fail(exc.kind, str(exc))
     except OSError as exc:
@@ -247,7 +247,7 @@ def _key():
     return bytes.fromhex(line.decode())
 
 
-def _prove(sock, session, where, until, patience):
+def _prove(sock, session, where, until, proof_timeout):
     asked, last = b"", b""
     try:
         while asked[-1:] != b"\n" and len(asked) < QUOTED:
@@ -272,10 +272,10 @@ def _prove(sock, session, where, until, patience):
             proven = session.read(last)
     except (socket.timeout, TimeoutError):
         if not asked:
-            what = f"{where} asked for no secret within {patience:g} seconds, and this side has one: that is another server "
+            what = f"{where} asked for no secret within {proof_timeout:g} seconds, and this side has one: that is another server "
             what += "than the one with the secret, or it was started without it, and gets nothing to run; or it stands still"
             raise Refused("LoginDenied", what) from None
-        what = f"{where} did not prove within {patience:g} seconds that it knows the secret"
+        what = f"{where} did not prove within {proof_timeout:g} seconds that it knows the secret"
         raise Refused("HostSilent", what) from None
     except ValueError as exc:
         if "secret" in str(exc):

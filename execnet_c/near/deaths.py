@@ -185,9 +185,9 @@ def shown(argv):
 def heard(state, served):
     """What a far end has said beside its frames: the end of its stderr, or last words, which stand in no stderr; and
     unless it has `served`, the end of what stood on its stdout in front of the handshake."""
-    noise = b"" if served else state["preamble"]
-    cut = len(noise) >= TOO_MUCH  # more of it was not kept
-    text = _quoted("its stdout begins with" if cut else "the end of its stdout", noise, cut)
+    preamble = b"" if served else state["preamble"]
+    cut = len(preamble) >= TOO_MUCH  # more of it was not kept
+    text = _quoted("its stdout begins with" if cut else "the end of its stdout", preamble, cut)
     return text + _quoted("its last words" if state["words"] else "the end of its stderr", state["stderr"], state["words"])
 
 

@@ -174,9 +174,9 @@ class Gateway(near.Gateway):
         where, number, status = self._address, state["errno"], state["status"]
         if state["reason"] == "XC_SILENT":
             return HostSilent, f"{state['detail']} ({where})"
-        noise, broken = state["preamble"], ""
-        if self._secured and noise[: len(FAILED)] == FAILED and not self._serves:
-            kind, _, text = noise[len(FAILED) :].decode("utf-8", "replace").strip().partition(" ")
+        preamble, broken = state["preamble"], ""
+        if self._secured and preamble[: len(FAILED)] == FAILED and not self._serves:
+            kind, _, text = preamble[len(FAILED) :].decode("utf-8", "replace").strip().partition(" ")
             return _KINDS.get(kind, GatewayDied), text
         if self._secured and status:
             number = max(status, 0)
@@ -193,15 +193,15 @@ class Gateway(near.Gateway):
             if state["reason"] in ("XC_BAD", "XC_LIMIT", "XC_NOMEM"):
                 return LinkLost, f"its worker at {where} was cut off: {state['detail'] or state['reason']}"
             process = f"process {self._worker_pid} there"
-            fate = f"what became of its worker ({process}) is unknown"
-            return LinkLost, f"the connection to {where} was lost{why}; {fate}"
+            outcome = f"what became of its worker ({process}) is unknown"
+            return LinkLost, f"the connection to {where} was lost{why}; {outcome}"
         if broken:
             return GatewayDied, f"no worker could be reached through {where}: {broken}"
-        if noise[: len(BANNER) - 1] == BANNER[:-1]:
+        if preamble[: len(BANNER) - 1] == BANNER[:-1]:
             what = "wants a secret, and this side has none: set EXECNET_C_SECRET_FILE, or EXECNET_C_SECRET"
             return LoginDenied, f"{where} {what}"
-        if noise:
-            return GatewayDied, no_server(where, noise)
+        if preamble:
+            return GatewayDied, no_server(where, preamble)
         what = "ended the connection before a worker could serve: either it is no socketserver, or its output says why"
         return GatewayDied, f"{where} {what}{why}"
 

@@ -10,7 +10,7 @@ from ..near.deaths import GatewayDied
 from ..multi import Group
 from ..xspec import XSpec
 
-PATIENCE = 60.0  # seconds for an answer
+ANSWER_TIMEOUT = 60.0  # seconds for an answer
 MEASURE = 0.3  # seconds for each figure
 PIECE = bytes(256 * 1024)
 
@@ -67,7 +67,7 @@ def check(specs, write=None):
 
 def _describe(gateway, start, turn):
     channel = gateway.remote_exec(TASK)
-    name, version, home = channel.receive(PATIENCE)
+    name, version, home = channel.receive(ANSWER_TIMEOUT)
     start = time.perf_counter() - start
     with turn:
         round_trip = _round_trip(channel)
@@ -91,7 +91,7 @@ def _round_trip(channel):
     while not taken or time.perf_counter() < until:
         start = time.perf_counter()
         channel.send(1)
-        channel.receive(PATIENCE)
+        channel.receive(ANSWER_TIMEOUT)
         taken.append(time.perf_counter() - start)
     return statistics.median(taken)
 
@@ -103,7 +103,7 @@ def _speed(channel):
     while time.perf_counter() - start < MEASURE:
         channel.send(PIECE)
     channel.send(b"")
-    count = channel.receive(PATIENCE)
+    count = channel.receive(ANSWER_TIMEOUT)
     return count / (time.perf_counter() - start)
 
 

@@ -223,7 +223,7 @@ Gateway_hello(GatewayObject *self, PyObject *timeout)
             return NULL;
         }
         xc_link_state state;
-        xc_link_get_state(self->link, &state); /* before the look for a hello: behind the end comes none */
+        xc_link_get_state(self->link, &state); /* before the check for a hello: behind the end comes none */
         xc_msg *msg = xc_link_take_hello(self->link);
         if (msg != NULL) {
             return xcpy_load_item(self, msg);

@@ -1,6 +1,6 @@
 /*
- * A signal that lands between our look for it and the sleep does not interrupt the sleep. So the main thread sleeps in
- * slices: 10 ms first, for the signals that came while it was still looking, then twice as long each time, up to 5 s.
+ * A signal that lands between our check for it and the sleep does not interrupt the sleep. So the main thread sleeps in
+ * slices: 10 ms first, for the signals that came while it still checked, then twice as long each time, up to 5 s.
  * The later windows are a microsecond each: an idle process burns nothing, and Ctrl-C is not lost.
  */
 #include "io.h"
@@ -14,7 +14,7 @@
 #include <math.h>
 
 #define SLICE_MIN (10 * XC_MS)
-/* Between the pieces of a long message, whose sender may never sleep: so often it looks for signals. */
+/* Between the pieces of a long message, whose sender may never sleep: so often it checks for signals. */
 #define SLICE_LONG (50 * XC_MS)
 /* A frame up to this size (bytes) is first tried without releasing the GIL: the fd is non-blocking and takes so much in
  * a few microseconds, while beside a computing Python thread a release may cost the switch interval, 5 ms. An int's

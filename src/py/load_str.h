@@ -7,8 +7,8 @@
  * this.
  *
  * Invariants. The cache holds at most XCPY_STRINGS strings of XCPY_CACHED_MAX characters, whatever comes in; they are
- * ASCII, so their bytes are their memory. Strings that are all different cost a look for one in XCPY_LOOK_EACH. No
- * Python code runs between the look at a place and the change of it.
+ * ASCII, so their bytes are their memory. Strings that are all different cost a lookup for one in XCPY_LOOKUP_EACH. No
+ * Python code runs between the reading of a place and the change of it.
  */
 #ifndef XCPY_LOAD_STR_H
 #define XCPY_LOAD_STR_H
@@ -18,9 +18,9 @@
 #include "loader.h"
 
 enum {
-    XCPY_CACHED_MAX = 24, /* length of the longest string that is worth a look into the cache */
+    XCPY_CACHED_MAX = 24, /* length of the longest string that is worth a lookup in the cache */
     XCPY_MISSED_MAX = 64, /* strings not found, those found taken off, before only some are looked for */
-    XCPY_LOOK_EACH = 8,
+    XCPY_LOOKUP_EACH = 8,
 };
 
 /* A new str of UTF-8 in p[0..n); NULL: an exception is set, which names the opcode at hand. */
@@ -80,7 +80,7 @@ xcpy_same_short(xcpy_cursor a, xcpy_cursor b, uint32_t n)
 static inline PyObject *
 xcpy_load_str(xcpy_loader *L, xcpy_cursor p, uint32_t n)
 {
-    if (n == 0 || n > XCPY_CACHED_MAX || (L->missed == XCPY_MISSED_MAX && ++L->passed_by % XCPY_LOOK_EACH != 0)) {
+    if (n == 0 || n > XCPY_CACHED_MAX || (L->missed == XCPY_MISSED_MAX && ++L->passed_by % XCPY_LOOKUP_EACH != 0)) {
         return xcpy_make_str(L, p, n);
     }
     PyObject **place = &L->opts->state->strings[xcpy_hash_short(p, n)];

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-/* How long (ns) this thread may sleep before it looks for signals; XC_FOREVER where their handlers do not run on it.
+/* How long (ns) this thread may sleep before it checks for signals; XC_FOREVER where their handlers do not run on it.
  * Costs next to nothing. */
 int64_t xcpy_longest_sleep(xcpy_state *state);
 

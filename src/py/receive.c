@@ -11,7 +11,7 @@
 #include "item.h"
 
 /* What comes so soon is waited for without releasing the GIL: see SMALL_FRAME in io.c. */
-#define LOOK_NS (3 * INT64_C(1000))
+#define SPIN_NS (3 * INT64_C(1000))
 
 #define NO_ITEM_TEXT  "no item after %R seconds"
 #define NO_CLOSE_TEXT "Timeout after %R seconds"
@@ -125,7 +125,7 @@ receive(ChannelObject *self, PyObject *timeout)
             PyErr_SetString(PyExc_OSError, "cannot receive(), channel has receiver callback");
             return NULL;
         }
-        xc_status rc = soon ? xc_link_take_soon(gateway->link, self->chan, LOOK_NS, &msg)
+        xc_status rc = soon ? xc_link_take_soon(gateway->link, self->chan, SPIN_NS, &msg)
                             : xc_link_take_item(gateway->link, self->chan, &msg);
         if (rc == XC_OK) {
             self->used = true;

@@ -1,8 +1,8 @@
 /*
  * A link, a channel of it, and a pipe for registrations to ring in.
  */
-#ifndef VIGIL_RIG_H
-#define VIGIL_RIG_H
+#ifndef REGISTRATION_RIG_H
+#define REGISTRATION_RIG_H
 
 #include <poll.h>
 

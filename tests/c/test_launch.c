@@ -399,7 +399,7 @@ a_worker_ends_with_its_link(void)
 {
     check_exit_policy(hung_up, SIGINT, 0, 10 * XC_S);
     check_exit_policy(hung_up_and_deaf, SIGKILL, XC_S, 10 * XC_S);
-    check_exit_policy(dismissed, SIGINT, 4 * XC_S, 15 * XC_S); /* execnet's patience */
+    check_exit_policy(dismissed, SIGINT, 4 * XC_S, 15 * XC_S); /* execnet's timeouts */
     CHECK_INT(check_in_child(dismissed_without_a_task), 0);
 }
 

@@ -305,7 +305,7 @@ hear_report(start_plan *plan)
 
 /* It has called _exit already, or is about to: this wait is short. */
 static void
-bury(pid_t pid)
+reap(pid_t pid)
 {
     siginfo_t info;
     while (waitid(P_PID, (id_t)pid, &info, WEXITED) != 0 && errno == EINTR) {
@@ -339,7 +339,7 @@ run_plan(start_plan *plan, xc_child *child, xc_err *err)
         return xc_fail(err, XC_SYS, why, "fork");
     }
     if (plan->error != 0) {
-        bury(pid);
+        reap(pid);
         xc_failf(err, XC_SYS, "start a process", "%s", plan->program->argv[0]);
         if (err != NULL) {
             err->sys_errno = plan->error;
