@@ -282,7 +282,7 @@ def test_in_nltk_s_place(ours, nltks, monkeypatch):
 
     from execnet_c import tagging as subject
 
-    monkeypatch.setattr(subject, "_taggers", {"eng": ours})
+    monkeypatch.setattr(subject.functions, "_taggers", {"eng": ours})
     monkeypatch.setattr(nltk.tag, "_get_tagger", lambda lang=None: nltks)
     before = nltk.tag._get_tagger
     sentences = plain(tagging.treebank_sentences(30))
@@ -308,7 +308,7 @@ def test_tagsets(ours, nltks, monkeypatch):
 
     from execnet_c import tagging as subject
 
-    monkeypatch.setattr(subject, "_taggers", {"eng": ours})
+    monkeypatch.setattr(subject.functions, "_taggers", {"eng": ours})
     monkeypatch.setattr(nltk.tag, "_get_tagger", lambda lang=None: nltks)
     [sentence] = plain(tagging.treebank_sentences(1))
     try:
