@@ -83,7 +83,8 @@ def main(marks=True, memory=None):
     answer = {"version": __version__, "core": core, "pid": pid}
     lent = settings.get("stderr")
     if lent:
-        exec(lent[0], globals())  # the text that came to another interpreter is without what follows
+        if "_serve_aloud" not in globals():  # the text that came to another interpreter is without it
+            exec(lent[0], globals())
         _serve_aloud(gateway, answer, *lent[1:])
     else:
         _serve(gateway, answer)
