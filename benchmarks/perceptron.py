@@ -87,9 +87,9 @@ def over(channels, tagger, as_doc):
     return tag
 
 
-def in_turns(ways, sentences, seconds):
+def in_turns(ways, sentences, budget):
     """{way: tokens a second}, medians; all are to give the same, or None."""
-    times, end, known = {way: [] for way in ways}, time.perf_counter() + seconds, None
+    times, end, known = {way: [] for way in ways}, time.perf_counter() + budget, None
     while known is None or time.perf_counter() < end:
         for way, function in ways.items():
             spent, tagged = seconds(function, sentences)

@@ -51,14 +51,14 @@ def busy_machine():
             other.wait()
 
 
-def microseconds_a_trip(peer, item, seconds):
+def microseconds_a_trip(peer, item, budget):
     send, receive = peer.send, peer.receive
     trips, start = 0, time.perf_counter()
-    while trips < 3 or time.perf_counter() - start < seconds / 2:
+    while trips < 3 or time.perf_counter() - start < budget / 2:
         send(item)
         assert receive() == item
         trips += 1
-    trips = max(3, int(trips * seconds / (time.perf_counter() - start)))
+    trips = max(3, int(trips * budget / (time.perf_counter() - start)))
     start = time.perf_counter()
     for _ in range(trips):
         send(item)
