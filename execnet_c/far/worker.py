@@ -104,11 +104,7 @@ def _move(gateway, offered):
 def _serve(gateway, answer):
     gateway._send(_core.HELLO, 0, answer)
     if sys.version_info < (3, 9):
-        try:
-            # glibc loads a file when the first thread ends there, or aborts the process: now, before a task takes all fds.
-            start_new_thread(int, ())
-        except RuntimeError:
-            pass
+        _end_a_thread()
     tasks = _Tasks(gateway, answer["pid"])
     if gateway._parking:
         from ..models.greenlets import serve
@@ -116,6 +112,22 @@ def _serve(gateway, answer):
         serve(gateway, tasks)
     else:
         tasks.serve_main()
+
+
+def _end_a_thread():
+    """glibc loads a file when the first thread ends there, or aborts the process: now, before a task takes all fds."""
+    from _thread import get_native_id
+    from time import sleep
+
+    ids = []
+    try:
+        start_new_thread(lambda: ids.append(get_native_id()), ())
+    except RuntimeError:
+        return
+    for _ in range(1000):
+        if ids and not os.path.exists("/proc/self/task/%d" % ids[0]):
+            return
+        sleep(0.0005)
 
 
 def _take_streams():
