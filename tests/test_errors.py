@@ -497,3 +497,18 @@ def test_what_a_far_end_may_close_a_channel_with(lib, gw, words):
     error = failure(lib, other)
     assert str(error) == "text" if words == ("text", 2, b"3") else "cannot be read" in str(error)
     assert (error.remote_type, error.remote_message) == (None, None)
+
+
+@pytest.mark.any_core
+@pytest.mark.parametrize("package", [None, "", "execnet_cousin"])
+def test_a_frame_of_the_program_s_is_none_of_ours_whatever_its_name(package):
+    from execnet_c.common.errors import told
+
+    scope = {"__package__": package}
+    exec("def run():\n    raise ValueError('mine')", scope)
+    try:
+        scope["run"]()
+    except ValueError as exc:
+        exc.__traceback__ = exc.__traceback__.tb_next
+        text, name, message = told(exc)
+    assert "in run\n" in text and text.endswith("ValueError: mine\n") and (name, message) == ("ValueError", "mine")

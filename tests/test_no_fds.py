@@ -81,7 +81,7 @@ def test_the_connection_outlives_a_task_that_allows_no_more_fds(group, far):
     gw = group.makegateway(far.spec() if far else "popen")
     gw.remote_exec("import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))").waitclose(TIMEOUT)
     channel = gw.remote_exec("for item in channel: channel.send(item)")
-    for item in (1, "x" * 1_000_000, 3):
+    for item in (1, "x" * 5_000_000, 3):
         channel.send(item)
         assert channel.receive(TIMEOUT) == item
         assert not gw.remote_exec("").waitclose(TIMEOUT)

@@ -1,6 +1,8 @@
 """A far end that has used up its memory: what failed is told, whole, and the rest goes on."""
 
+import inspect
 import sys
+import textwrap
 
 import pairing
 import pytest
@@ -57,18 +59,6 @@ def test_a_task_or_an_item_of_many_small_objects(limited, far):
     assert gw.remote_exec(_count, items=items[:10]).receive(TIMEOUT) == 10
 
 
-FILL = """
-held = []
-try:
-    while True:
-        held.append(bytearray(1 << 16))
-except MemoryError:
-    pass
-while True:
-    held.append([None])
-"""
-
-
 def _fill(channel):
     held = []
     try:
@@ -78,6 +68,9 @@ def _fill(channel):
         pass
     while True:
         held.append([None])
+
+
+FILL = textwrap.dedent("".join(inspect.getsourcelines(_fill)[0][1:]))
 
 
 @pytest.mark.parametrize("task", [_fill, FILL], ids=["function", "text"])

@@ -33,7 +33,7 @@ def _text(exc):
 
     shown = exc.__traceback__
     while shown and shown.tb_frame.f_code.co_name in ("run", "_run", "_dispatch"):
-        if not shown.tb_frame.f_globals.get("__package__", "").startswith(_OURS):
+        if str(shown.tb_frame.f_globals.get("__package__")).partition(".")[0] != _OURS:
             break
         shown = shown.tb_next
     text = "".join(format_exception(type(exc), exc, shown))

@@ -227,14 +227,15 @@ def _after_fork():
     pump = Pump()
 
 
-def is_ready(fd, events):
-    """Without waiting: whether a read (POLLIN) or a write (POLLOUT) would not wait, or the other end is gone."""
+def is_ready(fd, events, pause=0):
+    """Whether a read (POLLIN) or a write (POLLOUT) would not wait, or the other end is gone; waits for that, `pause`
+    milliseconds at most."""
     poll = select.poll()
     poll.register(fd, events)
     try:
-        return bool(poll.poll(0))
+        return bool(poll.poll(pause))
     except OSError:
-        return bool(selected({fd: events}, 0))
+        return bool(selected({fd: events}, pause))
 
 
 def selected(watched, pause):

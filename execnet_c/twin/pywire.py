@@ -4,7 +4,7 @@ from _collections import deque
 from _io import BytesIO
 
 from . import pypump
-from ..models.native import RLock, os, select, sleep
+from ..models.native import RLock, os, sleep
 from .pyserializer import LoadError
 
 STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO, LONG, PIECE, DROP = range(12)
@@ -189,9 +189,7 @@ class Writer:
 
     def _await_room(self):
         if not (self.pause and self.pause()):
-            poll = select.poll()
-            poll.register(self.fd, select.POLLOUT)
-            poll.poll(500)
+            pypump.is_ready(self.fd, pypump.POLLOUT, 500)
 
     def flush(self):
         """On the I/O thread."""
