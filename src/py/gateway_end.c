@@ -182,6 +182,18 @@ put_status(PyObject **dict, const char *name, const xc_launch_state *process)
     }
 }
 
+/* What failed, where the system alone has said why. */
+static void
+put_detail(PyObject **dict, const char *name, const xc_err *why)
+{
+    if (*dict != NULL && why->detail[0] == '\0' && why->sys_errno != 0) {
+        put(dict, name, PyUnicode_FromFormat("%s: %s", why->step, strerror(why->sys_errno)));
+    }
+    else {
+        put_text(dict, name, why->detail);
+    }
+}
+
 static PyObject *
 Gateway_state(GatewayObject *self, PyObject *unused)
 {
@@ -204,7 +216,7 @@ Gateway_state(GatewayObject *self, PyObject *unused)
     put_number(&dict, "channels", state.channels);
     put_number(&dict, "executing", state.executing);
     put_text(&dict, "reason", xc_status_name(state.ended_by.code));
-    put_text(&dict, "detail", state.ended_by.detail);
+    put_detail(&dict, "detail", &state.ended_by);
     put_number(&dict, "errno", state.ended_by.sys_errno);
     put_preamble(&dict, "preamble", self->link);
     put_number(&dict, "pid", process.pid);

@@ -225,6 +225,25 @@ nobody_reads_is_eof(void)
     xc_stream_close(&a);
 }
 
+/* Also right behind a use that found them ours. */
+static void
+fds_that_were_closed_are_the_cause(void)
+{
+    xc_stream stream = open_loop();
+    char byte;
+    size_t n;
+    xc_err err;
+    CHECK_RC(write_text(&stream, "ab", &n, NULL), XC_OK);
+    CHECK_RC(xc_stream_read(&stream, &byte, 1, &n, NULL), XC_OK);
+    close(stream.in);
+    close(stream.out);
+    CHECK_RC(write_text(&stream, "c", &n, &err), XC_SYS);
+    CHECK(err.sys_errno == EBADF && strstr(err.detail, "has closed the fds") != NULL);
+    CHECK_RC(xc_stream_read(&stream, &byte, 1, &n, &err), XC_SYS);
+    CHECK(err.sys_errno == EBADF && strstr(err.detail, "has closed the fds") != NULL);
+    xc_stream_close(&stream);
+}
+
 static void
 other_errors_are_told(void)
 {
@@ -509,6 +528,7 @@ main(void)
     RUN(an_end_here);
     RUN(full_is_again);
     RUN(nobody_reads_is_eof);
+    RUN(fds_that_were_closed_are_the_cause);
     RUN(other_errors_are_told);
     RUN(socket_closes_one_way);
     RUN(close_shuts_nothing_down);

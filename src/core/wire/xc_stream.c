@@ -185,7 +185,7 @@ read_result(xc_stream *stream, ssize_t r, size_t *got, xc_err *err)
     if (r == 0 || errno == ECONNRESET) {
         return xc_fail(err, XC_EOF, r == 0 ? 0 : errno, "read from the stream");
     }
-    return xc_fail(err, XC_SYS, errno, "read from the stream");
+    return errno == EBADF ? not_ours(err) : xc_fail(err, XC_SYS, errno, "read from the stream");
 }
 
 xc_status
@@ -265,6 +265,9 @@ xc_stream_write(xc_stream *stream, const struct iovec *parts, int n, size_t *put
     }
     if (would_wait(errno)) {
         return XC_AGAIN;
+    }
+    if (errno == EBADF) {
+        return not_ours(err);
     }
     bool gone = errno == EPIPE || errno == ECONNRESET;
     return xc_fail(err, gone ? XC_EOF : XC_SYS, errno, "write to the stream");
