@@ -50,7 +50,6 @@ def test_threads_end_where_a_task_keeps_all_fds(group, far):
 def test_a_worker_ends_well_where_a_task_keeps_all_fds(group, far, capfd):
     """Python ends other threads when the interpreter ends: the C library may want to load a file for that, too."""
     gw = group.makegateway(far.spec() if far else "popen")
-    gw.remote_status()  # the I/O thread answers: it has done what it does first
     channel = gw.remote_exec(
         """
         import os, sys, time

@@ -201,7 +201,6 @@ Gateway_serve(GatewayObject *self, PyObject *args)
         return xcpy_raise(self->state, &err);
     }
     xc_link_hold(self->link); /* for good: it ends this process, also one that only waits for its threads */
-    xcpy_have_threads_end();
     Py_RETURN_NONE;
 }
 
@@ -343,7 +342,11 @@ Gateway_set_facts(GatewayObject *self, PyObject *facts)
 static PyObject *
 Gateway_wait_idle(GatewayObject *self, PyObject *timeout)
 {
-    return xcpy_wait_for(self, XC_WAIT_IDLE, timeout);
+    PyObject *idle = xcpy_wait_for(self, XC_WAIT_IDLE, timeout);
+    if (idle == Py_True) {
+        xcpy_have_threads_end();
+    }
+    return idle;
 }
 
 /* --- the execution model (at a worker) ------------------------------------------------------------------------ */

@@ -5,22 +5,28 @@
 #include "tasks.h"
 
 #include <dlfcn.h>
-#include <stdatomic.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "channel.h"
 #include "error.h"
 #include "io.h"
 #include "item.h"
-#include "xc_pump.h"
 
 #if defined(__GLIBC__)
-/* When the interpreter ends, Python ends its other threads by pthread_exit(). glibc loads this library for it, and
- * aborts the process where it cannot. So it is loaded now, before a task takes all fds. */
-static void
-load_unwinder(xc_job *job)
+static bool
+load_unwinder(void)
 {
-    (void)job;
-    (void)dlopen("libgcc_s.so.1", RTLD_NOW);
+    return dlopen("libgcc_s.so.1", RTLD_NOW) != NULL;
+}
+
+static bool
+is_null_device(int fd)
+{
+    struct stat about, null;
+    return fstat(fd, &about) == 0 && stat("/dev/null", &null) == 0 && S_ISCHR(about.st_mode) &&
+           about.st_rdev == null.st_rdev;
 }
 #endif
 
@@ -28,10 +34,13 @@ void
 xcpy_have_threads_end(void)
 {
 #if defined(__GLIBC__)
-    static xc_job job = {.run = load_unwinder};
-    static atomic_flag posted = ATOMIC_FLAG_INIT;
-    if (!atomic_flag_test_and_set(&posted)) {
-        xc_pump_post(&job); /* it takes 0.2 ms */
+    if (!load_unwinder() && is_null_device(0)) {
+        close(0);
+        (void)load_unwinder();
+        int fd = open("/dev/null", O_RDONLY);
+        if (fd > 0) { /* another thread was quicker to open a file */
+            close(fd);
+        }
     }
 #endif
 }

@@ -6,7 +6,8 @@
 
 #include "compat.h"
 
-/* Any thread, once the pump runs: see to it that threads can end where a task keeps all fds. Does not wait. */
+/* At the end of a worker: Python ends its other threads by pthread_exit() then, glibc loads a library for that, and
+ * aborts the process where it cannot. So it is loaded here; where a task keeps all fds, fd 0 (/dev/null) makes room. */
 void xcpy_have_threads_end(void);
 
 /* Methods of Gateway: _next_task, _task_done. */
