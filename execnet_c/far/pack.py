@@ -19,21 +19,13 @@ from types import CodeType
 from zlib import DEFLATED, compressobj
 
 from .. import __version__
-from .sent import CODED, FIRST, HEAD_SIZE, HOT, MADE_UP, NEAR, file_name, module_source
+from .sent import CODED, FIRST, HOT, MADE_UP, NEAR, file_name, module_source
 
 MAX_SIZE = 24 * 1024  # bytes, of what the first task needs
 
-# What stands in PYTHONPATH or the current directory must not come before the standard library while we load.
-_HEAD = (
-    "p=sys.path[:];d=os.path.dirname(os.__file__);"
-    'sys.path.sort(key=lambda q:not(q.startswith(d)or"lib-dynload"in q));'
-    "import gc,marshal,zlib;gc.disable();z=zlib.decompressobj();t=marshal.loads(z.decompress(get(%d)));exec(t.pop(1));"
-    "main=load(z,*t);sys.path[:]=p;gc.enable();del get,t,p,d,z,load,gc,marshal,zlib;main(False)"
-)
-
 # Looked for by name first: a failing import has every directory read.
 _LOADER = """
-def load(z, pieces, codes):
+def load(rest, pieces, codes):
     if any(os.path.isfile(q) or os.path.exists(os.path.join(q, "execnet_c")) for q in sys.path) or (
         "execnet_c" in repr(sys.meta_path)
     ):
@@ -48,13 +40,13 @@ def load(z, pieces, codes):
     new = type(sys)
     package = sys.modules["_execnet_c"] = new("_execnet_c")
     package.__path__, package.__version__ = [], {version!r}
-    cold, unpack, number = [], zlib.decompress, 0
+    cold, number = [], 0
     def later(n, name, scope, owner, f):
         made = {{}}
         def first(*a, **k):
             if not made:
                 if not cold:
-                    cold.append(unpack(z.unused_data).decode().split("\\0"))
+                    cold.append(rest().decode().split("\\0"))
                 exec(compile(cold[0][n], name, "exec", 0, True), scope, made)
                 if owner:
                     setattr(scope[owner], f, made[f])
@@ -97,8 +89,8 @@ def write(directory):
 
 
 def pack(as_code):
-    """The text: its first HEAD_SIZE bytes are run, and read the rest: two streams of zlib, of what the first task needs
-    and of the cold functions."""
+    """The text without its head (see text.py): two streams of zlib, of what the first task needs and of the cold
+    functions."""
     sources, names, cold = [], [], []
     for name in FIRST:
         source = MADE_UP.get(name) or module_source(name)
@@ -122,10 +114,7 @@ def pack(as_code):
             data = marshal_dumps([pieces, _code("loader", loader), codes])
         else:
             data = marshal_dumps([pieces, loader, codes], 2)  # what every Python 3 reads
-        packed = _compress(data)
-        head = _HEAD % len(packed + cold)
-        assert len(head) <= HEAD_SIZE
-        return head.ljust(HEAD_SIZE).encode() + packed
+        return _compress(data)
 
     coded = []
     for name in CODED if as_code else ():

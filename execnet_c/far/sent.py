@@ -6,8 +6,6 @@ Over there they are one flat package, `_execnet_c`, whatever folder they have he
 import os
 import sys
 
-HEAD_SIZE = 320  # bytes of the text that makes a worker: they read the rest
-
 # The folders of this package that they come from; "" is its top.
 FOLDERS = {
     "": "cores gateway_base pytest_plugin xspec",
@@ -45,8 +43,8 @@ NEAR = {
 HOT = {
     "mainthread": "_Finder.find_spec",
     "execmodel": "_module",
-    "worker": "main _serve _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks.run _Tasks._ensure_spare "
-    "_Tasks._serve_spare",
+    "worker": "main _begin _serve _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks.run "
+    "_Tasks._start_spare _Tasks._ensure_spare _Tasks._serve_spare",
     "pycore": "Gateway._serve Gateway._connect Gateway._hello Gateway._check_usable Gateway._wait Gateway._wake "
     "Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
     "Gateway._load_plain Gateway._set_facts Gateway._channel Gateway._open",
@@ -54,7 +52,7 @@ HOT = {
     "pytasks": "Tasks._next_task Tasks._queue_task",
     "pychannel": "until_of Chan.__init__ Chan.holder Channel._new Channel.send",
     "pywatch": "start reap",
-    "pypump": "Pump.__init__ Pump.watch Pump.post Pump._open Pump._take_down Pump._run Pump._go_round _guarded "
+    "pypump": "Pump.__init__ Pump.watch Pump.post Pump._start Pump._open Pump._take_down Pump._run Pump._go_round _guarded "
     "file_of own is_ours check pipe lifted",
     "pyserializer": "load_plain dump_item _dump_plain",
     "pywire": "frame Batch.__init__ Batch.rest Writer.__init__ Writer.send Writer.send_message Writer.write",

@@ -48,11 +48,11 @@ class WorkerGateway(_core.Gateway):
         return _core.GatewayDied("the other side is gone without a goodbye")
 
 
-def main(marks=True, memory=None):
+def main(marks=True, memory=()):
     """Serve the process that started this one over the standard streams it gave. Returns when that is over.
 
     marks: the marker in front of the frames is still to be written.
-    memory: the fd of what that process shares with this one; no frames go through the streams then.
+    memory: (the fd of what that process shares with this one,); no frames go through the streams then.
     """
     if os.environ.get("EXECNET_DEBUG"):
         from ..common import trace
@@ -60,12 +60,9 @@ def main(marks=True, memory=None):
         trace.start(_core)
     gateway = WorkerGateway()
     fd_in, fd_out = _take_streams()
-    if memory is not None:
-        gateway._serve(fd_in, fd_out, memory)
-    else:
-        if marks:
-            os.write(fd_out, _core.MARKER)
-        gateway._serve(fd_in, fd_out)
+    if marks and not memory:
+        os.write(fd_out, _core.MARKER)
+    gateway._serve(fd_in, fd_out, *memory)
     pid = os.getpid()
     settings = gateway._hello(None)
     if settings is None:
@@ -82,12 +79,14 @@ def main(marks=True, memory=None):
         _move(gateway, settings.get("memory"))
     answer = {"version": __version__, "core": core, "pid": pid}
     lent = settings.get("stderr")
+    # What this process has said so far may be on its way through a pipe: the answer waits for that.
+    tasks = _begin(gateway, answer) if not lent or lent[-1] and not sys.flags.verbose else None
     if lent:
         if "_serve_aloud" not in globals():  # the text that came to another interpreter is without it
             exec(lent[0], globals())
-        _serve_aloud(gateway, answer, *lent[1:])
+        _serve_aloud(gateway, answer, tasks, *lent[1:-1])
     else:
-        _serve(gateway, answer)
+        _serve(tasks)
     if gateway._broke:  # the core has said why
         sys.exit(1)
 
@@ -101,11 +100,17 @@ def _move(gateway, offered):
             gateway._move()
 
 
-def _serve(gateway, answer):
+def _begin(gateway, answer):
+    """The answer goes out as early as it can: the other side's work and what is left to do here take place at the same
+    time."""
     gateway._send(_core.HELLO, 0, answer)
     if sys.version_info < (3, 9):
         _end_a_thread()
-    tasks = _Tasks(gateway, answer["pid"])
+    return _Tasks(gateway, answer["pid"])
+
+
+def _serve(tasks):
+    gateway = tasks.gateway
     if gateway._parking:
         from ..models.greenlets import serve
 
@@ -142,21 +147,22 @@ def _take_streams():
     return fds
 
 
-def _serve_aloud(gateway, answer, caught, file, ours):
+def _serve_aloud(gateway, answer, tasks, caught, file, ours):
     """The same with the stderr that the other side has lent, if that has got through to us and no site has put something
-    else in the place of our own. The file is for last words."""
-    if not _is_lent(caught, file, ours):
-        return _serve(gateway, answer)
-    words = file[0]
-    by_file = caught[1:] == file[1:]
-    if not by_file:  # what was said so far is on its way through a pipe
-        gateway._send(_core.HELLO, 0, {"waits": 1})
-        if not gateway._hello(None):
-            return
+    else in the place of our own. `file` is for last words. `tasks`: None while the answer waits."""
+    words, lent = file[0], _is_lent(caught, file, ours)
+    if tasks is None:
+        if lent:
+            gateway._send(_core.HELLO, 0, {"waits": 1})
+            if not gateway._hello(None):
+                return
+        tasks = _begin(gateway, answer)
+    if not lent:
+        return _serve(tasks)
     os.dup2(ours[0], 2)
     os.close(ours[0])
     os.set_inheritable(words, False)
-    if by_file:
+    if caught[1:] == file[1:]:
         _say_again(words)
     os.lseek(words, 1, 0)
     gateway._words = words
@@ -170,7 +176,7 @@ def _serve_aloud(gateway, answer, caught, file, ours):
     except Exception:
         pass  # not every Python has it
     try:
-        _serve(gateway, answer)
+        _serve(tasks)
     except BaseException as exc:
         from ..common.errors import told
 
@@ -226,11 +232,17 @@ def _apply(gateway, settings):
 
 class _Tasks:
     def __init__(self, gateway, pid):
-        self._gateway = gateway
+        self.gateway = gateway
         self._pid = pid
         self._lock = allocate_lock()
         self._spares = 0  # threads that wait for a task; _lock
+        self._birth = None  # of a spare thread that has been started, see _start_spare(); _lock
         self._reserve = bytes(RESERVE)
+        if gateway._model == "thread":
+            try:
+                self._start_spare()
+            except (MemoryError, RuntimeError):
+                pass  # the first task is told, if it fails again
 
     def serve_main(self):
         """The main thread's life. Ctrl-C ends a task, never an idle worker."""
@@ -244,15 +256,41 @@ class _Tasks:
             except (KeyboardInterrupt, MemoryError):
                 pass
         try:
-            self._gateway._wait_idle(None)  # for tasks in other threads; the core sees to it that it does not take ever
+            self.gateway._wait_idle(None)  # for tasks in other threads; the core sees to it that it does not take ever
         except KeyboardInterrupt:
             pass
 
-    def _serve_spare(self, birth):
+    def _start_spare(self):
+        """`told` is released when the thread lives, or when it has had no memory to begin: it alone holds `birth`, which
+        goes with it. It waits for `go`: the thread that waits for the birth has a task to run, and goes first."""
+        told, go = allocate_lock(), allocate_lock()
+        told.acquire()
+        go.acquire()
+        birth = {told}
+        seen = ref(birth, lambda _: told.locked() and told.release())
+        start_new_thread(self._serve_spare, (birth, go))
+        self._birth = told, seen, go
+
+    def _ensure_spare(self):
+        with self._lock:
+            if self._spares > 0:
+                return
+            if self._birth is None:
+                self._start_spare()
+            (told, seen, go), self._birth = self._birth, None
+            self._spares += 1
+            try:  # one that has no memory to tell, or an interpreter that collects garbage later, is not waited for
+                unborn = told.acquire(True, LONGEST_BIRTH) and seen() is None
+            finally:
+                go.release()
+            if unborn:
+                self._spares -= 1
+                raise MemoryError("no memory for the thread that would wait for the next task")
+
+    def _serve_spare(self, birth, go):
         (told,) = birth
         told.release()
-        with self._lock:  # who waits for the birth goes first, and has a task to run
-            pass
+        go.acquire()
         try:
             from ..models import mainthread  # noqa: F401  (here, where the first task does not wait for it)
         except Exception:
@@ -272,26 +310,6 @@ class _Tasks:
             if os.getpid() == self._pid:
                 raise
 
-    def _ensure_spare(self):
-        with self._lock:
-            if self._spares > 0:
-                return
-            self._spares += 1
-            try:
-                told = allocate_lock()
-                told.acquire()
-                birth = {told}  # of the thread alone: it goes where that has no memory to begin
-                seen = ref(birth, lambda _: told.locked() and told.release())
-                start_new_thread(self._serve_spare, (birth,))
-            except BaseException:
-                self._spares -= 1
-                raise
-            del birth
-            # One that has no memory to tell, or an interpreter that collects garbage later, is not waited for.
-            if told.acquire(True, LONGEST_BIRTH) and seen() is None:
-                self._spares -= 1
-                raise MemoryError("no memory for the thread that would wait for the next task")
-
     def _serve_one(self, primary):
         """Wait for one task and run it; false when there will be none."""
         return self.run([], primary)
@@ -303,7 +321,7 @@ class _Tasks:
             try:
                 if not task:
                     try:
-                        more = self._gateway._next_task(primary, task)
+                        more = self.gateway._next_task(primary, task)
                     finally:
                         if not primary:
                             with self._lock:
@@ -311,7 +329,7 @@ class _Tasks:
                     if not more:
                         return False
                     self._reserve = self._reserve or bytes(RESERVE)
-                    if self._gateway._model == "thread":
+                    if self.gateway._model == "thread":
                         self._ensure_spare()
                 error = _run(*task)
             except KeyboardInterrupt:
@@ -325,7 +343,7 @@ class _Tasks:
                 error = self._error_of(exc)
             finally:
                 if task and primary:  # first of all: an interrupt that skipped it would have the worker's end wait for it
-                    self._gateway._task_done(True)
+                    self.gateway._task_done(True)
                 if os.getpid() != self._pid:
                     _leave_child()
             for words in (error, NO_MEMORY):
@@ -341,12 +359,12 @@ class _Tasks:
                     break
         finally:
             if task and not primary:  # last of all: the worker's end waits for what is told
-                self._gateway._task_done(False)
+                self.gateway._task_done(False)
         return True
 
     def _close_plainly(self, channel, error):
         try:
-            self._gateway._send(*(_core.CLOSE, channel.id) if error is None else (_core.CLOSE_ERROR, channel.id, error))
+            self.gateway._send(*(_core.CLOSE, channel.id) if error is None else (_core.CLOSE_ERROR, channel.id, error))
         except BaseException:
             pass  # the core says that much when the channel goes
 
@@ -359,7 +377,7 @@ class _Tasks:
             if issubclass(kind, MemoryError):
                 _let_go(exc.__traceback__)
             # The end of a channel of ours, which receive() has told the task, ends that, too.
-            if issubclass(kind, EOFError) and getattr(exc, "_end_of", None) == id(self._gateway):
+            if issubclass(kind, EOFError) and getattr(exc, "_end_of", None) == id(self.gateway):
                 return None
             from ..common.errors import told
 

@@ -27,7 +27,7 @@ from errno import EACCES, ENOENT
 from .. import __version__
 from ..cores import module as _core
 from ..models.native import sleep
-from .transport import SET_PYTHON, argv_of, keepalive_of, may_lend, may_share, outside, program_s_own
+from .transport import SET_PYTHON, argv_of, is_here, keepalive_of, may_lend, may_share, outside, program_s_own
 
 # Seconds that a far end with settings may take to answer: an interpreter with a slow site, on a busy machine.
 HELLO_TIMEOUT = 60.0
@@ -54,7 +54,8 @@ def start(gateway, spec):
     argv = gateway._command = outside(argv)
     foreign = _is_foreign(gateway, spec)
     lent = gateway._lend(foreign) if lends else None
-    gateway._lent = settings["stderr"] = lent and (_serve_aloud() if foreign else "", *lent)
+    gateway._lent = lent and (_serve_aloud() if foreign else "", *lent)
+    settings["stderr"] = lent and (*gateway._lent, True)
     try:
         gateway._start(argv, None if foreign else settings)
     except OSError as exc:
@@ -85,12 +86,14 @@ def finish(gateway, spec):
         gateway._await_start(HELLO_TIMEOUT)
     memory = None
     if _is_foreign(gateway, spec):
-        from ..far.text import text_for
+        from ..far.text import prepare, text_for
 
         gateway._serves = False
+        packed = not is_here(spec) or " " in str(spec.python)  # a command line may lead to another machine
+        prepare(packed)
         announcement = _answer(gateway, str)
         try:
-            text = text_for(announcement)
+            text = text_for(announcement, packed)
         except ValueError as exc:
             raise _no_worker(gateway, "PythonMissing", str(exc)) from None
         gateway._write(text)
@@ -98,7 +101,8 @@ def finish(gateway, spec):
             from ..common.rings import offer
 
             memory = offer(gateway)
-        gateway._send(_core.HELLO, 0, {**_settings(gateway, spec), "memory": memory, "stderr": gateway._lent})
+        lent = gateway._lent and (*gateway._lent, gateway._state()["passed"])
+        gateway._send(_core.HELLO, 0, {**_settings(gateway, spec), "memory": memory, "stderr": lent})
     answer = _answer(gateway, dict)
     if "waits" in answer:  # before it takes our stderr
         if memory:

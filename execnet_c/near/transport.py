@@ -41,7 +41,7 @@ def argv_of(spec, shares=False):
 
         argv, program = _command(spec) if spec.python else [None], LINE
     else:
-        arguments = "memory=3" if shares else ""  # see Gateway._share()
+        arguments = "memory=(3,)" if shares else ""  # see Gateway._share()
         argv, program = [this_python(spec)], _IMPORT_LINE.format(importdir=IMPORT_DIR, arguments=arguments)
     argv.append("-u")
     if spec.dont_write_bytecode:
@@ -73,13 +73,17 @@ def no_type(spec):
     return ValueError(f"no gateway type found for {str(spec)!r}; {hint}")
 
 
+def is_here(spec):
+    """Whether the far end of this spec is a process of this machine, as far as the spec tells."""
+    return spec.popen and not (spec.ssh or spec.vagrant_ssh or spec.via)
+
+
 def may_share(spec):
     """Whether the far end of this spec may take memory to share: an interpreter on this machine may, with the C core,
     unless the spec says `transport=pipe`. Raises ValueError for another transport."""
     if spec.transport not in (None, "pipe"):
         raise ValueError(f"spec {str(spec)!r}: transport may be pipe, not {spec.transport!r}")
-    elsewhere = not spec.popen or spec.ssh or spec.vagrant_ssh or spec.via or spec.transport
-    return not elsewhere and core == "C" and not os.environ.get("EXECNET_C_PURE")
+    return is_here(spec) and not spec.transport and core == "C" and not os.environ.get("EXECNET_C_PURE")
 
 
 def may_lend(spec):
@@ -87,9 +91,8 @@ def may_lend(spec):
     `stderr=capture`. Raises ValueError for another word."""
     if spec.stderr not in (None, "capture"):
         raise ValueError(f"spec {str(spec)!r}: stderr may be capture, not {spec.stderr!r}")
-    elsewhere = not spec.popen or spec.ssh or spec.vagrant_ssh or spec.via
     traces = os.environ.get("EXECNET_DEBUG") == "2"  # to what its stderr is when it begins
-    return not (elsewhere or spec.stderr or traces)
+    return is_here(spec) and not (spec.stderr or traces)
 
 
 def program_s_own(spec):

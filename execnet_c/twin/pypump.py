@@ -46,25 +46,28 @@ class Pump:
     def post(self, job):
         """Have `job()` called by the I/O thread. Raises OSError or RuntimeError when that cannot be started."""
         self._jobs.append(job)
-        for _ in range(2):
-            taken, started = [], []  # each is filled in one step: a signal handler may raise between any two
-            try:
-                taken.extend(map(deque.pop, [self._idle]))
+        for _ in range(2):  # the thread may have just ended, or is only being started and looks for jobs first
+            if self._start(job) or self._ring():
+                return
+
+    def _start(self, job):
+        """The thread; False where there is one."""
+        taken, started = [], []  # each is filled in one step: a signal handler may raise between any two
+        try:
+            taken.extend(map(deque.pop, [self._idle]))
+            with self._ringing:
+                self._open()
+                started.extend(map(start_new_thread, [self._run], [()]))
+        except BaseException as exc:
+            if taken and not started:
                 with self._ringing:
-                    self._open()
-                    started.extend(map(start_new_thread, [self._run], [()]))
-                return
-            except BaseException as exc:
-                if taken and not started:
-                    with self._ringing:
-                        self._take_down()
-                    self._jobs.remove(job)
-                    self._idle.append(None)
-                if taken or not isinstance(exc, IndexError):
-                    raise
-            if self._ring():
-                return
-            # It has just ended, or is only being started and looks for jobs first.
+                    self._take_down()
+                self._jobs.remove(job)
+                self._idle.append(None)
+            if taken or not isinstance(exc, IndexError):
+                raise
+            return False
+        return True
 
     def _open(self):
         """A doorbell, and a poll with all that is watched."""
@@ -156,26 +159,18 @@ class Pump:
         while True:
             while self._jobs:
                 _guarded(self._jobs.popleft())
-            pause = None
-            if self._timers:
-                now = monotonic()
-                for function, when in list(self._timers.items()):
-                    if when <= now and self._timers.pop(function, None) is not None:
-                        _guarded(function)
-                if self._timers:
-                    pause = max(0, min(self._timers.values()) - monotonic()) * 1000 + 1
+            pause = self._run_timers() if self._timers else None
             if self._jobs:
                 continue
             if not self._watches and not self._timers:
-                with self._ringing:
-                    if self._jobs:
-                        continue
-                    return self._leave()
+                if self._leave_unless_asked():
+                    return
+                continue
             self._asleep.add(token)
             try:
                 found = () if self._deaf else self._poll.poll(pause)
             except OSError:
-                found = selected({self._bell[0]: POLLIN, **{fd: events for fd, (events, _) in self._watches.items()}}, pause)
+                found = self._select(pause)
             try:
                 self._asleep.remove(token)
             except KeyError:
@@ -186,15 +181,36 @@ class Pump:
                 continue
             for fd, events in found:
                 if fd == self._bell[0]:
-                    if events != POLLIN or not is_ours(fd):
-                        self._deaf = True
-                        continue
-                    try:
-                        os.read(fd, 4096)
-                    except OSError:
-                        pass
+                    self._hear(fd, events)
                 elif fd in self._watches:
                     _guarded(self._watches[fd][1], events)
+
+    def _run_timers(self):
+        """Call the functions that are due. Return for how long there will be none, in milliseconds; None: for ever."""
+        now = monotonic()
+        for function, when in list(self._timers.items()):
+            if when <= now and self._timers.pop(function, None) is not None:
+                _guarded(function)
+        return max(0, min(self._timers.values()) - monotonic()) * 1000 + 1 if self._timers else None
+
+    def _leave_unless_asked(self):
+        with self._ringing:
+            if self._jobs:
+                return False
+            self._leave()
+            return True
+
+    def _select(self, pause):
+        return selected({self._bell[0]: POLLIN, **{fd: events for fd, (events, _) in self._watches.items()}}, pause)
+
+    def _hear(self, fd, events):
+        if events != POLLIN or not is_ours(fd):
+            self._deaf = True
+            return
+        try:
+            os.read(fd, 4096)
+        except OSError:
+            pass
 
     def _open_anew(self):
         with self._ringing:
