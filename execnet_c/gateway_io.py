@@ -1,12 +1,12 @@
-"""execnet's module gateway_io: the command lines of far ends, for programs that put their own in their place.
+"""execnet's module gateway_io: the command lines of far ends, for programs that replace them by their own.
 
-Whoever sets `ssh_args`, `popen_args` or `vagrant_ssh_args` here to a function of the spec that returns a list of words,
-or `popen_bootstrapline` to another text, has gateways started so. What execnet asks of such a command is what it must
-do here: start a Python that evaluates and runs the first line of its stdin, as `popen_bootstrapline` does. Whoever sets
-nothing gets this library's own command lines (see transport.py), not what these functions return.
+A program may set `popen_args`, `ssh_args` or `vagrant_ssh_args` here to a function that takes the spec and returns a list
+of words, or `popen_bootstrapline` to another text: gateways are started with them then. As with execnet, such a command
+must start a Python that evaluates the first line of its stdin and runs the result, as `popen_bootstrapline` does. If the
+program sets nothing, gateways use the command lines of near/transport.py, not those that the functions here return.
 
-A program's own command line is run as it is: keepalive= adds nothing to it, and where a shell and ssh stand between,
-an exit status of 255 is taken for ssh's failure.
+A program's own command line is run as it is: keepalive= adds nothing to it, and over ssh an exit status of 255 is always
+taken for a failure of ssh itself.
 """
 
 import shlex
@@ -43,11 +43,11 @@ def _remote_command(spec):
 _OURS = {name: globals()[name] for name in ("popen_args", "ssh_args", "vagrant_ssh_args", "popen_bootstrapline")}
 
 
-def program_s_own(spec):
-    """The command line that a program has for `spec`; None where it leaves that to us."""
+def programs_own(spec):
+    """The command line that the program's own functions make for `spec`; None if it has set none."""
     for key in ("popen", "ssh", "vagrant_ssh"):
         name = key + "_args"
         if getattr(spec, key):
-            mine = all(globals()[one] is _OURS[one] for one in (name, "popen_bootstrapline"))
-            return None if mine else list(globals()[name](spec))
+            ours = all(globals()[one] is _OURS[one] for one in (name, "popen_bootstrapline"))
+            return None if ours else list(globals()[name](spec))
     return None

@@ -1,24 +1,23 @@
-"""The handshake: how a far end comes to life, and what the two sides tell each other first.
+"""The handshake: how a far end becomes a worker, and what the two ends tell each other first.
 
-Every far end of ours, however it is started, writes a marker, because a login or a site may print before it runs, and
-speaks frames behind that (see src/core/wire/xc_frame.h). The first frame each way is a hello (code 8), known to nobody else:
+A far end first writes the marker, because a login shell or a site module may print something before the worker runs.
+Frames follow it (see src/core/wire/xc_frame.h). The first frame each way is a hello (code 8), which execnet does not have:
 
-- this side sends its settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`, `start` (a text to run,
-  see _to_run()), `sent` (sources of modules for that) and, to another interpreter on this machine, `memory` (see
-  rings.py);
-- the far end applies them, moves to that memory if it can, and answers with a dict: `version`, `core` ("C", or "Python"
-  for the twin), `pid`; or, with what went wrong in `error`. This side moves when it has an answer that came that way:
-  neither side reads there before it has moved, but for the answer;
-- the settings of a worker of this machine say in `stderr` which fds it was lent (see src/core/system/xc_lend.h). Where its own
-  stderr was a pipe so far it answers `waits` first, and takes ours when a hello tells it that what came through the
-  pipe has been passed on.
+- The near end sends the settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`, `start` (source to
+  run, see _to_run()), `sent` (sources of modules that `start` needs), `stderr`, and `memory` for a foreign interpreter
+  on this machine (see rings.py).
+- The far end applies them, moves to the rings in that memory if it can, and answers with a dict: `version`, `core` ("C",
+  or "Python" for the twin) and `pid`; or `error` if a setting failed. When the answer comes through the rings the near
+  end moves, too.
+- `stderr` names the fds that a worker on this machine was lent (see src/core/system/xc_lend.h), and says whether all that
+  came through its pipe so far has been passed on. If not, the worker first answers `waits`; the near end passes the rest on
+  and sends another hello. Then the worker makes our stderr its own, and answers as above.
 
-Frames may follow the hello without waiting for the answer: a far end that cannot serve ends, and says why on its
-stderr, which is what the first use of the gateway then raises. The answer is waited for where there are settings that
-can fail over there.
+The near end may send frames behind its hello without waiting for the answer. A far end that cannot serve says why on
+its stderr and ends; the first use of the gateway raises that. The near end waits only where a setting can fail.
 
-This very interpreter imports `execnet_c.far.worker` as the far end. Another one says first, in a hello of its own,
-which Python it is, and is sent the text that makes it a worker (see text.py); the same frames follow behind it.
+If the far end is this very interpreter it imports `execnet_c.far.worker`. A foreign interpreter first says, in a hello
+of its own, which Python it is, and is sent the text that makes it a worker (see text.py). Then the same frames follow.
 """
 
 import sys
@@ -27,17 +26,17 @@ from errno import EACCES, ENOENT
 from .. import __version__
 from ..cores import module as _core
 from ..models.native import sleep
-from .transport import SET_PYTHON, argv_of, is_here, keepalive_of, may_lend, may_share, outside, program_s_own
+from .transport import SET_PYTHON, argv_of, is_here, keepalive_of, may_lend, may_share, outside, programs_own
 
-# Seconds that a far end with settings may take to answer: an interpreter with a slow site, on a busy machine.
+# Seconds to wait for a far end's answer: enough for an interpreter with a slow site module on a busy machine.
 HELLO_TIMEOUT = 60.0
 # Execution models whose library the far end may lack.
 GREENLETS = ("gevent", "eventlet")
 
 
 def start(gateway, spec):
-    """Start the far end of `spec`. This very interpreter is sent its settings, and the gateway is live: its answer is
-    not waited for. Another one has to say first which it is.
+    """Start the far end of `spec`, and do not wait for it. If it is this very interpreter its settings are sent, too:
+    the gateway is live. What a foreign interpreter needs is sent by finish().
 
     Raises ValueError for settings that make no sense, OSError when the process cannot be started.
     """
@@ -45,7 +44,7 @@ def start(gateway, spec):
     keepalive, shares, lends = keepalive_of(spec), may_share(spec), may_lend(spec)
     if hasattr(gateway, "_start_socket"):
         return gateway._start_socket(keepalive)
-    argv = program_s_own(spec)
+    argv = programs_own(spec)
     gateway._reads_line = argv is not None
     if argv is None:
         argv = argv_of(spec, shares and not spec.python and gateway._share())
@@ -68,11 +67,11 @@ def start(gateway, spec):
         try:
             gateway._write(repr(LINE).encode() + b"\n")
         except OSError:
-            pass  # it has ended already: finish() says how
+            pass  # the process has ended already: finish() raises why
 
 
 def finish(gateway, spec):
-    """Send a foreign interpreter the text that makes it a worker; wait for the far end's answer if that, or settings,
+    """Send a foreign interpreter the text that makes it a worker. Wait for the far end's answer if that, or a setting,
     may fail there.
 
     Raises RemoteError with the far end's traceback when settings failed, GatewayDied (see deaths.py) when the far end
@@ -95,7 +94,7 @@ def finish(gateway, spec):
         try:
             text = text_for(announcement, packed)
         except ValueError as exc:
-            raise _no_worker(gateway, "PythonMissing", str(exc)) from None
+            raise _refused(gateway, "PythonMissing", str(exc)) from None
         gateway._write(text)
         if may_share(spec) and not gateway._reads_line:
             from ..common.rings import offer
@@ -104,10 +103,11 @@ def finish(gateway, spec):
         lent = gateway._lent and (*gateway._lent, gateway._state()["passed"])
         gateway._send(_core.HELLO, 0, {**_settings(gateway, spec), "memory": memory, "stderr": lent})
     answer = _answer(gateway, dict)
-    if "waits" in answer:  # before it takes our stderr
+    if "waits" in answer:  # the worker waits until it may make our stderr its own
         if memory:
-            memory = _settle(gateway)
-        _await_passed(gateway)
+            _move_or_withdraw(gateway)
+            memory = None
+        _await_passed_on(gateway)
         gateway._send(_core.HELLO, 0, True)
         answer = _answer(gateway, dict)
     if "error" in answer:
@@ -115,37 +115,37 @@ def finish(gateway, spec):
 
         raise remote_error(_core.RemoteError, answer["error"])
     if "core" not in answer:
-        raise _stranger(gateway)
+        raise _not_a_worker(gateway)
     gateway._serves = True
     gateway._worker_pid = answer["pid"]
     if memory:
-        _settle(gateway)
-    if keepalive and answer["core"] == "C":  # the twin cannot answer while a task keeps the GIL: no sign of its death
+        _move_or_withdraw(gateway)
+    if keepalive and answer["core"] == "C":  # while a task holds the GIL the twin is silent, but not dead
         gateway._keepalive(keepalive)
 
 
 def _serve_aloud():
-    """The source of that function of the worker's and of another: what is for this machine only need not fit into the
-    text."""
-    if not _sent:
+    """The source of two functions of far/worker.py, _serve_aloud() and _is_lent(). The text is without them, because
+    only workers on this machine need them."""
+    if not _sources:
         from ..far.sent import module_source
 
         source = module_source("worker")
-        _sent.append(source[source.index("def _serve_aloud(") : source.index("def _say_again(")])
-    return _sent[0]
+        _sources.append(source[source.index("def _serve_aloud(") : source.index("def _say_again(")])
+    return _sources[0]
 
 
-_sent = []
+_sources = []  # what _serve_aloud() returned the first time
 
 
-def _settle(gateway):
-    """The far end has moved, or cannot."""
+def _move_or_withdraw(gateway):
+    """Move to the rings if the far end has moved; else take the offer back."""
     gateway._move() if gateway._state()["transport"] == "ring" else gateway._withdraw()
 
 
-def _await_passed(gateway):
-    """What the far end has said so far stands in front of what it is about to say on our own stderr, unless that takes
-    nothing for a second."""
+def _await_passed_on(gateway):
+    """Wait until all that the worker wrote to its pipe has been passed on to our stderr: the worker is about to write
+    there directly, and the order must stay. At most one second, in case nobody reads our stderr."""
     for _ in range(500):
         if gateway._state()["passed"]:
             break
@@ -153,7 +153,7 @@ def _await_passed(gateway):
 
 
 def _is_foreign(gateway, spec):
-    """Not this very interpreter: it has to say first which it is."""
+    """Whether the far end is a foreign interpreter, which first says which Python it is."""
     return bool(gateway._reads_line or spec.python or spec.ssh or spec.vagrant_ssh or spec.via or gateway._address)
 
 
@@ -161,22 +161,22 @@ def _answer(gateway, kind):
     try:
         answer = gateway._hello(HELLO_TIMEOUT)
     except _core.LoadError:
-        raise _stranger(gateway) from None
+        raise _not_a_worker(gateway) from None
     if answer is None:
         if gateway.hasreceiver():
-            raise _no_worker(gateway, "HostSilent", f"the far end did not answer within {HELLO_TIMEOUT} seconds")
+            raise _refused(gateway, "HostSilent", f"the far end did not answer within {HELLO_TIMEOUT} seconds")
         raise gateway._death(False)
     if not isinstance(answer, kind):
-        raise _stranger(gateway)
+        raise _not_a_worker(gateway)
     return answer
 
 
-def _stranger(gateway):
-    return _no_worker(gateway, "GatewayDied", "the far end is no worker of ours")
+def _not_a_worker(gateway):
+    return _refused(gateway, "GatewayDied", "the far end is no worker of ours")
 
 
-def _no_worker(gateway, kind, what):
-    """The far end lives, and is given up."""
+def _refused(gateway, kind, what):
+    """The exception, of the class named `kind` in deaths.py, for a far end that lives and is given up."""
     from . import deaths
 
     return deaths.refused(gateway, getattr(deaths, kind), what)
@@ -224,7 +224,8 @@ gateway._parking = module("models.greenlets").parking_for(gateway._model)
 
 
 def _to_run(model, foreign):
-    """What a worker is to run before it is ready, and the modules that it may lack for that."""
+    """The settings `start` (source that the worker runs before its first task) and `sent` (the sources of modules that
+    `start` needs and a foreign interpreter lacks; None if it is not foreign)."""
     start, sent = "", {}
     alias = sys.modules.get("execnet_c.far.alias")
     if alias is not None:

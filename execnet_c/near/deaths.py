@@ -1,7 +1,8 @@
 """How a far end died, or why it never lived: an exception class for each cause, all of them GatewayDied.
 
-A local worker's end is known from its process. Over ssh the process here is the ssh client: its status 255 is ssh's own
-failure, told apart by what it says on stderr; any other is the worker's, which a shell over there reports (see ssh.py).
+How a local worker ended is known from its process. Over ssh the process here is the ssh client. Its exit status 255 means
+that ssh itself failed, and its stderr says how. Any other status is the worker's: a shell at the far end reports it (see
+ssh.py).
 """
 
 import errno
@@ -13,8 +14,8 @@ from ..cores import module as _core
 from .ssh import EXITED_255, TRIED, host_of
 
 GatewayDied = _core.GatewayDied
-TOO_MUCH = 65536  # bytes on stdout before the first frame
-QUOTED = 2048  # characters of what a far end said, at most
+TOO_MUCH = 65536  # bytes of preamble; no more are kept
+QUOTED = 2048  # characters at most of what an error text quotes
 
 
 class HostNotFound(GatewayDied):
@@ -54,7 +55,7 @@ class LinkLost(GatewayDied):
 
 
 class HostSilent(GatewayDied):
-    """The far end is there, perhaps, but has not said anything for too long."""
+    """Nothing has come from the far end for too long; it may still be there."""
 
 
 for _class in (
@@ -80,7 +81,7 @@ _SSH_SAYS = {
     r"[Cc]onnection refused": (HostRefused, "it refuses the connection: no sshd listens there"),
     r"[Tt]imed out|[Nn]o route to host|[Nn]etwork is unreachable": (HostRefused, "it cannot be reached"),
 }
-# sshd lets go of connections that have not logged in yet when there are too many (MaxStartups): worth another try.
+# What ssh says when sshd has dropped the connection: too many others had not logged in yet (MaxStartups).
 _DROPPED = r"(kex|ssh)_exchange_identification"
 
 
@@ -92,7 +93,7 @@ def died(gateway):
     served = state["greeted"] if gateway._serves is None else gateway._serves
     status = state["status"]
     if host and status is not None and 128 < status < 192:
-        status = 128 - status  # as a shell reports a signal
+        status = 128 - status  # a shell reports signal N as status 128 + N
     if host and status == 255 and EXITED_255 not in stderr:
         kind, how = _of_ssh(host, stderr, served)
         status = None
@@ -104,7 +105,7 @@ def died(gateway):
         kind, how = HostNotFound, f"no connection to machine {host!r}: vagrant ended with exit status {status}"
     else:
         kind, how = _of_process(state, status, host, gateway._worker_pid)
-    # What came of these was our doing.
+    # This side ended the link; the process ended because of that.
     if state["reason"] in ("XC_BAD", "XC_LIMIT", "XC_NOMEM") or state["errno"] == errno.EBADF:
         kind, how = LinkLost, f"its worker was cut off: {state['detail'] or state['reason']} (then {how})"
     elif state["reason"] == "XC_SILENT":
@@ -119,7 +120,7 @@ def died(gateway):
 
 
 def fields_of(gateway, cause, status=None, stderr=""):
-    """What such an exception has beside its text. status: as subprocess gives it, below 0 for a signal."""
+    """The attributes of a GatewayDied. status: as subprocess gives it, below 0 for a signal."""
     return {
         "cause": cause,
         "host": gateway._address or host_of(gateway.spec),
@@ -131,7 +132,7 @@ def fields_of(gateway, cause, status=None, stderr=""):
 
 
 def refused(gateway, kind, what):
-    """The exception for a far end that lives, and is given up: it does not serve."""
+    """The exception for a far end that lives, but does not serve, so that it is given up."""
     state = gateway._state()
     origin = f"reached at {gateway._address}" if gateway._address else f"started as {shown(gateway._command)}"
     error = kind(f"gateway {gateway.id!r}: {what}; it was {origin}{heard(state, False)}")
@@ -169,29 +170,30 @@ def _of_ssh(host, stderr, served):
 
 
 def pause_before_retry(error):
-    """Seconds until another try where the host may only have had too many connections at once, not the same for all
-    that it has sent away; None where none is worth it."""
+    """Seconds to wait before another try, if the host may only have had too many connections at once; else None. They are
+    random, so that the clients which the host has dropped do not all come back at once."""
     dropped = isinstance(error, HostNotFound) and re.search(_DROPPED, error.stderr)
     return random.uniform(0.1, 1.0) if dropped else None
 
 
 def shown(argv):
-    """A command line for people; its last word, our program, is left out."""
+    """A command line for an error text, without its last word, which is the worker's program."""
     import shlex
 
     return shlex.join(argv[:-1]) + " ..."
 
 
 def heard(state, served):
-    """What a far end has said beside its frames: the end of its stderr, or last words, which stand in no stderr; and
-    unless it has `served`, the end of what stood on its stdout in front of the handshake."""
+    """For an error text: the end of a far end's stderr, or its last words if it was lent our stderr (see
+    src/core/system/xc_lend.h). Unless it has `served`, also its preamble."""
     preamble = b"" if served else state["preamble"]
-    cut = len(preamble) >= TOO_MUCH  # more of it was not kept
+    cut = len(preamble) >= TOO_MUCH
     text = _quoted("its stdout begins with" if cut else "the end of its stdout", preamble, cut)
     return text + _quoted("its last words" if state["words"] else "the end of its stderr", state["stderr"], state["words"])
 
 
 def _quoted(where, said, begins=False):
+    """The end of `said`, or its beginning, behind `where`; nothing if it is empty."""
     said = said.decode("utf-8", "replace").strip()
     lines = said[:QUOTED].splitlines()[:20] if begins else said[-QUOTED:].splitlines()[-20:]
     return f"; {where}:\n" + "\n".join(lines) if lines else ""

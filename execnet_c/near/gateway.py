@@ -4,7 +4,7 @@ from ..cores import module as _core
 from ..models.native import allocate_lock
 from .source import source_of
 
-# Seconds to learn how the process ended once its connection has: it has closed its pipes and is about to be reaped.
+# Seconds to wait for the process's exit status when the connection has ended: it has closed its pipes and ends soon.
 REAP_TIMEOUT = 0.5
 
 
@@ -17,20 +17,20 @@ class GatewayExited(EOFError):
 class Gateway(_core.Gateway):
     """A gateway to another Python interpreter. Made by makegateway(); see Group.makegateway for what a spec says."""
 
-    _died = None
-    _signalled = False  # by us, to end it
-    _command = None
-    _facts = None
-    _outer = None  # the gateway that it goes through (via=), see via.py
-    _address = None  # over a socket: the server's, see sockets.py
-    _depth = 0  # how many gateways that are
-    _awaited = None  # what stands for it in the group once it is live: itself, mostly
-    _reporter = None  # of its worker's stderr, see stderr.py
-    _lent = None  # what its worker is to know of the stderr that we lend it, see bootstrap.py
+    _died = None  # (class, text, fields) of the exception that says how it ended
+    _signalled = False  # this side has sent the process a signal to end it
+    _command = None  # the command line that started the process
+    _facts = None  # the last answer of _rinfo()
+    _outer = None  # via=: the gateway in between, see via.py
+    _depth = 0  # via=: the number of gateways in between
+    _address = None  # socket=: the server's address, see sockets.py
+    _awaited = None  # once it is live: the gateway to use, itself or the one of a later try, see Group._await()
+    _reporter = None  # passes its worker's stderr to the program's handler, see stderr.py
+    _lent = None  # the setting `stderr` of a worker that is lent our stderr, see bootstrap.py
     _reads_line = False  # the program's own command line started it, see gateway_io.py
-    _serves = None  # an interpreter that is sent its worker: whether that has answered
-    _worker_pid = None  # over there, once it has answered
-    _ticket = None  # over ssh: its place among those that connect to the host, see ssh.py
+    _serves = None  # whether a foreign interpreter has become a worker; None: nobody waited for that
+    _worker_pid = None  # the worker's process id, from its answer
+    _ticket = None  # ssh=: its place in the line of those that log in to the host, see ssh.py
 
     def __init__(self, spec):
         self._greeting = allocate_lock()
@@ -48,8 +48,8 @@ class Gateway(_core.Gateway):
 
     @property
     def remoteaddress(self):
-        """What a gateway over ssh was made with, `ssh=` or `vagrant_ssh=` of its spec; the address, HOST:PORT, of one
-        over a socket. Raises AttributeError for a local one."""
+        """`ssh=` or `vagrant_ssh=` of the spec; for a gateway over a socket the server's address, HOST:PORT. Raises
+        AttributeError for a local gateway."""
         address = self.spec.ssh or self.spec.vagrant_ssh or self._address
         if address:
             return address
@@ -73,15 +73,15 @@ class Gateway(_core.Gateway):
         try:
             self._send(_core.EXEC, channel.id, (text, file_name, call_name, kwargs))
         except _core.DumpError as exc:
-            raise _of_task(exc, kwargs) from exc.__cause__
+            raise _dump_error(exc, kwargs) from exc.__cause__
         return channel
 
     def remote_status(self):
         """What the far end is doing: an object with `numchannels`, `numexecuting` and `execmodel`; and `transport`, which
         is "ring" where what is sent goes through memory that both processes share, "pipe" for pipes and sockets.
 
-        It answers whatever its tasks do. Raises EOFError (GatewayDied) when it is gone, OSError when the connection is
-        closed.
+        The far end answers while its tasks run, too. Raises EOFError (GatewayDied) when it is gone, OSError when the
+        connection is closed.
         """
         status = RemoteStatus(self.execmodel.aside(self._ask))
         status.transport = self._state()["transport"]
@@ -95,13 +95,13 @@ class Gateway(_core.Gateway):
         return self._facts
 
     def _await_greeting(self):
-        """When it greets, the far end has its facts and its settings."""
+        """Wait for the far end's hello: before that it may not have applied its settings."""
         with self._greeting:
             if not self._state()["greeted"]:
                 self._hello(None)
 
     def _ask(self, *what):
-        """What the far end answers beside its tasks, whatever they do: how it stands, or facts."""
+        """Ask the far end for its status, or for facts; return its answer. It answers while its tasks run, too."""
         self._await_greeting()
         channel = self.newchannel()
         self._send(_core.STATUS, channel.id, *what)
@@ -123,8 +123,8 @@ class Gateway(_core.Gateway):
         self._send(_core.RECONFIGURE, 0, (py2, py3))
 
     def exit(self):
-        """Say goodbye: the far end ends when its tasks have, or is made to some seconds later. Does not wait: that is
-        Group.terminate's part. Calling it again does nothing."""
+        """Say goodbye: the far end ends when its tasks have ended, or is ended some seconds later. This does not wait for
+        it; Group.terminate() does. Calling it again does nothing."""
         if self in self._group:
             for gateway in [*self._group]:
                 if gateway._outer is self and gateway.hasreceiver():
@@ -136,14 +136,14 @@ class Gateway(_core.Gateway):
         return self
 
     def __exit__(self, *unused):
-        """exit(), which waits for nothing: neither for the tasks over there nor for the process. A `with` block of a
-        Group, or Group.terminate(), waits for both."""
+        """exit(), which waits neither for the far end's tasks nor for its process. A `with` block of a Group, or
+        Group.terminate(), waits for both."""
         self.exit()
 
-    # --- what the C core asks ---------------------------------------------------------------------------------------
+    # --- what the cores call ----------------------------------------------------------------------------------------
 
     def _death(self, sending):
-        """The exception for whoever sends or waits now that the connection has ended."""
+        """The exception that a call raises now that the connection has ended; `sending`: the call is a send()."""
         exited = GatewayExited, f"gateway {self.id!r} was exited", {}
         if self._died is None and not (sending and self._state()["said_goodbye"]):
             self._wait_gone(REAP_TIMEOUT)
@@ -163,8 +163,8 @@ class Gateway(_core.Gateway):
         return error
 
 
-def _of_task(error, kwargs):
-    """The DumpError of a task, which says where in what the caller gave it sits."""
+def _dump_error(error, kwargs):
+    """The DumpError that says which of the caller's arguments cannot be sent; `error` is that of the whole task."""
     for name, value in kwargs.items():
         try:
             _core.dumps(name)
@@ -175,7 +175,7 @@ def _of_task(error, kwargs):
 
 
 class RInfo:
-    """Facts about the far end, as attributes; `transport` stands beside what the far end has said."""
+    """Facts about the far end, as attributes. `transport` is known here, and no part of the repr."""
 
     __slots__ = ("transport", "__dict__")
 

@@ -1,15 +1,15 @@
-"""Gateways over sockets (socket=): connecting to a socketserver, ours or execnet's, and what became of a connection.
+"""Gateways over sockets (socket=): connecting to a socketserver, ours or execnet's, and how a connection ended.
 
-The server is sent one line, as execnet's client does: a program that has `clientsock` in its scope. It starts the
-server's own interpreter as a far end whose standard streams are the connection; from there on all is as for any foreign
-interpreter (see text.py). No byte follows the line until that has announced itself: execnet's server reads ahead, and
-would lose it.
+The near end sends the server one line, as execnet's client does: a program that the server runs with `clientsock` in
+its scope. It starts the server's own interpreter with the connection as its standard streams. That is a foreign
+interpreter like any other (see text.py). Until it has said which Python it is no byte may follow the line: execnet's
+server reads ahead, and would lose it.
 
-With a secret a process of ours stands in between, as ssh would: it connects, speaks TLS and proves that we know the
-secret (see tls.py). It is sent the key first, then the same line; what stands in the way of a connection it says on its
-stdout, in front of anything of the far end's.
+With a secret there is a process of ours in between, as an ssh client would be: it connects, speaks TLS and proves that
+we know the secret (see tls.py). It is sent the key first, then the same line. If it cannot connect it says why on its
+stdout, before anything that the far end says.
 
-The far end's process is nobody's here: its connection is all that we see of it, and all that can be ended.
+The far end's process is not our child: we see only the connection, and can end only that.
 """
 
 import errno
@@ -27,19 +27,20 @@ from .transport import IMPORT_DIR, outside, this_python
 
 CONNECT_TIMEOUT = 20.0  # seconds, for each address of the host
 SECRET_TIMEOUT = 10.0  # seconds that the server may take to prove that it knows the secret
-MAX_PAUSE = 32767  # seconds between two looks after the connection that the kernel takes
+MAX_PAUSE = 32767  # seconds between two TCP keepalive messages; the kernel takes no more
 INSTALL_TIMEOUT = 60.0  # seconds for a server that another gateway starts, and then for our connection to it
 
 _KINDS = {kind.__name__: kind for kind in (GatewayDied, HostRefused, HostSilent, HostUnknown, LoginDenied)}
 
-# What makes an interpreter of this version the process that speaks TLS; another one gets the text of tls.py.
+# The program of the process that speaks TLS, for this very interpreter. Another one is sent the source of tls.py.
 _OURS = """\
 import sys
 sys.path.insert(0, {importdir!r})
 from execnet_c.far.tls import main
 """
 
-# In execnet's server it must leave the process to that, in ours the process is its own.
+# execnet's server, which has `execmodel` in its scope, still needs its process: the far end gets a new one. Our server has
+# started a process for this connection: it becomes the far end.
 _PROGRAM = """\
 import os,socket,sys
 for level,name,value in {options!r}:
@@ -54,7 +55,8 @@ else:
  os.execv(argv[0],argv)
 """
 
-# Runs on the gateway that installvia= names. The server leaves it at once, and is nobody's child there.
+# A task on the gateway that installvia= names. The server goes into the background at once, and is no child of
+# that worker then.
 _TASK = """\
 def install(channel, program, outside, address):
     import os, subprocess, sys
@@ -78,12 +80,12 @@ def install(channel, program, outside, address):
 class Gateway(near.Gateway):
     """A gateway whose far end was started by a socketserver."""
 
-    _installer = None  # the gateway that starts that (installvia=)
-    _secured = False  # a process of ours speaks TLS with it
+    _installer = None  # installvia=: the gateway that starts the server
+    _secured = False  # with a secret: a process of ours speaks TLS with the server
 
     def _start_socket(self, keepalive):
-        """Connect, and have the far end started. Raises ValueError for what is no address, GatewayDied where no server
-        lets us in, OSError."""
+        """Connect to the server and have it start the far end. Raises ValueError for a wrong address, GatewayDied if no
+        server lets us in, OSError."""
         spec = self.spec
         for key in ("via", "python"):
             if getattr(spec, key):
@@ -106,8 +108,9 @@ class Gateway(near.Gateway):
         line = repr(_PROGRAM.format(options=options_for(pause), argv=argv)).encode() + b"\n"
         if key or secret:
             self._secured = True
-            self._start(_speaker(spec, (*address, CONNECT_TIMEOUT, SECRET_TIMEOUT, pause)), None)
-            line = (key or _key_of(secret)).hex().encode() + b"\n" + line  # while that starts
+            self._start(_tls_argv(spec, (*address, CONNECT_TIMEOUT, SECRET_TIMEOUT, pause)), None)
+            # _key_of() takes long: the process starts meanwhile.
+            line = (key or _key_of(secret)).hex().encode() + b"\n" + line
         else:
             try:
                 sock = connect(*address, CONNECT_TIMEOUT, options_for(pause))
@@ -122,13 +125,13 @@ class Gateway(near.Gateway):
         try:
             self._write(line)
         except OSError:
-            pass  # it has ended already: who waits for the far end is told how
+            pass  # the connection has ended already: finish() raises why
 
     def _install(self, address, key):
-        """Have the server started over there; the address to connect to."""
+        """Have the server started by the gateway `_installer`; return the address to connect to."""
         outer = self._installer
         outside, there = False, outer
-        while there is not None and not outside and address is None:  # what leads to its machine leads to the server
+        while there is not None and not outside and address is None:  # the server is where that gateway's worker is
             outside = bool(there.spec.ssh or there.spec.vagrant_ssh)
             if there._address:
                 address = address_of(there._address)[0], 0
@@ -140,7 +143,7 @@ class Gateway(near.Gateway):
         outer._send(_core.EXEC, channel.id, (_TASK, "<execnet_c installvia>", "install", kwargs))
         try:
             answer = channel.receive(INSTALL_TIMEOUT)
-            channel.waitclose(INSTALL_TIMEOUT)  # its next task finds its main thread idle
+            channel.waitclose(INSTALL_TIMEOUT)  # so that the main thread there is free for the next task
         except _core.TimeoutError:
             what = f"gateway {outer.id!r} did not start a server within {INSTALL_TIMEOUT:g} seconds"
             raise OSError(f"gateway {self.id!r}: {what}") from None
@@ -150,11 +153,10 @@ class Gateway(near.Gateway):
             why = answer.partition(" ")[2] or "its Python could not run it"
             raise OSError(f"gateway {self.id!r}: no server on gateway {outer.id!r}: {why}") from None
 
-    # --- what the base class asks of the process ---
+    # --- instead of the base class's methods about the process ---
 
     def _wait_gone(self, timeout):
-        """Wait for the end of the connection, where nothing else can be seen from here; or of the process that speaks
-        TLS."""
+        """Wait for the end of the process that speaks TLS, or of the connection if there is none."""
         if self._secured:
             return super()._wait_gone(timeout)
         self.join(timeout)
@@ -206,8 +208,8 @@ class Gateway(near.Gateway):
         return GatewayDied, f"{where} {what}{why}"
 
 
-def _speaker(spec, arguments):
-    """The command line of the process that speaks TLS. Nothing of the user's is imported there. Raises OSError."""
+def _tls_argv(spec, arguments):
+    """The command line of the process that speaks TLS; it imports nothing from the user's directories. Raises OSError."""
     try:
         python = this_python(spec, "and there is no python3 in PATH, which is to speak TLS where a socket has a secret")
         text = _OURS.format(importdir=IMPORT_DIR)
@@ -221,11 +223,11 @@ def _speaker(spec, arguments):
     return outside([python, "-I", "-S", "-c", f"{text}\nmain{arguments!r}"])
 
 
-_keys = {}  # of secrets
+_keys = {}  # the last secret, and its key
 
 
 def _key_of(secret):
-    """As stretched(), which takes long: not each time."""
+    """stretched(secret), which takes long; so the last one is kept."""
     key = _keys.get(secret)
     if key is None:
         key = stretched(secret)
@@ -235,7 +237,7 @@ def _key_of(secret):
 
 
 def _server_source():
-    """The server's program for a far end that has no package."""
+    """The source of a server that needs no package: socketserver.py with tls.py in the place of that import."""
     lines = module_source("socketserver").split("\n")
     place = next(number for number, line in enumerate(lines) if line.startswith("from .tls import"))
     lines[place] = module_source("tls")
@@ -243,7 +245,7 @@ def _server_source():
 
 
 def _address(spec):
-    """(host, port); None where the server is only to be started, and the place is its choice."""
+    """(host, port); None for `socket//installvia=ID`: the server that is started chooses its address."""
     if spec.installvia and spec.socket is True:
         return None
     if spec.socket is True:

@@ -3,8 +3,8 @@
 Importing this file must cost nothing, and a task that is a string must stay cheap: `inspect`, `ast`
 and `symtable` are imported only for functions and modules.
 
-A function is judged here rather than at the far end, and by its source text alone, so that the
-verdict is the same on every Python version. Texts of errors that execnet raises too are execnet's.
+Whether a function can run at the far end is decided here, by its source text alone, so that the
+answer is the same on every Python version. Errors that execnet raises, too, have execnet's texts.
 """
 
 _ACCEPTED = (
@@ -18,7 +18,7 @@ _COROUTINE = 0x80 | 0x100
 _ASYNC_GENERATOR = 0x200
 _FUTURE_ANNOTATIONS = 0x1000000
 
-# Global names of every task beside the builtins.
+# Global names that every task has, beside the builtins.
 _GIVEN = frozenset(["channel", "__name__", "__builtins__"])
 
 
@@ -33,7 +33,7 @@ def source_of(task: object) -> tuple[str, str | None, str | None]:
       little evaluated at the far end as they are here.
 
     TypeError for anything else. That includes callables that are no plain functions (they have no
-    source that could be called over there), and generator, ``async`` and async generator functions:
+    source that the far end could call), and generator, ``async`` and async generator functions:
     calling one runs none of its body, so at the far end nothing would ever happen.
     ValueError for a function that could not work at the far end, or whose source is not to be found.
     """
@@ -68,8 +68,8 @@ def _advice(task: object, types: object) -> str:
 
 
 def _dedent(text: str) -> str:
-    """`textwrap.dedent` of Python 3.14, without that import. Before 3.14 a line of blanks and a carriage return counts
-    as one that has text."""
+    """As `textwrap.dedent` of Python 3.14, without that import. That of older Pythons takes a line of blanks and a
+    carriage return for a line with text."""
     lines = text.split("\n")
     margin = None
     for i, line in enumerate(lines):
@@ -136,14 +136,14 @@ def _source_of_function(function) -> tuple[str, str | None, str]:
         )
     if code.co_flags & _FUTURE_ANNOTATIONS and above.startswith("\n"):
         above = "from __future__ import annotations" + above
-    names = _free_globals(above + text, ast)
+    names = globals_of(above + text)
     if names:
         raise ValueError(f"the use of non-builtin globals isn't supported: {_instead(names, function.__globals__)}")
     return above + text, inspect.getsourcefile(function), code.co_name
 
 
 def _instead(names, scope) -> str:
-    """The names, which are globals here or nowhere, and what to do about them."""
+    """For an error text: the names, and what to do about them. scope: the globals of the function."""
     it = "it" if len(names) == 1 else "them"
     advice = f"import {it} inside the function"
     if any(name in scope and type(scope[name]).__name__ != "module" for name in names):
@@ -172,7 +172,7 @@ def _text_of_function(function, inspect) -> str:
 
     code = function.__code__
     try:
-        # Not inspect.getsource: below 3.13 it goes looking upwards for a `def` that is not in its line.
+        # Not inspect.getsource: before 3.13 it searches the lines above if the `def` is not in the expected line.
         lines, _ = inspect.findsource(code)
         return "".join(inspect.getblock(lines[code.co_firstlineno - 1 :]))
     except (OSError, SyntaxError, IndexError, tokenize.TokenError) as exc:
@@ -216,14 +216,8 @@ def _defines(tree, code, ast) -> bool:
 
 
 def globals_of(text: str) -> list[str]:
-    """Names that the text looks up as globals and that no task has, sorted."""
+    """The names, sorted, that the text looks up as globals, does not bind itself, and does not find at the far end."""
     import ast
-
-    return _free_globals(text, ast)
-
-
-def _free_globals(text: str, ast) -> list[str]:
-    """Names that the text looks up as globals and that it neither binds itself nor finds at the far end."""
     import builtins
     import symtable
 
@@ -250,7 +244,7 @@ def _without_local_annotations(text: str, ast) -> str:
     while nodes:
         node, is_local = nodes.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            # A scope of its own is only the body; decorators and the like belong outside.
+            # Only the body is a scope of its own; decorators and arguments need no look.
             inside = not isinstance(node, ast.ClassDef)
             nodes += [(child, inside) for child in node.body]
             continue

@@ -1,8 +1,8 @@
-"""Over ssh: the command line, and how many connections to one host are on their way at once.
+"""Far ends over ssh: the command line, and how many connections to one host log in at once.
 
-What runs over there is a line for /bin/sh, whatever the user's login shell is; so it is quoted for all of them, and has
-no newline, which csh takes within no quotes. A shell stays behind the worker: a worker that was killed, and ssh's own
-failures, would both look like status 255.
+The far end runs one line for /bin/sh. The user's login shell may be any other: the line is quoted for all of them, and has
+no newline, because csh takes none inside quotes. The shell waits for the worker and reports its exit status. Without it a
+worker that was killed would look like a failure of ssh itself: both are status 255.
 """
 
 import shlex
@@ -12,7 +12,7 @@ from ..far.text import LINE, OLDEST
 from ..models.native import allocate_lock
 
 AT_ONCE = 8  # below sshd's default of 10 connections that have not logged in yet (MaxStartups 10:30:100)
-TOO_OLD = 93  # exit status: any that neither Python nor a shell uses
+TOO_OLD = 93  # exit status of a Python that is too old; neither Python nor a shell uses it
 TRIED = f"python (if it is {OLDEST[0]}.{OLDEST[1]} or newer), then python3"
 EXITED_255 = "execnet_c: the worker exited with status 255"
 
@@ -30,7 +30,8 @@ _REPORT = f"[ $s = 255 ]&&>&2 echo {EXITED_255};exit $s"
 
 
 def argv_of(spec, keepalive):
-    """The command line (a list of str) for an XSpec with ssh= or vagrant_ssh=. keepalive: seconds of silence that are borne, 0 for any.
+    """The command line (a list of str) for an XSpec with ssh= or vagrant_ssh=. keepalive: the seconds for which the host
+    may be silent, 0 for ever.
 
     Raises ValueError for a spec that names no host, or whose text no shell could split.
     """
@@ -39,22 +40,22 @@ def argv_of(spec, keepalive):
         argv, hosts = ["ssh"], [host]
     elif spec.vagrant_ssh is True or spec.vagrant_ssh[:1] == "-":
         raise ValueError(f"spec {str(spec)!r}: vagrant_ssh needs a machine, as in vagrant_ssh=default")
-    else:  # what follows the -- stands behind its own options and the host's name
+    else:  # vagrant puts what follows `--` behind its own options and the host's name
         argv, options, hosts = ["vagrant", "ssh", spec.vagrant_ssh, "--"], [], []
     if spec.ssh_config:
         argv += ["-F", spec.ssh_config]
     argv += options
-    if keepalive:  # behind the user's own options: the first one counts
+    if keepalive:  # behind the user's own options: of two values ssh takes the first
         interval = max(int(keepalive // 3), 1)
         count = max(int(keepalive / interval) - 1, 1)
         argv += ["-o", f"ServerAliveInterval={interval}", "-o", f"ServerAliveCountMax={count}"]
-        if spec.keepalive is not None:  # who asks to be told is told: at a lower level ssh keeps silent about silence
+        if spec.keepalive is not None:  # the user wants to know: at a lower level ssh does not say that the host is silent
             argv += ["-o", "LogLevel=INFO"]
     return [*argv, *hosts, "exec /bin/sh -c " + _quoted(_script(spec))]
 
 
 def _quoted(text):
-    """One word, whatever login shell reads it: csh looks for ! and fish for backslashes within single quotes, too."""
+    """`text` as one word for any login shell: inside single quotes ! is special for csh, and backslash for fish."""
     return shlex.quote(text).replace("\\", r"'\\'").replace("!", r"'\!'")
 
 
@@ -64,7 +65,7 @@ def host_of(spec):
         return spec.vagrant_ssh
     try:
         return _words(spec)[1] if spec.ssh else None
-    except ValueError:  # a program's own command line may know what to do with it
+    except ValueError:  # the program has put its own command line in the place of ours, see gateway_io.py
         return spec.ssh
 
 
@@ -75,7 +76,7 @@ def _words(spec):
     except ValueError as exc:
         raise ValueError(f"spec {str(spec)!r}: ssh= cannot be split into words: {exc}") from None
     options, hosts = [], []
-    argument = False  # whether the next word is the last one's
+    argument = False  # whether the next word is the argument of the last one
     for word in words:
         if argument or word.startswith("-"):
             letter = None if argument else next((c for c in word[1:] if c in _WITH_ARGUMENT), None)
@@ -100,9 +101,10 @@ def _script(spec):
 
 
 class Ticket:
-    """A place among those that connect to `host`: `start()` is called at once, or when enough others have left."""
+    """A place in the line of those that log in to `host`, of which AT_ONCE may do so at a time. `start()` is called by the
+    constructor, or by the thread whose leave() makes room."""
 
-    _hosts = {}  # (process, host): tickets, the first AT_ONCE of them connecting; _lock
+    _hosts = {}  # (process id, host): the tickets in order; the first AT_ONCE of them log in; under _lock
     _lock = allocate_lock()
 
     def __init__(self, host, start):
@@ -122,20 +124,21 @@ class Ticket:
             self._start()
         except Exception as exc:
             self._error = exc
-        except BaseException:  # for this thread, which may have made another one's start
+        except BaseException:  # Ctrl-C for this thread; another one may wait for this ticket
             self._error = OSError("interrupted while it was started")
             raise
         finally:
             self._started.release()
 
     def wait(self):
-        """Until start() has returned. Raises what that raised."""
+        """Wait until start() has returned. Raises what it raised."""
         with self._started:
             if self._error is not None:
                 raise self._error
 
     def leave(self):
-        """Connected, or failed, or given up: start() is not called any more. Doing it again does nothing."""
+        """Make room: the gateway is connected, has failed or was given up. start() is not called any more. Calling this
+        again does nothing."""
         next = None
         with self._lock:
             if self in self._queue:
@@ -147,6 +150,6 @@ class Ticket:
                         break
         if next is not None:
             next._go()
-        if self._called:
+        if self._called:  # another thread may still be in start(): wait for it
             with self._started:
                 pass

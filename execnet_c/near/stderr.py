@@ -8,20 +8,20 @@ LONGEST = 1 << 20  # bytes of a line; what is longer comes in pieces
 
 
 class Reporter:
-    """Calls `handler(gateway, line)` for what the far end of one gateway says, on a thread of its own. The core keeps
-    what a slow handler has not taken yet, and counts what it could not keep."""
+    """Calls `handler(gateway, line)` for each line of one worker's stderr, on a thread of its own. While the handler is
+    slow the core keeps what arrives, and counts the bytes that it cannot keep."""
 
     def __init__(self, gateway, handler):
         self._gateway = gateway
         self._handler = handler
         self._thread = None
-        self._line = b""  # the beginning of one
-        self._told = allocate_lock()  # held until the handler has got all that the process had said
+        self._line = b""  # the beginning of a line whose end has not arrived yet
+        self._told = allocate_lock()  # held until the process has ended and the handler has got all that it said
         self._told.acquire()
         start_new_thread(self._run, ())
 
     def wait(self, seconds):
-        """Until the handler has got all that the process had said when it ended."""
+        """Wait until the handler has got all that the process said before it ended."""
         if self._thread != get_ident() and self._told.acquire(True, seconds):
             self._told.release()
 
@@ -41,7 +41,7 @@ class Reporter:
                     ended = True
                     self._told.release()
         except OSError:
-            pass  # a forked child's
+            pass  # the handler has forked, and this is the child, which owns no gateway
 
     def _split(self, data):
         *lines, rest = data.split(b"\n")

@@ -1,4 +1,4 @@
-"""From a spec to the command line that starts its far end, and how long that may be silent."""
+"""What a spec asks for: the command line of its far end, rings, our stderr, and how long the far end may be silent."""
 
 import os
 import sys
@@ -10,8 +10,8 @@ IMPORT_DIR = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__f
 
 KEEPALIVE = 30.0  # seconds of silence, over ssh and sockets where the spec does not say
 
-# The worker imports this very package, whatever its current directory holds: the directory goes in front for that one
-# import, and stays only where it would not be found otherwise. sys.argv is ["-c"] over there, as with execnet.
+# The worker imports this very package, whatever its current directory holds: for that import the package's directory is
+# the first of sys.path. Afterwards it stays there only if sys.path has it nowhere else. sys.argv is ["-c"], as with execnet.
 _IMPORT_LINE = """\
 import sys
 d = {importdir!r}
@@ -24,11 +24,10 @@ main({arguments})
 
 
 def argv_of(spec, shares=False):
-    """The command line (a list of str) for an XSpec of a local gateway, or one over ssh. Where that is to go through
-    another gateway, None stands first for the interpreter of that. `shares`: the worker gets memory to share.
+    """The command line (a list of str) for an XSpec of a local gateway, or one over ssh. With via= its first word may be
+    None: the interpreter of the gateway in between. `shares`: the worker inherits the memory of the rings.
 
-    Raises ValueError for a spec that is neither, naming what it has instead; OSError where this very
-    interpreter is asked for and not known.
+    Raises ValueError for a spec that is neither, OSError if the path of this very interpreter is needed and not known.
     """
     if spec.ssh or spec.vagrant_ssh:
         from .ssh import argv_of
@@ -53,7 +52,8 @@ SET_PYTHON = "name a Python by python= in the spec, as in popen//python=/usr/bin
 
 
 def this_python(spec, otherwise=SET_PYTHON):
-    """The interpreter that runs this program. Raises OSError, with what to do `otherwise`, where that is not known."""
+    """The path of the interpreter that runs this program. Raises OSError, which says what to do `otherwise`, if it is not
+    known."""
     frozen = getattr(sys, "frozen", False)
     if sys.executable and not frozen:
         return sys.executable
@@ -79,31 +79,31 @@ def is_here(spec):
 
 
 def may_share(spec):
-    """Whether the far end of this spec may take memory to share: an interpreter on this machine may, with the C core,
-    unless the spec says `transport=pipe`. Raises ValueError for another transport."""
+    """Whether rings are possible with the far end of this spec: an interpreter on this machine, with the C core, unless
+    the spec says `transport=pipe`. Raises ValueError for another transport."""
     if spec.transport not in (None, "pipe"):
         raise ValueError(f"spec {str(spec)!r}: transport may be pipe, not {spec.transport!r}")
     return is_here(spec) and not spec.transport and core == "C" and not os.environ.get("EXECNET_C_PURE")
 
 
 def may_lend(spec):
-    """Whether the far end of this spec may have our own stderr: an interpreter on this machine may, unless the spec says
+    """Whether the worker of this spec may be lent our stderr: it is on this machine, and the spec does not say
     `stderr=capture`. Raises ValueError for another word."""
     if spec.stderr not in (None, "capture"):
         raise ValueError(f"spec {str(spec)!r}: stderr may be capture, not {spec.stderr!r}")
-    traces = os.environ.get("EXECNET_DEBUG") == "2"  # to what its stderr is when it begins
+    traces = os.environ.get("EXECNET_DEBUG") == "2"  # its trace would go to the file that is its stderr at first
     return is_here(spec) and not (spec.stderr or traces)
 
 
-def program_s_own(spec):
+def programs_own(spec):
     """The command line that the program has put in the place of ours (see gateway_io.py); None if it has not."""
-    room = sys.modules.get("execnet_c.gateway_io")
-    return None if room is None or spec.via else room.program_s_own(spec)
+    module = sys.modules.get("execnet_c.gateway_io")
+    return None if module is None or spec.via else module.programs_own(spec)
 
 
 def outside(argv):
-    """The command line for a process that is no part of this program: one that PyInstaller has made gives its own
-    libraries to every child, and ssh and other Pythons have theirs."""
+    """The command line `argv`, run with the LD_LIBRARY_PATH that the user had set. In a program made by PyInstaller it names
+    that program's own libraries, which ssh and other Pythons must not take."""
     if not hasattr(sys, "_MEIPASS") or "LD_LIBRARY_PATH" not in os.environ:
         return argv
     before = os.environ.get("LD_LIBRARY_PATH_ORIG")
@@ -111,7 +111,7 @@ def outside(argv):
 
 
 def keepalive_of(spec):
-    """The seconds for which the far end may be silent, 0 for ever. Raises ValueError for what is none."""
+    """The seconds for which the far end may be silent, 0 for ever. Raises ValueError for a wrong keepalive=."""
     if spec.keepalive is None:
         return KEEPALIVE if spec.ssh or spec.vagrant_ssh or spec.socket else 0.0
     try:

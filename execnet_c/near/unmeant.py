@@ -1,8 +1,8 @@
-"""What in a spec cannot have been meant: told when a gateway is made of it.
+"""Mistakes in a spec: unknown keys, and values that were cut at a `//`. Looked for when a gateway is made.
 
-Programs may give specs keys of their own, as with execnet. So one that looks like a known key is a warning, unless it
-begins with `x-`, and others pass; an error is what is no name at all, being what `//` has cut off a value. Nobody
-imports this file for a spec that has known keys only.
+Programs may give specs keys of their own, as with execnet. So an unknown key is accepted, but one that looks like a known
+key gets a warning, unless it begins with `x-`. A key that is not even a name is an error: it is the rest of a value that
+had `//` in it. This file is imported only for a spec that XSpec._is_odd() has found to be worth a look.
 """
 
 import sys
@@ -11,16 +11,17 @@ from difflib import get_close_matches
 
 from ..xspec import XSpec
 
-OWN = "x-"  # begins a key of a program's own
+OWN = "x-"  # a key that begins with this is the program's own: no warning
 TYPES = ("popen", "ssh", "vagrant_ssh", "socket")
 _FLAGS = {"popen": "python= names another interpreter", "dont_write_bytecode": "leave it out to have bytecode written"}
 _VALUES_WITH_SLASHES = ("chdir", "python", "ssh_config")
 
 
 def check(spec):
-    """Warn of what is odd in the text of `spec`. Raises ValueError for keys that are the rest of a value, or lack one."""
+    """Warn of mistakes in the text of `spec`. Raises ValueError for a key that is the rest of a value, and for an id without
+    a value."""
     if not any(getattr(spec, key) for key in TYPES):
-        return  # which is an error of its own
+        return  # argv_of() raises an error for that
     text, before = str(spec), ("", "")
     if spec.id is True:
         raise ValueError(f"spec {text!r}: id needs a value, as in id=...")
@@ -29,14 +30,14 @@ def check(spec):
         if key in _FLAGS and equals:
             _warn(f"spec {text!r}: {key} takes no value; {_FLAGS[key]}")
         if not (key.startswith(("env:", OWN)) or hasattr(type(spec), key)):
-            _look_at(text, key, equals, *before)
+            _check_unknown(text, key, equals, *before)
         elif key not in _VALUES_WITH_SLASHES and not key.startswith(("env:", OWN)) and holds_a_key(item):
             _warn(f"spec {text!r}: keys are separated by //, so that {key} is {value!r} here")
         before = key, value
 
 
 def holds_a_key(item):
-    """A known one behind a single slash, where two were meant."""
+    """Whether a known key stands behind a single slash, where two were meant."""
     keys = [part.partition("=") for part in item.split("/")[1:]]
     return any(equals and (key.startswith("env:") or vars(XSpec).get(key, "") is None) for key, equals, _ in keys)
 
@@ -48,8 +49,8 @@ def nearest(key, known=None):
     return next(iter(get_close_matches(name.lower() + (colon and ":NAME"), known, 1)), None)
 
 
-def _look_at(text, key, equals, last_key, last_value):
-    """At an unknown key, and what it stands behind."""
+def _check_unknown(text, key, equals, last_key, last_value):
+    """Raise or warn for the unknown `key`. last_key, last_value: what stands in front of it."""
     says = f"spec {text!r}: {key!r} is no key"
     if not _is_name(key) or last_value.endswith(":"):
         raise ValueError(f"{says}; {_cut(text, last_key, last_value)}" if last_key else says)
@@ -61,6 +62,7 @@ def _look_at(text, key, equals, last_key, last_value):
 
 
 def _cut(text, key, value):
+    """For an error text: that `//` has cut the value of `key`, and how to set a value with `//` in it."""
     if key.startswith("env:"):
         set_it = f"spec.env[{key[4:]!r}] = ..."
     else:
@@ -76,7 +78,7 @@ def _is_name(key):
 
 
 def _warn(text):
-    """At the line of the program that made the gateway."""
+    """Warn; Python shows the line of the program that made the gateway."""
     depth, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __package__.partition(".")[0]:
         depth, frame = depth + 1, frame.f_back

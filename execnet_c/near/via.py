@@ -1,9 +1,9 @@
-"""Gateways through other gateways (via=): the process is started by the gateway in between, and its standard streams
-are relayed over one channel of that, by the I/O threads of both ends (see src/core/start/xc_relay.h).
+"""Gateways through other gateways (via=): the gateway in between starts the process. The process's standard streams are
+relayed over a channel of the gateway in between, by the I/O threads of both its ends (see src/core/start/xc_relay.h).
 
-A second channel carries what is to be known of the process. On it go the signals for it, as ints, one way, and, once it
-has ended, its status and the end of its stderr the other way. The process itself is started by a short task, `_TASK`;
-when that is over, the gateway in between is as free for other tasks as before.
+A second channel, `_control`, is about the process. This side sends the signals for it, as ints. When the process has
+ended, (exit status, end of its stderr) comes back. A short task, `_TASK`, starts the process and ends: after that the
+gateway in between is free for other tasks.
 """
 
 import os
@@ -16,9 +16,9 @@ from ..models.native import allocate_lock
 from ..far.sent import module_source
 from .transport import SET_PYTHON
 
-_LONG = 1e6  # seconds: locks know a longest time
+_LONG = 1e6  # seconds: a lock refuses much longer timeouts
 
-# Runs on the gateway in between. The plain-Python core there may be one that was sent without what this needs.
+# Runs on the gateway in between. A twin there that was sent as text lacks two modules: the task asks for them by name.
 _TASK = '''\
 def start(channel, stream, control, argv, set_python):
     import os, sys
@@ -55,7 +55,7 @@ def start(channel, stream, control, argv, set_python):
 
 
 class NoSuchGateway(KeyError, ValueError):
-    """via= names a gateway that is not in the group. A KeyError, as execnet's, whose text is for people."""
+    """via= names a gateway that is not in the group. A KeyError, as with execnet, but str() of it is the plain text."""
 
     def __str__(self):
         return self.args[0]
@@ -65,31 +65,31 @@ class Gateway(near.Gateway):
     """A gateway whose far end was started by another gateway, `_outer`."""
 
     _pid = 0
-    _lost = None  # how the gateway in between ended, before it could say how this one did
-    _cut_off = False  # that one was exited while this one lived
+    _lost = None  # why `_control` ended before it told of the process's end
+    _cut_off = False  # the gateway in between was exited while this one lived
 
     def _start_via(self, argv):
         """Have the gateway in between start `argv`, whose first word may be None: its own interpreter. Does not wait.
-        Raises GatewayDied when that gateway has."""
+        Raises GatewayDied if the gateway in between has ended."""
         outer = self._outer
-        self._last_word = []  # (status, stderr) of the process; or what else is told
-        self._listening = allocate_lock()
+        self._last_word = []  # what `_control` told of the end: (status, stderr), or nonsense; empty before that
+        self._listening = allocate_lock()  # held while a thread receives from `_control`
         self._command = [argv[0] or f"<the interpreter of gateway {outer.id!r}>", *argv[1:]]
         self._control, self._started, stream = outer.newchannel(), outer.newchannel(), outer.newchannel()
         words = [word and os.fsencode(word) for word in argv]
         task = {"stream": stream, "control": self._control, "argv": words, "set_python": SET_PYTHON}
-        self._start_over(stream)  # before anything can come
+        self._start_over(stream)  # before any bytes can arrive
         outer._post(_core.EXEC, self._started.id, (_TASK, "<execnet_c via>", "start", task))
 
     def _await_start(self, timeout):
-        """Wait until the process runs over there, for `timeout` seconds at each step. Raises OSError when it cannot be
-        started or the gateway in between does not answer, GatewayDied when that has ended."""
+        """Wait until the process runs, for `timeout` seconds at each step. Raises OSError if it cannot be started or the
+        gateway in between does not answer, GatewayDied if that gateway has ended."""
         missing = {"pylaunch", "pyrelay"}
         try:
             while (answer := self._started.receive(timeout)) in (*missing,):
                 missing.remove(answer)
                 self._started.send(module_source(answer))
-            self._started.waitclose(timeout)  # the next task finds its main thread idle
+            self._started.waitclose(timeout)  # so that the main thread there is free for the next task
         except _core.TimeoutError:
             raise OSError(
                 f"gateway {self.id!r}: gateway {self._outer.id!r} did not start it within {timeout} seconds; it was to "
@@ -98,34 +98,34 @@ class Gateway(near.Gateway):
         except EOFError:
             raise self._death(False) from None
         except _core.DataFormatError:
-            answer = None  # as good as what was no payload
-        if _is_of(answer, int, str):
+            answer = None  # refused below
+        if _is_pair(answer, int, str):
             number, text = answer
-            self._control.close()  # over there the error's traceback may keep it for long
+            self._control.close()  # at the far end the error's traceback may keep the channel alive for long
             raise OSError(number, f"gateway {self.id!r}, by gateway {self._outer.id!r}: {text}")
-        if not isinstance(answer, dict) or not _is_of((answer.get("pid"), answer.get("executable")), int, (bytes, str)):
+        if not isinstance(answer, dict) or not _is_pair((answer.get("pid"), answer.get("executable")), int, (bytes, str)):
             self._last_word.append(None)
             raise self._death(False)
         self._pid = answer["pid"]
         self._command[0] = os.fsdecode(answer["executable"])
 
-    # --- what the base class asks of the process ---
+    # --- instead of the base class's methods about the process ---
 
     def _wait_gone(self, timeout):
-        """As for a process of this machine. Also true when nothing can be learnt of it any more."""
+        """Whether the process ends within `timeout` seconds. Also true if nothing more can be learnt about it."""
         until = None if timeout is None else time.monotonic() + timeout
         if not self._listening.acquire(timeout=-1 if until is None else min(max(timeout, 0), _LONG)):
             return False
         try:
             if not self._last_word and self._lost is None:
                 left = None if until is None else max(until - time.monotonic(), 0.0)
-                # In one step for a signal handler: received and kept.
+                # A signal handler cannot come between receiving and keeping.
                 self._last_word.extend(map(self._control.receive, (left,)))
         except _core.TimeoutError:
             return False
         except _core.DataFormatError:
             self._last_word.append(None)
-        except (EOFError, OSError) as exc:  # the gateway in between has ended; or it could not start the process
+        except (EOFError, OSError) as exc:  # the gateway in between has ended, or could not start the process
             self._lost = str(exc)
         finally:
             self._listening.release()
@@ -143,7 +143,7 @@ class Gateway(near.Gateway):
         return {**state, **process, "words": False, "passed": True}
 
     def _knows_end(self):
-        return bool(self._last_word) and _is_of(self._last_word[0], (int, type(None)), bytes)
+        return bool(self._last_word) and _is_pair(self._last_word[0], (int, type(None)), bytes)
 
     def _death(self, sending):
         if self._died is None and not super()._state()["said_goodbye"]:
@@ -159,8 +159,8 @@ class Gateway(near.Gateway):
         return super()._death(sending)
 
 
-def _is_of(pair, one, other):
-    """Whether it is a tuple of two, of these types. What a gateway in between says may be anything that can be sent."""
+def _is_pair(pair, one, other):
+    """Whether `pair` is a tuple of an object of type `one` and one of type `other`. It may be anything that can be sent."""
     if not isinstance(pair, tuple) or len(pair) != 2:
         return False
     return isinstance(pair[0], one) and isinstance(pair[1], other) and abs(pair[0] or 0) < 1 << 31
