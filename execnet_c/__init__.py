@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # where type checkers find the names
     from .rsync import RSync, RSyncError
     from .xspec import XSpec
 
-# name -> the module of this package that has it; what `_core` has its twin has, too
+# name -> the module of this package that has it; "_core" is the core in use, also where that is the twin
 _HOMES = {
     "Channel": "_core",
     "DataFormatError": "_core",
@@ -84,7 +84,7 @@ _HOMES = {
     "set_stderr_handler": "multi",
 }
 
-# The modules of execnet's that it imports with itself.
+# Modules of execnet that `import execnet` imports, too: attributes of the package.
 _MODULES = ("gateway", "gateway_base", "gateway_bootstrap", "gateway_io", "multi", "rsync", "xspec")
 
 __all__ = ["__version__", *_HOMES]
@@ -116,6 +116,6 @@ def _end_default_group():
         multi.default_group._cleanup_atexit()
 
 
-# Now, and not when the group is made: what a program registers after it has imported us runs before this, and still
-# finds its gateways.
+# Registered now, not when the group is made: atexit functions that a program registers after its import of this package
+# run before this one, and still find the gateways alive.
 atexit.register(_end_default_group)

@@ -12,7 +12,7 @@ from . import __version__
 
 
 def main():
-    if sys.argv[1:2] == ["run"]:  # what follows is the program's: argparse would look into it
+    if sys.argv[1:2] == ["run"]:  # what follows belongs to the program, not to argparse
         from .tools.run import run
 
         return run(sys.argv[2:])
@@ -42,7 +42,7 @@ def main():
     from .tools.check import check
     from .cores import say_once
 
-    warnings.formatwarning = lambda message, *_: f"{message}\n"  # without a line: no program's is behind it
+    warnings.formatwarning = lambda message, *_: f"{message}\n"  # without a source line: none of the user's causes it
     say_once()
     try:
         return 0 if check(options.specs) else 1

@@ -1,13 +1,13 @@
 """Which of the two cores serves this process: the C extension `_core`, or `pycore`, its twin in plain Python.
 
-`core` is "C" or "Python", `module` the module itself. The twin serves where the environment has EXECNET_C_PURE=1, and
-where the extension is missing or cannot be loaded. The latter is said once, to who uses a name of the package: far ends
-load this file too, and are silent.
+`core` is "C" or "Python", `module` the module itself. The twin serves if the environment has EXECNET_C_PURE=1, or if the
+extension is missing or cannot be loaded. In the last case the first use of a name of the package warns. Far ends load this
+file, too, and do not warn.
 """
 
 import os
 
-_failure = None  # why the extension was not loaded, until that is said
+_failure = None  # why the extension was not loaded, until say_once() has told it
 
 
 def _choose():
@@ -25,7 +25,7 @@ def _choose():
 
 
 def say_once():
-    """Warn that the plain-Python core serves though nobody asked for it."""
+    """Warn, once, if the plain-Python core serves without EXECNET_C_PURE=1."""
     global _failure
     if _failure is not None:
         import warnings
@@ -43,7 +43,7 @@ def say_once():
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import _core as module  # what type checkers know of both
+    from . import _core as module  # type checkers take this for both cores
 
     core: str
 else:

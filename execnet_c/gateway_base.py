@@ -1,7 +1,6 @@
-"""execnet's module gateway_base: its names for what stands in other rooms here.
+"""execnet's module gateway_base: its names for what other modules of this package have.
 
-execnet's own moving parts, which its users do not touch, have no counterpart: Message, Popen2IO, ChannelFactory,
-WorkerPool, Reply, init_popen_io, serve.
+What only execnet itself uses is not here: Message, Popen2IO, ChannelFactory, WorkerPool, Reply, init_popen_io, serve.
 
 This text also travels to far ends that have no package (see alias.py): it runs on Python 3.8, with the plain-Python core.
 """
@@ -50,7 +49,7 @@ class GatewayReceivedTerminate(Exception):
     """For `except` clauses only: a goodbye raises nothing here."""
 
 
-# For annotations: what execnet takes for a stream, and for an event.
+# For annotations: what execnet expects of a stream, and of an event.
 class ReadIO:
     """Has read(n), which returns bytes."""
 
@@ -75,7 +74,7 @@ def geterrortext(exc):
 
 
 def trace(*msg):
-    """A line among those that EXECNET_DEBUG asks for, if it does."""
+    """Write a line to the trace of EXECNET_DEBUG, if there is one."""
     _core._trace(" ".join(map(str, msg)))
 
 
@@ -100,18 +99,18 @@ def bchr(n):
 
 
 def dumps_internal(obj):
-    """As dumps(), without the version in front: what goes over the wire."""
+    """As dumps(), without the version byte: what goes over the wire."""
     return dumps(obj)[1:]
 
 
 def loads_internal(bytestring, channelfactory=None, strconfig=None):
-    """What dumps_internal() encoded. strconfig: as the two last arguments of loads(); without it, (True, False).
-    A channel cannot be loaded, whatever `channelfactory` is."""
+    """The object that dumps_internal() encoded. strconfig: the last two arguments of loads(); by default (True, False).
+    `channelfactory` is not used: a channel cannot be loaded."""
     return loads(DUMPFORMAT_VERSION + bytestring, *(strconfig or (True, False)))
 
 
 class _Serializer:
-    """Encodes objects one behind the other, to `write` or to what save() returns."""
+    """Encodes objects one behind the other: calls `write`, or save() returns all of them so far."""
 
     def __init__(self, write=None):
         self._written = None if write else []
@@ -123,11 +122,11 @@ class _Serializer:
 
 
 class Unserializer:
-    """Decodes objects that stand one behind the other in `stream`, which has read(n). As loads_internal()."""
+    """Decodes objects, as loads_internal(), one behind the other from `stream`, which has read(n)."""
 
     py2str_as_py3str = True
     py3str_as_py2str = False
-    num2func = {code: name for name, code in vars(opcode).items() if not name.startswith("_")}  # programs look codes up
+    num2func = {code: name for name, code in vars(opcode).items() if not name.startswith("_")}  # programs read it
 
     def __init__(self, stream, channel_or_gateway=None, strconfig=None):
         self.stream = stream
@@ -140,7 +139,7 @@ class Unserializer:
 
 
 class _Versioned:
-    """A stream, with the version in front."""
+    """A stream with the version byte in front."""
 
     def __init__(self, stream):
         self._stream = stream

@@ -12,13 +12,11 @@ from .near.gateway import Gateway
 from .models.native import allocate_lock, at_exit, sleep
 from .xspec import XSpec
 
-# Seconds between SIGTERM and SIGKILL where the caller gave no shorter time, and to see a killed process end.
-_TERM_GRACE = 1.0
-_KILL_WAIT = 5.0
+_TERM_GRACE = 1.0  # seconds between SIGTERM and SIGKILL, or less if the caller's timeout is shorter
+_KILL_WAIT = 5.0  # seconds to wait for the end of a process after SIGKILL
 _LEAVE = 10.0  # seconds that far ends have at the end of a `with` block
-_TRIES = 8  # to connect to an sshd that has too many connections just now
-# Seconds that terminate() gives a handler of stderr for what the ended processes had said.
-_LAST_LINES = 1.0
+_TRIES = 8  # to log in to an sshd that has too many connections at the moment
+_LAST_LINES = 1.0  # seconds that terminate() waits for a handler of stderr to take what the processes said last
 
 
 class Group:
@@ -34,9 +32,9 @@ class Group:
     def __init__(self, xspecs=(), execmodel="thread"):
         self._pid = os.getpid()
         self._lock = allocate_lock()
-        self._gateways = []  # _lock for changes
-        self._to_join = []  # exited, their process not yet waited for; _lock for changes
-        self._ids = 0  # _lock
+        self._gateways = []  # changed under _lock
+        self._to_join = []  # gateways that were exited, but whose process may still run; changed under _lock
+        self._ids = 0  # changed under _lock
         self.set_execmodel(execmodel)
         at_exit(self._cleanup_atexit)
         self._execmodel.aside(self._make_all, xspecs)
@@ -57,16 +55,15 @@ class Group:
     def set_execmodel(self, execmodel, remote_execmodel=None):
         """Set the execution models of this end and of the far ends, as long as the group has no gateway.
 
-        "thread": a far end runs its first task, and each later one that finds it free, in the main thread, others in
-        threads of their own. "main_thread_only": in the main thread and nowhere else; a task that has to wait for it
-        for a second is refused. At this end they mean the same. "gevent", "eventlet": over there each task is a greenlet;
-        here other greenlets run while one makes a gateway, sends, waits for items, for a close or for the end of a
-        group, and callbacks run in a greenlet of the thread that set the first one. `remote_execmodel`: as `execmodel`,
-        if not given.
+        "thread": a far end runs its first task in the main thread, and also each later task that finds it free; other
+        tasks run in threads of their own. "main_thread_only": all tasks run in the main thread; a task that has to wait
+        for a second is refused. At this end both mean the same. "gevent", "eventlet": at the far end each task is a
+        greenlet; at this end other greenlets run while one makes a gateway, sends, waits for items, for a close or for
+        the end of a group, and callbacks run in a greenlet of the thread that set the first one. `remote_execmodel`: by
+        default the same as `execmodel`.
 
-        Raises ValueError for other names, and where there are gateways; ImportError where the library for `execmodel`
-        cannot be imported here. Whether there is one for `remote_execmodel` shows over there: makegateway() raises
-        RemoteError.
+        Raises ValueError for other names, and if there are gateways; ImportError if the library for `execmodel` cannot be
+        imported here. If a far end lacks the library for `remote_execmodel`, makegateway() raises RemoteError.
         """
         if self._gateways:
             raise ValueError("can not set execution models if gateways have been created already")
@@ -104,22 +101,22 @@ class Group:
         spec: a str or XSpec, `key=value//key=value`; without it, `defaultspec`.
 
         - `popen`: this very interpreter on this machine; with `python=COMMAND LINE` another one.
-        - `ssh=[OPTIONS] [USER@]HOST`: over there, with `python=SHELL TEXT`, else `python` if it is new enough, else
-          `python3`; `ssh_config=PATH` names the client's configuration.
+        - `ssh=[OPTIONS] [USER@]HOST`: on that host, started by `python=SHELL TEXT`; without that, by `python` if it is
+          new enough, else by `python3`. `ssh_config=PATH` names the client's configuration.
         - `vagrant_ssh=MACHINE`: the same by the command `vagrant ssh`.
-        - `socket=HOST:PORT`: by the server that listens there (`python -m execnet_c socketserver`). `installvia=ID` with
-          `socket`: the gateway of that id starts one for it.
-        - `via=ID` with popen or ssh: it is started by that gateway of this group, and goes through it.
+        - `socket=HOST:PORT`: started by the server that listens there (`python -m execnet_c socketserver`). With
+          `installvia=ID` the gateway of that id first starts a server.
+        - `via=ID` with popen or ssh: started by that gateway of this group; the connection goes through it.
         - Also `id=NAME` (else gw0, gw1, ...), `execmodel=MODEL` (see set_execmodel), `chdir=PATH` (made if it is not
-          there, `~` being the home over there), `nice=INCREMENT`, `env:NAME=VALUE`, `dont_write_bytecode`,
+          there; `~` is the home at the far end), `nice=INCREMENT`, `env:NAME=VALUE`, `dont_write_bytecode`,
           `keepalive=SECONDS` that the far end may be silent (ssh: 30; 0: for ever), `transport=pipe`: a popen gateway
-          uses pipes, not memory that both processes share, and `stderr=capture`: a local worker's stderr is read, and the
-          end of it told with its death, instead of being this program's own.
+          uses pipes, not memory that both processes share, and `stderr=capture`: a local worker does not write to this
+          program's stderr; its stderr is read, and errors about its death quote the end of it.
 
         Returns a live gateway, or raises: ValueError (a spec that says nothing that can be started, an id that is
-        taken), OSError (the process could not be started), RemoteError (a setting failed over there), GatewayDied (the
+        taken), OSError (the process could not be started), RemoteError (a setting failed at the far end), GatewayDied (the
         far end ended, or was not reached; its subclasses name the cause). A plain popen is returned as soon as the
-        process runs; should that fail to come up, the first use raises the cause.
+        process runs; if that does not become a worker, the first use of the gateway raises the cause.
         """
         return self._execmodel.aside(self._make, spec)
 
@@ -127,7 +124,7 @@ class Group:
         return self._await(self._launch(spec))
 
     def _make_all(self, specs):
-        if specs and isinstance(specs, str):  # its letters are no specs
+        if specs and isinstance(specs, str):  # else each letter would be a spec
             raise ValueError(f"a group is made of a list of specs, as in Group([{specs!r}])")
         try:
             for gateway in [self._launch(spec) for spec in specs]:
@@ -147,15 +144,16 @@ class Group:
                 raise ValueError(f"already have gateway with id {name!r}")
             spec.id = name
 
-    def _own(self):
-        """In a forked child the group begins anew: what it holds is the parent's, its lock perhaps a lost thread's."""
+    def _renew_after_fork(self):
+        """In a forked child the group begins empty: its gateways are the parent's, and a thread that the child does not
+        have may hold its lock."""
         if os.getpid() != self._pid:
             self._lock = allocate_lock()
             self._gateways, self._to_join = [], []
             self._pid = os.getpid()
 
     def _launch(self, spec, place=None):
-        self._own()
+        self._renew_after_fork()
         spec = spec or self.defaultspec
         if not isinstance(spec, XSpec):
             spec = XSpec(spec)
@@ -186,7 +184,7 @@ class Group:
             gateway._outer, gateway._depth = outer, outer._depth + 1
         gateway.execmodel = self._execmodel
         gateway._parking = self._execmodel.parking
-        # The others' comes through `outer`, or is the server's.
+        # A worker behind `outer` or a server has no stderr at this end.
         handler = self._stderr_handler if outer is None and not socket else None
         if handler is not None:
             gateway._listen()
@@ -216,7 +214,7 @@ class Group:
         return gateway
 
     def _outer_of(self, spec, key="via"):
-        """The gateway that `spec` is to go through, ready for tasks; None without via=. `key`: names it instead."""
+        """The gateway that the spec's `key` (via= or installvia=) names, live; None if the spec has no such key."""
         if not getattr(spec, key):
             return None
         for gateway in self:
@@ -228,7 +226,7 @@ class Group:
         raise NoSuchGateway(f"spec {str(spec)!r}: {key} names no gateway of this group; there are: {known}")
 
     def _await(self, gateway):
-        """The gateway, live; in its place another one where ssh had to try more than once."""
+        """Wait until `gateway` is live and return it; if ssh had to try more than once, the gateway of the last try."""
         if gateway._awaited is not None:
             return gateway._awaited
         first = gateway
@@ -242,7 +240,7 @@ class Group:
                 first._awaited = gateway._awaited = gateway
                 return gateway
             except BaseException as exc:
-                with self._lock:  # another thread's terminate() may have come first
+                with self._lock:  # another thread's terminate() may have removed it
                     place = self._gateways.index(gateway) if gateway in self._gateways else None
                 self._give_up(gateway)
                 from .near.deaths import pause_before_retry
@@ -270,8 +268,8 @@ class Group:
         their stderr, which is not ours then. None: as without a handler.
 
         line: a str without the newline, undecodable bytes replaced. Each gateway calls it on a thread of its own; what
-        it raises goes to sys.excepthook. Of what a slow handler has not taken yet 1 MiB a gateway is kept; what went
-        before that is gone, and a line in its place says how many bytes.
+        it raises goes to sys.excepthook. If the handler is slow, only the last 1 MiB of a gateway is kept for it; a line
+        in the place of what is lost says how many bytes that were.
         """
         if handler is not None and not callable(handler):
             raise TypeError(f"handler must be callable or None, not {type(handler).__name__}")
@@ -288,7 +286,7 @@ class Group:
 
     def _unregister(self, gateway):
         with self._lock:
-            if gateway in self._gateways:  # else another thread was quicker
+            if gateway in self._gateways:  # else another thread has done this
                 self._gateways.remove(gateway)
                 self._to_join.append(gateway)
 
@@ -299,25 +297,25 @@ class Group:
     def terminate(self, timeout=None):
         """End all gateways of the group and wait for their processes.
 
-        timeout: seconds that they may take to end by themselves. Those that do not get SIGTERM, and SIGKILL after
-        another `timeout` seconds (1 at most); None: wait for ever, signal nobody. No process is left behind.
-        Gateways that others go through (via=) come after those, and have as long again.
+        timeout: seconds that the processes may take to end by themselves. Those that have not ended then get SIGTERM, and
+        SIGKILL after another `timeout` seconds (1 at most); None: wait for ever, signal none. No process is left behind.
+        Gateways in between (via=) are ended after those that go through them, and get the same time again.
         """
         self._execmodel.aside(self._terminate, timeout)
 
     def _terminate(self, timeout):
-        self._own()
+        self._renew_after_fork()
         with self._lock:
-            gateways = [*self._gateways, *self._to_join]  # one that was exited may need what it goes through, too
+            gateways = [*self._gateways, *self._to_join]  # an exited one may still need its gateway in between
         for depth in sorted({0, *(gateway._depth for gateway in gateways)}, reverse=True):
             for gateway in gateways:
                 if gateway._depth == depth:
                     try:
                         gateway.exit()
                     except OSError:
-                        pass  # another thread is only just starting it
+                        pass  # another thread is still starting it
             with self._lock:
-                # They stay there until they are gone: this may be interrupted.
+                # They stay in _to_join until they are gone, because Ctrl-C may interrupt this.
                 leaving = [gateway for gateway in self._to_join if gateway._depth >= depth]
             self._reap(leaving, timeout)
 
@@ -327,7 +325,7 @@ class Group:
             for gateway in left:
                 gateway._signalled = True
                 gateway._signal(sig)
-            if all(gateway._depth for gateway in left):  # should the news not come, they end with what they go through
+            if all(gateway._depth for gateway in left):  # the gateway in between may not tell; they end with it anyway
                 seconds = min(seconds, _TERM_GRACE)
             left = _wait_for(left, seconds)
         with self._lock:
@@ -345,13 +343,14 @@ class Group:
 
 
 def _time_left(timeout):
-    """A function that tells how much of `timeout`, seconds from now, is left: never less than 0; None for ever."""
+    """A function that returns how many of `timeout` seconds are left, never less than 0; None if `timeout` is None."""
     until = None if timeout is None else time.monotonic() + timeout
     return lambda: None if until is None else max(until - time.monotonic(), 0.0)
 
 
 def _wait_for(gateways, timeout):
-    """Wait for connections and processes to end, `timeout` seconds in all; return the gateways whose process lives."""
+    """Wait for the gateways' connections and processes to end, for `timeout` seconds in all; return those whose process
+    still lives."""
     left = _time_left(timeout)
     living = []
     for gateway in gateways:
@@ -441,7 +440,7 @@ class MultiChannel:
 
 
 default_group = Group()
-atexit.unregister(default_group._cleanup_atexit)  # the package has registered it when it was imported
+atexit.unregister(default_group._cleanup_atexit)  # the package's __init__ has registered that already
 makegateway = default_group.makegateway
 set_execmodel = default_group.set_execmodel
 set_stderr_handler = default_group.set_stderr_handler

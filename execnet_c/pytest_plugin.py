@@ -1,11 +1,11 @@
 """A pytest plugin that has pytest-xdist run on execnet_c: pytest -p execnet_c.pytest_plugin -n 4
 
-pytest-xdist imports execnet when pytest loads it. Plugins named with -p come before that, whether on the command line,
-in PYTEST_ADDOPTS or in `addopts` of the ini file; those named in PYTEST_PLUGINS, or by a conftest.py, come after it. The
-workers load this plugin again; there, execnet is this package already.
+pytest-xdist imports execnet when pytest loads it. Plugins named with -p are loaded before that, whether on the command
+line, in PYTEST_ADDOPTS or in `addopts` of the ini file; those named in PYTEST_PLUGINS, or by a conftest.py, are loaded
+after it. The workers load this plugin again; there, execnet is this package already.
 
-Beside that, where a worker has died, the line that says so is followed by how it died; and what a worker's reports have
-in them that cannot be sent arrives as plain text.
+It also does two more things: if a worker has died, how it died is written below the line that says so; and an object in
+a worker's report that cannot be sent is replaced by a plain one.
 
 PYTEST_DONT_REWRITE
 """
@@ -33,7 +33,7 @@ def pytest_report_header():
 
 @pytest.hookimpl(optionalhook=True, trylast=True)
 def pytest_testnodedown(node, error):
-    """At the near end, behind pytest-xdist's own "node down" line."""
+    """At the near end: write how a worker died below pytest-xdist's own "node down" line."""
     from .cores import module as core
 
     reporter = node.config.pluginmanager.getplugin("terminalreporter")
@@ -45,14 +45,14 @@ def pytest_testnodedown(node, error):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    """In a worker: what it tells goes through sendable()."""
+    """In a worker: have pytest-xdist send through _Send."""
     for plugin in config.pluginmanager.get_plugins() if hasattr(config, "workerinput") else ():
         if type(plugin).__name__ == "WorkerInteractor":
             plugin.channel.send = _Send(plugin.channel.send)
 
 
 class _Send:
-    """Channel.send() for what may have to be made sendable."""
+    """A Channel.send() that replaces what cannot be sent; see sendable()."""
 
     def __init__(self, send):
         self._send = send
@@ -67,8 +67,8 @@ class _Send:
 
 
 def sendable(value):
-    """`value` with what cannot be sent in plain types: what is of a subclass of one as that, other things as their str();
-    in texts, escapes for what is not Unicode."""
+    """`value`, with an object of the plain type for each object of a subclass, and str() of all other objects. In texts,
+    escapes stand for what is not Unicode."""
     if value is None or type(value) is bool:
         return value
     if isinstance(value, str):

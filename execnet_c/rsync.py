@@ -1,46 +1,48 @@
 """Sending a directory to many far ends at once: RSync. The receiving end is rsync_remote.py.
 
-The source is looked through once, before anything is sent: what is wrong with it is known while the targets are as they
-were. A thread for each target then talks with it, so that a slow one holds up no other. It never sends more than WINDOW
-ahead of what the target says that it has taken: memory at neither end grows with the files. What a program has us call
-(callbacks, `_report_send_file`) is called by the thread that is in send().
+The source is looked through once, before anything is sent: if something is wrong with it, the targets are still
+unchanged. Then each target has a thread here that talks with it, so that a slow target does not delay the others. The
+thread never sends more than WINDOW beyond what the target has acknowledged, so that at neither end memory grows with the
+files. The program's callbacks and `_report_send_file` are called by the thread that is in send().
 
-The conversation, all names as bytes. From here: the tree, as bytes items of entries joined by NUL (see `_walk`); then,
-for each request in turn, the records of a file. A record is a piece of it (bytes), or its end: True, it is complete;
-None, the one over there is right, but for mode and time; False, it is not to be had. A bytes item is a piece, other
-records come in lists. From there: ("send", requests), each the number of a file in the tree, so that nothing else can
-be asked for, and the checksum of what is there or None; ("list",) when all were asked for; ("ack", cost, files,
-written): what was taken since the last ack, the files that were completed, and the bytes of the one begun;
-("done", problems).
+What the two ends send each other; all names are bytes. This end sends the tree, as bytes items of entries joined by NUL
+(see `_walk`); then, for each request in turn, the records of a file. A record is a piece of the file (bytes), or its end:
+True: it is complete; None: the target's file has this content, and needs only mode and time; False: the file cannot be
+read. A bytes item is a piece; other records come in lists.
+
+The target sends ("send", requests): a request is the number of a file in the tree, so that nothing else can be asked for,
+and the checksum of the target's file or None; ("list",) after the last request; ("ack", cost, files, written): the cost of
+what was taken and the number of files that were completed since the last ack, and the bytes written of the file that was
+begun; ("done", problems).
 """
 
 import os
 import stat
 from _collections import deque
-from _queue import SimpleQueue  # not queue's, which gevent may have patched: threads meet here
+from _queue import SimpleQueue  # not from queue, which gevent may have patched: system threads use it
 from hashlib import md5
 from time import monotonic
 
 from .far import rsync_remote
 from .cores import module as _core
 from .models.native import Thread, allocate_lock
-from .far.rsync_remote import RECORD, cost_of
+from .far.rsync_remote import cost_of
 
-PIECE = 256 * 1024  # bytes of a file, or of small files, that are sent in one item
-SMALL = 64 * 1024  # a file up to this size is sent with others
-TREE = 64 * 1024  # bytes of the tree in one item
-WINDOW = 4 * 1024 * 1024
-KEPT = 16  # pieces that other targets are likely to want next
-REASON_TIMEOUT = 2.0  # seconds for a target to say why it does not listen any more
+PIECE = 256 * 1024  # bytes of one item: a piece of a file, or several small files
+SMALL = 64 * 1024  # bytes: a piece up to this size is sent together with others
+TREE = 64 * 1024  # bytes of one item of the tree
+WINDOW = 4 * 1024 * 1024  # cost, see cost_of()
+KEPT = 16  # pieces that are kept because other targets are likely to want them next
+REASON_TIMEOUT = 2.0  # seconds for a target to say why its channel is closed
 STOPPED = "the far end stopped before it had everything"
-LET_GO = 0.1  # seconds that targets get to hear that send() was interrupted
+LET_GO = 0.1  # seconds to tell the targets that send() was interrupted
 
 
 class RSyncError(_core.RemoteError, OSError, EOFError):
     """Not everything arrived. The text says what failed where; the targets and files it does not name are done.
 
     failures: a list of (gateway, path, exception); for a file that could not be read here, the gateway is None.
-    It is all that execnet's RSync raises for a target, so old `except` clauses take it.
+    execnet's RSync raises one of the base classes for a target, so that `except` clauses written for it work.
     """
 
     __module__ = __package__
@@ -50,9 +52,9 @@ class RSyncError(_core.RemoteError, OSError, EOFError):
 class RSync:
     """Sends a directory (or one file) to any number of far ends, which then have what is here.
 
-    sourcedir: a path; a symbolic link there is followed. Within, links stay links; an absolute one into the source
-    becomes one into the destination. Over there a file is sent if its size is another one, or if its time and
-    its content are. A file appears under its name when it is complete. Modes and times are those from here.
+    sourcedir: a path; a symbolic link there is followed. Links in the source stay links; an absolute link into the source
+    becomes one into the destination. A file is sent if that of the target has another size, or both another time and other
+    content. It appears under its name when it is complete. Modes and times are those of the source.
 
     callback: called as callback("list", bytes to send, channel) when a target has said what it wants, and
     callback("ack", bytes of the file, channel) for each file that it has.
@@ -80,10 +82,10 @@ class RSync:
             (print if self._bar is None else self._bar.write)(text)
 
     def add_target(self, gateway, destdir, finishedcallback=None, **options):
-        """Have send() also send to `destdir` on `gateway`: a path over there, made if it is not there.
+        """Have send() also send to `destdir`, a path at the far end of `gateway`, made if it is not there.
 
-        finishedcallback: called without arguments when this target has all. delete=True: what is not in the source
-        is removed over there.
+        finishedcallback: called without arguments when this target has everything. delete=True: files of the target that
+        are not in the source are removed.
         """
         for name in options:
             if name != "delete":
@@ -96,7 +98,7 @@ class RSync:
         self._channels[channel] = _Target(channel, os.fsdecode(path), finishedcallback)
 
     def send(self, raises=True):
-        """Send to all targets added, at once, and return when they have everything. They are no targets any more then.
+        """Send to all targets, side by side, and return when they have everything. After that there are no targets.
 
         raises: whether it is an error (OSError) to have no target. Raises OSError or ValueError, with nothing sent, for
         a source that is not there, cannot be read or holds what is neither file, directory nor link; RSyncError at
@@ -128,7 +130,7 @@ class RSync:
             raise _error(self._sourcedir, failures, len(targets))
 
     def _serve(self, targets, source):
-        """Run the targets' threads; do what they tell. Returns the failures of targets."""
+        """Start the targets' threads and handle their events until all have ended. Returns the failures of targets."""
         events, failures = SimpleQueue(), []
         for target in targets:
             target.start(source, events)
@@ -168,7 +170,7 @@ class RSync:
 
 
 class _Bars:
-    """Makes bars, with tqdm."""
+    """Makes progress bars with tqdm."""
 
     def __init__(self):
         try:
@@ -182,7 +184,7 @@ class _Bars:
         return self._tqdm(desc=name, total=0, unit="B", unit_scale=True)
 
     def unlock(self):
-        """Behind an error: tqdm keeps its lock then, and every later bar of another thread would wait for it."""
+        """After an error tqdm keeps its lock: release it, or later bars of other threads wait for it for ever."""
         lock = self._tqdm.get_lock()
         is_ours = getattr(getattr(lock, "th_lock", lock), "_is_owned", bool)
         while is_ours():
@@ -190,7 +192,8 @@ class _Bars:
 
 
 def _let_go(targets):
-    """Have the targets end what they are at. Waits a little: for one that does not listen, not even that is heard."""
+    """Close the targets' channels, each on a thread, because close() blocks if a target does not read. Wait for LET_GO
+    seconds at most."""
     closers = [Thread(target.let_go) for target in targets]
     for thread in closers:
         thread.start()
@@ -221,7 +224,7 @@ def _error(sourcedir, failures, count):
 
 
 class _Source:
-    """What is sent: the tree as it was found, and what is in its files; targets that are at the same place share it."""
+    """The tree as it was found, and the content of its files. Targets share the pieces that were read last."""
 
     def __init__(self, root, keep, targets):
         self.root = os.fsencode(root)
@@ -230,12 +233,12 @@ class _Source:
         self.problems = {}  # path -> why it could not be read
         self._shared = targets > 1
         self._lock = allocate_lock()
-        self._pieces = {}  # the last ones read, oldest first; _lock
+        self._pieces = {}  # the last pieces read, oldest first; changed under _lock
 
     def open(self, rel):
         """(fd, its stat). Raises OSError."""
         path = os.path.join(self.root, rel) if rel else self.root
-        # By now it may be a FIFO, or a link to elsewhere.
+        # Since _walk() a FIFO or a link may have been put in its place.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (os.O_NOFOLLOW if rel else 0))
         try:
             st = os.fstat(fd)
@@ -247,13 +250,12 @@ class _Source:
         return fd, st
 
     def failed(self, rel, exc):
-        """A file could not be read. One that has vanished is none any more: that is no failure."""
+        """Note that a file could not be read. If it has vanished since _walk() that is no failure."""
         if not isinstance(exc, FileNotFoundError):
             self.problems.setdefault(os.fsdecode(rel) or os.fsdecode(self.root), exc)
 
     def pieces(self, rel):
-        """What a file holds, up to the size that it has now: one that grows meanwhile is sent as it was. Raises
-        OSError, also where it becomes shorter."""
+        """Yield a file's content, up to the size that it has when opened. Raises OSError, also if it becomes shorter."""
         fd, st = self.open(rel)
         try:
             for at in range(0, st.st_size, PIECE):
@@ -276,7 +278,7 @@ class _Source:
         return data
 
     def look(self, rel, checksum):
-        """(size, how the file's records end) for a request: see the file's head."""
+        """(size, last record) of the file for a request: see the head of this module."""
         try:
             fd, st = self.open(rel)
             try:
@@ -343,7 +345,8 @@ def _walk(root, keep, files):
 
 
 def _link(target, root):
-    """Only an absolute link says the same from wherever it is: others are sent as they are."""
+    """(kind, where it leads) of a link's entries. A relative link is sent as it is, an absolute one too, unless it leads
+    into the source."""
     if os.path.isabs(target):
         below = os.path.relpath(target, root)
         if below not in (os.curdir, os.pardir) and not below.startswith(os.pardir + os.sep):
@@ -352,7 +355,7 @@ def _link(target, root):
 
 
 def _items(entries):
-    """The entries as items to send. A link's two may come apart."""
+    """The entries as items to send. The two entries of a link may be in two items."""
     item, size = [], 0
     for entry in entries:
         item.append(entry)
@@ -367,24 +370,24 @@ def _items(entries):
 
 
 class _Target:
-    """One target, and the thread that talks with it."""
+    """One target, and the thread here that talks with it."""
 
     thread = None
     _is_over = False
     completed = shown = 0  # bytes, for the bar
-    _asked = -1  # number of the last file requested
-    _has_list = False  # it has requested all that it will
+    _asked = -1  # the number of the last file that the target has requested
+    _has_list = False  # the target has sent its last request
 
     def __init__(self, channel, destdir, finishedcallback):
         self.channel = channel
         self.destdir = destdir
         self.finishedcallback = finishedcallback
-        self._todo = deque()  # (path, how its records end) of the files requested
-        self._sizes = deque()  # of the files requested and not acknowledged
-        self._ahead = 0  # cost of what was sent and is not acknowledged
-        self._total = 0
-        self._problems = None  # what the target says when it is done
-        self._records, self._cost = [], 0  # that are about to be sent
+        self._todo = deque()  # (path, last record) of the files that are to be sent
+        self._sizes = deque()  # sizes of the files that were requested and are not acknowledged
+        self._ahead = 0  # the cost of what was sent and is not acknowledged
+        self._total = 0  # bytes of all files requested
+        self._problems = None  # the list of the target's "done"
+        self._records, self._cost = [], 0  # the records of the next item, and their cost
 
     def start(self, source, events):
         self._source, self._events = source, events
@@ -393,7 +396,7 @@ class _Target:
         self.thread = thread
 
     def let_go(self):
-        self._is_over = True  # at once, while closing may have to wait for the one who does not listen
+        self._is_over = True  # first, because close() blocks if the target does not read
         try:
             self.channel.close()
         except OSError:
@@ -409,7 +412,7 @@ class _Target:
             self._events.put(("failed", self, self._cause(exc)))
 
     def _cause(self, exc):
-        """Why the far end closed the channel, if that is what a failed send stands for."""
+        """The exception to report for `exc`: if send() failed because the far end closed the channel, why it did that."""
         if isinstance(exc, OSError) and not isinstance(exc, EOFError):
             try:
                 self.channel.waitclose(REASON_TIMEOUT)
@@ -433,7 +436,7 @@ class _Target:
                 self._hear()
 
     def _hear(self):
-        """One answer of the far end, of which nothing is taken for granted: it may be anything that can be sent."""
+        """Receive one answer of the far end and check it: it may be anything that can be sent."""
         try:
             answer = self.channel.receive()
         except EOFError:
@@ -501,7 +504,7 @@ class _Target:
 
     def _add(self, record):
         self._records.append(record)
-        self._cost += RECORD + (len(record) if isinstance(record, bytes) else 0)
+        self._cost += cost_of([record])
         if self._cost >= PIECE:
             self._flush()
 

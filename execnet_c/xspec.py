@@ -1,7 +1,7 @@
-"""What a gateway is to be: the text of a spec and the values in it.
+"""The text of a spec, and the values in it.
 
 An XSpec only reads its text; what the values mean is decided where they are used. Its text never
-changes, and two specs of the same text are equal. This file imports nothing.
+changes, and two specs with the same text are equal. This file imports nothing.
 """
 
 
@@ -11,8 +11,8 @@ class XSpec:
     - A key without ``=value`` is True.
     - Each key may be given once, ``env:NAME=value`` as often as needed; the last one for a NAME counts.
     - Keys do not start with an underscore; neither keys nor values contain ``//``.
-    - Other keys than those below are a program's own. makegateway() warns of one that looks like one of those, unless it
-      begins with ``x-``.
+    - Other keys than those below are a program's own. makegateway() warns of a key that looks like one of those below,
+      unless it begins with ``x-``.
 
     Each key is an attribute, and an attribute for a key that was not given is None. Attributes may be set: that is how
     a value gets ``//`` into it, as in ``spec.env["URL"] = "http://host"``.
@@ -62,8 +62,8 @@ class XSpec:
                 setattr(self, key, value)
 
     def __getattr__(self, name: str) -> str | bool | None:
-        # Reached only for what is not set. Names that Python itself looks for (copy, pickle and
-        # inspect do) must stay missing.
+        # Called only for attributes that are not set. Names that Python itself looks for (in copy,
+        # pickle and inspect) must stay missing.
         if name.startswith("_"):
             raise AttributeError(name)
         return None
@@ -78,11 +78,11 @@ class XSpec:
         return hash(self._spec)
 
     def __eq__(self, other: object) -> bool:
-        # Not by type: a spec of execnet with the same text is the same spec.
+        # The type does not matter: a spec of execnet with the same text is equal.
         return self._spec == getattr(other, "_spec", None)
 
     def _is_odd(self) -> bool:
-        """Whether it may have keys that nobody knows, or values where none belong; see unmeant.py."""
+        """Whether it may have unknown keys, or wrong values; unmeant.py looks closer."""
         if self.id is True or not {self.popen, self.dont_write_bytecode} <= {None, True}:
             return True
         if any("/" in value and "=" in value for key, value in self.__dict__.items() if key != "_spec" and type(value) is str):

@@ -1,8 +1,8 @@
-"""Where PyInstaller finds its hook for this package: by the entry point `hook-dirs` of the group `pyinstaller40`."""
+"""Tells PyInstaller where its hook for this package is: the entry point `hook-dirs` of the group `pyinstaller40`."""
 
 import os
 
 
 def hook_dirs():
-    """The directories of hooks, a list of paths."""
+    """The paths of the directories with hooks."""
     return [os.path.dirname(__file__)]

@@ -3,7 +3,7 @@ needed; their source, as far ends are sent that of some; and the texts that stan
 
 from PyInstaller.utils.hooks import collect_data_files, collect_submodules
 
-# Those for plugins, greenlets and the tagger import what the program may not have; it names them itself if it has.
+# These import packages that the program may not have. A program that has them names these modules itself.
 LEFT = ("execnet_c.pytest_plugin", "execnet_c.tagging", "execnet_c._tagger", "execnet_c.__main__", "execnet_c.__pyinstaller")
 
 hiddenimports = [name for name in collect_submodules("execnet_c") if not name.startswith(LEFT)]

@@ -1,4 +1,4 @@
-"""Channels as files, for print(), sys.stdout and whatever else writes to or reads from a file.
+"""Channels as files, for print(), sys.stdout and other code that writes to or reads from a file.
 
 This text also travels to far ends that have no package: it imports nothing.
 """
@@ -14,7 +14,7 @@ def make(channel, mode, proxyclose):
 
 
 class ChannelFile:
-    """What both kinds of files have. With `proxyclose`, closing the file closes its channel; else it does nothing."""
+    """What both kinds of files have in common. close() closes the channel with `proxyclose`; else it does nothing."""
 
     def __init__(self, channel, proxyclose=True):
         self.channel = channel
@@ -38,7 +38,7 @@ class ChannelFile:
 
 
 class ChannelFileWrite(ChannelFile):
-    """A file whose pieces are sent as items, each as it is written: nothing waits for flush()."""
+    """A file that sends each piece as an item when it is written; flush() does nothing."""
 
     def write(self, out):
         self.channel.send(out)
@@ -53,12 +53,12 @@ class ChannelFileWrite(ChannelFile):
 
 class ChannelFileRead(ChannelFile):
     """A file of the items received, one behind the other: all str, or all bytes; another item raises TypeError and is
-    left out. The file ends with the channel. Errors of the channel's receive() are raised, and take nothing away:
-    RemoteError; GatewayDied and GatewayExited for a connection that ended, where there may have been more to come."""
+    left out. The file ends with the channel. Errors of the channel's receive() are raised, and what was received before
+    stays to be read: RemoteError; GatewayDied and GatewayExited if the connection ended and more might have come."""
 
     _kind = (str, bytes)
     _item = ""
-    _at = 0  # so much of the item was read
+    _at = 0  # how much of the item has been read
 
     def __iter__(self):
         return self
@@ -70,7 +70,7 @@ class ChannelFileRead(ChannelFile):
         return line
 
     def read(self, n=-1):
-        """The next `n` characters or bytes, less at the end only; without `n`, all up to the end."""
+        """The next `n` characters or bytes, fewer only at the end; without `n`, all up to the end."""
         return self._take(n, False)
 
     def readline(self):
@@ -101,12 +101,12 @@ class ChannelFileRead(ChannelFile):
         try:
             item = self.channel.receive()
         except EOFError as exc:
-            if type(exc) is not EOFError:  # as in a loop over the channel
+            if type(exc) is not EOFError:  # GatewayDied or GatewayExited
                 raise
             try:
                 self.close()
             except OSError:
-                pass  # the channel of this very task, which its end closes
+                pass  # the task's own channel cannot be closed by the task; its end does that
             return False
         if not isinstance(item, self._kind):
             kind = getattr(self._kind, "__name__", "str or bytes")

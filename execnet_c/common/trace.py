@@ -1,7 +1,7 @@
-"""EXECNET_DEBUG: lines about what the core does, as it does it.
+"""EXECNET_DEBUG: the core writes a line for each thing that it does.
 
-"2" has them on stderr; any other value in the file `execnet-debug-PID` in the directory for temporary files. Each
-process looks at its own environment: a far end of ours on this machine inherits it.
+"2" writes them to stderr; any other value writes them to the file `execnet-debug-PID` in the directory for temporary
+files. Each process looks at its own environment, which a far end on this machine inherits.
 """
 
 import os
@@ -28,7 +28,7 @@ _started = False
 def _open():
     import tempfile
 
-    # The name can be guessed: whatever somebody else has put there is not followed, and not read by others.
+    # Others can guess the name: a link or a FIFO that they put there is refused, and they cannot read the file.
     path = os.path.join(tempfile.gettempdir(), f"execnet-debug-{os.getpid()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     return os.open(path, flags, 0o600)

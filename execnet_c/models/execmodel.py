@@ -1,14 +1,14 @@
 """Execution models: where a worker runs its tasks, and the threads, locks and queues that go with it.
 
-- `thread`: the first task gets the worker's main thread, and so does each later one that finds it free; the others get
-  threads of their own.
-- `main_thread_only`: tasks run in the main thread and nowhere else. One that comes while another runs is refused when
-  the main thread has not become free within a second: whoever runs may be waiting for it.
+- `thread`: the first task runs in the worker's main thread, and so does each later one that finds it free; other tasks
+  run in threads of their own.
+- `main_thread_only`: tasks run in the main thread only. A task that comes while another one runs waits for a second and
+  is then refused: the running task may be waiting for it, for ever.
 - `gevent`, `eventlet`: each task is a greenlet of the main thread; see greenlets.py.
 
-Programs reach the objects as `gateway.execmodel`, at both ends. They only hand out the standard library's own, or the
-greenlet library's, so that a program need not know which model it runs under. This file travels to far ends that have
-nothing installed.
+`gateway.execmodel`, at both ends, is an ExecModel. Its members are those of the standard library or of the greenlet
+library, so that a program need not know under which model it runs. This file travels to far ends that have nothing
+installed.
 """
 
 import time
@@ -20,11 +20,11 @@ def _module(name):
 
 
 class ExecModel:
-    """What one execution model has in the place of the standard library's modules, functions and types."""
+    """The modules, functions and types of one execution model, which programs use instead of the standard library's."""
 
     queue, subprocess, socket = map(_module, ("queue", "subprocess", "socket"))
     get_ident, sleep, Lock, RLock = map(staticmethod, (get_ident, time.sleep, RLock, RLock))
-    parking = None  # how greenlets wait
+    parking = None  # of a greenlet model: its Parking, see greenlets.py
 
     def __init__(self, backend="thread"):
         self.backend = backend
@@ -37,7 +37,7 @@ class ExecModel:
         start_new_thread(func, args)
 
     def aside(self, func, *args):
-        """func(*args), where it holds up nobody else: greenlets share a thread."""
+        """func(*args). In a greenlet model on another thread, so that the other greenlets of this one go on."""
         return func(*args)
 
     def fdopen(self, fd, mode, bufsize=1, closefd=True):

@@ -1,11 +1,12 @@
-"""The execution models gevent and eventlet: while a greenlet waits, others of its thread run.
+"""The execution models gevent and eventlet: while a greenlet waits, the others of its thread run.
 
-A gateway of such a model has a Parking as `_parking`, which the cores ask whenever somebody has to wait (the C core: see
-src/py/park.c). Each thread with greenlets has a Lot, where they are parked: a pipe that the thread's hub watches, and into
-which whoever brings what a greenlet waits for, the I/O thread mostly, writes the number of its place.
+A greenlet that waits is *parked*. A gateway of such a model has a Parking as `_parking`; the cores call it whenever they
+have to wait (the C core: see src/py/park.c). Each thread with greenlets has a Lot. That keeps the thread's parked
+greenlets by their numbers, and has a pipe that the thread's hub watches. To end a wait, the I/O thread (or any other)
+writes the greenlet's number into the pipe.
 
-What holds locks while it waits (starting a gateway, ending a group) runs on a system thread of its own instead, for which
-a greenlet waits.
+Calls that hold locks while they wait (starting a gateway, ending a group) run on a system thread instead, and the
+greenlet waits for that thread.
 
 This file travels to far ends that have nothing installed; it runs on Python 3.8.
 """
@@ -18,13 +19,13 @@ from weakref import WeakSet
 from .execmodel import ExecModel
 from .native import allocate_lock, os, select, start_new_thread
 
-_RINGS = 64 * 1024  # bytes, of 8 a ring: so many are read at once
-_FULL = select.PIPE_BUF  # bytes: a pipe takes no less, and seldom more where its user has very many
-_PAUSE = 0.001  # seconds, between two tries of a sender whose connection takes nothing
+_RINGS = 64 * 1024  # bytes, 8 for each number: the most that is read from the pipe at once
+_FULL = select.PIPE_BUF  # bytes: the smallest size of a pipe, which a user with very many pipes gets
+_PAUSE = 0.001  # seconds between two tries of a sender whose connection is full
 
 
 class Lot:
-    """The greenlets of one thread that are parked. Subclasses know the library."""
+    """The parked greenlets of one thread. There is a subclass for each library."""
 
     def __init__(self, hub):
         self._hub = hub
@@ -48,14 +49,14 @@ class Lot:
     __del__ = _close
 
     def renew(self):
-        """In a forked child: the pipe is the parent's, and so is what its greenlets wait for."""
+        """In a forked child: take a new pipe, because the parent uses the old one."""
         self._unwatch()
         self._close()
         self._open()
 
     def park(self, registration, seconds):
-        """Let others run until `registration` is over, or so many seconds (None: any) have passed, or somebody throws an
-        exception into this greenlet. It may come back for nothing."""
+        """Let other greenlets run until `registration` is over, or so many seconds have passed (None: wait for ever), or
+        an exception is thrown into this greenlet. It may also return before any of these."""
         number = self._last = self._last + 1
         if registration.ring(self._into, number):
             return
@@ -81,14 +82,14 @@ class Lot:
         except BlockingIOError:
             return
         numbers = memoryview(data).cast("Q")
-        if len(data) >= _FULL:  # it may have been full, and taken no more
+        if len(data) >= _FULL:  # the pipe may have been full, and numbers may be missing
             numbers = [number for number, (registration, _) in self._parked.items() if registration.over]
         for number in numbers:
             _, greenlet = self._parked.pop(number, (None, None))
             if greenlet is not None:
                 try:
                     greenlet.switch()
-                except BaseException as exc:  # one of those that hand them on to the hub, which must not come out of here
+                except BaseException as exc:  # raised in that greenlet, for the hub: it must not leave this callback
                     self._report(greenlet, exc)
 
 
@@ -105,7 +106,7 @@ class _GeventLot(Lot):
         self._watcher.stop()
 
     def _keep(self, wanted):
-        """Whether a hub with nothing else to do waits for a ring."""
+        """Whether a hub that has nothing else to do goes on waiting for the pipe."""
         if self._watcher.ref != wanted:
             self._watcher.ref = wanted
 
@@ -132,11 +133,11 @@ class _EventletLot(Lot):
         self._listener = self._hub.add("read", fd, callback, callback, callback)
 
     def renew(self):
-        """The kernel's set of what the hub watches is the parent's, too: who goes on with eventlet makes a new hub."""
+        """The child shares the hub's epoll set with the parent. So the child has to make a new hub, which gets a new Lot."""
         self._hub._execnet_c_lot = None
 
     def _keep(self, wanted):
-        pass  # eventlet's hub waits for whatever may come
+        pass  # eventlet's hub always goes on
 
     def _report(self, greenlet, exc):
         self._hub.schedule_call_global(0, _raise, exc)
@@ -154,7 +155,7 @@ class _EventletLot(Lot):
 
 
 class Gevent:
-    """What there is to know of the library."""
+    """What this file needs of the library; Eventlet has the same methods."""
 
     lot = _GeventLot
 
@@ -195,16 +196,18 @@ class Eventlet:
 
 
 class Bell:
-    """Ends somebody's parking. Any thread may ring it, by release(): it has a lock's methods, for pycore's waiters."""
+    """Ends the wait of one parked greenlet: any thread may call release(). It has the methods of a lock, because the twin's
+    other waiters are locks."""
 
     over = False
     _into = None
 
     def __init__(self, lot):
-        self._lot = lot  # as long as somebody may ring, its pipe stays open
+        self._lot = lot  # keeps the pipe open as long as somebody may call release()
 
     def ring(self, into, number):
-        """As the C core's Registration.ring."""
+        """Have release() write `number` into the pipe `into`. Returns whether the wait is over already. As the C core's
+        Registration.ring()."""
         self._number = number.to_bytes(8, sys.byteorder)
         self._into = into
         return self.over
@@ -218,7 +221,7 @@ class Bell:
             try:
                 os.write(self._into, self._number)
             except OSError:
-                pass  # full: who reads it looks at everyone
+                pass  # the pipe is full: its reader then checks all registrations
 
 
 class _Call(Bell):
@@ -251,7 +254,7 @@ class _Call(Bell):
             self._undo()
 
     def _undo(self):
-        """Nobody has heard of the gateway that was made."""
+        """End the gateway that the call has made: the greenlet has given up, so that nobody knows of it."""
         if hasattr(self._result, "exit"):
             self._result.exit()
 
@@ -272,7 +275,7 @@ class Parking:
         self.execmodel = MODELS[backend](backend)
 
     def lot(self):
-        """This thread's; None where it has no greenlets."""
+        """The Lot of this thread; None if it has no greenlets."""
         hub = self.library.find_hub()
         if hub is None:
             return None
@@ -281,10 +284,10 @@ class Parking:
             lot = self.library.lot(hub)
         return lot
 
-    # --- what the cores ask ---
+    # --- what the cores call ---
 
     def __call__(self, registration, seconds):
-        """Park the running greenlet. False: there is nobody else on this thread."""
+        """Park the running greenlet, as Lot.park() does. False: this thread has no greenlets, and the caller has to wait."""
         lot = self.lot()
         if lot is None:
             return False
@@ -295,7 +298,7 @@ class Parking:
         return True
 
     def pause(self):
-        """Let others run before the next try to send. False: there is nobody."""
+        """Let others run before the next try to send. False: this thread has no greenlets."""
         if self.lot() is None:
             return False
         self.library.sleep(_PAUSE)
@@ -311,8 +314,8 @@ class Parking:
         return self.library.spawn(func, *args)
 
     def wait(self, waiters, ready, until):
-        """pycore's wait, by its list of waiters. True, or False when that took too long; None: there is nobody else on
-        this thread."""
+        """For the twin: wait until ready() is true, as one of its `waiters`. True; False if `until` came first; None: this
+        thread has no greenlets."""
         lot = self.lot()
         if lot is None:
             return None
@@ -333,7 +336,7 @@ class Parking:
     # --- for the package ---
 
     def aside(self, func, *args):
-        """func(*args) on a system thread, where it may hold locks and sleep; other greenlets run meanwhile."""
+        """func(*args) on a system thread, where it may sleep while it holds locks; other greenlets run meanwhile."""
         lot = self.lot()
         if lot is None:
             return func(*args)
@@ -354,7 +357,7 @@ _lots = WeakSet()
 
 
 def parking_for(backend):
-    """The Parking of that model. Raises ImportError where its library cannot be imported."""
+    """The Parking of that model. Raises ImportError if its library cannot be imported."""
     if backend not in _parkings:
         try:
             _parkings[backend] = Parking(backend)
@@ -364,7 +367,6 @@ def parking_for(backend):
 
 
 def _renew_lots():
-    """In a forked child the pipes are the parent's."""
     for lot in list(_lots):
         lot.renew()
 
@@ -430,8 +432,8 @@ MODELS = {"gevent": GeventExecModel, "eventlet": EventletExecModel}
 
 
 def serve(gateway, tasks):
-    """A worker's life: each task in a greenlet of the main thread. Returns when there will be none. `tasks`: a
-    worker._Tasks, which knows how to run one."""
+    """At a worker: run each task in a greenlet of the main thread, until no more can come. `tasks`: a worker._Tasks, whose
+    run() runs one."""
     parking = gateway._parking
     parking.library.make_hub()
     running = set()

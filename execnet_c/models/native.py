@@ -1,7 +1,7 @@
-"""The system's threads, locks, clocks and calls, also where gevent or eventlet have put their own in these places.
+"""The system's own threads, locks, clocks and calls, also in a program that gevent or eventlet has patched.
 
-The I/O thread, and whoever holds a lock across a wait, must not be a greenlet. Like everything of theirs, this is to be
-imported after the patching. A far end that is sent its core gets the names from where they come from (see pack.py).
+The I/O thread, and code that holds a lock while it waits, must not run in a greenlet. This module has to be imported after
+the patching. A far end that is sent its core gets these names without this file (see pack.py).
 """
 
 import atexit
@@ -10,15 +10,15 @@ import select
 import sys
 from types import BuiltinFunctionType, SimpleNamespace
 
-from . import mainthread  # noqa: F401  (threads of ours may start from now on)
+from . import mainthread  # noqa: F401  (has to be imported before a thread of ours starts)
 
 
 def unpatched(name):
-    """The module of that name with its own functions; the module itself where nobody has patched it."""
+    """The module of that name with its own functions; the module itself if it has not been patched."""
     module = __import__(name)
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     if gevent is not None and name in gevent.saved:
-        if name == "subprocess":  # its own functions look for others in the module
+        if name == "subprocess":  # its functions use each other through the module
             from importlib.util import find_spec, module_from_spec
 
             spec = find_spec(name)
@@ -35,7 +35,7 @@ def unpatched(name):
 
 
 def in_main_interpreter():
-    """False in one that this process has besides."""
+    """Whether this is the process's main interpreter, and no subinterpreter."""
     if hasattr(_thread, "_is_main_interpreter"):  # from Python 3.12 on
         return _thread._is_main_interpreter()
     try:
@@ -51,7 +51,8 @@ sleep = unpatched("time").sleep
 os = unpatched("os")  # noqa: F811
 select = unpatched("select")  # noqa: F811
 
-# Seconds between two looks for signals. Where the main thread is not the process's first, they do not end its sleep.
+# Seconds after which a sleep ends to look for signals. If Python's main thread is not the process's first thread, signals
+# do not end its sleeps.
 is_first = sys.platform != "linux" or _thread.get_native_id() == os.getpid()
 LONGEST_SLEEP = 5.0 if is_first else 0.05
 
@@ -62,7 +63,7 @@ else:
 
 
 class Thread:
-    """func() in a system thread."""
+    """Runs func() in a system thread."""
 
     def __init__(self, func):
         self._func = func
@@ -79,6 +80,6 @@ class Thread:
             self._running.release()
 
     def join(self, timeout=-1):
-        """Wait for its end, for so many seconds at most."""
+        """Wait for the thread's end, for `timeout` seconds at most."""
         if self._running.acquire(True, timeout):
             self._running.release()

@@ -4,8 +4,7 @@ from .execmodel import ExecModel
 
 
 def get_execmodel(backend):
-    """The ExecModel of that name; an ExecModel is returned as it is. Raises ValueError for a name that there is none
-    of."""
+    """The ExecModel of that name; an ExecModel is returned as it is. Raises ValueError for an unknown name."""
     if isinstance(backend, ExecModel):
         return backend
     if backend in ("thread", "main_thread_only"):

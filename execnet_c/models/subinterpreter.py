@@ -1,7 +1,7 @@
-"""Threads of ours in an interpreter that is not the process's main one.
+"""Threads of ours in a subinterpreter.
 
-CPython aborts the process when such an interpreter ends and still has a thread. So it has to wait for them; and they end
-with their gateways, which therefore end before it waits.
+CPython aborts the process if a subinterpreter ends and still has a thread. So the subinterpreter waits for its threads at
+its end. Ours end with their gateways; so at_exit() ends the gateways before that wait.
 """
 
 import threading
@@ -14,16 +14,16 @@ def _end():
     _ending = True
 
 
-threading._register_atexit(_end)  # called last, being the first
+threading._register_atexit(_end)  # the first to be registered is the last to be called
 
 
 def at_exit(function):
-    """Have `function()` called at the interpreter's end, while there are threads."""
+    """Have `function()` called when the interpreter ends, before it waits for its threads."""
     threading._register_atexit(function)
 
 
 def start_new_thread(func, args):
-    """As _thread's. Raises RuntimeError once the interpreter has waited for its threads."""
+    """As _thread.start_new_thread(). Raises RuntimeError once the interpreter has begun to wait for its threads."""
     if _ending:
         raise RuntimeError("can't start new thread: this interpreter is ending")
     threading.Thread(target=func, args=args, daemon=False).start()

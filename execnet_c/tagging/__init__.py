@@ -7,9 +7,9 @@
     for tagged in tagger.pipe(sentences, n_threads=2):
         ...
 
-A trained tagger is one block of bytes that nobody writes to: threads share it, forked processes share its pages, and
-pickle takes it as it is. NLTK's dicts are made from it when somebody asks for them; whoever changes one of them changes
-the tagger, which is put together again for the next sentence.
+A trained tagger is one block of bytes that never changes: threads share it, forked processes share its pages, and pickle
+takes it as it is. NLTK's dicts are made from it when a program asks for them. If the program changes one of them, the
+tagger changes, too: the block is built anew before the next sentence.
 
 NLTK is needed to find its data by name, for accuracy() and the like, and for to_nltk(); not for tagging.
 """
@@ -31,7 +31,7 @@ from .tagger import PerceptronTagger, _ModelOf, _restored, make_known
 
 __all__ = ["AveragedPerceptron", "Doc", "PerceptronTagger", "install_into_nltk", "pos_tag", "pos_tag_sents"]
 
-# These are stored in pickles as execnet_c.tagging.NAME, and that stays so.
+# Pickles have these as execnet_c.tagging.NAME, so that these names must not change.
 for _one in (AveragedPerceptron, PerceptronTagger, _ModelOf, _restored, install_into_nltk, pos_tag, pos_tag_sents):
     _one.__module__ = __name__
 

@@ -5,7 +5,7 @@ import os
 
 
 def component(text):
-    """`text`, which becomes part of a file's name, and must not lead elsewhere."""
+    """`text` as a str. Raises ValueError if a file name with it could lead into another directory."""
     text = str(text)
     if not text.strip() or text in (".", "..") or any(c in text for c in ("\0", "/", "\\")):
         raise ValueError(f"{text!r} can not be part of a file's name")
@@ -13,7 +13,7 @@ def component(text):
 
 
 def read(loc, name):
-    """What a file of a tagger says; `loc` is a path, or one of NLTK's pointers into a folder or an archive."""
+    """The object in the JSON file `name`; `loc` is a path, or one of NLTK's pointers into a folder or an archive."""
     if isinstance(loc, (str, os.PathLike)):
         with open(os.path.join(loc, name), "rb") as file:
             data = file.read()
@@ -27,7 +27,8 @@ def read(loc, name):
 
 
 def write(path, text):
-    """A file of nobody else's, under a name of its own first: a link at `path` is replaced, not followed."""
+    """Write `text` to a new file that only this user can read, and rename it to `path`: a link there is replaced, not
+    followed."""
     import random
 
     new = f"{path}.{os.getpid()}.{random.SystemRandom().getrandbits(64):x}"

@@ -1,4 +1,4 @@
-"""NLTK's functions pos_tag and pos_tag_sents with this tagger, and how they are put in the place of NLTK's own."""
+"""NLTK's functions pos_tag and pos_tag_sents with this tagger, and how NLTK's own ones are made to use it."""
 
 from .tagger import PerceptronTagger, nltk_module
 
@@ -51,7 +51,7 @@ class _Installed:
         self._module._get_tagger = self._ours
 
     def undo(self):
-        """NLTK is as it was; doing it again does nothing."""
+        """Let NLTK use its own tagger again. Calling it again does nothing."""
         if self._module._get_tagger is self._ours:
             self._module._get_tagger = self._before
 

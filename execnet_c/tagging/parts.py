@@ -1,11 +1,11 @@
-"""A tagger's weights, tagdict and classes as Python has them: the dicts and the set that are handed out.
+"""A tagger's weights, tagdict and classes as Python objects, which programs may change.
 
-They note when somebody changes them: the tagger makes its C side of them again then.
+The dicts and the set note a change; then the tagger builds its C model anew from them.
 """
 
 
 class _Note:
-    """Whether somebody has changed what was handed out."""
+    """Whether a program has changed one of the objects that share this note."""
 
     __slots__ = ("changed",)
 
@@ -49,7 +49,7 @@ _Set = _watched(
 
 
 class Parts:
-    """A tagger's weights, tagdict and classes as Python has them, and whether they still are what the model says."""
+    """A tagger's weights, tagdict and classes as Python objects, and a note whether they differ from the model by now."""
 
     def __init__(self, weights, tagdict, classes, changed):
         self.weights, self.tagdict, self.classes = weights, tagdict, classes
@@ -63,7 +63,7 @@ class Parts:
         return parts
 
     def watch(self):
-        """From here on changes are noted; what somebody holds already stays the same object, if it was watched."""
+        """Note changes from now on. Objects that note changes already stay the same: programs may hold them."""
         note = self.note
         if type(self.weights) is not _Dict:
             self.weights = _Dict(self.weights, note)

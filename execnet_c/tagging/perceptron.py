@@ -17,11 +17,11 @@ class AveragedPerceptron:
 
     def _start_learning(self):
         self._totals = defaultdict(int)  # (feature, class) -> the sum of its weight over all instances so far
-        self._tstamps = defaultdict(int)  # ... up to which instance
+        self._tstamps = defaultdict(int)  # (feature, class) -> the instance up to which that sum goes
         self.i = 0
 
     def predict(self, features, return_conf=False):
-        """The class with the highest sum of weights, of equal ones the last; its confidence, or None."""
+        """(class with the highest sum of weights, its confidence or None). Of equal sums the class that sorts last wins."""
         weights, scores = self.weights, defaultdict(float)
         for feature, value in features.items():
             row = weights.get(feature)

@@ -1,10 +1,11 @@
-"""Streams of documents through a Pipe, in batches: what PerceptronTagger.pipe() gives."""
+"""Streams of documents through a Pipe, in batches, for PerceptronTagger.pipe()."""
 
 from itertools import islice
 
 
 def stream(start, source, batch_size, tokenize):
-    """Batches through a Pipe, two of them under way: while threads tag one, this thread reads or hands out another."""
+    """Yield what the Pipe that start() makes has tagged. It has up to two batches: while its threads tag one, this thread
+    reads the next or yields the last."""
     pipe, waiting, end = start(), 0, None
     try:
         while True:
@@ -26,7 +27,7 @@ def stream(start, source, batch_size, tokenize):
 
 
 def _next_batch(source, size):
-    """The next documents, and why there are no more: an exception; None if there may be."""
+    """(the next documents, None); at the end (the last documents, the exception that says why there are no more)."""
     texts = []
     try:
         texts.extend(islice(source, size))

@@ -1,4 +1,4 @@
-"""The tagger: a block of bytes that the C code reads, and what Python makes of it."""
+"""The tagger: a block of bytes that the C code reads, and its parts as Python objects."""
 
 import json
 import os
@@ -12,18 +12,18 @@ from .parts import Parts
 from .perceptron import AveragedPerceptron, confidence, plain
 from .stream import stream
 
-# What NLTK's TaggerI gives to its taggers.
+# Methods of NLTK's TaggerI, which are taken from there when they are called.
 _INHERITED = (
     *("_check_params", "_confusion_cached", "accuracy", "confusion", "evaluate", "evaluate_per_tag", "f_measure"),
     *("precision", "recall"),
 )
 
-# What the C code computes in its own way.
+# What the C code computes itself; a subclass cannot change it.
 _IN_C = ("START", "END", "normalize", "_get_features")
 
 
 def nltk_module(name, purpose):
-    """A module of NLTK's, or an error that says what it is needed for."""
+    """A module of NLTK. Raises ImportError that says for which `purpose` it is needed."""
     from importlib import import_module
 
     try:
@@ -35,7 +35,7 @@ def nltk_module(name, purpose):
 
 
 def make_known():
-    """Once NLTK is there, ours is one of its taggers."""
+    """If NLTK has been imported, make PerceptronTagger one of its taggers for isinstance()."""
     api = sys.modules.get("nltk.tag.api")
     if api is not None and not issubclass(PerceptronTagger, api.TaggerI):
         api.TaggerI.register(PerceptronTagger)
@@ -82,8 +82,8 @@ class PerceptronTagger:
         from tempfile import gettempdir
 
         make_known()
-        self._block = model  # None: to be made of the parts
-        self._parts = Parts({}, {}, set(), True) if model is None else None  # None: to be made of the model
+        self._block = model  # None: to be built from the parts
+        self._parts = Parts({}, {}, set(), True) if model is None else None  # None: to be made from the model
         self.model = _ModelOf(self)
         self.lang = lang
         self.TRAINED_TAGGER_PATH = gettempdir()
@@ -111,7 +111,7 @@ class PerceptronTagger:
     # --- what it consists of
 
     def _compiled(self):
-        """The C side, put together again if somebody has changed a part."""
+        """The C model, built anew if a part has changed."""
         parts = self._parts
         if parts is not None and parts.note.changed:
             self._block = Model(Model.build(parts.weights, parts.tagdict, parts.classes))
@@ -153,7 +153,7 @@ class PerceptronTagger:
 
     @classmethod
     def from_nltk(cls, tagger):
-        """The same tagger as a trained one of NLTK's."""
+        """A tagger with the weights of a trained one of NLTK."""
         return cls._of_parts(tagger.model.weights, tagger.tagdict, tagger.model.classes, getattr(tagger, "lang", "eng"))
 
     @classmethod
@@ -163,7 +163,7 @@ class PerceptronTagger:
         return self
 
     def to_nltk(self):
-        """One of NLTK's with the same weights: for a far end that has no C module."""
+        """A tagger of NLTK with the same weights, for a far end that has no C module."""
         tagger = nltk_module("nltk.tag.perceptron", "to_nltk()").PerceptronTagger(load=False)
         tagger.lang = self.lang
         model = self._compiled()
@@ -201,13 +201,13 @@ class PerceptronTagger:
     def pipe(self, texts, batch_size=1000, n_threads=2, *, tokenize=None, use_tagdict=True, as_doc=False):
         """Tag a stream of documents, in its order, in batches, on `n_threads` threads: this one and others.
 
-        `texts` yields documents: lists of words, or what `tokenize` makes lists of words of. What comes out is
-        [(word, tag), ...] for each, or a Doc if `as_doc` is true. It is a lazy stream: at most two batches are read
-        beyond what has come out. The threads hold no Python object and need no GIL; they start with the first document
-        asked for and end with the stream: at its end, with close(), when an error comes out or it is forgotten.
+        `texts` yields documents: lists of words, or objects from which `tokenize` makes such lists. The stream yields
+        [(word, tag), ...] for each, or a Doc if `as_doc` is true. It is lazy: it reads at most two batches ahead. The
+        threads hold no Python object and need no GIL. They start when the first document is asked for, and end with the
+        stream: at its end, by close(), after an error, or when the stream is deleted.
 
-        What is no document raises ValueError("Error parsing doc: ..."), after what came before it. Ctrl-C is seen
-        after each batch.
+        A document that is none raises ValueError("Error parsing doc: ..."), after the results of all before it. Ctrl-C
+        takes effect after a batch.
         """
         if batch_size < 1:
             raise ValueError("batch_size is to be 1 or more")
@@ -217,28 +217,28 @@ class PerceptronTagger:
         return stream(lambda: Pipe(model, n_threads, use_tagdict, as_doc), iter(texts), batch_size, tokenize)
 
     def tag_numbers(self, sentences, use_tagdict=True):
-        """The tags of sentences as numbers in sorted(classes), a byte each (two if there are more than 256), end to end.
+        """The tags of sentences as indexes into sorted(classes), one byte each (two if there are more than 256).
 
-        What a worker may answer instead of words that the other side has anyway: see pair. Sentences may be what pack
-        made of them: then no str is made here.
+        A worker may answer with these instead of words that the other side has anyway: see pair(). `sentences` may also be
+        the bytes that pack() has made: then no str is made here.
         """
         return self._compiled().tag_numbers(sentences, use_tagdict)
 
     def pack(self, sentences):
-        """Sentences as bytes, about as long as their text: what to send to a worker that is to answer with tag_numbers."""
+        """Sentences as bytes, about as long as their text, to send to a worker that answers with tag_numbers()."""
         return self._compiled().pack(sentences)
 
     def pair(self, sentences, numbers, as_doc=False):
-        """[[(word, tag), ...], ...] of a list of sentences and what tag_numbers gave for them, there or here.
+        """[[(word, tag), ...], ...] of a list of sentences and what tag_numbers() returned for them, here or in a worker.
 
-        Docs instead of lists if `as_doc` is true, which are made in less time.
+        If `as_doc` is true, Docs instead of lists: they are made faster.
         """
         return self._compiled().pair(sentences, numbers, as_doc)
 
     # --- training
 
     def train(self, sentences, save_loc=None, nr_iter=5):
-        """Learn from sentences, each a list of (word, tag), in so many rounds; save the tagger there if asked to."""
+        """Learn from sentences, each a list of (word, tag), in `nr_iter` rounds; save the tagger in `save_loc`."""
         import logging
         import random
 
@@ -265,7 +265,7 @@ class PerceptronTagger:
             self.save_to_json(lang=self.lang, loc=save_loc)
 
     def _learn(self, sentence, learner, tagdict):
-        """Go through one sentence; how many words were right."""
+        """Learn from one sentence; return for how many words the guess was right."""
         words, tags = zip(*sentence)
         prev, prev2 = self.START
         context = [*self.START, *map(self.normalize, words), *self.END]
@@ -281,7 +281,7 @@ class PerceptronTagger:
         return right
 
     def _make_tagdict(self, sentences, parts):
-        """Words that are frequent and nearly always have one tag need no features."""
+        """Enter words that are frequent and nearly always have the same tag: they need no features."""
         counts = defaultdict(lambda: defaultdict(int))
         for sentence in sentences:
             for word, tag in sentence:
@@ -294,7 +294,8 @@ class PerceptronTagger:
                 parts.tagdict[word] = tag
 
     def normalize(self, word):
-        """The word as features have it: lower case; what has a hyphen, or begins with a digit, is all one."""
+        """The word as features have it: in lower case. One word stands for all words with a hyphen, one for all years, one
+        for all others that begin with a digit."""
         if "-" in word and word[0] != "-":
             return "!HYPHEN"
         if word.isdigit() and len(word) == 4:
@@ -304,7 +305,7 @@ class PerceptronTagger:
         return word.lower()
 
     def _get_features(self, i, word, context, prev, prev2):
-        """What the tag of a word may depend on: {feature: 1}, in the order in which weights are added up."""
+        """{feature: 1}: the features that decide the tag of a word, in the order in which their weights are added up."""
         i += len(self.START)
         before, after = context[i - 1], context[i + 1]
         features = (
@@ -329,7 +330,7 @@ class PerceptronTagger:
 
     @property
     def save_dir(self):
-        """A directory of this tagger's own to save it in, made when first asked for; where NLTK may read, if it is here."""
+        """A new directory to save this tagger in, made at the first use; NLTK, if installed, may read from there."""
         if self._save_dir is None:
             prefix = f"nltk_{component(self.TAGGER_NAME)}_{component(self.lang)}_"
             try:
@@ -366,7 +367,7 @@ class PerceptronTagger:
         self.decode_json_params(read(loc, name) for name in files)
 
     def decode_json_params(self, params):
-        """Become the tagger of (weights, tagdict, list of classes); if they are none, stay as it was."""
+        """Take (weights, tagdict, list of classes) over. If they are not valid the tagger stays as it was."""
         weights, tagdict, classes = params
         if not isinstance(classes, (list, tuple, set, frozenset)):
             raise TypeError("classes are to be a list")

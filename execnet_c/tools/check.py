@@ -1,5 +1,5 @@
-"""What `python -m execnet_c check` does: starts a gateway for each spec and says what it is and how fast, or why there
-is none and what to try.
+"""`python -m execnet_c check`: starts a gateway for each spec and says what it is and how fast, or why it cannot be made
+and what to try.
 """
 
 import statistics
@@ -10,8 +10,8 @@ from ..near.deaths import GatewayDied
 from ..multi import Group
 from ..xspec import XSpec
 
-ANSWER_TIMEOUT = 60.0  # seconds for an answer
-MEASURE = 0.3  # seconds for each figure
+ANSWER_TIMEOUT = 60.0  # seconds
+MEASURE = 0.3  # seconds for each of the two measurements
 PIECE = bytes(256 * 1024)
 
 TASK = """
@@ -34,8 +34,8 @@ def check(specs, write=None):
     write = write or (lambda line: print(line, flush=True))
     group = Group()
     found = [None] * len(specs)
-    turn = threading.Lock()  # figures are not taken side by side
-    made = [threading.Event() for _ in specs]
+    turn = threading.Lock()  # held while a gateway is measured
+    made = [threading.Event() for _ in specs]  # the gateway is there, or cannot be made
 
     def look(number):
         try:
@@ -85,7 +85,7 @@ def _describe(gateway, start, turn):
 
 
 def _round_trip(channel):
-    """Seconds for an int there and back: the median."""
+    """The median of the seconds that an int takes there and back."""
     taken = []
     until = time.perf_counter() + MEASURE
     while not taken or time.perf_counter() < until:
@@ -97,7 +97,7 @@ def _round_trip(channel):
 
 
 def _speed(channel):
-    """Bytes a second to the far end, until it has said that it has them all."""
+    """Bytes per second to the far end; the time ends when the far end says that it has them all."""
     channel.send("count")
     start = time.perf_counter()
     while time.perf_counter() - start < MEASURE:

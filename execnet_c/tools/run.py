@@ -1,7 +1,7 @@
-"""What `python -m execnet_c run` does: runs a program as Python itself would, `import execnet` meaning this package.
+"""`python -m execnet_c run`: runs a program as Python itself would, but `import execnet` means this package.
 
-The program finds sys.argv, sys.path[0] and `__main__` as without us, its exit status is the process's, and the
-traceback of what it does not catch begins with its own first line.
+The program finds sys.argv, sys.path[0] and `__main__` as Python would set them. Its exit status is that of the process,
+and the traceback of an uncaught exception begins in the program, not here.
 """
 
 import builtins
@@ -19,11 +19,11 @@ Runs a program in which `import execnet` means execnet_c, here and in the worker
 
 
 class NoProgram(Exception):
-    """There is nothing to run. Its arguments: why, and Python's exit status in such a case."""
+    """There is no such program. Its arguments: why, and Python's exit status in such a case."""
 
 
 def run(arguments):
-    """Run a program with its arguments. Returns an exit status only where there is no such program."""
+    """Run a program with its arguments. Returns an exit status, or raises what the program raises."""
     if arguments[:1] in (["-h"], ["--help"]):
         print(USAGE, end="")
         return 0
@@ -39,7 +39,7 @@ def run(arguments):
         why, status = exc.args
         print(f"python -m execnet_c run: {why}", file=sys.stderr)
         return status
-    except BaseException:  # it cannot be compiled, or the package that it is in cannot be imported
+    except BaseException:  # the program cannot be compiled, or its package cannot be imported
         _hide_us(None)
         raise
     if is_module:
@@ -60,7 +60,7 @@ def run(arguments):
 
 
 def _script(path):
-    """(code, what its module has) of a file; or of a directory or an archive, of `__main__` in it."""
+    """(code, globals of its module) of a file; of a directory or an archive: of the `__main__` in it."""
     import io
     from importlib.machinery import PathFinder, SourceFileLoader
 
@@ -84,7 +84,7 @@ def _script(path):
 
 
 def _module(name):
-    """(code, what its module has) of what `python -m name` runs."""
+    """(code, globals of its module) of what `python -m name` runs."""
     from importlib.util import find_spec
 
     try:
@@ -94,7 +94,7 @@ def _module(name):
             spec = find_spec(name)
     except ModuleNotFoundError as exc:
         if exc.name is None or not (name + ".").startswith(exc.name + "."):
-            raise  # it is there, and imports something that is not
+            raise  # the package is there, but imports a module that is not
         spec = None
     if spec is None:
         raise NoProgram(f"no module named {name!r}", 1)
@@ -110,7 +110,7 @@ def _code_and_scope(spec):
 
 
 def _hide_us(scope):
-    """Have the traceback of what is raised now begin where the program does, by its globals."""
+    """Have sys.excepthook leave out the frames in front of the program's first one, whose globals are `scope`; None: all."""
     show = sys.excepthook  # the program may have set its own
 
     def excepthook(kind, value, tb):
