@@ -1,14 +1,14 @@
-"""What every test here gets: the library under test, and a check that it left nothing behind.
+"""For all tests: the library under test, which tests run, and a check that a test leaves nothing behind.
 
-The tests of behaviour run against execnet_c and against execnet: what both do is the contract. A test
-marked `ours` says where execnet_c deliberately does better, and runs against execnet_c alone.
+Tests with the fixture `lib` run against execnet_c and against execnet: what both do is the contract. A test marked `ours`
+is about what execnet_c does better, on purpose, and runs against execnet_c only.
 
-execnet_c has two cores, and a run is over one pairing of them (see pairing.py). What has nothing to do with cores, and
-execnet, run over the default pairing only; what is about one end alone, over two of the four.
+execnet_c has two cores, and a run is over one pairing of them (see pairing.py). Tests that do not depend on the cores, and
+those against execnet, run over the default pairing only; tests about one end only, over C-C and Python-Python.
 
-pytest alone runs every test. The commands of the Makefile leave some out (--depth): `make test` those marked `deep` and
-execnet's own runs, which can change only with a test; `make check-deep` runs just these. `make quick` takes a few tests of
-each room.
+pytest without options runs every test. The commands of the Makefile leave some out by --depth: `make test` leaves out those
+marked `deep` and those against execnet, which change only if the test does; `make check-deep` runs just these. `make quick`
+takes a few tests of each file.
 """
 
 import pairing  # isort: skip (before anything takes a core)
@@ -20,18 +20,17 @@ import pathlib
 import re
 import signal
 import threading
-import time
 
 import pytest
-from masters import sleep_at_a_pipe
+from masters import TIMEOUT, sleep_at_a_pipe, stat_of, wait_until
 
 LIBS = ["execnet_c", "execnet"] if pairing.name == pairing.DEFAULT else ["execnet_c"]
 
-# Rooms whose tests, all of them, are of one process and name their core themselves, or of programs around it all.
+# Files whose tests are all about one process and name their core themselves, or about programs around the package.
 ANY_CORE = ("test_serializer", "test_examples", "test_makefile", "test_users", "test_rings", "test_tagging")
 
-# Rooms about what two different cores may have to do with each other: all that C-Python and Python-C run. The others are
-# about one end at a time, and C-C and Python-Python have each core at both ends.
+# Files about what may differ if the two ends have different cores: C-Python and Python-C run only these. The others are
+# about one end at a time; C-C and Python-Python test each core at both ends.
 BOTH_ENDS = tuple(
     f"test_{name}"
     for name in (
@@ -40,7 +39,7 @@ BOTH_ENDS = tuple(
     )
 )
 
-# Rooms of long tests: `make quick` takes one test of each, and over Python-Python they are for check-deep.
+# Files of long tests: `make quick` takes one test of each; over Python-Python only `make check-deep` runs them.
 LONG = tuple(
     f"test_{name}"
     for name in (
@@ -51,11 +50,8 @@ LONG = tuple(
 
 TESTS = sorted(pathlib.Path(__file__).parent.glob("test_*.py"))
 DEPTHS = ["all", "test", "deep", "quick"]
-QUICK = 5  # tests of a room where both cores are in C, and half of that elsewhere
-
-# Long enough for any loaded machine: this bound is there so that a hang fails instead of hanging.
-TIMEOUT = float(os.environ.get("EXECNET_C_TEST_TIMEOUT", "30"))
-SETTLE = 10.0
+QUICK = 5  # tests of a file that `make quick` takes over C-C; over other pairings it takes half of them
+SETTLE = 10.0  # seconds that a test's processes and threads may take to end after it
 
 
 def pytest_addoption(parser):
@@ -64,7 +60,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    # Where a shell has started this in its background, programs ignore SIGINT; those of the tests are to be interrupted.
+    # If a shell has started pytest in the background, SIGINT is ignored, also in programs that tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for marker in (
         "ours: execnet_c does better than execnet here, on purpose",
@@ -81,7 +77,7 @@ def pytest_report_header():
 
 
 def is_left_out(path, config):
-    """Whether nothing of a file of tests runs here."""
+    """Whether no test of this file runs in this part and over this pairing."""
     part, of = map(int, (config.getoption("part") or "1/1").split("/"))
     if path in TESTS and TESTS.index(path) % of != part - 1:
         return True
@@ -100,13 +96,13 @@ def is_deep(item):
     return bool(of_execnet or long or item.get_closest_marker("deep"))
 
 
-def a_few_of_each_room(items):
+def a_few_of_each_file(items):
     """From each file, functions at even distances, each with its first parameters."""
-    rooms = {}
+    files = {}
     for item in items:
-        rooms.setdefault(item.path, {}).setdefault(item.function, item)
+        files.setdefault(item.path, {}).setdefault(item.function, item)
     few = set()
-    for path, firsts in rooms.items():
+    for path, firsts in files.items():
         n = 1 if path.name.startswith(LONG) else QUICK if pairing.name == pairing.DEFAULT else QUICK // 2
         firsts = list(firsts.values())
         few |= {firsts[len(firsts) * i // n] for i in range(n)}
@@ -121,7 +117,7 @@ def pytest_collection_modifyitems(config, items):
         not_so_deep = depth != "all" and is_deep(item) != (depth == "deep")
         (left_out if one_core or not_so_deep or is_left_out(item.path, config) else kept).append(item)
     if depth == "quick":
-        few = a_few_of_each_room(kept)
+        few = a_few_of_each_file(kept)
         left_out += [item for item in kept if item not in few]
         kept = [item for item in kept if item in few]
     for item in kept:
@@ -137,7 +133,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    # A part may have none of what was asked for.
+    # A part may have no test of that depth.
     if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.getoption("depth") != "all":
         session.exitstatus = pytest.ExitCode.OK
 
@@ -170,7 +166,7 @@ def gw(group):
 
 @pytest.fixture(scope="session")
 def ssh_server():
-    """The hosts of ssh_hosts.py, all of them."""
+    """The server with all the hosts of ssh_hosts.py."""
     import ssh_hosts
 
     with ssh_hosts.running() as server:
@@ -178,40 +174,20 @@ def ssh_server():
 
 
 def stderr_has(size):
-    """Wait until pytest's file for fd 2 holds so many bytes. Reading it again and again instead (capfd) loses what comes
-    between a look and the emptying."""
+    """Wait until pytest's file for fd 2 holds so many bytes. Reading it through capfd instead would lose what comes between
+    its reading and its emptying of the file."""
     return wait_until(lambda: os.fstat(2).st_size >= size)
 
 
 def plain_repr(gateway):
-    """As execnet says it: without how the frames travel."""
+    """repr() of a gateway as with execnet, which does not say how the frames travel."""
     return re.sub(", (ring|pipe)>$", ">", repr(gateway))
 
 
-def wait_until(condition, timeout=TIMEOUT):
-    """Wait for what no message tells of; return whether it came true in time."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
 def children_of(pid):
-    """Process ids of the children of `pid`, the dead but not yet reaped ones among them."""
-    found = set()
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat") as file:
-                fields = file.read().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            found.add(int(name))
-    return found
+    """Process ids of the children of `pid`, also of those that are dead but not yet reaped."""
+    stats = {int(name): stat_of(name) for name in os.listdir("/proc") if name.isdigit()}
+    return {child for child, stat in stats.items() if stat and int(stat[1]) == pid}
 
 
 class Footprint:
@@ -229,7 +205,7 @@ class Footprint:
         self.children = children_of(os.getpid())
 
     def beyond(self, before, floor):
-        """What there is more of than before the test, or than the library always keeps."""
+        """What is left behind: more than there was before the test, and more than the library always keeps (`floor`)."""
         more = []
         if len(self.fds) > max(len(before.fds), len(floor.fds)):
             more.append(f"fds {sorted(set(self.fds.items()) - set(before.fds.items()))}")
@@ -246,7 +222,7 @@ class Footprint:
 def floor():
     """The footprint of execnet_c at rest: its I/O thread, its fds and those of the main thread.
 
-    It may keep them for as long as somebody holds a gateway, even one that has ended: pytest does.
+    It may keep them as long as a gateway exists, even one that has ended; pytest keeps some alive.
     """
     start = Footprint()
     try:
@@ -271,7 +247,7 @@ def floor():
 def leaves_nothing(floor, request):
     """Fail a test after which there are more fds, threads or children than before it.
 
-    execnet's leavings are not our business: it leaves zombies, for one.
+    Tests against execnet do not fail: it leaves zombies, for example.
     """
     before = Footprint()
     yield

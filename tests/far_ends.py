@@ -1,7 +1,7 @@
-"""The foreign far ends that this machine has: other Pythons, and Pythons under other conditions.
+"""The foreign interpreters that this machine has: other Pythons, and Pythons under other conditions.
 
-FAR_ENDS lists them, also those that are missing, with the reason; TOO_OLD lists Pythons that cannot serve. A Python in
-which execnet_c is installed is left out: it would not be a foreign one.
+FAR_ENDS lists them, and also those that are missing, with the reason; TOO_OLD lists Pythons that cannot serve. A Python in
+which execnet_c is installed is left out, because it need not be sent its worker.
 """
 
 import atexit
@@ -38,8 +38,8 @@ print(sys.version.replace("\\n", " "))
 FOREIGN = os.environ.get("EXECNET_C_FOREIGN_PYTHONS", "")
 NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
 
-# What stands first in the path of some far ends. A module that is no part of the interpreter, and that we or what we
-# import may want.
+# Modules in a directory that some far ends have first in their path. Each has the name of a module of the standard library
+# that is a file of its own and that a worker may import.
 HOSTILE = {
     "socket": "raise SystemExit('socket.py of PYTHONPATH was imported')",
     "select": "import os; os.kill(os.getpid(), 9)",
@@ -53,8 +53,8 @@ HOSTILE = {
 class FarEnd:
     """A command line for python=, and what can be expected of it.
 
-    inside: how a program over there starts this Python. root: what is / over there. outlives: a signal to the process
-    that we have started does not reach the Python behind it.
+    inside: the command line by which a program at the far end starts this Python. missing: why it cannot be started here.
+    root: the directory that is / at the far end. outlives: a signal to the process that we start does not reach Python.
     """
 
     def __init__(self, name, command=(), inside=None, missing=None, root="", read_only=False, outlives=False):
@@ -75,19 +75,19 @@ class FarEnd:
         return "//".join(["popen", "python=" + shlex.join(self.command), *keys])
 
     def there(self, path):
-        """A path of ours as the far end sees it; one below `root`, if it has a root of its own."""
+        """The path by which the far end sees our `path`, which must be below `root`."""
         assert str(path).startswith(self.root)
         return str(path)[len(self.root) :]
 
     def directory(self):
-        """A new directory that the far end sees, and may write to unless it is a read-only one. To be removed."""
+        """A new directory that the far end sees, and may write to unless it is `read_only`. The caller removes it."""
         path = tempfile.mkdtemp(dir=(self.root or "") + "/tmp")
         os.chmod(path, 0o777)
         return path
 
 
 def _pythons():
-    """{(implementation, (3, 8, 18), text of the version): path}; one for each build. And those that have execnet_c."""
+    """{(implementation, (3, 8, 18), sys.version): path}, one for each build; and the paths of those with execnet_c."""
     started = {}
     for place in PLACES:
         for path in sorted(glob.glob(os.path.join(place, "py*"))):
@@ -114,12 +114,12 @@ def _pythons():
 
 def _plain_ones(pythons, installed):
     far_ends = []
-    for implementation, version, _ in sorted(pythons):
+    for implementation, version, text in sorted(pythons):
         name = implementation + ".".join(map(str, version))
         count = sum(end.name.split("_")[0] == name for end in far_ends)
         if version >= OLDEST:
             name += f"_{count + 1}" if count else ""
-            far_ends.append(FarEnd(name, [pythons[implementation, version, _]]))
+            far_ends.append(FarEnd(name, [pythons[implementation, version, text]]))
     but = f" (left out, for they have execnet_c: {', '.join(installed)})" if installed else ""
     for minor in range(OLDEST[1], NEWEST[1] + 1):
         if not any(end.name.startswith(f"cpython3.{minor}.") for end in far_ends):
@@ -140,7 +140,7 @@ def _hostile_directory():
 
 
 def _options_of(far_ends):
-    """How Python is started: on the one that understands our code objects, on the oldest one and on PyPy."""
+    """Pythons with other options: our own version, which takes code objects, the oldest CPython, and PyPy."""
     ours = f"cpython{sys.version_info[0]}.{sys.version_info[1]}."
     hostile = _hostile_directory()
     chosen = []
@@ -168,7 +168,7 @@ def _wrapped(name, wrapper, python, **more):
 
 
 def _wrapped_ones(far_ends):
-    # One that any user can start, also again from inside.
+    # Prefer a Python that any user can start, and that can start itself again.
     check = "import os, sys; sys.exit(not os.access(sys.executable, os.X_OK))"
     pythons = [end.command for end in reversed(far_ends) if not end.missing and end.name.startswith("cpython")]
     python = next((python for python in pythons if not _why_not([*NOBODY, *python, "-c", check])), next(iter(pythons), []))

@@ -1,12 +1,27 @@
 """What the tests of gateways share."""
 
+import pytest
+
+import execnet_c
 from conftest import TIMEOUT
 
 PID = "import os\nchannel.send(os.getpid())"
 
 
+@pytest.fixture(name="group")
+def group_fixture():
+    """A group of execnet_c, for tests that do not run against execnet."""
+    group = execnet_c.Group()
+    yield group
+    group.terminate(timeout=2.0)
+
+
 def pid_of(gw):
     return gw.remote_exec(PID).receive(TIMEOUT)
+
+
+def evaluate(gateway, expression):
+    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(2 * TIMEOUT)
 
 
 def add(channel, a, b=2, *, c=3):

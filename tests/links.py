@@ -1,7 +1,7 @@
-"""An ssh host behind a bad link: the far end of a wire (wire.py) that loses and delays packets, and can be cut.
+"""An ssh host behind a bad network: a wire (wire.py) leads to it that loses and delays packets, and can be cut.
 
-ssh itself, and the program that starts it, run where they always do; only ssh's connection is made in the near end's
-namespace, and handed to it.
+ssh, and the program that starts it, run in the usual network namespace. Only ssh's connection is made in the namespace of
+the wire's near end, and then handed to ssh.
 """
 
 import os
@@ -19,7 +19,7 @@ WIRE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wire.py")
 
 
 class Link:
-    """The wire, and the server behind it. `spec` makes a spec for its host."""
+    """The wire, and the server behind it. spec() makes a spec for the server's host."""
 
     def __init__(self, wire, server):
         self._wire = wire
@@ -35,15 +35,15 @@ class Link:
         return answer.split()
 
     def carry(self, delay=0.0, loss=0.0):
-        """Each packet takes `delay` seconds, and that share of them gets lost. Heals a cut."""
+        """From now on each packet takes `delay` seconds, and the share `loss` of them gets lost. Heals a cut."""
         self._order("pass", delay, loss)
 
     def cut(self):
-        """From now on nothing arrives, either way, and nobody is told."""
+        """From now on all packets get lost, both ways, without an error."""
         self._order("cut")
 
     def count(self):
-        """(packets that came through, packets that were lost) since the last time."""
+        """(packets that came through, packets that were lost) since the last call."""
         passed, lost = self._order("count")
         return int(passed), int(lost)
 
@@ -71,7 +71,7 @@ def _start_wire():
 
 @contextmanager
 def running():
-    """A link that carries everything at once; skips where there can be none."""
+    """A Link without delay and loss; skips the test if there can be none."""
     if reason := _why_not():
         missing(reason)
     wire, near, far = _start_wire()

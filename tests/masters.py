@@ -1,8 +1,8 @@
-"""Programs that the tests start, interrupt and kill: what would hit pytest hits a process of its own instead.
+"""Programs that the tests start, interrupt and kill, because pytest itself must not be.
 
-A program's text begins with `from masters import *`: what its part here offers is at the end of this file. It is found
-by a mark in its environment, which all its descendants inherit, also when their parents are gone. Only the standard
-library is imported, as each program imports it too.
+A program's text begins with `from masters import *`; the end of this file is for the programs. The tests find a program and
+all its descendants, also those whose parents are gone, by a mark in their environment. This file imports the standard
+library only, because each program imports it.
 """
 
 import os
@@ -13,11 +13,13 @@ import textwrap
 import threading
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MARK = "EXECNET_TEST_MARK"
 LIMIT = 60.0
+# Seconds: enough for any loaded machine. A test that would hang fails by this instead.
+TIMEOUT = float(os.environ.get("EXECNET_C_TEST_TIMEOUT", "30"))
 
 HEAD = """\
 import os, signal, sys, threading, time
@@ -26,7 +28,8 @@ from masters import *
 """
 
 
-def wait_until(condition, timeout=30.0, step=0.005):
+def wait_until(condition, timeout=TIMEOUT, step=0.005):
+    """Wait until condition() is true, for what no message tells of. Returns whether it came true in time."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
@@ -57,21 +60,21 @@ def _status(pid, tid):
 
 
 def _waits_in_locks(pid):
-    """Whether the plain-Python core serves that process: its waits are for locks, all of them."""
+    """Whether that process has the twin, which waits at locks only."""
     with open(f"/proc/{pid}/maps") as file:
         return "/_core." not in file.read()
 
 
 def _waits_at_a_ring(pid, tid):
-    """Whether a thread that waits at a futex does so in memory that processes share: locks are all private."""
+    """Whether a thread that waits at a futex waits at a ring: its futex is shared memory, that of a lock is private."""
     with open(f"/proc/{pid}/task/{tid}/syscall") as file:
         words = file.read().split()
     return len(words) > 2 and int(words[2], 16) == 9  # FUTEX_WAIT_BITSET without FUTEX_PRIVATE_FLAG
 
 
 def is_asleep(pid, tid=None):
-    """Whether a thread (the main one) sleeps in a system call that waits for something other than a lock, and has no
-    signal to take. Over the plain-Python core it may be any lock, the GIL among them."""
+    """Whether a thread (the main one) sleeps in a system call that waits for something other than a lock, and no signal
+    waits for it. With the twin it may be any lock, also the GIL."""
     stat = stat_of(pid, tid or pid)
     if stat is None or stat[0] != "S":
         return False
@@ -86,8 +89,8 @@ def is_asleep(pid, tid=None):
 
 
 def wait_asleep(pid, tid=None):
-    """Wait until the thread sleeps whenever it is looked at, and does not wake up in between. It is looked at for longer
-    than a thread waits for the GIL without waking up, which is 5 ms."""
+    """Wait until the thread has slept for ten looks without waking up in between. They take longer than the 5 ms after
+    which a thread that waits for the GIL wakes up."""
     seen = woken = 0
 
     def still():
@@ -110,6 +113,13 @@ def living(mark):
         except OSError:
             pass
     return found
+
+
+def kill_all(pids):
+    """SIGKILL to each of these processes that is still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 class Program:
@@ -146,11 +156,7 @@ class Program:
         return living(self.mark)
 
     def kill_all(self):
-        for pid in self.family():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        kill_all(self.family())
 
     def line(self):
         """The next line that it prints."""
@@ -173,25 +179,24 @@ def run(code, *args, status=0, stderr="", env=(), limit=LIMIT):
     """Run a program to its end; return the lines that it prints. No process may be left after it."""
     with Program(code, *args, env=env, limit=limit) as program:
         lines, _ = program.finish(status, stderr)
-        print(*lines, sep="\n")  # figures, for those who look
+        print(*lines, sep="\n")  # figures; `pytest -s` shows them
         assert wait_until(lambda: not program.family(), 10.0), "processes are left"
     return lines
 
 
 # --- for the programs themselves --------------------------------------------------------------------------------------
 
-# Generous, so that a busy machine does not matter; a lost signal would be noticed some seconds late at the earliest.
-PROMPT = 1.0
+PROMPT = 1.0  # seconds: enough for a busy machine, and less than the delay that a lost signal would cause
 
 
 def stop_process(pid):
-    """SIGSTOP; returns when all its threads have stopped. Until the first one takes the signal the others run on."""
+    """Send SIGSTOP, and return when all threads of the process have stopped: they run on until one takes the signal."""
     os.kill(pid, signal.SIGSTOP)
     assert wait_until(lambda: all((stat_of(pid, int(tid)) or "T")[0] in "tT" for tid in os.listdir(f"/proc/{pid}/task")))
 
 
 def sleep_at_a_pipe(library):
-    """A thread that does gets a fd for that, and keeps it."""
+    """Have this thread wait at a pipe once: it gets an fd for that, and keeps it."""
     group = library.Group()
     group.makegateway("popen//transport=pipe").remote_exec("channel.send(1)").receive(30)
     group.terminate(timeout=5)
@@ -199,7 +204,7 @@ def sleep_at_a_pipe(library):
 
 @contextmanager
 def interrupted(what, sig=signal.SIGINT, before=None):
-    """The block waits, and is ended by a KeyboardInterrupt: the signal comes as soon as the main thread sleeps."""
+    """Check that a signal, sent when the main thread sleeps, ends the block by KeyboardInterrupt: the block has to wait."""
     sent = []
 
     def send():
@@ -223,7 +228,7 @@ def interrupted(what, sig=signal.SIGINT, before=None):
 
 
 def worker_of(gateway):
-    """Its worker's process id. The worker's main thread, if it was idle before, is free for a task again."""
+    """The process id of a gateway's worker. Returns when the worker's main thread is free again."""
     channel = gateway.remote_exec("import os; channel.send(os.getpid())")
     pid = channel.receive(30)
     channel.waitclose(30)

@@ -1,7 +1,8 @@
-"""Which cores the tests run over: EXECNET_C_TEST_PAIRING names the near end's and the far ends', as in "C-Python".
+"""Which cores the tests run over: EXECNET_C_TEST_PAIRING names that of the near end and that of far ends ("C-Python").
 
-Whoever imports this follows it, with the far ends that it then starts. So conftest.py does, first of all, and so does
-each program that a test starts and that uses execnet_c: its text begins with HEAD, or `command` runs its file.
+A process that imports this file uses the named core, and has its far ends use the other named one. conftest.py imports it
+before all else; so does each program with execnet_c that a test starts: its text begins with HEAD, or command() runs its
+file.
 """
 
 import os
@@ -21,13 +22,14 @@ near, far = name.split("-")
 
 
 def _ask_for(core):
+    """Set the environment so that this process, or far ends that it starts, take `core`."""
     if core == "C":
         os.environ.pop("EXECNET_C_PURE", None)
     else:
         os.environ["EXECNET_C_PURE"] = "1"
 
 
-def _follow():
+def _take_near_core():
     if "execnet_c.cores" in sys.modules:
         raise RuntimeError("execnet_c has taken a core before the pairing was known")
     _ask_for(near)
@@ -39,11 +41,11 @@ def _follow():
     return cores.module
 
 
-module = _follow()
+module = _take_near_core()
 
 
 def command(script, *arguments):
-    """The command line that runs a script as Python itself would, but for its cores."""
+    """The command line that runs a script as Python itself would, but over this pairing."""
     runner = [] if name == DEFAULT else [os.path.join(HERE, "pairing.py")]
     return [sys.executable, *runner, str(script), *map(str, arguments)]
 

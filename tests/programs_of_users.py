@@ -1,13 +1,11 @@
 """What the tests with programs from PyPI share: running them as their users do, on either library."""
 
 import ast
-import contextlib
 import importlib
 import importlib.metadata
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -18,12 +16,12 @@ import pairing
 import pytest
 
 from conftest import LIBS, TIMEOUT, wait_until
-from masters import MARK, living
+from masters import MARK, kill_all, living
 
 LIMIT = 120
-USERS = Path(sys.prefix) / "users"  # here they are, and execnet, but not execnet_c
+USERS = Path(sys.prefix) / "users"  # these programs, and execnet, are installed here, but not execnet_c
 
-# Has `import execnet` mean the library that the program is to run on, and sees that it does.
+# Makes `import execnet` mean the library that the program is to run on; CHECK sees that it does.
 BEGIN = {
     "execnet_c": pairing.HEAD + "import execnet_c; execnet_c.install_as_execnet()\n",
     "execnet": "",
@@ -32,13 +30,13 @@ CHECK = "import execnet; assert execnet.Group.__module__ == '{library}.multi', e
 
 
 def needs(distribution):
-    """Skips the test where that is not installed."""
+    """Skip the test if `distribution` is not installed in USERS."""
     if not list(importlib.metadata.distributions(name=distribution, path=[str(USERS)])):
         pytest.skip(f"there is no {distribution} in {USERS} (`make test-needs` puts it there)")
 
 
 class Runner:
-    """Runs programs on one library. With ours, no process may be left after one."""
+    """Runs programs on one library. With execnet_c no process may be left after a program."""
 
     def __init__(self, library, directory):
         self.library = library
@@ -63,20 +61,18 @@ class Runner:
             if self.library == "execnet_c":
                 assert wait_until(lambda: not living(mark)), "processes are left"
         finally:
-            for pid in living(mark):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            kill_all(living(mark))
         return done.stdout
 
     def program(self, text, **names):
-        """What a program says last, a literal. names: what it finds by those names."""
+        """Run a program; return the literal that its last line of output is. names: variables of the program."""
         text = "".join(f"{name} = {value!r}\n" for name, value in names.items()) + textwrap.dedent(text)
         text = BEGIN[self.library] + CHECK.format(library=self.library) + text
         output = self.run(sys.executable, "-c", text)
         return ast.literal_eval(output.splitlines()[-1])
 
     def script(self, name, *arguments, status=0):
-        """What a program's own script prints, run as it is."""
+        """Run the script `name` that an installed program has; return its output."""
         runner = ["-m", "execnet_c", "run"] if self.library == "execnet_c" else []
         return self.run(sys.executable, *runner, USERS / "bin" / name, *arguments, status=status)
 
@@ -91,7 +87,7 @@ def runner_fixture(request, tmp_path):
 
 @pytest.fixture(name="server")
 def server_fixture(ssh_server, runner):
-    """The hosts, which any ssh client finds that a program starts. Afterwards nothing of ours may run over there."""
+    """The hosts, known to each ssh that the programs start. Afterwards no process of ours may run at the far ends."""
     programs = runner.directory / "programs"
     programs.mkdir()
     ssh = programs / "ssh"

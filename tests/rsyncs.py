@@ -1,4 +1,4 @@
-"""What the tests of RSync share: what its targets are given, and how it fails."""
+"""What the tests of RSync share: a source directory, and checks after a failure."""
 
 import pytest
 
@@ -18,12 +18,12 @@ def source_fixture(tmp_path):
 
 
 def assert_free(gateway):
-    """Nothing runs there any more."""
+    """No task runs at the far end any more."""
     assert wait_until(lambda: gateway.remote_status().numexecuting == 0, TIMEOUT)
 
 
 def failing(source, targets, finished, *words):
-    """Send; returns the RSyncError, which holds those words."""
+    """Send, which must fail with these words; return the RSyncError. The ids of targets that have all go to `finished`."""
     rsync = Quiet(source)
     for gateway, directory in targets:
         rsync.add_target(gateway, directory, lambda id=gateway.id: finished.append(id))

@@ -1,4 +1,4 @@
-"""What the tests of the serializer share: both of them, and what neither sends."""
+"""What the tests of the serializers share: both serializers, and a class whose objects neither can send."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Servers for gateways over sockets, things that answer in their place, and what tests ask of them."""
+"""Servers for gateways over sockets, listeners that pretend to be one, and what tests ask of them."""
 
 import os
 import re
@@ -14,6 +14,7 @@ import pytest
 import execnet_c
 from conftest import TIMEOUT
 from execnet_c.far import socketserver
+from gateways import evaluate
 
 SECRET = "correct horse battery staple"
 SOON = 15.0
@@ -21,7 +22,7 @@ SOON = 15.0
 
 @contextmanager
 def running(command, **env):
-    """A program, and the first line that it prints."""
+    """A running program, and the first line that it prints."""
     full = {**os.environ, "PYTHONUNBUFFERED": "1", **env}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=full, text=True)
     try:
@@ -43,12 +44,8 @@ def our_server(*options, address=":0", **env):
         yield process
 
 
-def evaluate(gateway, expression):
-    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(TIMEOUT)
-
-
 def refused(spec, kind, match, within=SOON):
-    """Making a gateway of `spec` fails so, soon, and leaves nothing."""
+    """Check that making a gateway of `spec` fails with this error, soon, and leaves no gateway; return the error."""
     group = execnet_c.Group()
     start = time.monotonic()
     try:
@@ -63,7 +60,7 @@ def refused(spec, kind, match, within=SOON):
 
 @contextmanager
 def answering(answer):
-    """An address where `answer(connection)` is called for each."""
+    """An address where `answer(connection)` is called for each connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept():
@@ -88,7 +85,7 @@ def answering(answer):
 
 
 def converse(address, *sayings):
-    """All that the server says. It may hang up in the middle of what is said to it."""
+    """Send all sayings; return all that the server sends. The server may hang up before it has got all of them."""
     heard = b""
     with socket.create_connection(socketserver.address_of(address), TIMEOUT) as peer:
         try:

@@ -1,4 +1,4 @@
-"""What the tests of what is sent share."""
+"""What the tests of source_of() share, which makes what is sent for a task."""
 
 import importlib
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 
 def run(sent, *args, **kwargs):
-    """Do with a sent task what the far end does; return the globals it ran in."""
+    """Run what source_of() returned, as the far end does; return the globals that it ran in."""
     text, file_name, call_name = sent
     namespace = {"channel": args[0] if args else None, "__name__": "__channelexec__"}
     # dont_inherit: the future statements of this file are not the far end's.
@@ -20,7 +20,7 @@ def run(sent, *args, **kwargs):
 
 @pytest.fixture(name="load")
 def load_fixture(tmp_path, monkeypatch):
-    """Write a module and import it; returns a function of (name, text)."""
+    """A function of (name, text) that writes a module and imports it."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     loaded = []
@@ -38,7 +38,7 @@ def load_fixture(tmp_path, monkeypatch):
 
 @pytest.fixture(name="function_of")
 def function_of_fixture(load, request):
-    """Return a function of (text): the object `task` of a module of that text."""
+    """A function of (text) that returns the object `task` of a new module with that text."""
     count = iter(range(100))
 
     def function_of(text):

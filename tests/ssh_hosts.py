@@ -1,7 +1,7 @@
-"""The hosts that the tests of ssh log in to, and some that nobody can log in to.
+"""The hosts that the tests of ssh log in to, and some to which no login succeeds.
 
-h1 has a `python` and a `python3`, h2 only a `python3`, h3 a `python` that is too old and a `python3` that is not; each
-another one as far as this machine has them. What is missing here is a reason to skip a test, but a failure where CI is
+h1 has a `python` and a `python3`, h2 only a `python3`, h3 a `python` that is too old and a `python3` that is not. They have
+different Pythons as far as this machine has several. A test is skipped if something is missing here, but fails if CI is
 "true" in the environment.
 """
 
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 import sshd
 from far_ends import PLAIN, TOO_OLD
+from masters import wait_until
 
 SHELLS = {
     "sh": "/bin/sh",
@@ -22,9 +23,9 @@ SHELLS = {
     "fish": "fish",
     "zsh": "zsh",
 }
-OPTIONAL_SHELLS = {"zsh"}  # no reason to fail anywhere
+OPTIONAL_SHELLS = {"zsh"}  # if it is missing its test is skipped, even where CI is "true"
 
-# What these say stands in front of what anything else says, on both streams.
+# {file in the home directory: text}: shells print these words before a command's output, on both streams.
 TALKATIVE = {
     ".bashrc": "echo welcome from .bashrc\necho beware of .bashrc >&2\n",
     ".cshrc": "echo welcome from .cshrc\n",
@@ -41,7 +42,7 @@ def missing(reason):
 
 
 def _pythons():
-    """{minor version: path} of the CPythons that can serve, and some other one, PyPy if there is one."""
+    """The paths of the CPythons that can serve, oldest first, and of the PyPys."""
     there = [end for end in PLAIN if not end.missing]
     cpythons = [end.command[0] for end in there if end.name.startswith("cpython")]
     others = [end.command[0] for end in there if end.name.startswith("pypy")]
@@ -95,7 +96,7 @@ def elsewhere(closed_port, mute_port):
 
 @contextmanager
 def serving(hosts, **more):
-    """A server with those hosts; skips where there can be none."""
+    """A server with those hosts; skips the test if there can be none."""
     if reason := sshd.why_not():
         missing(reason)
     try:
@@ -114,9 +115,17 @@ def running():
     if NEWEST is None:
         missing("there is no CPython that could serve as a foreign far end")
     with socket.socket() as closed, socket.socket() as mute:
-        closed.bind(("127.0.0.1", 0))  # bound, so that nobody else takes it; nobody listens
+        closed.bind(("127.0.0.1", 0))  # bound, so that no other process takes the port; nothing listens there
         mute.bind(("127.0.0.1", 0))
-        mute.listen(16)  # connections come up, and nobody ever says a word on them
+        mute.listen(16)  # connections are made, and never get an answer
         ports = closed.getsockname()[1], mute.getsockname()[1]
         with serving(hosts(), elsewhere=elsewhere(*ports)) as server:
             yield server
+
+
+@pytest.fixture(name="server")
+def server_fixture(ssh_server):
+    """The server; after the test no process of it may be left at the hosts."""
+    before = ssh_server.sessions()
+    yield ssh_server
+    assert wait_until(lambda: not ssh_server.sessions() - before), "processes are left over there"

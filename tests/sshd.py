@@ -1,31 +1,31 @@
 """A private sshd on loopback that plays several hosts, and the ssh_config to reach them with.
 
-Each host has an address of its own in 127.0.0.0/8, and there its own PATH, login shell and environment: nothing of the
-machine's own is found on it but what it was given. Keys, configuration and log lie in a directory that goes with the
-server, and the server goes with the process that has started it, however that ends.
+Each host has an address of its own in 127.0.0.0/8, and its own PATH, login shell and environment: programs of this machine
+are found there only if the Host names them. Keys, configuration and log lie in a directory that is removed with the server.
+The server ends with the process that has started it, however that ends.
 
-Nothing here knows pytest.
+This file does not use pytest: benchmarks use it, too.
 """
 
 import os
 import pwd
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
-# What stands on every host's PATH beside its Pythons.
+from masters import kill_all
+
+# Programs that are on every host's PATH, beside its Pythons.
 TOOLS = ("sh", "env", "nice", "cat", "sleep", "uname", "id", "kill", "mkdir", "ls", "true", "false", "dd", "setsid", "head")
 
 START_TIMEOUT = 30.0
-ALIAS = "test-host"  # under this name the host key stands in known_hosts: addresses and ports come and go
+ALIAS = "test-host"  # the host key's name in known_hosts, because addresses and ports change
 
-# What every connection of a test is made with; a host's own options stand in front, and the first one counts.
+# Options of every connection; a host's own options stand before these, and ssh takes the first of two.
 CLIENT = {
     "IdentitiesOnly": "yes",
     "IdentityAgent": "none",
@@ -38,7 +38,7 @@ CLIENT = {
     "KexAlgorithms": "curve25519-sha256",
 }
 
-# MaxStartups is left as it is, which is as most servers have it.
+# MaxStartups keeps its default, as most servers have it.
 SERVER = """\
 StrictModes no
 PasswordAuthentication no
@@ -54,15 +54,15 @@ LogLevel VERBOSE
 
 
 class CannotLogIn(Exception):
-    """The server runs, and does not let its own user in."""
+    """The server runs, but does not let the user in who runs it."""
 
 
 class Host:
-    """What somebody finds who logs in there.
+    """What a login finds at one host.
 
-    commands: {name on its PATH: the program that it is}. path: directories that stand in front on it. shell: the login
-    shell. before: a line of sh that runs in front of everything. rc: {name in the home directory: text}. options: of
-    ssh, for this host.
+    commands: {name on its PATH: path of the program}. path: directories that come first on its PATH. shell: the login
+    shell. before: a line of sh that runs before each command. rc: {name of a file in the home directory: text}. options:
+    options of the ssh client for this host.
     """
 
     def __init__(self, commands=(), path=(), shell="/bin/sh", before="", rc=(), options=()):
@@ -75,7 +75,7 @@ class Host:
 
 
 def program():
-    """sshd's path, or None: it lies where only root looks."""
+    """sshd's path, or None. It is in directories that only root has on the PATH."""
     return shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin")
 
 
@@ -100,10 +100,11 @@ def stat_of(pid):
 
 
 class Server:
-    """A running sshd. `hosts` are {name: Host}; `elsewhere` is {name: options of ssh}, for hosts that are not there.
+    """A running sshd. hosts: {name: Host}. elsewhere: {name: options of ssh}, more names for the
+    first host: most of these options make a login fail.
 
-    address: how the hosts' addresses begin, the first one's last number is 1. wrapper: a command line that sshd is
-    started with, in another network namespace for example.
+    address: how the hosts' addresses begin; their last numbers are 1, 2 and so on. wrapper: the beginning of sshd's command
+    line, for example to start it in another network namespace.
     """
 
     def __init__(self, hosts, elsewhere=(), address="127.0.0.", wrapper=()):
@@ -151,8 +152,8 @@ class Server:
                 (programs / tool).symlink_to(found)
         for command, path in host.commands.items():
             (programs / command).symlink_to(path)
-        # SHLVL: bash takes a shell of level 1 below sshd for a login one, and reads the .bashrc that it finds. The shell
-        # that runs this line is the machine's user's, which is to find nothing of the kind.
+        # bash below sshd reads .bashrc if SHLVL is 0. The host's own shell gets 0 here; the shell of the machine's user,
+        # which runs the ForceCommand, gets 1 from _sshd_config().
         run = f'exec env SHLVL=0 SHELL={host.shell} {host.shell} -c "$SSH_ORIGINAL_COMMAND"'
         lines = ["#!/bin/sh", host.before, run]
         entry = self.home(name) / "entry"
@@ -160,7 +161,7 @@ class Server:
         entry.chmod(0o755)
 
     def home(self, name):
-        """The home directory over there."""
+        """The home directory of the host `name`."""
         return self.directory / name
 
     def _sshd_config(self, hosts, port):
@@ -169,7 +170,7 @@ class Server:
             f"HostKey {self.directory}/host_key",
             f"PidFile {self.directory}/sshd.pid",
             f"AuthorizedKeysFile {self.directory}/authorized_keys",
-            # An sshd without privileges can not see whether our account is locked, and takes it to be.
+            # Without PAM an sshd without privileges takes our account for locked, because it cannot read whether it is.
             f"UsePAM {'no' if os.getuid() == 0 else 'yes'}",
             SERVER,
         ]
@@ -185,14 +186,14 @@ class Server:
 
     def _start(self, hosts):
         if os.getuid() == 0:
-            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists; without an init nobody has made it
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd needs it; usually the init system makes it
         config = self.directory / "sshd_config"
         sshd = [*self._wrapper, program()]
         for _ in range(10):
             self.port = _free_port()
             text = self._sshd_config(hosts, self.port)
-            # Newer servers shut out an address that has failed to log in, which here is everybody's. Older ones do not
-            # know the word.
+            # Newer servers refuse an address after failed logins, and here all clients have the same one. Older servers do
+            # not know the option.
             for config_text in ("PerSourcePenalties no\n" + text, text):
                 config.write_text(config_text)
                 check = subprocess.run([program(), "-t", "-f", config], stdin=subprocess.DEVNULL, capture_output=True, text=True)
@@ -225,7 +226,7 @@ class Server:
         return False
 
     def _write_ssh_config(self, hosts, elsewhere):
-        key = {"IdentityFile": f"{self.directory}/key"}  # these add up: it can be no default for all
+        key = {"IdentityFile": f"{self.directory}/key"}  # ssh uses all it finds: as a default it would always be added
         first = next(iter(self._addresses.values()))
         entries = {name: {"HostName": self._addresses[name], **key, **host.options} for name, host in hosts.items()}
         for name, options in elsewhere.items():
@@ -246,18 +247,18 @@ class Server:
     # --- using ----------------------------------------------------------------------------------------------------
 
     def spec(self, host, *keys):
-        """The spec of a gateway to that host; what stands in front of its name in `host` is ssh's, as in a spec."""
+        """The spec of a gateway to that host. As in a spec, options of ssh may stand before the name in `host`."""
         return "//".join([f"ssh={host}", f"ssh_config={self.ssh_config}", *keys])
 
     def command(self, host, *words):
-        """A command line of ssh's own."""
+        """The command line of an ssh client that runs `words` at that host."""
         return ["ssh", "-F", str(self.ssh_config), host, *words]
 
     def log(self):
         return _text_of(self.directory / "sshd.log")
 
     def sessions(self):
-        """Process ids of all that runs over there, sshd's own processes for the connections among them."""
+        """Process ids of all that runs at the hosts, also of sshd's own processes for the connections."""
         parents = {}
         for name in filter(str.isdigit, os.listdir("/proc")):
             stat = stat_of(name)
@@ -271,7 +272,7 @@ class Server:
         return found - {self.pid}
 
     def session_of(self, pid):
-        """sshd's own processes for the connection that the process `pid` over there belongs to."""
+        """sshd's own processes for the connection to which the host's process `pid` belongs."""
         found = []
         while pid > 1 and pid != self.pid:
             name, _, parent = stat_of(pid)
@@ -287,17 +288,13 @@ class Server:
         if self._process is not None:
             left = self.sessions() if hasattr(self, "pid") else set()
             self._process.terminate()
-            for pid in left:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+            kill_all(left)
             self._process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _free_port():
-    """One that nobody has on any loopback address just now."""
+    """A port that is free on all loopback addresses at the moment."""
     with socket.socket() as listener:
         listener.bind(("0.0.0.0", 0))
         return listener.getsockname()[1]
@@ -308,12 +305,3 @@ def _text_of(path):
         return path.read_text(errors="replace")
     except OSError:
         return ""
-
-
-@contextmanager
-def running(hosts, **more):
-    server = Server(hosts, **more)
-    try:
-        yield server
-    finally:
-        server.stop()

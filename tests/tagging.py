@@ -31,7 +31,7 @@ if str(EXAMPLES) not in sys.path:
 
 @functools.cache
 def tagger():
-    """The trained tagger, with whatever weights there are."""
+    """The tagger of the examples, with NLTK's weights or those of textblob-aptagger; skips if there are none."""
     tagging_data = pytest.importorskip("tagging_data", reason="nltk is not installed")
     try:
         return tagging_data.load_tagger()[0]

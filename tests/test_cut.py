@@ -8,14 +8,11 @@ import threading
 import pytest
 
 from conftest import TIMEOUT, wait_until
+from gateways import pid_of
 
 pytestmark = pytest.mark.ours
 
 STREAM = "n = 0\nwhile True:\n    channel.send(n)\n    n += 1\n    channel.receive() if n == 10 else None"
-
-
-def pid_of(gateway):
-    return gateway.remote_exec("import os; channel.send(os.getpid())").receive(TIMEOUT)
 
 
 @pytest.fixture(params=["direct", "via"])

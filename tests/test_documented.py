@@ -15,6 +15,7 @@ import pairing
 import pytest
 
 from conftest import TIMEOUT, plain_repr, wait_until
+from gateways import evaluate
 from masters import is_gone
 
 @pytest.fixture
@@ -59,10 +60,6 @@ def program(lib, tmp_path):
         return done.stdout, done.stderr
 
     return program
-
-
-def evaluate(gateway, expression):
-    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(TIMEOUT)
 
 
 # ---- the API: specs

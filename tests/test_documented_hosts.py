@@ -17,8 +17,10 @@ import sys
 import pairing
 import pytest
 
-from conftest import TIMEOUT, wait_until
+from conftest import TIMEOUT
 from far_ends import PLAIN
+from gateways import evaluate
+from ssh_hosts import server_fixture  # noqa: F401 (fixtures)
 from test_socket import execnet_s_server, our_server
 
 foreign = pytest.mark.skipif(
@@ -35,14 +37,6 @@ SLOW_TIMEOUT = 60.0
 
 
 @pytest.fixture
-def server(ssh_server):
-    """The hosts; after the test nothing of it may run there."""
-    before = ssh_server.sessions()
-    yield ssh_server
-    assert wait_until(lambda: not ssh_server.sessions() - before), "processes are left over there"
-
-
-@pytest.fixture
 def there(server):
     """A folder on h1."""
     path = server.home("h1") / "documented"
@@ -55,10 +49,6 @@ def there(server):
 def any_server(request):
     with our_server() if request.param == "ours" else execnet_s_server() as server:
         yield server
-
-
-def evaluate(gateway, expression):
-    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(SLOW_TIMEOUT)
 
 
 # ---- other interpreters

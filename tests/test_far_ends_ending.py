@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import time
 
 import pairing
@@ -13,7 +12,7 @@ if pairing.name in ("C-Python", "Python-C"):
     pytest.skip("foreign far ends have a core of their own: C-C and Python-Python do", allow_module_level=True)
 
 from far_ends import FAR_ENDS
-from masters import MARK, Program, living, wait_until
+from masters import MARK, Program, kill_all, living, wait_until
 
 SIDE_BY_SIDE = 4  # far ends, with three tasks each that compute: more, and starting them takes the time that is gained
 
@@ -173,11 +172,7 @@ def hang_up(ends, tasks):
                 time.sleep(0.01)
             for name, kind in waited_for:
                 results[name][kind] = float("inf")
-            for pid in living(f"EXECNET_TEST_GRANDCHILD={program.mark}="):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+            kill_all(living(f"EXECNET_TEST_GRANDCHILD={program.mark}="))
     return results
 
 

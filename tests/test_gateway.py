@@ -12,15 +12,7 @@ import pytest
 
 from conftest import TIMEOUT, children_of, plain_repr, stderr_has, wait_until
 from gateways import PID, add, pid_of
-
-
-def is_gone(pid):
-    """Whether the process has ended; it may not have been reaped."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
+from masters import is_gone
 
 
 # ---- starting

@@ -7,12 +7,7 @@ import time
 import pytest
 
 from conftest import TIMEOUT, children_of, wait_until
-
-PID = "import os\nchannel.send(os.getpid())"
-
-
-def pid_of(gw):
-    return gw.remote_exec(PID).receive(TIMEOUT)
+from gateways import pid_of
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import threading
 import execnet_c
 import pytest
 from conftest import TIMEOUT, Footprint, wait_until
+from gateways import group_fixture  # noqa: F401 (fixtures)
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MIB = 1024 * 1024
@@ -88,18 +89,6 @@ def assert_steady(function, warm_up, times, megabytes=4):
         if wait_until(lambda: not excess(), 1.0):
             return
     assert not excess()
-
-
-@pytest.fixture
-def group():
-    group = execnet_c.Group()
-    yield group
-    group.terminate(timeout=2.0)
-
-
-@pytest.fixture
-def gw(group):
-    return group.makegateway("popen")
 
 
 def channels_left(gw, at_most):

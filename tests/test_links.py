@@ -14,6 +14,7 @@ if pairing.name in ("C-Python", "Python-C"):
 
 import execnet_c
 from conftest import wait_until
+from gateways import group_fixture  # noqa: F401 (fixtures)
 from masters import is_gone
 
 SLOW_TIMEOUT = 90.0
@@ -48,13 +49,6 @@ def link(wire):
     yield wire
     wire.carry()
     assert wait_until(lambda: not wire.server.sessions()), "processes are left over there"
-
-
-@pytest.fixture
-def group():
-    group = execnet_c.Group()
-    yield group
-    group.terminate(timeout=2.0)
 
 
 def pieces(total, seed=1):

@@ -8,6 +8,7 @@ import pairing
 import pytest
 from conftest import TIMEOUT
 from execnet_c import cores
+from gateways import group_fixture  # noqa: F401 (fixtures)
 from masters import run
 
 
@@ -23,13 +24,6 @@ import execnet_c
 channel = execnet_c.makegateway().remote_exec({TASK!r})
 print("Python" if hasattr(type(channel).send, "__code__") else "C", channel.receive(30))
 """
-
-
-@pytest.fixture
-def gw():
-    group = execnet_c.Group()
-    yield group.makegateway("popen")
-    group.terminate(timeout=2.0)
 
 
 def test_both_ends_have_the_core_that_was_asked_for(gw):

@@ -17,7 +17,9 @@ if pairing.name in ("C-Python", "Python-C"):
 import execnet_c
 import ssh_hosts
 from conftest import TIMEOUT
+from gateways import evaluate
 from masters import is_asleep, is_gone, run, wait_until
+from ssh_hosts import server_fixture  # noqa: F401 (fixtures)
 from test_terminal import CTRL_C, Terminal
 
 # A connection and an interpreter on a busy machine; many of them at once take longer.
@@ -27,18 +29,6 @@ MANY = 40
 FACTS = "import os, sys; channel.send((sys.version_info[:2], sys.executable, os.getpid(), os.getcwd()))"
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture
-def server(ssh_server):
-    """The hosts; after the test nothing of it may run there."""
-    before = ssh_server.sessions()
-    yield ssh_server
-    assert wait_until(lambda: not ssh_server.sessions() - before), "processes are left over there"
-
-
-def evaluate(gateway, expression):
-    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(SLOW_TIMEOUT)
 
 
 # ---- the recipe

@@ -1,6 +1,5 @@
 """What goes wrong between here and a host over ssh: each failure has a class, fields, and a text that one can act on."""
 
-import contextlib
 import os
 import signal
 import threading
@@ -17,7 +16,9 @@ import ssh_hosts
 import sshd
 from conftest import wait_until
 from execnet_c.near import bootstrap
-from masters import is_gone
+from gateways import evaluate, group_fixture  # noqa: F401 (fixtures)
+from masters import is_gone, kill_all
+from ssh_hosts import server_fixture  # noqa: F401 (fixtures)
 
 SLOW_TIMEOUT = 60.0
 # An error that needs no waiting is there by then, on a busy machine too.
@@ -37,25 +38,6 @@ CLASSES = {
     "LinkLost": "GatewayDied",
     "HostSilent": "GatewayDied",
 }
-
-
-@pytest.fixture
-def server(ssh_server):
-    """The hosts; after the test nothing of it may run there."""
-    before = ssh_server.sessions()
-    yield ssh_server
-    assert wait_until(lambda: not ssh_server.sessions() - before), "processes are left over there"
-
-
-@pytest.fixture
-def group():
-    group = execnet_c.Group()
-    yield group
-    group.terminate(timeout=2.0)
-
-
-def evaluate(gateway, expression):
-    return gateway.remote_exec(f"import os, sys\nchannel.send({expression})").receive(SLOW_TIMEOUT)
 
 
 def check(error, name, host, *words, status=None, number=None):
@@ -416,9 +398,7 @@ def test_a_worker_cut_off_by_a_master_that_ends(server, group):
     gateways = [group.makegateway(spec) for spec in specs]
     pids = [evaluate(gateway, "os.getpid()") for gateway in gateways]
     channels = [gateway.remote_exec("channel.receive()") for gateway in gateways]
-    for session in {one for pid in pids for one in server.session_of(pid)}:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(session, signal.SIGKILL)
+    kill_all({one for pid in pids for one in server.session_of(pid)})
     for channel in channels:
         with pytest.raises(execnet_c.GatewayDied) as error:
             channel.receive(SLOW_TIMEOUT)

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 
-from masters import HEAD, HERE, LIMIT, MARK, is_asleep, is_gone, living, wait_until
+from masters import HEAD, HERE, LIMIT, MARK, is_asleep, is_gone, kill_all, living, wait_until
 
 CTRL_C = b"\x03"
 
@@ -33,11 +33,7 @@ class Terminal:
         return self
 
     def __exit__(self, *exc_info):
-        for pid in living(self.mark):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        kill_all(living(self.mark))
         os.close(self.fd)
         if self.pid is not None:
             os.waitpid(self.pid, 0)

@@ -9,16 +9,10 @@ import pytest
 import execnet_c
 from conftest import TIMEOUT
 from far_ends import FAR_ENDS
+from gateways import group_fixture  # noqa: F401 (fixtures)
 
 CWD = "import os\nchannel.send(os.getcwd())"
 PYTHON = re.escape("name a Python by python= in the spec, as in popen//python=/usr/bin/python3")
-
-
-@pytest.fixture
-def group():
-    group = execnet_c.Group()
-    yield group
-    group.terminate(timeout=2.0)
 
 
 # ---- keys

@@ -6,6 +6,8 @@ import signal
 import pytest
 
 from conftest import TIMEOUT, wait_until
+from gateways import pid_of
+from masters import is_gone
 
 pytestmark = pytest.mark.ours
 
@@ -26,18 +28,6 @@ with channel.receive() as other:
         raise KeyError("over there")
 channel.send(other.isclosed())
 """
-
-
-def is_gone(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def pid_of(gw):
-    return gw.remote_exec("import os; channel.send(os.getpid())").receive(TIMEOUT)
 
 
 # ---- channels

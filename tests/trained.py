@@ -1,4 +1,4 @@
-"""What the tests of the tagger's models share: a small trained one."""
+"""What the tests of the tagger's models share: a small tagger that is trained here."""
 
 import copy
 import random
@@ -9,7 +9,7 @@ import pytest
 from execnet_c.tagging import PerceptronTagger
 
 try:
-    import numpy  # noqa: F401 (it starts threads of its own: before the tests count them)
+    import numpy  # noqa: F401 (starts threads: before the tests count them)
 except ImportError:
     pass
 

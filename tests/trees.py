@@ -10,7 +10,7 @@ MIB = 1024 * 1024
 
 
 def found(top):
-    """{path: what is there}, without times of directories."""
+    """{path below `top`: facts about what is there}, without times of directories."""
     top, facts = os.fsencode(top), {}
     for path, directories, files in os.walk(top):
         for name in [*directories, *files]:
@@ -28,7 +28,7 @@ def found(top):
 
 
 class Quiet(execnet_c.RSync):
-    """Keeps what it would print."""
+    """An RSync that keeps in `sent` what it would print."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -48,13 +48,13 @@ def send(source, *targets, **options):
 
 
 def fill(directory, count, size):
-    """So many files, no two the same."""
+    """Make `count` files of `size` bytes, all different."""
     directory.mkdir(exist_ok=True)
     for i in range(count):
         (directory / f"file {i}").write_bytes(i.to_bytes(4, "big") * (size // 4))
 
 
 def are_complete(directory, source):
-    """Every file that is there is what it is in the source."""
+    """Whether every file in `directory` is the same as in `source`."""
     theirs, ours = found(directory), found(source)
     return all(ours.get(name) == fact for name, fact in theirs.items())

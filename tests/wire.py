@@ -3,12 +3,12 @@
     python wire.py ADDRESS ADDRESS                     the wire; both addresses are of one /24 network
     python wire.py connect NAMESPACE ADDRESS PORT      for ssh's ProxyCommand with ProxyUseFdpass: connects from there
 
-The wire makes the namespaces and holds them: /proc/PID/fd/N, which its first line names, is where to enter them, and all
-is gone when it ends, as it does when its stdin ends. Each line that it reads is one order, answered by one line:
-`pass DELAY LOSS` (seconds, and the share of packets that get lost), `cut` (everything gets lost, and what is under way,
-too) and `count` (packets that came through, and that were lost, since the last time).
+The wire makes the namespaces and holds them. Its first line of output names two paths /proc/PID/fd/N by which other
+processes enter them. The wire ends with its stdin, and the namespaces with the wire. Each line that it reads is one order,
+answered by one line: `pass DELAY LOSS` (seconds, and the share of packets that get lost), `cut` (all packets get lost, also
+those under way) and `count` (packets that came through, and that were lost, since the last count).
 
-Packets never overtake each other. The kernel's own means of delay and loss are left alone: many a kernel has none.
+Packets never overtake each other. The kernel's own delay and loss (netem) are not used: many kernels do not have them.
 """
 
 import collections
@@ -40,7 +40,7 @@ def _system_call(function, *arguments):
 
 
 def make_end(address):
-    """Makes a namespace with one end of the wire in it; returns (fd of the namespace, fd of the device)."""
+    """Make a namespace with one end of the wire in it; return (fd of the namespace, fd of the device)."""
     _system_call(_libc.unshare, CLONE_NEWNET)
     namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -60,7 +60,7 @@ class Wire:
         self.passed = self.lost = 0
 
     def take(self, source, target, now):
-        """What has been put into one end: it is under way, or lost."""
+        """Read the packets that were put into the end `source`: each gets lost, or is under way to `target`."""
         while True:
             try:
                 packet = os.read(source, LARGEST)
@@ -80,7 +80,7 @@ class Wire:
             try:
                 os.write(target, packet)
                 self.passed += 1
-            except OSError:  # its queue is full: lost there, as on any device
+            except OSError:  # the device's queue is full: the packet is lost
                 self.lost += 1
 
     def obey(self, line):
@@ -119,7 +119,7 @@ class Wire:
 
 
 def connect(namespace, address, port):
-    """A connection from within the namespace, handed to ssh over the socket that is our stdout."""
+    """Connect from within the namespace, and hand the connection to ssh over the socket that is our stdout."""
     with open(namespace) as file:
         _system_call(_libc.setns, file.fileno(), CLONE_NEWNET)
     with socket.create_connection((address, int(port))) as connection, socket.socket(fileno=os.dup(1)) as ssh:
