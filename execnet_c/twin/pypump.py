@@ -24,7 +24,6 @@ CLOSED = "this process has closed the fds of the connection"
 LOOK_EVERY = 0.001  # seconds: a look at what is behind an fd costs as much as a write
 
 own_fds = {}  # fd -> the file; a forked child closes them, or it would keep connections of its parent alive
-looked = {}  # fd -> when check() last found it ours
 
 
 class Pump:
@@ -71,7 +70,6 @@ class Pump:
 
     def _open(self):
         """A doorbell, and a poll with all that is watched."""
-        looked.clear()
         self._take_down()
         self._bell = pipe()
         own(*self._bell)
@@ -156,6 +154,7 @@ class Pump:
                 sleep(0.01)  # all connections of the process wait for this thread: it waits for memory
 
     def _go_round(self, token):
+        sleeps, wakes = self._asleep.add, self._asleep.remove
         while True:
             while self._jobs:
                 _guarded(self._jobs.popleft())
@@ -166,13 +165,13 @@ class Pump:
                 if self._leave_unless_asked():
                     return
                 continue
-            self._asleep.add(token)
+            sleeps(token)
             try:
                 found = () if self._deaf else self._poll.poll(pause)
             except OSError:
                 found = self._select(pause)
             try:
-                self._asleep.remove(token)
+                wakes(token)
             except KeyError:
                 return  # another one has taken its place
             if self._deaf:
@@ -292,7 +291,6 @@ def own(*fds):
     """They are ours as they are now."""
     for fd in fds:
         own_fds[fd] = file_of(fd)
-        looked.pop(fd, None)
 
 
 def is_ours(fd):
@@ -300,13 +298,11 @@ def is_ours(fd):
     return fd in own_fds and own_fds[fd] == file_of(fd)
 
 
-def check(fd, events=0):
-    """Raises OSError when it is ours no more. Looks every now and then, and when told POLLNVAL."""
-    now = monotonic()
-    if now - looked.get(fd, 0) > LOOK_EVERY or events & POLLNVAL:
-        if not is_ours(fd):
-            raise OSError(EBADF, CLOSED)
-        looked[fd] = now
+def check(fd):
+    """Raises OSError when it is ours no more. Returns when to look again, unless poll() says POLLNVAL."""
+    if not is_ours(fd):
+        raise OSError(EBADF, CLOSED)
+    return monotonic() + LOOK_EVERY
 
 
 def close(fd):

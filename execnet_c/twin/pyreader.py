@@ -3,6 +3,8 @@
 A frame goes to the gateway's backlog, or to whom its channel is forwarded. A large one is read into its own memory.
 """
 
+from time import monotonic
+
 from . import pypump, pywire
 from ..models.native import os
 from .pyserializer import DataFormatError
@@ -21,11 +23,14 @@ def _bad_head(head):
 class Reader:
     """The part of a Gateway that reads."""
 
+    _look_at = 0  # when its fd is to be checked
+
     def _read(self, events):
         gone = self._process is not None and self._process.gone
         large = self._large
         try:
-            pypump.check(self._in.fileno(), events)
+            if monotonic() >= self._look_at or events & pypump.POLLNVAL:
+                self._look_at = pypump.check(self._in.fileno())
             n = self._in.readinto(self._space) if large is None else self._read_large(large)
             if not n:
                 if n == 0 or gone:
@@ -43,7 +48,6 @@ class Reader:
         if n is None:  # its traceback is gone: now there is memory again
             self._end_by(MemoryError())
             n = 0
-        self._wake()
         return n
 
     def _read_large(self, large):

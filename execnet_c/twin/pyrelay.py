@@ -5,6 +5,7 @@ a process (see via.py). All methods of a Relay are the I/O thread's.
 """
 
 from _collections import deque
+from time import monotonic
 
 from . import pypump
 from ..models.native import os
@@ -50,6 +51,7 @@ class Relay:
     _process = None
     _said = None  # nobody listens to its stderr here
     _in = _out = -1
+    _look_in = _look_out = 0  # when each is to be checked
     _left = -1  # bytes that a process that has ended had written, and that are not sent yet
     _ended = False  # nothing more arrives
 
@@ -93,7 +95,8 @@ class Relay:
     def _write(self, events=0):
         while self._arrived and self._out >= 0:
             try:
-                pypump.check(self._out, events)
+                if monotonic() >= self._look_out or events & pypump.POLLNVAL:
+                    self._look_out = pypump.check(self._out)
                 n = os.write(self._out, self._arrived[0])
             except BlockingIOError:
                 if not self._watched:
@@ -130,7 +133,8 @@ class Relay:
                 pypump.pump.after(PAUSE, self._resume)
                 return
             try:
-                pypump.check(self._in, events)
+                if monotonic() >= self._look_in or events & pypump.POLLNVAL:
+                    self._look_in = pypump.check(self._in)
                 data = os.read(self._in, min(PIECE, self._left) if ended else PIECE)
             except BlockingIOError:
                 if not ended:

@@ -2,6 +2,7 @@
 
 from _collections import deque
 from _io import BytesIO
+from time import monotonic
 
 from . import pypump
 from ..models.native import RLock, os, sleep
@@ -83,6 +84,8 @@ class Batch:
 class Writer:
     """The writing side. If a thread leaves a frame unfinished, the next thread or the I/O thread writes the rest of it
     first. So frames are never mixed."""
+
+    look_at = 0  # when its fd is to be checked
 
     def __init__(self, fd, pause=None):
         self.fd = fd
@@ -175,7 +178,8 @@ class Writer:
                     pass
                 continue
             try:
-                pypump.check(self.fd)
+                if monotonic() >= self.look_at:
+                    self.look_at = pypump.check(self.fd)
                 # In one step for a signal handler: written and noted.
                 batch.written.extend(map(os.write, (self.fd,), (view,)))
                 self.wrote += batch.written[-1]
