@@ -246,7 +246,6 @@ int
 main(void)
 {
     check_io_begin("answer", PROGRAM_SECONDS);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(facts_for_who_asks);
     RUN_IO(answered_by_a_waiter);
     RUN_IO(any_directory);

@@ -187,7 +187,6 @@ int
 main(void)
 {
     check_io_begin("bounds", PROGRAM_SECONDS);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(status_answers);
     RUN_IO(refusals);
     RUN_IO(two_that_ask_each_other);

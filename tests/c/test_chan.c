@@ -436,7 +436,6 @@ int
 main(void)
 {
     check_io_begin("chan", 100);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(table_against_a_model);
     RUN_IO(table_without_memory);
     RUN_IO(ids_of_both_sides);

@@ -260,7 +260,6 @@ int
 main(void)
 {
     check_io_begin("dispatch", 60);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(order_behind_a_callback);
     RUN_IO(leaving_works_off_the_rest);
     RUN_IO(the_end_behind_callbacks);

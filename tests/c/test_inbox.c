@@ -347,7 +347,6 @@ int
 main(void)
 {
     check_io_begin("inbox", 60);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(answers_need_nobody);
     RUN_IO(reconfigure);
     RUN_IO(hello);

@@ -308,7 +308,6 @@ int
 main(void)
 {
     check_io_begin("keepalive", 100);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(nobody_reads);
     RUN_IO(a_reader_sleeps);
     RUN_IO(one_that_answers_lives);

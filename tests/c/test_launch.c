@@ -407,7 +407,6 @@ int
 main(void)
 {
     check_io_begin("launch", 100);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(ends_are_told);
     RUN_IO(talks_and_goes);
     RUN_IO(a_grandchild_holds_the_pipes);

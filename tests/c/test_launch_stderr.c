@@ -163,7 +163,6 @@ int
 main(void)
 {
     check_io_begin("launch_stderr", 100);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(stderr_is_kept_and_passed_on);
     RUN_IO(a_full_stderr_holds_up_nobody);
     RUN_IO(our_stderr_may_be_closed);

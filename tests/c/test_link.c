@@ -567,7 +567,6 @@ int
 main(void)
 {
     check_io_begin("link", PROGRAM_SECONDS);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(the_role_is_handed_on);
     RUN_IO(a_timeout_hands_on);
     RUN_IO(the_reader_wakes_the_others);

@@ -173,7 +173,6 @@ int
 main(void)
 {
     check_io_begin("link_cuts", PROGRAM_SECONDS);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(cut_at_every_byte);
     RUN_IO(large_frames_in_cuts);
     RUN_IO(a_crowd_of_readers);

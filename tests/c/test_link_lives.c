@@ -172,7 +172,6 @@ int
 main(void)
 {
     check_io_begin("link_lives", PROGRAM_SECONDS);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(released_at_any_moment);
     RUN_IO(over_a_socket);
     RUN_IO(hung_up);

@@ -426,26 +426,4 @@ main(void)
     return check_end();
 }
 
-#else
-
-/* A system that cannot do it says so, and keeps nothing. */
-static void
-says_that_it_cannot(void)
-{
-    xc_region region;
-    xc_err err;
-    CHECK_RC(xc_region_create(XC_RING_SIZE, &region, &err), XC_SYS);
-    CHECK(err.sys_errno == ENOSYS && region.fd == -1 && region.map == NULL);
-    CHECK_RC(xc_region_attach(dup(0), &region, &err), XC_SYS);
-    CHECK(err.sys_errno == ENOSYS && region.fd == -1 && region.map == NULL);
-}
-
-int
-main(void)
-{
-    check_io_begin("region", 60);
-    RUN_IO(says_that_it_cannot);
-    return check_end();
-}
-
 #endif

@@ -392,7 +392,6 @@ int
 main(void)
 {
     check_io_begin("registration", PROGRAM_SECONDS);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(each_kind_rings_once);
     RUN_IO(held_from_the_start);
     RUN_IO(one_after_the_other);

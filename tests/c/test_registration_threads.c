@@ -353,7 +353,6 @@ int
 main(void)
 {
     check_io_begin("registration_threads", PROGRAM_SECONDS);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(the_role_passes_registrations_by);
     RUN_IO(a_reader_rings_registrations);
     RUN_IO(the_last_thread_leaves);

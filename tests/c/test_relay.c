@@ -427,7 +427,6 @@ int
 main(void)
 {
     check_io_begin("relay", 100);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(each_direction_ends_for_itself);
     RUN_IO(a_close_ends_both);
     RUN_IO(the_end_of_the_link_ends_both);

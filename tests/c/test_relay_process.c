@@ -207,7 +207,6 @@ int
 main(void)
 {
     check_io_begin("relay_process", 100);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(a_process_and_its_end);
     RUN_IO(its_stderr_is_told);
     RUN_IO(signals_reach_it);

@@ -465,7 +465,6 @@ int
 main(void)
 {
     check_io_begin("ring", 60);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(empty_and_full);
     RUN_IO(every_size_at_any_place);
     RUN_IO(two_places);
@@ -483,22 +482,6 @@ main(void)
     RUN_IO(a_signal_ends_a_sleep);
     RUN_IO(armed_rings_notify_once);
     RUN_IO(a_notification_never_blocks);
-    return check_end();
-}
-
-#else
-
-static void
-no_rings_here(void)
-{
-    CHECK_INT(XC_HAS_RING, 0);
-}
-
-int
-main(void)
-{
-    check_io_begin("ring", 60);
-    RUN_IO(no_rings_here);
     return check_end();
 }
 

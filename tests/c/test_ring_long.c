@@ -297,7 +297,6 @@ int
 main(void)
 {
     check_io_begin("ring_long", 60);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(every_way_of_waiting);
     RUN_IO(large_streams);
     RUN_IO(many_users_in_turns);
@@ -305,22 +304,6 @@ main(void)
     if (!CHECK_TSAN) { /* which knows nothing of what other processes do to our memory */
         RUN_IO(a_process_sends_it_back);
     }
-    return check_end();
-}
-
-#else
-
-static void
-no_rings_here(void)
-{
-    CHECK_INT(XC_HAS_RING, 0);
-}
-
-int
-main(void)
-{
-    check_io_begin("ring_long", 60);
-    RUN_IO(no_rings_here);
     return check_end();
 }
 

@@ -374,7 +374,6 @@ int
 main(void)
 {
     check_io_begin("space", 100);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(read_into_lent_memory);
     RUN_IO(announced_in_cuts);
     RUN_IO(another_goes_on);

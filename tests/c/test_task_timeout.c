@@ -201,7 +201,6 @@ int
 main(void)
 {
     check_io_begin("task_timeout", 100);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(who_waits_too_long_is_refused);
     RUN_IO(the_next_in_the_line_has_a_second_of_its_own);
     RUN_IO(who_is_about_to_be_taken_is_not_refused);

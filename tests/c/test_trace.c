@@ -301,7 +301,6 @@ int
 main(void)
 {
     check_io_begin("trace", PROGRAM_SECONDS);
-    signal(SIGPIPE, SIG_IGN);
     CHECK(!xc_tracing());
     close(trace_to_file()); /* the copy that is kept for good: have it before fds are counted */
     CHECK_RC(xc_trace_to(-1, NULL), XC_OK);

@@ -567,7 +567,6 @@ int
 main(void)
 {
     check_io_begin("writer", PROGRAM_SECONDS);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(frames_never_tear);
     RUN_IO(a_full_pipe_times_out);
     RUN_IO(spilled_frames_are_written);

@@ -279,7 +279,6 @@ int
 main(void)
 {
     check_io_begin("writer_handed", PROGRAM_SECONDS);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(handed_over_with_the_role);
     RUN_IO(handed_over_without_the_role);
     RUN_IO(handed_over_when_all_is_quiet);

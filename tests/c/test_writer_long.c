@@ -560,7 +560,6 @@ int
 main(void)
 {
     check_io_begin("writer_long", PROGRAM_SECONDS);
-    signal(SIGPIPE, SIG_IGN);
     RUN_IO(one_alone);
     RUN_IO(between_two_pieces);
     RUN_IO(many_side_by_side);
