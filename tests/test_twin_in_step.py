@@ -53,7 +53,7 @@ PAIRS_OF_FILES = [
 ]
 
 ONLY_C = {
-    "rings, and the move to them": "XC_MOVE XC_RING_SIZE XC_HAS_RING XC_FUTEX XC_SPIN_NS XC_SPIN_RING_NS",
+    "rings, and the move to them": "XC_MOVE XC_RING_SIZE XC_HAS_RING XC_HAS_MEMFD XC_FUTEX XC_SPIN_NS XC_SPIN_RING_NS",
     "the twin has it in its code, where it is the only number that makes sense": "XC_HEADER_SIZE XC_LONG_SIZE XC_MARKER_SIZE "
     "XC_MAX_PAYLOAD XC_FORMAT_VERSION XC_PY2STR_AS_PY3STR XC_PY3STR_AS_PY2STR XC_COERCE_DEFAULT XC_OK",
     "the same as REFUSALS, see below": "XC_NO_TASKS XC_TOO_MANY_TASKS",

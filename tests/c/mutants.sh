@@ -25,22 +25,22 @@ mutant() {
 
 rm -rf "$build"
 mutant hand-on xc_wait test_link 'xc_hand_on_locked(link); .* every way out hands the role on' &
-mutant end xc_link test_link 'xc_ring_all_locked(link); .* whatever they wait for' &
+mutant end xc_link test_link 'xc_ring_all_locked(link); .* the link has ended: all check again' &
 mutant wake xc_reader test_link 'xc_wake_locked(link); .* the reader wakes those whose items it read' &
 mutant gone xc_link_pump test_link 'xc_ring_waiter(waiter); .* the reader must poll again' &
 mutant registration xc_wait test_registration 'write_number((const xc_registration \*)waiter);' &
 mutant held xc_wait test_registration 'registration->waiter.rung = xc_ready_locked(link, wait);' &
-mutant handed xc_writer test_writer_handed 'xc_writer_release_locked(writer); .* so that the I.O thread writes it' &
+mutant handed xc_writer test_writer_handed 'xc_writer_release_locked(writer); .* so that the pump writes it' &
 mutant refused xc_writer_post test_writer 'xc_writer_wake_all_locked(writer); .* each is refused now' &
 mutant nested xc_writer test_writer_long 'spill_own_locked(writer); .* or those in the line would wait for us' &
 mutant broken xc_writer test_writer 'xc_writer_wake_all_locked(writer);$' &
-mutant moved xc_move test_move 'xc_pump_set(&link->writer.flush, xc_now()); .* a notification for that may have been passed over' &
+mutant moved xc_move test_move 'xc_pump_set(&link->writer.flush, xc_now()); .* a notification of room may have been thrown away with the buffer' &
 over_rings() { RIG_RINGS=1 && export RIG_RINGS && mutant "$@"; }
 over_rings notified xc_link_pump test_relay 'xc_writer_flush(&link->writer); .* there may be room' &
-mutant news xc_ring test_ring 'wake_other(ring); .* it may sleep for just this' &
-mutant ended xc_ring test_ring 'wake_other(ring); .* nothing else would, ever' &
-mutant asleep xc_ring test_ring 'xc_wake_at(&ring->other->sleeps); .* or it lies there for a second' &
-mutant rung xc_sync test_ring 'xc_wake_at(word); .* who does already gets up' &
+mutant news xc_ring test_ring 'wake_other(ring); .* the other end may sleep for just this' &
+mutant ended xc_ring test_ring 'wake_other(ring); .* nothing else would ever wake it' &
+mutant asleep xc_ring test_ring 'xc_wake_at(&ring->other->sleeps); .* or the thread would sleep on, for up to a second' &
+mutant rung xc_sync test_ring 'xc_wake_at(word); .* if the owner sleeps there, it wakes' &
 wait
 
 grep -L -x noticed "$build"/*/result | xargs -r cat

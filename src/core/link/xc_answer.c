@@ -1,10 +1,11 @@
 /*
- * What a link answers by itself, on whatever thread reads it: status requests, tasks that it may not run. The far end
- * gets its answer whatever Python does here.
+ * What a link answers by itself, on the thread that reads it: status requests, and tasks that it may not run. So the
+ * far end gets its answer whatever Python does here.
  *
- * An answer is longer than what asks for it, and whoever asks may not read. So answers wait to be written up to
- * ANSWERS_MAX; beyond that the link only notes what it owes, in fewer bytes than the requests had, and pays when there
- * is room. To stop reading instead would have two ends that ask each other wait for ever.
+ * An answer is longer than the request for it, and the far end may send requests without reading. So up to ANSWERS_MAX
+ * bytes of answers wait to be written. Beyond that the link only notes an answer as owed, in fewer bytes than the
+ * request had, and sends it when there is room. If it stopped reading instead, two ends that ask each other would wait
+ * for ever.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -22,20 +23,20 @@
 
 enum {
     CWD_MAX = PATH_MAX,
-    ESCAPE = 6, /* bytes: one that is no UTF-8 is sent as an escape, as in caf\udce9 */
+    ESCAPE = 6, /* bytes: a byte that is no UTF-8 is sent as an escape, as in caf\udce9 */
     TAIL_MAX = CWD_MAX * ESCAPE + 24,
     ANSWERS_MAX = 1024 * 1024, /* bytes */
-    DEBT = 5,                  /* bytes: an xc_debt and a channel id */
-    PAID_AT_ONCE = 1000,
+    DEBT = 5,                  /* bytes of a noted answer: an xc_debt and a channel id */
+    PAID_AT_ONCE = 1000,       /* noted answers that are sent before other links have their turn */
 };
 
-/* Whether there is room is checked so often, then half as often each time. */
+/* How long until it looks for room: at first, and at most. It doubles each time there was none. */
 #define PAY_SOON_NS (2 * XC_MS)
 #define PAY_LATE_NS (128 * XC_MS)
 
 /* --- texts ---------------------------------------------------------------------------------------------------- */
 
-/* Bytes of the UTF-8 sequence that begins at `p`, of `n` bytes at most; 0 where there is none. */
+/* Bytes of the UTF-8 sequence that begins at `p`, where `n` bytes are left; 0: there is none. */
 static size_t
 utf8_at(const unsigned char *p, size_t n)
 {
@@ -54,8 +55,8 @@ utf8_at(const unsigned char *p, size_t n)
     return code < least[size] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : size;
 }
 
-/* As Python's surrogateescape and backslashreplace write it together. `to` has room for ESCAPE bytes for each of `n`.
- * Returns how many there are. */
+/* As Python's surrogateescape and then backslashreplace write it. `to` has room for ESCAPE bytes for each of `n`.
+ * Returns the number of bytes written. */
 static size_t
 escape(unsigned char *to, const unsigned char *text, size_t n)
 {
@@ -115,14 +116,14 @@ answer_plainly_locked(xc_link *link, uint32_t id)
     (void)xc_link_post(link, XC_DATA, id, payload, (size_t)(p - payload));
 }
 
-/* Its length; 0: it cannot be had. The system call alone where that is known to read the kernel's own memory only: a
- * library's getcwd may walk through directories, and a mutex is held here. */
+/* The length of the current directory; 0: it is not known. On Linux the system call itself, which reads only the
+ * kernel's own memory: a library's getcwd may walk through directories, and a mutex is held here. */
 static size_t
 read_cwd(char into[CWD_MAX])
 {
 #if defined(__linux__)
     long got = syscall(SYS_getcwd, into, (size_t)CWD_MAX);
-    bool known = got > 1 && into[0] == '/'; /* "(unreachable)..." is none */
+    bool known = got > 1 && into[0] == '/'; /* "(unreachable)..." is not one */
 #else
     bool known = getcwd(into, CWD_MAX) != NULL;
 #endif
@@ -185,7 +186,7 @@ xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err)
     if (size > XC_MAX_PAYLOAD - TAIL_MAX) {
         return xc_fail(err, XC_LIMIT, 0, "keep facts that are too large for a message");
     }
-    if (xc_buf_add(&copy, facts, size - 1) != XC_OK) { /* the STOP comes behind the directory */
+    if (xc_buf_add(&copy, facts, size - 1) != XC_OK) { /* without the STOP, which comes behind the directory */
         return xc_fail(err, XC_NOMEM, 0, "keep facts");
     }
     xc_lock(&link->mu);

@@ -1,6 +1,6 @@
 /*
- * Channels and the table id -> channel. Invariant: between a channel's own slot and the one where it stands no slot is
- * empty, and at most half of the slots are taken.
+ * Channels and the table id -> channel. Invariant: no slot is empty between the slot of a channel's id and the slot
+ * where the channel is, and at most half of the slots are used.
  */
 #include "xc_chan.h"
 
@@ -14,7 +14,7 @@ slot_of(const xc_chan_table *table, uint32_t id)
     return (size_t)(id * table->factor >> table->shift);
 }
 
-/* Where it lies in memory and when it was made, well stirred. */
+/* A hash of the table's address and the present time. */
 static uint64_t
 make_factor(const xc_chan_table *table)
 {
@@ -112,7 +112,8 @@ xc_chan_unlist(xc_chan_table *table, xc_chan *chan)
         at = (at + 1) & mask;
     }
     table->slots[at] = NULL;
-    /* What was pushed past the hole by probing moves back, or a search would stop at the hole. */
+    /* The channels behind the hole may have been put there because this slot was used. They move, or a search for them
+     * would stop at the hole. */
     for (size_t i = (at + 1) & mask; table->slots[i] != NULL; i = (i + 1) & mask) {
         xc_chan *moved = table->slots[i];
         table->slots[i] = NULL;

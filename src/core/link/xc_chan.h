@@ -1,8 +1,8 @@
 /*
- * Channels as the core sees them, and the table id -> channel of a link. No lock here: the link's mutex keeps it all.
+ * Channels as the core sees them, and a link's table id -> channel. No lock in here: the link's mutex guards all of it.
  *
  * A channel is counted: its Python object, a registered callback and each queued message that carries its id hold it.
- * The table does not: an id nobody holds is unknown, and what arrives for it is dropped, as in execnet.
+ * The table does not: an id whose channel nobody holds is unknown, and what arrives for it is dropped, as in execnet.
  */
 #ifndef XC_CHAN_H
 #define XC_CHAN_H
@@ -11,10 +11,8 @@
 
 #include "xc_queue.h"
 
-/*
- * Takes what arrives for a channel in the place of its queues, also while a callback keeps other frames waiting. Both
- * functions: any thread, the link's mutex held, so they only put it away.
- */
+/* Takes what arrives for a channel, in place of the channel's queues; a running callback does not delay that. Both
+ * functions may be called on any thread, with the link's mutex held: they may only put the message away. */
 typedef struct xc_forward xc_forward;
 struct xc_forward {
     void (*item)(xc_forward *forward, xc_msg *msg); /* an XC_DATA, taken: free it with xc_msg_free */
@@ -27,37 +25,37 @@ typedef struct xc_chan {
     bool listed;        /* in the table: neither side has closed it */
     atomic_bool closed; /* no more sending; may be read without the mutex */
     bool recv_closed;   /* nothing more will arrive; set without `closed`: send-only */
-    bool cut;           /* what ended it is the end of the connection */
-    bool task;          /* a task's: its end is to be told */
-    bool callback;      /* items go to a callback of the Python side, not into `items` */
-    bool had_object;    /* a Python object stood for it, now or earlier */
-    bool half_told;     /* the far end knows that only a callback listens here */
-    void *object;       /* borrowed: the Python object, if there is one. Changed with both the GIL and the link's mutex,
-                           so either is enough to read it and had_object */
+    bool cut;           /* it ended because the connection did */
+    bool task;          /* of a task: the far end must be told how the task ended */
+    bool callback;      /* items go to a Python callback, not into `items` */
+    bool had_object;    /* there is a Python object for it, or was one */
+    bool half_told;     /* the far end was told that only a callback receives here */
+    void *object;       /* borrowed: the Python object, if there is one. Changed with the GIL and the link's mutex held:
+                           either is enough to read it and had_object */
     signed char coerce; /* string coercion of items that take effect from now on */
-    xc_forward *forward; /* borrowed until it is unset: see xc_link_set_forward; NULL: none */
-    xc_queue items;      /* payloads that arrived: as many as are sent, as in execnet */
-    xc_queue errors;     /* texts with which the far end closed it, not raised yet */
+    xc_forward *forward; /* borrowed until xc_link_unset_forward; NULL: not forwarded */
+    xc_queue items;      /* payloads that arrived; no limit, as in execnet */
+    xc_queue errors;     /* error texts with which the far end closed it, not raised yet */
     struct xc_chan *next_all;
-    struct xc_chan **link_all; /* what points to it in the table's list of all */
+    struct xc_chan **link_all; /* what points to it in the table's list `all` */
 } xc_chan;
 
 typedef struct {
     xc_chan **slots; /* owned array of borrowed channels; open addressing, linear probing */
     size_t n_slots;  /* a power of two, or 0 */
-    size_t n_used;   /* channels in it */
-    uint64_t factor; /* odd and unknown to the far end, which would else choose ids that fall into one slot */
+    size_t n_used;   /* channels in the table */
+    uint64_t factor; /* odd, and unknown to the far end, which could else choose ids that all fall into one slot */
     int shift;
-    xc_chan *all; /* every channel, listed or not: those that hold each other in a ring end with the link */
+    xc_chan *all; /* every channel, listed or not: channels that hold each other in a circle are freed with the link */
 } xc_chan_table;
 
-/* A channel with one count for the caller, in the table; NULL when there is no memory. */
+/* A new channel in the table, with one count for the caller; NULL: no memory. */
 xc_chan *xc_chan_new(xc_chan_table *table, uint32_t id);
 xc_chan *xc_chan_find(const xc_chan_table *table, uint32_t id); /* borrowed, NULL if unknown */
-void xc_chan_unlist(xc_chan_table *table, xc_chan *chan);       /* harmless when it is not listed */
+void xc_chan_unlist(xc_chan_table *table, xc_chan *chan);       /* nothing happens if it is not listed */
 void xc_chan_unlist_all(xc_chan_table *table);
-void xc_chan_free(xc_chan *chan);              /* it is not listed, its queues are empty */
-void xc_chan_table_fini(xc_chan_table *table); /* there is no channel any more */
+void xc_chan_free(xc_chan *chan);              /* not listed, its queues empty */
+void xc_chan_table_fini(xc_chan_table *table); /* no channel is left */
 
 /* The next listed channel at or after *at, which is moved on; NULL at the end. */
 xc_chan *xc_chan_next(const xc_chan_table *table, size_t *at);

@@ -21,8 +21,8 @@ open_chan_locked(xc_link *link, uint32_t id)
     return chan;
 }
 
-/* The channels that the payload carries exist from now on, so that what arrives for them is kept. Also where the stream
- * has ended meanwhile: that takes effect behind this message, and ends them, too. */
+/* Makes the channels that the payload carries, so that what arrives for them is kept. Also after the stream has ended:
+ * XC_FIN takes effect behind this message, and ends them, too. */
 void
 xc_make_carried_locked(xc_link *link, xc_msg *msg)
 {
@@ -122,7 +122,7 @@ void
 xc_link_drop_object(xc_link *link, xc_chan *chan, const void *object)
 {
     xc_lock(&link->mu);
-    if (chan->object == object) { /* else there is another one by now */
+    if (chan->object == object) { /* else the channel has another object by now */
         chan->object = NULL;
     }
     xc_unhold_locked(link, chan);

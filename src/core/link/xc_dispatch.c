@@ -1,6 +1,6 @@
 /*
- * The dispatcher role: one thread at a time runs callbacks and works off the backlog. The thread that has the role may
- * take it again (a callback that receives). Frames that come meanwhile wait in the backlog, see xc_inbox.c.
+ * The dispatcher role: its owner runs callbacks and works off the backlog. That thread may take the role again (a
+ * callback that receives). Frames that arrive meanwhile wait in the backlog, see xc_inbox.c.
  */
 #include <pthread.h>
 
@@ -84,7 +84,7 @@ xc_link_backlog_next(xc_link *link, xc_chan **chan)
                 (*chan)->refs++;
             }
             else {
-                xc_cut_all_locked(link); /* endmarkers may ask why */
+                xc_cut_all_locked(link); /* before any endmarker is called, which may ask why */
             }
             if (msg->code == XC_DATA) {
                 msg->coerce = (*chan)->coerce;

@@ -9,7 +9,7 @@
 
 #include "xc_fd.h"
 
-/* execnet's figures for an orderly end; ours for a hang-up: killed within 2 seconds. */
+/* For an orderly end execnet's figures; without a goodbye ours: the process is killed within 2 seconds. */
 #define GOODBYE_TIMEOUT (5 * XC_S)
 #define LAST_CHANCE     (10 * XC_S)
 #define HANGUP_GRACE    (1500 * XC_MS)
@@ -42,7 +42,7 @@ xc_exit_policy_is_ours(const xc_err *why)
     case XC_EOF:
     case XC_SILENT:
         return false;
-    case XC_SYS: /* over a socket an end without a goodbye may look so */
+    case XC_SYS: /* over a socket, an end without a goodbye may look like this */
         return why->sys_errno != ECONNRESET && why->sys_errno != EPIPE && why->sys_errno != ETIMEDOUT;
     default:
         return true;

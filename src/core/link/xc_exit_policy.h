@@ -1,8 +1,8 @@
 /*
- * How a worker's process ends once its link has. Without a goodbye the other side is gone and nobody wants the task's
- * result: SIGINT to it at once, SIGKILL soon after, whatever it does, also in C code that never checks for signals.
- * After a goodbye it has execnet's timeouts: 5 seconds, SIGINT, 10 seconds, exit status 1.
- * The I/O thread sees to it, so a task that holds the GIL changes nothing.
+ * How a worker's process ends after its link has ended. Without a goodbye the near end is gone, and nobody wants the
+ * task's result: SIGINT at once, SIGKILL soon after, which also ends C code that never checks for signals. After a
+ * goodbye the tasks have execnet's timeouts: 5 seconds, SIGINT, 10 seconds, exit status 1. The pump does all this, so a
+ * task that holds the GIL cannot delay it.
  */
 #ifndef XC_EXIT_POLICY_H
 #define XC_EXIT_POLICY_H
@@ -13,17 +13,17 @@ typedef struct {
     xc_timer timer;
     bool goodbye;
     int stage;
-    bool (*busy)(void *arg); /* is a task running? On the pump's thread. */
+    bool (*busy)(void *arg); /* does a task run? Called on the pump's thread. */
     void *arg;
 } xc_exit_policy;
 
-/* Whether what ended a worker's link went wrong at its own end, so that nobody else knows of it. */
+/* Whether a worker's link ended by a fault of its own end, of which the near end cannot know. */
 bool xc_exit_policy_is_ours(const xc_err *why);
-/* Says so on `fd`, before the process ends in whichever way. Never blocks: a pipe that is full gets nothing. */
+/* Writes that fault to `fd`, before the process ends. Never blocks: a full pipe gets nothing. */
 void xc_exit_policy_tell(const xc_err *why, int fd);
 
-/* Sets it going; the first call counts. *policy is zeroed but for `busy` and `arg`, and lives as long as the process.
- */
+/* Starts the timer; only the first call counts. *policy is zeroed except for `busy` and `arg`, and lives as long as the
+ * process. */
 void xc_exit_policy_begin(xc_exit_policy *policy, bool goodbye);
 
 #endif

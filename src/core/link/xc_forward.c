@@ -1,9 +1,9 @@
 /*
- * Forwarded channels: their frames go to an xc_forward. No callback of the Python side holds them up: they are in no
- * order with other channels' frames that anybody could see.
+ * Forwarded channels: their frames go to an xc_forward. No callback delays them, because nobody can see how they are
+ * ordered against the frames of other channels.
  *
- * Invariant: n_forwards counts the forwarded channels; each forward is told of its end exactly once unless it is
- * unset.
+ * Invariant: n_forwards counts the forwarded channels; each forward is told of its end exactly once, unless it is unset
+ * before.
  */
 #include "xc_link_impl.h"
 
@@ -33,7 +33,7 @@ give_locked(xc_link *link, xc_chan *chan, xc_msg *msg)
         chan->forward->item(chan->forward, msg);
         return;
     }
-    /* One that is missing makes those behind it worthless. */
+    /* An item is missing: without it those behind it are worth nothing. */
     (void)xc_link_post(link, XC_CLOSE, chan->id, NULL, 0);
     xc_close_locked(link, chan, false);
     end_forward_locked(link, chan, false);
@@ -45,7 +45,7 @@ xc_forward_takes_locked(xc_link *link, xc_msg *msg)
 {
     if (msg->code == XC_FIN) {
         end_all_locked(link);
-        return false; /* others wait for it, too */
+        return false; /* XC_FIN is for the others, too */
     }
     if (msg->code != XC_DATA && msg->code != XC_CLOSE && msg->code != XC_CLOSE_ERROR && msg->code != XC_LAST_MESSAGE) {
         return false;

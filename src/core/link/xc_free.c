@@ -67,7 +67,6 @@ empty_free_queue_locked(xc_link *link)
     link->deferred.freeing = false;
 }
 
-/* A worker that has heard a goodbye: nothing more arrives, but what it sends does. */
 bool
 xc_is_left_locked(const xc_link *link)
 {
@@ -107,7 +106,8 @@ xc_free_later_locked(xc_link *link, xc_msg *msg)
     empty_free_queue_locked(link);
 }
 
-/* Without counting: what holds each other in a ring, a channel and a message in its queue that carries it, goes too. */
+/* Does not count: so a channel and a message in its own queue that carries it, which hold each other, are freed,
+ * too. */
 void
 xc_free_all_locked(xc_link *link)
 {

@@ -1,9 +1,9 @@
 /*
  * What a frame that arrived does: to channels and their queues, to the worker's tasks, to the link itself.
  *
- * Invariant: frames take effect in the order of their arrival. One takes effect at once only if the backlog is empty
- * and no thread has the dispatcher role; else it joins the backlog. What needs Python (items for a callback, an end
- * that an endmarker may go with) always goes through the backlog.
+ * Invariant: frames take effect in the order of their arrival. A frame takes effect at once only if the backlog is
+ * empty and nobody has the dispatcher role; else it joins the backlog. A frame that needs Python (an item for a
+ * callback, an end for which an endmarker may be called) always goes through the backlog.
  */
 #include <string.h>
 
@@ -48,7 +48,7 @@ xc_scan_ids(xc_msg *msg)
     struct id_list list = {NULL, 0, 0};
     if (may_carry) {
         xc_status rc = xc_scan(msg->data, msg->size, add_id, &list, NULL);
-        list.n = rc == XC_OK ? list.n : 0; /* a malformed payload is the loader's to refuse */
+        list.n = rc == XC_OK ? list.n : 0; /* the loader will refuse a malformed payload */
         msg->lost = rc == XC_NOMEM;
     }
     if (task && !add_id(&list, msg->chan)) {
@@ -64,7 +64,7 @@ xc_scan_ids(xc_msg *msg)
 
 /* --- frames take effect --------------------------------------------------------------------------------------- */
 
-/* (bool, bool) or nothing that we take. */
+/* The payload is (bool, bool); any other is ignored. */
 static void
 reconfigure_locked(xc_link *link, const xc_msg *msg)
 {
@@ -188,7 +188,7 @@ xc_arrive_locked(xc_link *link, xc_msg *msg)
         return;
     }
     if (msg->code == XC_STATUS && msg->chan == 0) {
-        xc_apply_locked(link, msg); /* a sign of life: no callback, however long it takes, may hold it up */
+        xc_apply_locked(link, msg); /* a sign of life: a callback must not delay it, however long it takes */
     }
     else if (link->dispatch.running || link->dispatch.backlog.head != NULL || xc_needs_python_locked(link, msg)) {
         xc_queue_push(&link->dispatch.backlog, msg);

@@ -4,7 +4,7 @@
 
 enum { QUARTERS = 4, TO_ANSWER = 2 };
 
-/* Notes how far our own bytes have come. True: of those that lay there a quarter ago some were taken. */
+/* Notes how many of our bytes have been taken. True: some of those that waited a quarter ago have been. */
 static bool
 backlog_shrank_locked(xc_link *link)
 {
@@ -21,7 +21,7 @@ backlog_shrank_locked(xc_link *link)
     return shrank;
 }
 
-/* Something has arrived, or has and waits to be read: this process may have been stopped itself. */
+/* Something has arrived, or waits to be read: it may be this process that was stopped. */
 static bool
 heard_locked(xc_link *link)
 {
@@ -29,7 +29,7 @@ heard_locked(xc_link *link)
            xc_stream_has_more(&link->incoming);
 }
 
-/* The end of a quarter. True: the far end is silent. */
+/* At the end of a quarter. True: the far end is silent. */
 static bool
 judge_locked(xc_link *link)
 {
@@ -40,7 +40,7 @@ judge_locked(xc_link *link)
         return false;
     }
     if (!keepalive->asked) {
-        /* After our goodbye nothing can be asked: what is asked no more is not judged. */
+        /* After our goodbye nothing can be asked, and a far end that was not asked is not judged. */
         keepalive->asked = xc_link_post(link, XC_STATUS, 0, NULL, 0) == XC_OK;
         keepalive->left = TO_ANSWER;
         keepalive->held_up = 0;

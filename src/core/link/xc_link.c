@@ -29,7 +29,7 @@ worker_busy(void *arg)
     return busy;
 }
 
-/* False: nobody holds it any more, it will be freed soon. */
+/* False: nobody holds the link, it will be freed soon. */
 static bool
 try_hold(xc_link *link)
 {
@@ -44,23 +44,23 @@ xc_end_reading(xc_link *link, const xc_err *why)
 {
     xc_err closed;
     if (xc_stream_check(&link->incoming, &closed) != XC_OK) {
-        why = &closed; /* what the far end did, it did because of that */
+        why = &closed; /* if we lost our fds, what the far end did is only a consequence */
     }
     if (xc_tracing()) {
         xc_trace("connection ended: %s%s%s", xc_status_name(why->code), why->detail[0] != '\0' ? " " : "", why->detail);
     }
     xc_lock(&link->mu);
     link->end.why = *why;
-    (void)xc_writer_failed_here(&link->writer, &link->end.why); /* then the far end's end came of that */
+    (void)xc_writer_failed_here(&link->writer, &link->end.why); /* the same if our writing failed */
     link->end.eof = true;
     (void)xc_pump_arm(&link->pump.watch, 0);
     xc_forget_arrivals_locked(link);
-    if (link->reader.unmarked) { /* what looked like the start of the marker was none */
+    if (link->reader.unmarked) { /* these bytes looked like the start of the marker, but were not */
         xc_preamble_rest(&link->preamble, link->reader.buf + link->reader.start, link->reader.end - link->reader.start);
     }
     if (xc_reads_ring(link)) {
         link->pump.notified = false;
-        xc_ring_close(link->incoming.ring); /* the fds are closed when nobody writes either: see retire() */
+        xc_ring_close(link->incoming.ring); /* the fds are closed by retire(), when nobody writes either */
     }
     else if (link->incoming.in >= 0) {
         xc_forkfd_remove(link->incoming.in);
@@ -72,7 +72,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
     xc_arrive_locked(link, last);
     bool goodbye = link->goodbye.heard;
     xc_err cause = link->end.why;
-    xc_ring_all_locked(link); /* whatever they wait for */
+    xc_ring_all_locked(link); /* the link has ended: all check again */
     xc_unlock(&link->mu);
     if (!goodbye || !link->opts.worker) {
         xc_writer_break(&link->writer, why);
@@ -88,7 +88,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
     }
 }
 
-/* Nobody reads or writes any more. */
+/* When nobody reads or writes any more. */
 static void
 close_streams(xc_link *link)
 {
@@ -99,7 +99,18 @@ close_streams(xc_link *link)
     xc_region_close(&link->region);
 }
 
-/* The link needs the pump no more, however long somebody still holds it: the I/O thread may end. On its thread. */
+/* On the pump's thread, which does not touch the link's reading side and timers any more. */
+static void
+forget_by_pump(xc_link *link)
+{
+    xc_pump_forget(&link->pump.watch, &link->pump.rearm);
+    xc_pump_forget(NULL, &link->keepalive.timer);
+    xc_pump_forget(NULL, &link->tasks.timeout);
+    xc_pump_forget(NULL, &link->answers.pay);
+}
+
+/* On the pump's thread, after the end: the link needs the pump no more, even if somebody still holds the link, so the
+ * pump may end. */
 static void
 retire(xc_job *job)
 {
@@ -109,12 +120,9 @@ retire(xc_job *job)
     bool closed = link->writer.closed;
     xc_unlock(&link->writer.mu);
     xc_lock(&link->mu);
-    xc_pump_forget(&link->pump.watch, &link->pump.rearm);
-    xc_pump_forget(NULL, &link->keepalive.timer);
-    xc_pump_forget(NULL, &link->tasks.timeout);
-    xc_pump_forget(NULL, &link->answers.pay);
+    forget_by_pump(link);
     link->pump.retired = true;
-    if (closed) { /* else somebody is still writing, and the last one who holds the link closes it all */
+    if (closed) { /* else somebody still writes, and the last count to be released closes the streams */
         close_streams(link);
     }
     xc_unlock(&link->mu);
@@ -210,7 +218,7 @@ xc_link_take_hello(xc_link *link)
 
 /* --- lives ---------------------------------------------------------------------------------------------------- */
 
-/* Nobody knows the link any more, the pump included. */
+/* Nobody knows the link any more, not even the pump. */
 static void
 free_link(xc_link *link)
 {
@@ -229,22 +237,19 @@ free_link(xc_link *link)
     xc_free(link);
 }
 
-/* A link that is given up before it has ended. On the pump's thread. */
+/* On the pump's thread: frees a link that was released before it had ended. */
 static void
 free_on_pump(xc_job *job)
 {
     xc_link *link = job->owner;
-    xc_pump_forget(&link->pump.watch, &link->pump.rearm);
+    forget_by_pump(link);
     xc_pump_forget(&link->writer.watch, &link->writer.flush);
     xc_pump_forget(NULL, &link->end.policy.timer);
-    xc_pump_forget(NULL, &link->keepalive.timer);
-    xc_pump_forget(NULL, &link->tasks.timeout);
-    xc_pump_forget(NULL, &link->answers.pay);
     free_link(link);
     xc_pump_leave();
 }
 
-/* Both fds are taken, in any case. */
+/* Takes both fds, also on failure. */
 static xc_status
 open_streams(int in, int out, xc_stream *stream, xc_err *err)
 {
@@ -334,7 +339,7 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
         return NULL;
     }
     xc_lock(&link->mu);
-    xc_hand_on_locked(link); /* so that the pump watches it unless somebody reads it soon */
+    xc_hand_on_locked(link); /* so the pump watches the link unless somebody reads it soon */
     xc_unlock(&link->mu);
     return link;
 }

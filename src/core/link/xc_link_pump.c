@@ -1,8 +1,8 @@
 /*
- * The pump's part of a link: it watches and reads where nobody waits, takes the far end's notifications where the
- * frames go through rings, and sees to it that a far end's death ends the link.
+ * The pump's part of a link: it watches and reads the link while nobody waits there, takes the far end's notifications
+ * if the frames go through rings, and ends the link when the far end has died.
  *
- * Invariant: a link that has not ended is read by somebody, or watched, or its rearm timer is set.
+ * Invariant: a link that has not ended has a reader, or is watched, or its rearm timer is set.
  */
 #include <errno.h>
 #include <poll.h>
@@ -20,7 +20,7 @@ xc_watched_locked(const xc_link *link)
     return xc_reads_ring(link) ? link->pump.notified : link->pump.watch.armed != 0;
 }
 
-/* It learns of it from now on. XC_AGAIN: something has come meanwhile. XC_SYS: no memory for that just now. */
+/* Lets the pump watch the link. XC_AGAIN: something has come already. XC_SYS: no memory for that at the moment. */
 static xc_status
 watch_locked(xc_link *link)
 {
@@ -47,17 +47,16 @@ xc_unwatch_locked(xc_link *link)
 
 /* --- reading --------------------------------------------------------------------------------------------------- */
 
-/* Once more by the timer, as soon as other links have had theirs. */
+/* The timer calls again soon, when other links have had their turn. */
 static void
-again_locked(xc_link *link)
+read_again_soon_locked(xc_link *link)
 {
     link->pump.rearm_set = true;
     xc_pump_set(&link->pump.rearm, xc_now());
 }
 
-/* In the middle of a payload that comes through a ring, whose writer is at work: to sleep and be notified again for
- * each bit of it takes ten times as long (64 MiB: 250 ms, against 20). Other links wait for PUMP_READS of these at
- * most. */
+/* In the middle of a payload in a ring whose writer is at work: to sleep and be notified for each part of it would take
+ * ten times as long (64 MiB: 250 ms, not 20). Other links wait for at most PUMP_READS of these. */
 static bool
 more_is_near(const xc_link *link)
 {
@@ -65,7 +64,7 @@ more_is_near(const xc_link *link)
            xc_ring_spin(link->incoming.ring, XC_SPIN_RING_NS);
 }
 
-/* Reads what is there, if nobody else does. On the pump's thread. */
+/* On the pump's thread: reads what is there, unless somebody else reads. */
 static void
 drain(xc_link *link)
 {
@@ -94,14 +93,14 @@ drain(xc_link *link)
     xc_lock(&link->mu);
     link->wait.reading = false;
     if (xc_reads_ring(link) && !link->end.eof && (rc == XC_OK || watch_locked(link) == XC_AGAIN)) {
-        again_locked(link);
+        read_again_soon_locked(link);
     }
     xc_hand_on_locked(link);
     xc_unlock(&link->mu);
 }
 
-/* What comes through the fds but is no notification: a print in a start-up file, before the far end had moved them
- * away. False: there is too much of it. */
+/* Keeps bytes from the fds that are no notifications: a print in a start-up file, before the far end had moved its fds
+ * out of the way. False: there are too many. */
 static bool
 keep_stray(xc_link *link, const unsigned char *bytes, size_t n)
 {
@@ -116,7 +115,7 @@ keep_stray(xc_link *link, const unsigned char *bytes, size_t n)
     return fine;
 }
 
-/* With rings: the far end has notified us, or is gone. */
+/* With rings: a notification of the far end, or its hang-up. */
 static void
 take_notifications(xc_link *link)
 {
@@ -124,7 +123,7 @@ take_notifications(xc_link *link)
     size_t got = 0;
     xc_err err;
     xc_stream fds = {.in = link->incoming.in};
-    xc_status rc = xc_stream_read(&fds, bytes, sizeof bytes, &got, &err); /* there is more: then the pump comes back */
+    xc_status rc = xc_stream_read(&fds, bytes, sizeof bytes, &got, &err); /* if there is more, the pump comes back */
     bool stray = rc == XC_OK && !keep_stray(link, bytes, got);
     if (stray || (rc != XC_OK && rc != XC_AGAIN)) {
         atomic_store(&link->pump.fds_say, stray ? XC_FDS_STRAY : XC_FDS_HUNG_UP);
@@ -160,7 +159,7 @@ xc_rearm(xc_timer *timer)
     xc_lock(&link->mu);
     link->pump.rearm_set = false;
     if (link->end.eof || link->wait.reading) {
-        drains = false; /* the reader sees to it; its exit sets the timer again */
+        drains = false; /* the reader notices, and sets the timer again when it stops reading */
     }
     else if (link->pump.used && !over) {
         link->pump.used = false;
@@ -182,7 +181,7 @@ xc_rearm(xc_timer *timer)
     drain(link);
     xc_lock(&link->mu);
     if (over && !link->end.eof && !link->wait.reading) {
-        again_locked(link); /* no event will come if somebody else holds the pipe open */
+        read_again_soon_locked(link); /* no event will come if another process holds the pipe open */
     }
     xc_unlock(&link->mu);
 }
@@ -192,13 +191,13 @@ xc_poll_soon(xc_link *link)
 {
     xc_lock(&link->mu);
     for (xc_waiter *waiter = link->wait.waiters; waiter != NULL; waiter = waiter->next) {
-        if (waiter->bell != NULL ||
-            xc_ready_locked(link, waiter->wait)) { /* a registration's one ring is not for nothing */
-            xc_ring_waiter(waiter);                /* the reader must poll again: no event may come */
+        /* A registration is rung only once, so only if its wait is over. */
+        if (waiter->bell != NULL || xc_ready_locked(link, waiter->wait)) {
+            xc_ring_waiter(waiter); /* the reader must poll again: no event may come */
         }
     }
     if (!link->end.eof) {
-        again_locked(link);
+        read_again_soon_locked(link);
     }
     xc_unlock(&link->mu);
 }
@@ -210,7 +209,7 @@ xc_link_peer_gone(xc_link *link)
     xc_poll_soon(link);
 }
 
-/* The shutdown first: from then on nothing arrives, or who sends without end would keep the link going. */
+/* The shutdown comes first: otherwise a far end that never stops sending would keep the link alive. */
 void
 xc_link_hang_up(xc_link *link)
 {

@@ -1,8 +1,8 @@
 /*
- * How a link comes to its rings: it is born with them, or it moves. Each side says so with a frame, behind which its
- * bytes come through the ring, and through the fds only notifications of its I/O thread.
+ * How a link comes to its rings: it begins with them, or it moves to them. Each side announces its move by a frame;
+ * what it sends behind that goes through the ring, and through the fds go only notifications of a pump.
  *
- * Invariant: `incoming.ring` and `outgoing.ring` point into `region` or are NULL, and never change back.
+ * Invariant: `incoming.ring` and `outgoing.ring` are NULL or point into `region`, and once set they never change.
  */
 #include <errno.h>
 #include <poll.h>
@@ -10,7 +10,7 @@
 #include "xc_link_impl.h"
 #include "xc_trace.h"
 
-/* For nine bytes, into a pipe that the far end has emptied. */
+/* How long nine bytes may take to be written into a pipe that the far end has emptied. */
 #define MOVE_NS (10 * XC_S)
 
 static void
@@ -24,7 +24,7 @@ keep_locked(xc_link *link, xc_region *region)
     xc_unlock(&link->writer.mu);
 }
 
-/* The fds are watched from now on as long as the link lives. */
+/* From now on the pump watches the fds as long as the link lives. */
 static xc_status
 read_ring_locked(xc_link *link, xc_err *err)
 {
@@ -125,6 +125,6 @@ xc_take_move(xc_link *link, xc_err *err)
     }
     xc_unlock(&link->mu);
     link->reader.start = link->reader.end = 0;
-    xc_pump_set(&link->writer.flush, xc_now()); /* a notification for that may have been passed over */
+    xc_pump_set(&link->writer.flush, xc_now()); /* a notification of room may have been thrown away with the buffer */
     return rc;
 }

@@ -1,12 +1,12 @@
 /*
- * Cuts what arrives into messages. The reader role is needed for all of it.
+ * Cuts what arrives into messages. Everything in here is for the reader role.
  *
- * A frame that fits into the buffer is cut out of it. The payload of a larger one, and of a long message, is read to
- * where it stays: the memory of its message, or what a waiter lends for it (XC_SPACE). Of long messages several may be
- * on their way at a time, each with its memory.
+ * A frame that fits into the buffer is copied out of it. The payload of a larger frame, and of a long message, is read
+ * to where it stays: into the memory of its message, or into memory that a waiter lends for it (XC_SPACE). Several long
+ * messages may arrive at a time, each into its own memory.
  *
- * Invariant: while `into` is set, the buffer is empty and the stream goes on with `frame_left` bytes of that payload;
- * else with what follows the buffer's last byte.
+ * Invariant: while `current` is set the buffer is empty, and the stream goes on with `frame_left` bytes of that
+ * payload; else it goes on behind the buffer's last byte.
  */
 #include <string.h>
 
@@ -16,7 +16,7 @@
 #include "xc_pages.h"
 #include "xc_trace.h"
 
-enum { BYTES_HEAD = 5, BYTES_AROUND = BYTES_HEAD + 1 }; /* opcode and length of a bytes object; and STOP */
+enum { BYTES_HEAD = 5, BYTES_AROUND = BYTES_HEAD + 1 }; /* opcode and length of a bytes object; and its STOP */
 
 /* --- messages take effect ------------------------------------------------------------------------------------- */
 
@@ -37,7 +37,7 @@ deliver_one_locked(xc_link *link, xc_msg *msg, xc_err *err)
     return XC_OK;
 }
 
-/* Messages read in one go take effect in one go. Results as above. */
+/* The messages of one read take effect under one lock. Results as above. */
 static xc_status
 deliver(xc_link *link, xc_queue *batch, xc_err *err)
 {
@@ -56,7 +56,7 @@ deliver(xc_link *link, xc_queue *batch, xc_err *err)
         rc = deliver_one_locked(link, msg, err);
     }
     for (xc_msg *msg; (msg = xc_queue_pop(batch)) != NULL;) {
-        xc_free_later_locked(link, msg); /* behind the goodbye */
+        xc_free_later_locked(link, msg); /* what is behind a goodbye or an error is dropped */
     }
     xc_wake_locked(link); /* the reader wakes those whose items it read */
     xc_unlock(&link->mu);
@@ -65,7 +65,7 @@ deliver(xc_link *link, xc_queue *batch, xc_err *err)
 
 /* --- arrivals --------------------------------------------------------------------------------------------------- */
 
-/* For `size` bytes of payload; marked as lost where there is memory for the message but not for that. */
+/* A message for `size` bytes of payload; `lost` if there is only memory for the message itself. */
 static xc_msg *
 new_msg(uint8_t code, uint32_t chan, size_t size)
 {
@@ -77,7 +77,7 @@ new_msg(uint8_t code, uint32_t chan, size_t size)
     return msg;
 }
 
-/* What points to the long message of that number; to NULL where there is none. */
+/* The pointer to the long message of that number; it points to NULL if there is none. */
 static xc_arrival **
 find_long(xc_reader *reader, uint32_t number)
 {
@@ -113,7 +113,7 @@ xc_forget_arrivals_locked(xc_link *link)
     }
 }
 
-/* Its payload is complete. */
+/* The payload of `arrival` is complete. */
 static void
 finish(xc_reader *reader, xc_arrival *arrival, xc_queue *batch)
 {
@@ -131,8 +131,8 @@ place_in(const xc_arrival *arrival)
     return arrival->msg->data + (arrival->got - arrival->skip);
 }
 
-/* Where the payload goes. `payload` has `have` bytes of its first frame's `size`. XC_AGAIN: more of it must come first.
- * XC_SPACE as in the header. */
+/* Chooses the memory for the payload. `payload` has the first `have` bytes of the frame's `size`. XC_AGAIN: more of
+ * them must come first. XC_SPACE as in xc_link.h. */
 static xc_status
 choose_memory(xc_reader *reader, xc_arrival *arrival, const unsigned char *payload, size_t have, size_t size,
               bool can_give)
@@ -157,7 +157,7 @@ choose_memory(xc_reader *reader, xc_arrival *arrival, const unsigned char *paylo
     return arrival->msg == NULL ? XC_NOMEM : XC_OK;
 }
 
-/* A frame with the next bytes of a payload begins in the buffer, `have` bytes of those are there. */
+/* The frame at reader->start has `size` bytes of this payload; `have` of them are in the buffer. */
 static xc_status
 take_front(xc_reader *reader, xc_arrival *arrival, size_t have, size_t size, bool can_give, xc_queue *batch)
 {
@@ -168,7 +168,7 @@ take_front(xc_reader *reader, xc_arrival *arrival, size_t have, size_t size, boo
     }
     reader->start += XC_HEADER_SIZE + have;
     if (!arrival->msg->lost) {
-        size_t skip = arrival->got < arrival->skip ? arrival->skip : 0; /* its memory was lent for this very frame */
+        size_t skip = arrival->got < arrival->skip ? arrival->skip : 0; /* a lent memory has no room for these */
         arrival->got += skip;
         memcpy(place_in(arrival), payload + skip, have - skip);
         arrival->got -= skip;
@@ -210,7 +210,7 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
 
 /* --- frames ----------------------------------------------------------------------------------------------------- */
 
-/* LONG or DROP; all of it is there. */
+/* A LONG or a DROP that is in the buffer completely. */
 static xc_status
 begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload, xc_err *err)
 {
@@ -261,7 +261,7 @@ take_piece(xc_reader *reader, const xc_frame *frame, size_t have, bool can_give,
     return take_front(reader, arrival, have < frame->size ? have : frame->size, frame->size, can_give, batch);
 }
 
-/* The frame at in_start. XC_OK: it is done with, or goes on `into`. XC_AGAIN: more of it must come first. */
+/* The frame at reader->start. XC_OK: it is done, or `current` goes on with it. XC_AGAIN: more of it must come first. */
 static xc_status
 parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err)
 {
@@ -282,7 +282,7 @@ parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err)
         if (frame.size + XC_HEADER_SIZE <= XC_INBUF) {
             return XC_AGAIN;
         }
-        if (link->reader.oversized.msg == NULL) { /* else memory was lent for it just now */
+        if (link->reader.oversized.msg == NULL) { /* else memory was lent for this frame */
             link->reader.oversized = (xc_arrival){.head = {.code = frame.code, .chan = frame.chan, .size = frame.size}};
         }
         return take_front(&link->reader, &link->reader.oversized, have, frame.size, can_give, batch);
@@ -304,7 +304,7 @@ parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err)
     return rc;
 }
 
-/* Cuts the buffer into messages. XC_OK: all that is complete was delivered. */
+/* Cuts the buffer into messages. XC_OK: all complete ones were delivered. */
 static xc_status
 parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
 {
@@ -320,7 +320,7 @@ parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
     xc_err why;
     xc_status delivered = deliver(link, &batch, &why);
     if (delivered != XC_OK) {
-        *err = why; /* it came before what stopped the loop */
+        *err = why; /* it happened before the error that stopped the loop */
         return delivered;
     }
     if (rc == XC_NOMEM) {
@@ -349,8 +349,8 @@ choose_pages(const xc_link *link, xc_arrival *arrival)
     }
 }
 
-/* Goes on with a payload that is read in place; of a long one, with the header of what follows the piece, so that the
- * next piece need not be copied. */
+/* Goes on with a payload that is read in place. Behind a piece of a long message it also reads the next frame's header,
+ * so that the next piece can be read in place, too. */
 static xc_status
 read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err)
 {
@@ -385,7 +385,7 @@ read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err)
     return rc == XC_OK && link->reader.end > 0 ? parse(link, can_give, space, err) : rc;
 }
 
-/* Passes over what stands before the marker. XC_OK: frames begin at in_start. XC_AGAIN: more must come. */
+/* Skips the preamble. XC_OK: frames begin at reader->start. XC_AGAIN: more must come. */
 static xc_status
 skip_preamble(xc_link *link, xc_err *err)
 {
@@ -415,7 +415,7 @@ xc_status
 xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
 {
     size_t got = 0;
-    /* Before the read: what the process wrote is there by then. */
+    /* Asked before the read: so all that a dead process wrote is there when we read. */
     int fds_say = atomic_load(&link->pump.fds_say);
     bool gone = atomic_load(&link->end.peer_gone) || fds_say == XC_FDS_HUNG_UP;
     xc_status rc = xc_keepalive_verdict(link, err);

@@ -1,10 +1,10 @@
 /*
- * Tasks of a worker whose main thread alone runs them: one that it does not come to is refused.
+ * A worker whose main thread alone runs tasks refuses a task that the main thread does not take in time.
  *
- * As in execnet, the task that is first in the line is refused when the main thread has not become free for a second:
- * what runs may be waiting for the very task that waits for it. With execnet that second holds up everything else that
- * arrives, here nothing: what the running task waits for still comes through. The next in the line has a second of its
- * own from then on. A main thread that is free, however slow it is to take its task, is waited for.
+ * As in execnet, the first task in the queue is refused when the main thread has not become free for a second: the
+ * running task may be waiting for this very task. With execnet nothing else that arrives takes effect in that second;
+ * here it does, and so the running task still gets what it waits for. After that the next task in the queue has a
+ * second of its own. While the main thread is free, however slowly it takes its task, nothing is refused.
  */
 #include "xc_link_impl.h"
 
@@ -34,7 +34,7 @@ xc_link_model(xc_link *link)
     return model;
 }
 
-/* Nothing is set for a free main thread: it begins when that takes the task in front. */
+/* While the main thread is free no timer is set: that begins when it takes the first task. */
 void
 xc_task_timeout_begin_locked(xc_link *link)
 {
@@ -45,7 +45,8 @@ xc_task_timeout_begin_locked(xc_link *link)
     }
 }
 
-/* The channels among its arguments go with it, as when a task has dropped them: whoever waits on one learns it. */
+/* The channels among the task's arguments are released with it, as if a task had dropped them: whoever waits for one
+ * learns it. */
 static void
 refuse_first_locked(xc_link *link)
 {
@@ -65,7 +66,7 @@ xc_task_timeout_over(xc_timer *timer)
     xc_link *link = timer->owner;
     xc_lock(&link->mu);
     if (link->tasks.queue.head != NULL && link->tasks.executing > link->tasks.queue.count && !link->end.eof) {
-        if (xc_now() < link->tasks.first_since + XC_S) { /* it was set for a task that has been taken since */
+        if (xc_now() < link->tasks.first_since + XC_S) { /* the timer was set for a task that has been taken */
             xc_pump_set(timer, link->tasks.first_since + XC_S);
         }
         else {

@@ -1,6 +1,6 @@
 /*
- * A worker's tasks: a queue, from which the main thread and a spare one take them. One that waits too long for the main
- * thread: xc_task_timeout.c.
+ * A worker's tasks: a queue from which the main thread and a spare thread take them. xc_task_timeout.c refuses tasks
+ * that wait too long for the main thread.
  */
 #include "xc_link_impl.h"
 

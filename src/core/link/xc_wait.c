@@ -1,10 +1,12 @@
 /*
  * Waiting at a link, and the reader role. What a reader does with what it reads is in xc_reader.c.
  *
- * Four rules keep the role from hanging: (1) waiting has one way out, and it hands the role on; (2) a half-read frame
- * lives in the link, not on the reader's stack, so whoever reads next goes on with it; (3) what ended the link is
- * stored once and wakes everybody; (4) condition, end and deadline are checked in each round: after every wake, and
- * after every read, or who sends without end to others would keep a waiter for ever.
+ * Four rules keep the role from hanging:
+ * - Waiting has one way out, and that hands the role on.
+ * - A half-read frame is kept in the link, not on the reader's stack, so the next reader goes on with it.
+ * - The reason why the link ended is stored once, and wakes everybody.
+ * - Condition, end and deadline are checked in each round: after every wake-up, and after every read, because a far end
+ *   that sends to others without end would otherwise keep a waiter here for ever.
  */
 #include <poll.h>
 #include <unistd.h>
@@ -13,12 +15,12 @@
 
 enum {
     PAUSES = 8,
-    SOON_READS = 2, /* by who takes an item soon: what comes for others may have no end */
+    SOON_READS = 2, /* reads in xc_link_take_soon: what comes for other channels may have no end */
 };
 
-/* What was here at the deadline still counts, if it takes no longer than this to come to it. */
+/* What was here at the deadline still counts if it is reached within this time after it. */
 #define GRACE_NS (10 * XC_MS)
-/* Who reads without a pause notices signals as late as this. */
+/* A thread that reads without a pause notices a signal within this time. */
 #define SIGNALS_NS (50 * XC_MS)
 
 /* --- waking ----------------------------------------------------------------------------------------------------- */
@@ -91,6 +93,7 @@ xc_wake_locked(xc_link *link)
 }
 
 /* --- the role --------------------------------------------------------------------------------------------------- */
+
 static bool
 may_read(const xc_waiter *waiter)
 {
@@ -98,7 +101,7 @@ may_read(const xc_waiter *waiter)
     return waiter->bell != NULL && kind != XC_WAIT_TASK_SPARE && kind != XC_WAIT_BACKLOG;
 }
 
-/* Who is to have the role if nobody has it. */
+/* The waiter that shall take the role if nobody has it. */
 static xc_waiter *
 next_reader_locked(const xc_waiters *all)
 {
@@ -139,8 +142,7 @@ take_role_locked(xc_link *link, xc_waiter *self)
     return true;
 }
 
-/* --- a round of the reader
- * -------------------------------------------------------------------------------------------- */
+/* --- a round of the reader -------------------------------------------------------------------------------------- */
 
 /* One read. XC_OK: something came. XC_AGAIN: nothing is there. XC_SPACE. XC_CLOSED: the link has ended. */
 static xc_status
@@ -160,22 +162,22 @@ typedef struct {
     const xc_wait *wait;
     xc_bell *bell;
     int64_t dry_since;  /* when the stream was found empty; 0: it was not */
-    int64_t over_at;    /* when reading ends though more is there; 0: nothing has come yet */
-    int64_t signals_at; /* signals may have come by then that ended no sleep; XC_FOREVER: no matter */
-} waiting;
+    int64_t over_at;    /* when to stop though there is more to read; 0: nothing has come yet */
+    int64_t signals_at; /* by then there may have been signals that ended no sleep; XC_FOREVER: does not matter */
+} wait_state;
 
 /* Nothing is there: spins for a while, then sleeps. XC_OK: read again. XC_TIMEOUT, XC_INTR. */
 static xc_status
-await_more(xc_link *link, waiting *it)
+await_more(xc_link *link, wait_state *state)
 {
-    int64_t now = xc_now(), until = it->wait->until < it->signals_at ? it->wait->until : it->signals_at;
-    bool first = it->dry_since == 0, spins = !it->wait->no_spin;
-    it->dry_since = first ? now : it->dry_since;
+    int64_t now = xc_now(), until = state->wait->until < state->signals_at ? state->wait->until : state->signals_at;
+    bool first = state->dry_since == 0, spins = !state->wait->no_spin;
+    state->dry_since = first ? now : state->dry_since;
     if (now >= until) {
         return XC_TIMEOUT;
     }
     if (xc_reads_ring(link)) {
-        if (now - it->dry_since >= XC_S) { /* about once a second: see xc_ring_sleep_nogil */
+        if (now - state->dry_since >= XC_S) { /* about once a second: see xc_ring_sleep_nogil */
             xc_pump_check();
         }
         int64_t spin = first && spins ? xc_spin_begin_ring(&link->reader.spin) : 0;
@@ -183,43 +185,43 @@ await_more(xc_link *link, waiting *it)
             return XC_OK;
         }
     }
-    else if (spins && now < it->dry_since + xc_spin_begin(&link->reader.spin)) {
+    else if (spins && now < state->dry_since + xc_spin_begin(&link->reader.spin)) {
         for (int i = 0; i < PAUSES; i++) {
             xc_pause();
         }
         return XC_OK;
     }
-    return xc_stream_sleep_nogil(&link->incoming, it->bell, POLLIN, until);
+    return xc_stream_sleep_nogil(&link->incoming, state->bell, POLLIN, until);
 }
 
-/* Something came, and it was not what is waited for. XC_OK: read on. XC_TIMEOUT, XC_INTR: it has taken long enough. */
+/* Something else came than what is waited for. XC_OK: read on. XC_TIMEOUT, XC_INTR: it has taken long enough. */
 static xc_status
-check_clock(waiting *it)
+check_clock(wait_state *state)
 {
     int64_t now = xc_now();
-    if (it->over_at == 0) {
-        int64_t until = it->wait->until > now ? it->wait->until : now;
-        it->over_at = until < XC_FOREVER - GRACE_NS ? until + GRACE_NS : XC_FOREVER;
-        it->signals_at = it->wait->signals ? now + SIGNALS_NS : XC_FOREVER;
+    if (state->over_at == 0) {
+        int64_t until = state->wait->until > now ? state->wait->until : now;
+        state->over_at = until < XC_FOREVER - GRACE_NS ? until + GRACE_NS : XC_FOREVER;
+        state->signals_at = state->wait->signals ? now + SIGNALS_NS : XC_FOREVER;
     }
-    return now >= it->over_at ? XC_TIMEOUT : now >= it->signals_at ? XC_INTR : XC_OK;
+    return now >= state->over_at ? XC_TIMEOUT : now >= state->signals_at ? XC_INTR : XC_OK;
 }
 
 /* XC_OK: check the condition again. Other results as of xc_link_wait_nogil. */
 static xc_status
-read_round(xc_link *link, waiting *it, size_t *space)
+read_round(xc_link *link, wait_state *state, size_t *space)
 {
-    xc_status rc = read_once(link, it->wait->can_give, space);
+    xc_status rc = read_once(link, state->wait->can_give, space);
     if (rc == XC_CLOSED) {
         return XC_OK;
     }
     if (rc == XC_AGAIN) {
-        return await_more(link, it);
+        return await_more(link, state);
     }
-    if (it->dry_since != 0 && !it->wait->no_spin) {
-        xc_spin_learn(&link->reader.spin, xc_now() - it->dry_since);
+    if (state->dry_since != 0 && !state->wait->no_spin) {
+        xc_spin_learn(&link->reader.spin, xc_now() - state->dry_since);
     }
-    it->dry_since = 0;
+    state->dry_since = 0;
     return rc;
 }
 
@@ -284,16 +286,16 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
 {
     XC_ASSERT_NOGIL();
     xc_waiter self = {.wait = wait, .bell = xc_bell_mine()};
-    waiting it = {.wait = wait, .bell = self.bell, .signals_at = XC_FOREVER};
+    wait_state state = {.wait = wait, .bell = self.bell, .signals_at = XC_FOREVER};
     xc_status rc = XC_OK;
-    bool woken = false; /* by something that was not waited for */
+    bool woken = false; /* by something that it did not wait for */
     xc_lock(&link->mu);
     if (wait->kind == XC_WAIT_TASK) {
-        link->tasks.primary_waits = true; /* until it has taken one: the spare thread leaves the first task to it */
+        link->tasks.primary_waits = true; /* until it has taken a task: the spare thread leaves the first one to it */
     }
     join_waiters_locked(&link->wait, &self);
     while (rc == XC_OK && !xc_ready_locked(link, wait)) {
-        if (woken && (rc = check_clock(&it)) != XC_OK) {
+        if (woken && (rc = check_clock(&state)) != XC_OK) {
             break;
         }
         self.rung = false;
@@ -302,16 +304,16 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
         }
         bool reads = self.reader || take_role_locked(link, &self);
         xc_unlock(&link->mu);
-        rc = reads ? read_round(link, &it, space) : xc_bell_sleep_nogil(self.bell, -1, 0, wait->until);
-        woken = it.dry_since == 0;
+        rc = reads ? read_round(link, &state, space) : xc_bell_sleep_nogil(self.bell, -1, 0, wait->until);
+        woken = state.dry_since == 0;
         xc_lock(&link->mu);
     }
     if (xc_ready_locked(link, wait)) {
         rc = XC_OK;
     }
-    leave_waiters_locked(&link->wait, &self); /* first */
+    leave_waiters_locked(&link->wait, &self); /* before xc_hand_on_locked, which must not choose us */
     if (self.reader) {
-        if (it.dry_since != 0 && rc != XC_OK && !wait->no_spin) {
+        if (state.dry_since != 0 && rc != XC_OK && !wait->no_spin) {
             xc_spin_learn(&link->reader.spin, XC_FOREVER);
         }
         link->wait.reading = false;

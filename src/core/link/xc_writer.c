@@ -1,7 +1,7 @@
 /*
- * Invariants: `flight` holds what must come out before anything else, at most one frame's rest or an outbox that was
- * begun; only the thread with the writer role touches it. `outbox` holds whole frames only. While either is not empty
- * and nobody has the role, the pump watches the fd.
+ * Invariants: only the thread with the writer role touches `flight`: the rest of one frame, or an outbox that is being
+ * written. It goes out before anything else. `outbox` has whole frames only. While either has bytes and nobody has the
+ * role, the pump watches for room.
  */
 #include "xc_writer_impl.h"
 
@@ -49,7 +49,7 @@ has_leftovers_locked(const xc_writer *writer)
     return xc_buf_size(&writer->flight) > 0 || xc_buf_size(&writer->outbox) > 0;
 }
 
-/* What waits in the outbox goes out first; what comes to it later, when the role is given back. */
+/* Takes the outbox out first; frames that join it later go out when the role is given back. */
 static void
 load_flight_locked(xc_writer *writer)
 {
@@ -88,7 +88,7 @@ close_locked(xc_writer *writer)
     }
 }
 
-/* The pump is to write what is left when there is room. */
+/* The pump shall write what is left when there is room. */
 static bool
 watch_for_room_locked(xc_writer *writer)
 {
@@ -96,7 +96,7 @@ watch_for_room_locked(xc_writer *writer)
         return xc_pump_arm(&writer->watch, POLLOUT) == XC_OK;
     }
     if (!xc_ring_arm(writer->stream->ring)) {
-        xc_pump_set(&writer->flush, xc_now()); /* there is room by now */
+        xc_pump_set(&writer->flush, xc_now()); /* there is room already */
     }
     return true;
 }
@@ -137,7 +137,6 @@ xc_writer_break_locked(xc_writer *writer, const xc_err *why)
     xc_writer_wake_all_locked(writer);
 }
 
-/* The role is free again: the next thread in the line gets it, or the pump where something is left to write. */
 void
 xc_writer_release_locked(xc_writer *writer)
 {
@@ -166,7 +165,7 @@ xc_writer_release_locked(xc_writer *writer)
     }
 }
 
-/* Keeps what is left of a frame. XC_NOMEM: nothing of it was kept. */
+/* Keeps the rest of a frame. XC_NOMEM: nothing of it was kept. */
 static xc_status
 keep_locked(xc_writer *writer, xc_sending *sending)
 {
@@ -178,7 +177,7 @@ keep_locked(xc_writer *writer, xc_sending *sending)
     if (xc_buf_room(into, left) != XC_OK) {
         return XC_NOMEM;
     }
-    xc_pages_fill(into->data + into->end, left); /* Ctrl-C waits for this copy */
+    xc_pages_fill(into->data + into->end, left); /* a Ctrl-C waits until this copy is done */
     for (int i = 0; i < sending->n; i++) {
         (void)xc_buf_add(into, sending->parts[i].iov_base, sending->parts[i].iov_len);
     }
@@ -186,7 +185,6 @@ keep_locked(xc_writer *writer, xc_sending *sending)
     return XC_OK;
 }
 
-/* A frame is lost that somebody counts on: the end of the connection tells them. */
 void
 xc_writer_break_for_memory_locked(xc_writer *writer, const char *what)
 {
@@ -195,7 +193,7 @@ xc_writer_break_for_memory_locked(xc_writer *writer, const char *what)
     xc_writer_break_locked(writer, &err);
 }
 
-/* The sender goes away, or sends another frame from a signal handler. */
+/* The sender stops, or its thread sends another frame from a signal handler. */
 void
 xc_writer_spill_locked(xc_writer *writer, xc_sending *sending)
 {
@@ -222,8 +220,8 @@ xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
     xc_status rc = XC_OK;
     xc_lock(&writer->mu);
-    if (sending->n > 0) { /* else a signal handler of ours spilled it */
-        /* One that has the role was taken before the end, if there is one. */
+    if (sending->n > 0) { /* else our own signal handler spilled it */
+        /* A frame with the role was accepted before xc_writer_end, if that was called. */
         rc = sending->mine && writer->broken.code == XC_OK ? XC_OK : xc_writer_refusal_locked(writer, err);
         if (rc == XC_OK && keep_locked(writer, sending) != XC_OK) {
             rc = xc_fail(err, XC_NOMEM, 0, "keep a frame");
@@ -234,14 +232,14 @@ xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err)
         bool release = sending->mine || !writer->writing;
         sending->mine = false;
         if (release) {
-            xc_writer_release_locked(writer); /* so that the I/O thread writes it */
+            xc_writer_release_locked(writer); /* so that the pump writes it */
         }
     }
     xc_unlock(&writer->mu);
     return rc;
 }
 
-/* A frame of this very thread has the role: we run inside a signal handler of its sender. */
+/* If a frame of this very thread has the role, we are in a signal handler that interrupted its sender. */
 static void
 spill_own_locked(xc_writer *writer)
 {
@@ -250,7 +248,7 @@ spill_own_locked(xc_writer *writer)
     }
 }
 
-/* XC_OK: `sending` has the role. XC_AGAIN: another frame has it. A frame with nothing left needs none. */
+/* XC_OK: `sending` has the role. XC_AGAIN: another frame has it. */
 static xc_status
 take_role_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
@@ -273,7 +271,7 @@ take_role_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
     return XC_OK;
 }
 
-/* Writes what must come out before anything else. This thread has the role, mu is not held. */
+/* Writes `flight`. This thread has the role, mu is not held. */
 static xc_status
 write_flight(xc_writer *writer, xc_err *err)
 {
@@ -295,7 +293,7 @@ write_on(xc_writer *writer, xc_sending *sending, xc_err *err)
     while (rc == XC_OK && xc_buf_size(&writer->flight) > 0) {
         rc = write_flight(writer, err);
         xc_lock(&writer->mu);
-        load_flight_locked(writer); /* the rest of a frame was in flight, what was posted behind it comes now */
+        load_flight_locked(writer); /* `flight` was the rest of a frame: now the outbox comes */
         xc_unlock(&writer->mu);
     }
     while (rc == XC_OK && sending->n > 0) {
@@ -307,7 +305,7 @@ write_on(xc_writer *writer, xc_sending *sending, xc_err *err)
     return rc;
 }
 
-/* One go of writing with the role held; gives the role back unless it must wait. */
+/* Writes once, with the role. Keeps the role only to wait for room. */
 static xc_status
 write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
@@ -333,7 +331,7 @@ write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err)
     return rc;
 }
 
-/* Nobody waits for the role, and a ring never blocks. */
+/* True: nobody waits for the role, and writing cannot block: mu may be held. */
 static bool
 is_idle_ring_locked(const xc_writer *writer)
 {
@@ -346,7 +344,7 @@ static bool
 write_now_locked(xc_writer *writer, xc_sending *sending)
 {
     size_t put = 0;
-    (void)xc_stream_write(writer->stream, sending->parts, sending->n, &put, NULL); /* an error comes again */
+    (void)xc_stream_write(writer->stream, sending->parts, sending->n, &put, NULL); /* an error is found again */
     xc_iov_advance(&sending->parts, &sending->n, put);
     sending->started = put > 0;
     return sending->n == 0;
@@ -365,7 +363,7 @@ xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err)
     return out || rc != XC_OK ? rc : write_and_release(writer, sending, err);
 }
 
-/* In order of the tickets. The thread that has the role and waits for room comes first, with ticket 0. */
+/* In the order of tickets. The thread that has the role and waits for room stands first, with ticket 0. */
 static void
 join_line_locked(xc_writer *writer, struct xc_writer_waiter *self)
 {
@@ -387,7 +385,7 @@ leave_line_locked(xc_writer *writer, struct xc_writer_waiter *self)
     *p = self->next;
 }
 
-/* Waits until the role may be free: for a polite frame, until it is, with nobody before us in the line. */
+/* Waits until the role may be free. A polite frame waits until it is free and nobody is before it in the line. */
 static xc_status
 wait_role_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS(writer->mu)
 {
@@ -405,7 +403,7 @@ wait_role_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS
              xc_writer_refusal_locked(writer, NULL) == XC_OK);
     leave_line_locked(writer, &self);
     if (rc != XC_OK && !writer->writing && writer->waiters != NULL) {
-        xc_bell_ring(writer->waiters->bell); /* the ring may have been meant for us: pass it on */
+        xc_bell_ring(writer->waiters->bell); /* the bell may have been rung for us: wake the next one instead */
     }
     return rc;
 }
@@ -434,7 +432,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
     XC_ASSERT_NOGIL();
     for (;;) {
         if (sending->n == 0) {
-            return XC_OK; /* a signal handler of ours spilled it */
+            return XC_OK; /* our own signal handler spilled it */
         }
         xc_lock(&writer->mu);
         xc_status rc = get_role_locked(writer, sending, until, err);
@@ -457,7 +455,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
         }
         struct xc_writer_waiter self = {.bell = xc_bell_mine()};
         xc_lock(&writer->mu);
-        join_line_locked(writer, &self); /* so that a break wakes us; we do not wait for the role: we have it */
+        join_line_locked(writer, &self); /* so that a break wakes us; we have the role and do not wait for it */
         bool already = writer->broken.code != XC_OK;
         xc_unlock(&writer->mu);
         if (!already) {
@@ -481,7 +479,7 @@ xc_writer_flush(xc_writer *writer)
     xc_lock(&writer->mu);
     if (writer->writing || writer->closed || !has_leftovers_locked(writer)) {
         if (!writer->closed) {
-            (void)xc_pump_arm(&writer->watch, 0); /* who writes takes care of it when it gives the role back */
+            (void)xc_pump_arm(&writer->watch, 0); /* the writer will do this when it gives the role back */
         }
         xc_unlock(&writer->mu);
         return;

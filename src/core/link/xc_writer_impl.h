@@ -1,21 +1,22 @@
 /*
- * The writer is three files over one struct: xc_writer.c (the role, one frame), xc_writer_long.c (messages in pieces)
- * and xc_writer_post.c (posts, the end). The latter two use what xc_writer.c has below; it uses nothing of theirs.
+ * The writer is three files over one struct: xc_writer.c (the role, one frame), xc_writer_long.c (long messages) and
+ * xc_writer_post.c (posted frames, the end). The last two use these functions of xc_writer.c, which uses nothing of
+ * theirs.
  */
 #ifndef XC_WRITER_IMPL_H
 #define XC_WRITER_IMPL_H
 
 #include "xc_writer.h"
 
-/* XC_OK, or why nothing more is taken. `err` may be NULL. */
+/* XC_OK, or the reason why nothing more can be sent. `err` may be NULL. */
 xc_status xc_writer_refusal_locked(xc_writer *writer, xc_err *err);
-/* Keeps what is left of a frame that has the role, and gives the role back. */
+/* Keeps the rest of a frame that has the role, and gives the role back. */
 void xc_writer_spill_locked(xc_writer *writer, xc_sending *sending);
-/* Nobody has the role any more: the next in the line gets it, or the pump. */
+/* Gives the role back: the next thread in the line gets it, or the pump if something is left to write. */
 void xc_writer_release_locked(xc_writer *writer);
-/* A frame is lost that somebody counts on: ends the connection. */
+/* Ends the connection, because a frame is lost on which the far end relies. */
 void xc_writer_break_for_memory_locked(xc_writer *writer, const char *what);
-/* The first reason counts. What waits to be written is dropped, who waits is woken. */
+/* Breaks the connection; only the first reason is kept. Drops what waits to be written, and wakes all who wait. */
 void xc_writer_break_locked(xc_writer *writer, const xc_err *why);
 void xc_writer_wake_all_locked(xc_writer *writer);
 

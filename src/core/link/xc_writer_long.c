@@ -1,11 +1,11 @@
 /*
- * Long messages at their sender: cut into pieces, each a frame, each sent when the writer role is free.
+ * Sending long messages: cut into pieces, each of them a frame that is sent when the writer role is free.
  *
- * Invariant: a bit of `numbers` is set while a message of that number is under way, to the last byte or to its DROP.
+ * Invariant: a bit of `numbers` is set while a message has that number: until its last byte or its DROP.
  */
 #include "xc_writer_impl.h"
 
-/* More than XC_LONG_COUNT long messages at a time: the next one checks so often whether a number is free. */
+/* While XC_LONG_COUNT long messages are being sent, another one looks so often for a free number. */
 #define NUMBER_NS (5 * XC_MS)
 
 void
@@ -75,7 +75,7 @@ xc_writer_send_long_nogil(xc_writer *writer, xc_long_sending *sending, int64_t u
         }
         rc = xc_writer_send_nogil(writer, frame, until, err);
         if (rc == XC_OK && sending->cut.message.size > 0 && until != XC_FOREVER && xc_now() >= until) {
-            rc = XC_TIMEOUT; /* who never has to wait for room must check for signals all the same */
+            rc = XC_TIMEOUT; /* a sender that never waits for room must check for signals, too */
         }
     }
     return rc;
@@ -94,13 +94,13 @@ xc_writer_drop(xc_writer *writer, xc_long_sending *sending)
         frame->mine = false;
         xc_writer_release_locked(writer);
     }
-    bool kept = frame->parts != NULL && frame->n == 0; /* or out */
+    bool kept = frame->parts != NULL && frame->n == 0; /* or written */
     bool sent = kept && sending->cut.message.size == 0;
     if (sending->numbered && (kept || sending->begun) && !sent && xc_writer_refusal_locked(writer, NULL) == XC_OK) {
         xc_frame_pack(drop, XC_DROP, sending->number, 0);
         if (xc_buf_add(&writer->outbox, drop, sizeof drop) != XC_OK) {
-            xc_writer_break_for_memory_locked(writer,
-                                              "to give up a long message"); /* its number could never be used again */
+            /* The number could never be used again. */
+            xc_writer_break_for_memory_locked(writer, "to give up a long message");
         }
         else if (!writer->writing) {
             xc_writer_release_locked(writer);

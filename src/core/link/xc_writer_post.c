@@ -1,5 +1,5 @@
 /*
- * The writer for those who never wait: frames that are posted, how many bytes are left to write, and how it ends.
+ * The writer's part for callers that never wait: posted frames, how much is left to write, and the end.
  */
 #include <errno.h>
 
@@ -26,7 +26,7 @@ xc_writer_post(xc_writer *writer, const void *frames, size_t n)
 static size_t
 left_locked(const xc_writer *writer)
 {
-    /* Who writes now has its eyes on `flight`, which is no longer than the outbox was when it began. */
+    /* While a thread writes only it may look at `flight`, which is no longer than the outbox was when it began. */
     size_t left = xc_buf_size(&writer->outbox) + (writer->writing ? 0 : xc_buf_size(&writer->flight));
     return writer->closed ? 0 : left;
 }
@@ -71,7 +71,7 @@ xc_writer_end(xc_writer *writer)
         if (!writer->writing) {
             xc_writer_release_locked(writer);
         }
-        xc_writer_wake_all_locked(writer); /* each is refused now, and whoever is refused rings for nobody else */
+        xc_writer_wake_all_locked(writer); /* each is refused now, and a refused thread does not wake the next one */
     }
     xc_unlock(&writer->mu);
 }

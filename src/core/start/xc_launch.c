@@ -1,10 +1,11 @@
 /*
- * Invariant: the pump holds a count until the process is reaped and its stderr is closed or of no more use, so a
+ * Invariant: the pump holds a count until the process is reaped and its stderr is closed or no longer of use. So a
  * worker never stays a zombie, whoever forgets it.
  *
- * Our own stderr may be a pipe that nobody empties; the pump must not block on it. What does not go in now it tries
- * again a little later, and reads no more from the worker meanwhile, which waits as if it had our stderr itself. Who
- * listens must hold up neither the worker nor the pump: for him the newest bytes are kept, and the others counted.
+ * Our own stderr may be a pipe that nobody empties, and the pump must not block on it. If our stderr takes no more, the
+ * pump tries again a little later; meanwhile it does not read from the worker, which waits as if it wrote to our stderr
+ * itself. A thread that asks for the worker's stderr (`listens`) must delay neither the worker nor the pump: the newest
+ * bytes are kept for it, the dropped ones counted.
  */
 #include "xc_launch.h"
 
@@ -21,27 +22,27 @@
 
 enum {
     CHUNK = 4096,
-    CHUNKS = 16,       /* at one go, so that one noisy worker does not hold up the others */
+    CHUNKS = 16,       /* in one turn, so that one noisy worker does not delay the others */
     LAST_CHUNKS = 512, /* of a process that has ended: more than a pipe holds */
 };
-#define RETRY_NS (20 * XC_MS) /* a full stderr of ours, or a process without a pidfd, is polled again */
+#define RETRY_NS (20 * XC_MS) /* until a full stderr of ours, or a process without a pidfd, is looked at again */
 
 struct xc_launch {
     atomic_uint refs;
     uint32_t forks;          /* const */
-    void (*over)(void *arg); /* the pump's thread; NULL once it was called */
+    void (*over)(void *arg); /* only for the pump's thread; NULL once it was called */
     void *arg;
     xc_mutex mu;
     xc_child child;               /* mu */
     bool ended;                   /* mu */
     xc_buf tail;                  /* mu */
     bool listens;                 /* const */
-    bool closed;                  /* mu: err_fd is */
-    xc_buf said;                  /* mu: for who listens */
-    size_t lost;                  /* mu: bytes that stood before them */
-    xc_bell *listener;            /* mu: borrowed from the thread that waits for them; NULL: none does */
-    xc_lent lent;                 /* const from its start on, but what is read there */
-    atomic_bool passing;          /* the pump's thread has read what is not passed on yet */
+    bool closed;                  /* mu: err_fd is closed */
+    xc_buf said;                  /* mu: for xc_launch_listen_nogil */
+    size_t lost;                  /* mu: bytes before these that were dropped */
+    xc_bell *listener;            /* mu: borrowed from the thread in xc_launch_listen_nogil; NULL: none */
+    xc_lent lent;                 /* const from the start on, except the contents of its file */
+    atomic_bool passing;          /* the pump's thread has read something that is not passed on yet */
     int err_fd;                   /* the pump's thread, closed under mu; -1 when closed */
     unsigned char pending[CHUNK]; /* the pump's thread: read from err_fd, not passed on yet */
     size_t n_pending;             /* the pump's thread */
@@ -51,27 +52,17 @@ struct xc_launch {
     xc_job start;
 };
 
-static void
-let_go(xc_launch *launch)
-{
-    if (atomic_fetch_sub(&launch->refs, 1) != 1) {
-        return;
-    }
-    if (launch->forks == xc_fork_count()) {
-        xc_buf_fini(&launch->tail);
-        xc_buf_fini(&launch->said);
-        xc_lent_close(&launch->lent);
-        xc_mutex_fini(&launch->mu);
-        xc_free(launch);
-    }
-}
-
 void
 xc_launch_release(xc_launch *launch)
 {
-    if (launch != NULL) {
-        let_go(launch);
+    if (launch == NULL || atomic_fetch_sub(&launch->refs, 1) != 1 || launch->forks != xc_fork_count()) {
+        return;
     }
+    xc_buf_fini(&launch->tail);
+    xc_buf_fini(&launch->said);
+    xc_lent_close(&launch->lent);
+    xc_mutex_fini(&launch->mu);
+    xc_free(launch);
 }
 
 /* --- stderr --------------------------------------------------------------------------------------------------- */
@@ -145,8 +136,8 @@ close_stderr(xc_launch *launch)
     }
 }
 
-/* Reads stderr as far as it goes. The tail is kept in any case; what our stderr cannot take now waits, and with
- * `all` (the process has ended) is passed over so that its last words are known. */
+/* Reads what is there. The tail is kept in any case. What our stderr cannot take now waits; with `all` (the process has
+ * ended) it is not passed on, so that its last words are known. */
 static void
 read_stderr(xc_launch *launch, bool all)
 {
@@ -179,11 +170,11 @@ read_stderr(xc_launch *launch, bool all)
     bool passed = pass_on(launch);
     atomic_store(&launch->passing, !passed);
     if (!passed && launch->err_fd >= 0) {
-        xc_pump_set(&launch->retry, xc_after(RETRY_NS)); /* there may be no more of it to wake us */
+        xc_pump_set(&launch->retry, xc_after(RETRY_NS)); /* it may have been the last, so that no event comes */
     }
 }
 
-/* It has ended before it served: what it had said by then. */
+/* The process ended before it served: passes on what it has printed. */
 static void
 pass_on_unserved(const xc_launch *launch)
 {
@@ -195,14 +186,14 @@ pass_on_unserved(const xc_launch *launch)
     }
 }
 
-/* The process is reaped and its stderr closed: the pump has nothing more to do with it. A grandchild that shares the
- * stderr may write on: that is passed through until it ends, too. */
+/* If the process is reaped and its stderr closed, the pump has nothing more to do with it. A grandchild that shares the
+ * stderr may still write: that is passed on until the grandchild ends, too. */
 static void
-let_go_if_done(xc_launch *launch)
+release_if_done(xc_launch *launch)
 {
     if (launch->over == NULL && launch->err_fd < 0) {
         xc_pump_forget(NULL, &launch->retry);
-        let_go(launch);
+        xc_launch_release(launch);
         xc_pump_leave();
     }
 }
@@ -212,7 +203,7 @@ stderr_ready(xc_watch *watch, short revents)
 {
     (void)revents;
     read_stderr(watch->owner, false);
-    let_go_if_done(watch->owner);
+    release_if_done(watch->owner);
 }
 
 /* --- the end of the process ----------------------------------------------------------------------------------- */
@@ -268,7 +259,7 @@ exited(xc_watch *watch, short revents)
         watch->fd = -1;
     }
     poll_for_end(launch);
-    let_go_if_done(watch->owner);
+    release_if_done(watch->owner);
 }
 
 static void
@@ -281,7 +272,7 @@ retry(xc_timer *timer)
         xc_pump_set(timer, xc_after(RETRY_NS));
     }
     poll_for_end(launch);
-    let_go_if_done(launch);
+    release_if_done(launch);
 }
 
 static void
@@ -353,7 +344,7 @@ xc_launch_spawn(const xc_program *program, xc_launch **out, pid_t *pid, int *fd_
 void
 xc_launch_abandon(xc_launch *launch)
 {
-    /* Its stdin gets closed, so it would end by itself; but nobody would reap it then. */
+    /* It would end by itself, as its stdin gets closed; but nobody would reap it then. */
     if (launch->err_fd >= 0) {
         close(launch->err_fd);
     }
@@ -392,7 +383,7 @@ tell_link(void *arg)
     xc_link_release(arg);
 }
 
-/* What the process is to have; all borrowed. */
+/* The fds that the process is to get; all borrowed. */
 static xc_child_fds
 fds_for(const xc_region *region, const xc_lent *lent)
 {
@@ -430,7 +421,7 @@ xc_launch_start(const xc_program *program, const xc_link_opts *opts, bool listen
     }
     launch->lent = *lent;
     *lent = XC_LENT_NOTHING;
-    if (launch->lent.ends[0] >= 0) { /* read as any worker's */
+    if (launch->lent.ends[0] >= 0) { /* read like any worker's stderr */
         launch->err_fd = launch->lent.ends[0];
         launch->lent.ends[0] = -1;
     }
@@ -447,8 +438,8 @@ xc_launch_start(const xc_program *program, const xc_link_opts *opts, bool listen
     return XC_OK;
 }
 
-/* Of the pipe: it is empty, and what was read from it written. In this order: the pump says that it passes something
- * on before it reads it. */
+/* Whether the pipe is empty, and what was read from it is written. Checked in this order, because the pump sets
+ * `passing` before it reads. */
 static bool
 has_passed_locked(xc_launch *launch)
 {
@@ -456,7 +447,7 @@ has_passed_locked(xc_launch *launch)
     return (launch->err_fd < 0 || poll(&pipe, 1, 0) == 0) && !atomic_load(&launch->passing);
 }
 
-/* Last words begin with what matters. What else a worker says ends with it. */
+/* Of last words the beginning matters, of other output the end. */
 static void
 check_lent(const xc_launch *launch, xc_launch_state *out)
 {

@@ -1,9 +1,9 @@
 /*
- * Invariant: the fds, and the messages that are being written, are touched by the I/O thread only. A forward, which any
- * thread may call with the link's mutex held, just queues what came and posts the job.
+ * Invariant: only the pump touches the fds and the messages that are being written. A forward, which any thread may
+ * call with the link's mutex held, only queues what came and posts the job.
  *
- * A relay frees itself, at the end of a round on the I/O thread, when both directions are over, its process (if any) is
- * reaped, and no job of its own is under way.
+ * A relay frees itself, at the end of a round on the pump's thread, when both directions have ended, its process (if
+ * any) is reaped, and no job of its own is posted.
  */
 #include "xc_relay.h"
 
@@ -21,7 +21,7 @@
 
 enum {
     HEAD = XC_HEADER_SIZE + 5, /* of a frame, and of the bytes object in it */
-    PIECES = 8,                /* read at one go: other links are served in between */
+    PIECES = 8,                /* read in one turn: other links are served in between */
     PARTS = 16,                /* messages in one write */
 };
 
@@ -30,30 +30,29 @@ typedef struct {
     xc_forward control_forward;
     xc_link *link;     /* counted */
     xc_chan *stream;   /* counted by its forward */
-    xc_chan *control;  /* the same; NULL without a process */
+    xc_chan *control;  /* likewise; NULL without a process */
     xc_launch *launch; /* counted; NULL without a process */
 
-    xc_mutex mu;      /* leaf lock but for the pump's */
-    xc_queue arrived; /* mu: not seen by the I/O thread yet */
+    xc_mutex mu;      /* no mutex but the pump's may be taken while it is held */
+    xc_queue arrived; /* mu: the pump has not seen these yet */
     bool ended;       /* mu: nothing more will arrive */
-    bool unheard;     /* mu: nobody listens at the other side */
-    bool posted;      /* mu: the job is under way */
+    bool send_closed; /* mu: nothing more may be sent */
+    bool posted;      /* mu: `job` is posted */
     xc_job job;
 
-    /* The I/O thread's: */
-    xc_stream fds; /* owned; -1 where that direction is over */
+    /* Only for the pump's thread: */
+    xc_stream fds; /* owned; -1: that direction has ended */
     xc_watch in_watch, out_watch;
-    xc_queue going; /* to be written next */
-    size_t put;     /* bytes of the first one's piece that are written */
-    xc_job room;    /* nothing waits to be written to the link any more */
-    bool awaiting;  /* that job is under way */
-    bool lives;     /* the process is not known to have ended */
-    bool over;      /* all of it; the forwards are unset */
+    xc_queue writing;  /* being written */
+    size_t written;    /* bytes of the first one's piece that were written */
+    xc_job room;       /* posted when nothing waits to be written to the link */
+    bool awaiting;     /* `room` will be posted */
+    bool process_runs; /* the process has not ended, as far as is known */
+    bool over;         /* all has ended; the forwards are unset */
     unsigned char frame[HEAD + XC_RELAY_PIECE + 1];
 } xc_relay;
 
-/* --- the forwards: any thread, the link's mutex held ---------------------------------------------------------------
- */
+/* --- the forwards: any thread, with the link's mutex held ------------------------------------------------------- */
 
 static void
 post_locked(xc_relay *relay)
@@ -86,7 +85,7 @@ stream_end(xc_forward *forward, bool half)
     xc_relay *relay = relay_of_stream(forward);
     xc_lock(&relay->mu);
     relay->ended = true;
-    relay->unheard = relay->unheard || !half;
+    relay->send_closed = relay->send_closed || !half;
     post_locked(relay);
     xc_unlock(&relay->mu);
 }
@@ -101,7 +100,7 @@ control_item(xc_forward *forward, xc_msg *msg)
     xc_msg_free(msg);
 }
 
-/* Who asked for the process has gone: its stream has ended, too, and the process will. */
+/* The gateway that asked for the process is gone: `stream` has ended, too, so the process will end. */
 static void
 control_end(xc_forward *forward, bool half)
 {
@@ -109,7 +108,7 @@ control_end(xc_forward *forward, bool half)
     (void)half;
 }
 
-/* --- from the link to the fd: the I/O thread -------------------------------------------------------------------- */
+/* --- from the link to the fd: on the pump's thread ---------------------------------------------------------------- */
 
 static void
 drop_all(xc_queue *queue)
@@ -127,8 +126,8 @@ close_out(xc_relay *relay)
         xc_forkfd_remove(relay->fds.out);
         xc_stream_close_write(&relay->fds);
     }
-    drop_all(&relay->going);
-    relay->put = 0;
+    drop_all(&relay->writing);
+    relay->written = 0;
 }
 
 static void
@@ -142,36 +141,29 @@ close_in(xc_relay *relay)
     }
 }
 
-static bool
-is_piece(const xc_msg *msg)
-{
-    return msg->size >= 6 && msg->data[0] == XC_OP_BYTES && xc_get_u32(msg->data + 1) == msg->size - 6 &&
-           msg->data[msg->size - 1] == XC_OP_STOP;
-}
-
-/* So many bytes of what is going were written. */
+/* n more bytes of `writing` were written. */
 static void
 advance(xc_relay *relay, size_t n)
 {
-    relay->put += n;
-    while (relay->going.head != NULL && relay->put >= relay->going.head->size - 6) {
-        xc_msg *msg = xc_queue_pop(&relay->going);
-        relay->put -= msg->size - 6;
+    relay->written += n;
+    while (relay->writing.head != NULL && relay->written >= relay->writing.head->size - 6) {
+        xc_msg *msg = xc_queue_pop(&relay->writing);
+        relay->written -= msg->size - 6;
         xc_msg_free(msg);
     }
 }
 
-/* Writes what goes without waiting. XC_AGAIN: some is left. */
+/* Writes without waiting. XC_AGAIN: some is left. */
 static xc_status
-write_going(xc_relay *relay)
+write_arrived(xc_relay *relay)
 {
     xc_status rc = XC_OK;
     xc_err err;
-    while (rc == XC_OK && relay->going.head != NULL) {
+    while (rc == XC_OK && relay->writing.head != NULL) {
         struct iovec parts[PARTS];
-        size_t skip = relay->put, put = 0;
+        size_t skip = relay->written, put = 0;
         int n = 0;
-        for (xc_msg *msg = relay->going.head; msg != NULL && n < PARTS; msg = msg->next, n++) {
+        for (xc_msg *msg = relay->writing.head; msg != NULL && n < PARTS; msg = msg->next, n++) {
             parts[n] = (struct iovec){msg->data + 5 + skip, msg->size - 6 - skip};
             skip = 0;
         }
@@ -188,22 +180,22 @@ write_side(xc_relay *relay)
     xc_lock(&relay->mu);
     arrived = relay->arrived;
     relay->arrived = (xc_queue){.head = NULL};
-    bool ended = relay->ended, unheard = relay->unheard;
+    bool ended = relay->ended, send_closed = relay->send_closed;
     xc_unlock(&relay->mu);
     for (xc_msg *msg; (msg = xc_queue_pop(&arrived)) != NULL;) {
-        if (relay->fds.out >= 0 && is_piece(msg)) {
-            xc_queue_push(&relay->going, msg);
+        if (relay->fds.out >= 0 && xc_scan_is_bytes(msg->data, msg->size)) {
+            xc_queue_push(&relay->writing, msg);
             continue;
         }
-        if (relay->fds.out >= 0) { /* whoever sends that is no relay */
+        if (relay->fds.out >= 0) { /* a relay never sends that */
             (void)xc_link_post(relay->link, XC_CLOSE, relay->stream->id, NULL, 0);
             close_out(relay);
-            unheard = true;
+            send_closed = true;
         }
         xc_msg_free(msg);
     }
     if (relay->fds.out >= 0) {
-        xc_status rc = write_going(relay);
+        xc_status rc = write_arrived(relay);
         if (rc == XC_AGAIN) {
             rc = xc_pump_arm(&relay->out_watch, POLLOUT);
         }
@@ -217,12 +209,12 @@ write_side(xc_relay *relay)
             close_out(relay);
         }
     }
-    if (unheard) {
+    if (send_closed) {
         close_in(relay);
     }
 }
 
-/* --- from the fd to the link: the I/O thread -------------------------------------------------------------------- */
+/* --- from the fd to the link: on the pump's thread ---------------------------------------------------------------- */
 
 static xc_status
 send_piece(xc_relay *relay, size_t n)
@@ -261,9 +253,9 @@ read_some(xc_relay *relay)
             (void)xc_pump_arm(&relay->in_watch, 0);
             return XC_OK;
         }
-        bool ended = relay->launch != NULL && !relay->lives;
+        bool ended = relay->launch != NULL && !relay->process_runs;
         if (ended) {
-            xc_stream_end_here(&relay->fds); /* what it wrote is in the pipe */
+            xc_stream_end_here(&relay->fds); /* all that it wrote is in the pipe */
         }
         xc_status rc = xc_stream_read(&relay->fds, relay->frame + HEAD, XC_RELAY_PIECE, &got, &err);
         if (rc == XC_OK) {
@@ -288,9 +280,9 @@ read_side(xc_relay *relay)
     }
 }
 
-/* --- the process: the I/O thread -------------------------------------------------------------------------------- */
+/* --- the process: on the pump's thread ---------------------------------------------------------------------------- */
 
-/* (status or None, end of its stderr) */
+/* Sends (status or None, end of its stderr). */
 static void
 tell_end(xc_relay *relay)
 {
@@ -339,10 +331,10 @@ run_round(xc_relay *relay)
     if (!relay->over) {
         write_side(relay);
         read_side(relay);
-        if (relay->launch != NULL && !relay->lives && relay->fds.in < 0) {
-            close_out(relay); /* nobody reads that any more */
+        if (relay->launch != NULL && !relay->process_runs && relay->fds.in < 0) {
+            close_out(relay); /* nobody reads this any more */
         }
-        if (relay->fds.in >= 0 || relay->fds.out >= 0 || relay->awaiting || relay->lives) {
+        if (relay->fds.in >= 0 || relay->fds.out >= 0 || relay->awaiting || relay->process_runs) {
             return;
         }
         relay->over = true;
@@ -352,7 +344,7 @@ run_round(xc_relay *relay)
         }
     }
     xc_lock(&relay->mu);
-    bool posted = relay->posted; /* for the last time: no forward is left to do it */
+    bool posted = relay->posted; /* final: the forwards, which could post it, are unset */
     xc_unlock(&relay->mu);
     if (!posted) {
         free_relay(relay);
@@ -389,14 +381,14 @@ static void
 process_over(void *arg)
 {
     xc_relay *relay = arg;
-    relay->lives = false;
+    relay->process_runs = false;
     tell_end(relay);
     run_round(relay);
 }
 
 /* --- the start -------------------------------------------------------------------------------------------------- */
 
-/* Not begun yet; the fds are taken. */
+/* A relay that has not begun; the fds are taken. */
 static xc_status
 new_relay(xc_link *link, xc_chan *stream, int in, int out, xc_relay **result, xc_err *err)
 {
@@ -438,7 +430,7 @@ static void
 begin(xc_relay *relay)
 {
     xc_lock(&relay->mu);
-    relay->posted = true; /* the first round is the last thing here that touches it */
+    relay->posted = true; /* the first round may free the relay, so nothing here touches it after the job is posted */
     xc_unlock(&relay->mu);
     xc_link_set_forward(relay->link, relay->stream, &relay->stream_forward);
     xc_pump_post(&relay->job);
@@ -499,9 +491,9 @@ xc_relay_process(xc_link *link, xc_chan *stream, xc_chan *control, const xc_prog
     }
     relay->launch = launch;
     relay->control = control;
-    relay->lives = true;
+    relay->process_runs = true;
     xc_link_set_forward(link, control, &relay->control_forward);
     begin(relay);
-    xc_launch_watch(launch, process_over, relay); /* last: what follows its end may free the relay */
+    xc_launch_watch(launch, process_over, relay); /* last, because the end of the process may free the relay */
     return XC_OK;
 }

@@ -1,8 +1,8 @@
 /*
- * What every room of the core shares: result codes, the error record, the allocation hook and the GIL probe.
+ * What all of the core shares: result codes, the error record, the allocation hook and the GIL probe.
  *
- * The core is plain C11. It never includes Python.h, never prints, never touches errno as a way of passing news, and
- * reports every failure as an xc_status with an xc_err beside it.
+ * The core is plain C11. It never includes Python.h, never prints, never passes a result through errno, and reports
+ * every failure as an xc_status with an xc_err beside it.
  */
 #ifndef XC_BASE_H
 #define XC_BASE_H
@@ -13,7 +13,7 @@
 
 typedef enum {
     XC_OK = 0,
-    XC_AGAIN,   /* nothing was done: it would have to wait */
+    XC_AGAIN,   /* nothing was done: the call would have had to wait */
     XC_TIMEOUT, /* the deadline passed; nothing was lost */
     XC_INTR,    /* a signal may have come: handle it, then call again; nothing was lost */
     XC_SPACE,   /* a large payload has begun: give memory for it with xc_link_give_space, then call again */
@@ -48,10 +48,8 @@ xc_status xc_failf(xc_err *err, xc_status code, const char *step, const char *fo
 /* The name of a status, for messages and tests: "XC_OK". */
 const char *xc_status_name(xc_status code);
 
-/*
- * Memory of the core. NULL when there is none. xc_free takes NULL.
- * A test may set a hook that is asked before each allocation; false makes that allocation fail.
- */
+/* Memory of the core. NULL: there is none. xc_free takes NULL. A test may set a hook that is asked before each
+ * allocation; if it returns false, that allocation fails. */
 void *xc_alloc(size_t n);
 void *xc_realloc(void *p, size_t n);
 void xc_free(void *p);

@@ -1,17 +1,18 @@
 /*
  * Starting and ending processes.
  *
- * Between vfork and exec the child runs in the parent's memory: child_runs() does system calls only, and everything
- * that needs memory or can change meanwhile is in an xc_program before. All signals are blocked around it,
- * and the child puts every caught one at default before it lets them in again: the parent's handlers would otherwise
- * run in the child, on the parent's data.
+ * Between vfork and exec the child runs in the parent's memory, so child_runs() does system calls only. All that needs
+ * memory or could change meanwhile is in an xc_program before. All signals are blocked, and the child resets each
+ * signal that the parent catches before it unblocks them: otherwise the parent's handlers would run in the child, on
+ * the parent's data.
  *
- * Where the child gets a copy of the memory instead (plain fork: thread sanitizer, systems that gave vfork up), a
- * close-on-exec pipe brings the error back; else a variable does. And there the handlers of a fork run: what is to be
- * passed on goes as a copy, which they do not know.
+ * With plain fork (thread sanitizer, systems without vfork) the child has a copy of the memory. Then its error comes
+ * back through a close-on-exec pipe, not through a variable. Fork handlers run in it, too, and close the fds of
+ * xc_forkfd.h; so what is to be passed on is passed as a copy, which they do not know.
  *
- * A pid alone may be a stranger's once somebody else has reaped it (SIGCHLD ignored, a stray waitpid). Invariant: a
- * signal goes through the pidfd, or to a pid that waitid has just said is still our child's.
+ * A pid alone may be another process's once somebody else has reaped the child (SIGCHLD ignored, a waitpid of the
+ * program). Invariant: a signal goes through the pidfd, or to a pid of which waitid has just said that it is still our
+ * child's.
  */
 #include "xc_child.h"
 
@@ -62,20 +63,11 @@ typedef struct {
     int ends[3][2];            /* owned; for fd 0, 1, 2: read end, write end */
     int report[2];             /* owned; -1 where the child shares our memory */
     volatile int error;        /* the child's errno; 0: it runs */
-    xc_child_fds fds;          /* `keep` is owned where the child gets a copy of the memory */
+    xc_child_fds fds;          /* owned copies in `keep` where the child has a copy of the memory */
     bool shielded;             /* SIGINT stays blocked */
 } start_plan;
 
 /* ---- fds ---- */
-
-static void
-close_fd(int *fd)
-{
-    if (*fd >= 0) {
-        close(*fd);
-        *fd = -1;
-    }
-}
 
 static bool
 open_fds(start_plan *plan, const xc_child_fds *fds)
@@ -98,13 +90,13 @@ static void
 close_plan(start_plan *plan)
 {
     for (int i = 0; i < 3; i++) {
-        close_fd(&plan->ends[i][0]);
-        close_fd(&plan->ends[i][1]);
+        xc_fd_drop(&plan->ends[i][0]);
+        xc_fd_drop(&plan->ends[i][1]);
     }
-    close_fd(&plan->report[0]);
-    close_fd(&plan->report[1]);
+    xc_fd_drop(&plan->report[0]);
+    xc_fd_drop(&plan->report[1]);
     for (int i = 0; !CHILD_SHARES_MEMORY && i < XC_CHILD_KEEPS; i++) {
-        close_fd(&plan->fds.keep[i]);
+        xc_fd_drop(&plan->fds.keep[i]);
     }
 }
 
@@ -189,23 +181,24 @@ reset_signals(bool shielded)
     sigprocmask(SIG_SETMASK, &blocked, NULL);
 }
 
-/* A file that is there but may not be run does not end the search, and is what gets reported in the end. */
+/* A file that may not be run does not end the search, but its error is the one that is reported. */
 static int
 exec_one_of(const start_plan *plan)
 {
-    int worth_telling = 0;
+    int first_error = 0;
     int last = ENOENT;
     for (char **place = plan->program->places; *place != NULL; place++) {
         execve(*place, plan->program->argv, plan->program->env);
         last = errno;
-        if (last != ENOENT && last != ENOTDIR && worth_telling == 0) {
-            worth_telling = last;
+        if (last != ENOENT && last != ENOTDIR && first_error == 0) {
+            first_error = last;
         }
     }
-    return worth_telling != 0 ? worth_telling : last;
+    return first_error != 0 ? first_error : last;
 }
 
-/* The child's fds from 3 on: those to keep, and the report's. All are copied out of the way first. */
+/* Puts the fds to keep at 3, 4, ... and the report's fd behind them. All are copied to higher numbers first, out of the
+ * way. *lowest: the first fd to close. */
 static bool
 place_kept(start_plan *plan, int *lowest)
 {
@@ -219,7 +212,7 @@ place_kept(start_plan *plan, int *lowest)
     if (!CHILD_SHARES_MEMORY) {
         int report = fcntl(plan->report[1], F_DUPFD_CLOEXEC, 3 + n + 1);
         if (report < 0) {
-            return false; /* which the old one tells */
+            return false; /* reported through the fd that we have */
         }
         plan->report[1] = report;
     }
@@ -246,7 +239,7 @@ become_program(start_plan *plan)
     if (dup2(plan->ends[0][0], 0) < 0 || dup2(plan->ends[1][1], 1) < 0 || dup2(err, 2) < 0) {
         return errno;
     }
-    for (int i = 0; i < 2; i++) { /* a parent may have as many fds as it is allowed: there is to be room for copies */
+    for (int i = 0; i < 2; i++) { /* makes room for copies: the parent may be at its limit */
         close(plan->ends[i][0]);
         close(plan->ends[i][1]);
     }
@@ -272,7 +265,7 @@ child_runs(start_plan *plan)
 
 /* ---- in the parent ---- */
 
-/* In a function of its own: nothing of the caller's frame lives in registers across the second return. */
+/* A function of its own: when vfork returns for the second time, none of the caller's variables is in a register. */
 __attribute__((noinline)) static pid_t
 fork_child(start_plan *plan)
 {
@@ -287,7 +280,7 @@ fork_child(start_plan *plan)
     return pid;
 }
 
-/* Until the child has exec'd or failed. */
+/* Waits until the child has exec'd or failed. */
 static void
 hear_report(start_plan *plan)
 {
@@ -296,14 +289,14 @@ hear_report(start_plan *plan)
     if (CHILD_SHARES_MEMORY) {
         return;
     }
-    close_fd(&plan->report[1]);
+    xc_fd_drop(&plan->report[1]);
     do {
         n = read(plan->report[0], &error, sizeof(error));
     } while (n < 0 && errno == EINTR);
     plan->error = n == (ssize_t)sizeof(error) ? error : 0;
 }
 
-/* It has called _exit already, or is about to: this wait is short. */
+/* The child has called _exit, or is about to: this wait is short. */
 static void
 reap(pid_t pid)
 {
@@ -394,7 +387,7 @@ xc_child_start_shielded(xc_child *child, const xc_program *program, const xc_chi
     return start(child, program, fds, true, pipes, err);
 }
 
-/* -1: there is none, or no longer. */
+/* -1: there is none, or it is not ours any more. */
 static int
 pidfd_of(const xc_child *child)
 {
@@ -421,7 +414,7 @@ ask(const xc_child *child, int flags, siginfo_t *info)
     return r == 0 ? 0 : errno;
 }
 
-/* After ECHILD. Without a pidfd it is no longer ours, which only the end of it can bring about. */
+/* After ECHILD. Without a pidfd: the pid is not our child's any more, so the child has ended. */
 static bool
 has_ended(const xc_child *child)
 {

@@ -1,4 +1,5 @@
-/* A table by number, without a lock so that a forked child can use it. Pages come when they are needed, and stay. */
+/* A table of files by fd number. It has no lock, so that a forked child can use it. Its pages are made when they are
+ * needed, and stay. */
 #include "xc_fd.h"
 
 #include <errno.h>
@@ -7,6 +8,13 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#if XC_HAS_MEMFD
+#include <linux/memfd.h>
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+#endif
 
 enum { PAGE = 256, PAGES = 1024 }; /* higher numbers are not remembered */
 
@@ -42,7 +50,7 @@ place_of(int fd, bool make)
     return there != NULL ? &there->file[fd % PAGE] : NULL;
 }
 
-/* What kind of file without an inode of its own this is, in the lowest byte. 0: not known. */
+/* A byte that tells the kinds of files without an inode apart, by the name in /proc. 0: not known. */
 static uint64_t
 kind_of(int fd)
 {
@@ -60,16 +68,16 @@ kind_of(int fd)
     return kind & 0xff;
 }
 
-/* 0: nothing is behind it. */
+/* A number for the file behind `fd`; 0: nothing is behind it. with_kind: costs a second system call for some files. */
 static uint64_t
-inspect(int fd, bool well)
+inspect(int fd, bool with_kind)
 {
     struct stat about;
     if (fstat(fd, &about) != 0) {
         return 0;
     }
     uint64_t file = (uint64_t)about.st_dev * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)about.st_ino << 8;
-    uint64_t kind = well && (about.st_mode & S_IFMT) == 0 ? kind_of(fd) : 0;
+    uint64_t kind = with_kind && (about.st_mode & S_IFMT) == 0 ? kind_of(fd) : 0;
     return ((file & ~UINT64_C(0xff)) | kind) | (UINT64_C(1) << 63);
 }
 
@@ -83,12 +91,12 @@ xc_fd_own(int fd)
 }
 
 static bool
-is_ours(int fd, bool well)
+is_ours(int fd, bool with_kind)
 {
     _Atomic(uint64_t) *place = place_of(fd, false);
     uint64_t file = place != NULL ? atomic_load(place) : 0;
-    uint64_t mask = well ? ~UINT64_C(0) : ~UINT64_C(0xff);
-    return file == 0 || (inspect(fd, well) & mask) == (file & mask);
+    uint64_t mask = with_kind ? ~UINT64_C(0) : ~UINT64_C(0xff);
+    return file == 0 || (inspect(fd, with_kind) & mask) == (file & mask);
 }
 
 bool
@@ -113,6 +121,17 @@ xc_fd_close(int fd)
     }
 }
 
+void
+xc_fd_drop(int *fd)
+{
+    int error = errno;
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+    errno = error;
+}
+
 static bool
 is_remembered(int fd)
 {
@@ -125,9 +144,7 @@ xc_fd_lift(int fd)
 {
     while (fd >= 0 && (fd <= 2 || is_remembered(fd))) {
         int lifted = fcntl(fd, F_DUPFD_CLOEXEC, fd <= 2 ? 3 : fd + 1);
-        int why = errno;
-        close(fd);
-        errno = why;
+        xc_fd_drop(&fd);
         fd = lifted;
     }
     return fd;
@@ -147,9 +164,7 @@ xc_make_pipe(int ends[2])
     for (int i = 0; i < 2 && made; i++) {
         ends[i] = xc_fd_lift(ends[i]);
         if (ends[i] < 0) {
-            int why = errno;
-            close(ends[1 - i]);
-            errno = why;
+            xc_fd_drop(&ends[1 - i]);
             made = false;
         }
     }
@@ -158,3 +173,16 @@ xc_make_pipe(int ends[2])
     }
     return made;
 }
+
+#if XC_HAS_MEMFD
+int
+xc_make_memfd(const char *name)
+{
+    unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    long fd = syscall(SYS_memfd_create, name, flags | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL) { /* old systems do not know this flag; some new ones require it */
+        fd = syscall(SYS_memfd_create, name, flags);
+    }
+    return xc_fd_lift((int)fd);
+}
+#endif

@@ -1,32 +1,52 @@
 /*
- * Fds that a program may close behind our back (os.closerange), after which another file may get the number: it must
- * be neither written to nor read from nor closed by us. So it is remembered what is behind each fd of ours, and checked
- * before use where that is rare. Of files without an inode of their own (eventfd, epoll, pidfd) one looks like
- * another, and only what kind they are is known when they are closed.
+ * Our fds, and how to notice that one of them is not ours any more. A program may close it behind our back
+ * (os.closerange), and then another file may get its number: that file must be neither read, written nor closed by us.
+ * So this table remembers which file is behind each fd of ours. Operations that are rare enough compare before they use
+ * the fd.
+ *
+ * Files without an inode of their own (eventfd, epoll, pidfd) look all the same; only xc_fd_close compares their kind.
  */
 #ifndef XC_FD_H
 #define XC_FD_H
 
+#include <fcntl.h>
+#include <sys/syscall.h>
+
 #include "xc_base.h"
 
+#if defined(SYS_memfd_create) && defined(F_ADD_SEALS) && !defined(XC_PORTABLE)
+#define XC_HAS_MEMFD 1
+#else
+#define XC_HAS_MEMFD 0
+#endif
+
 /*
- * Lifts a new fd out of 0-2, where it would land in a process that closed its standard streams: whoever reopens those
- * would take it from us; and out of the numbers of those that the program has closed behind our back, whose owners do
- * not know it yet. The fd itself where there is no need, else a close-on-exec copy, the first one being closed.
- * -1 (and errno) when there is no fd left, closed as well; -1 in, -1 out.
+ * Moves a new fd to another number where its own is dangerous:
+ * - 0 to 2, in a process that has closed its standard streams: whoever opens those again would replace our file.
+ * - A number in the table: the program has closed that fd behind our back, and its owner here does not know it yet.
+ *
+ * Returns `fd` where its number is fine, else a close-on-exec copy, and `fd` is closed. -1 with errno: no fd was left,
+ * and `fd` is closed, too. -1 in, -1 out.
  */
 int xc_fd_lift(int fd);
-/* A pipe, both ends lifted and close-on-exec. False: both are -1, errno says why. */
+/* A pipe, both ends lifted and close-on-exec. False with errno: both are -1. */
 bool xc_make_pipe(int ends[2]);
+#if XC_HAS_MEMFD
+/* Memory as a file that can be sealed: empty, lifted, close-on-exec. -1 with errno. */
+int xc_make_memfd(const char *name);
+#endif
 
-/* `fd` is ours as it is now. Any thread; harmless for a negative one. */
+/* Closes a new fd that is not in the table yet, and sets it to -1. Keeps errno. A negative fd is ignored. */
+void xc_fd_drop(int *fd);
+
+/* Remembers the file behind `fd` as ours. Any thread; a negative fd is ignored. */
 void xc_fd_own(int fd);
 
-/* False: what is behind it now is nothing, or another's. True as well for an fd that was never owned. One system call.
- */
+/* False: `fd` is closed, or another file has its number. True also for an fd that is not in the table. One system
+ * call. */
 bool xc_fd_ours(int fd);
 
-/* Closes it if it is ours, and forgets it. Harmless for a negative one; in a forked child, too. */
+/* Closes `fd` if it is still ours, and forgets it. A negative fd is ignored. A forked child may call it, too. */
 void xc_fd_close(int fd);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Making the file, reading it. The other side writes into it as it likes: all that is taken from it is text of a
- * bounded size.
+ * Makes the file and reads it. The worker may write into it what it likes: this side takes only text from it, of a
+ * limited size.
  */
 #include "xc_lend.h"
 
@@ -9,32 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#if defined(SYS_memfd_create) && defined(F_ADD_SEALS) && !defined(XC_PORTABLE)
-#define HAS_MEMORY 1
-#include <linux/memfd.h>
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
-#else
-#define HAS_MEMORY 0
-#endif
+/* Bytes. If a worker prints more than that before it serves, only the worker itself passes the rest on. */
+enum { MAPPED = 1 << 20 };
 
-enum { MAPPED = 1 << 20 }; /* bytes; what a worker says beyond that before it serves only that worker passes on */
-
-#if HAS_MEMORY
+#if XC_HAS_MEMFD
 /* Sets lent->file and lent->map. */
 static bool
 make_memory(xc_lent *lent)
 {
-    unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-    long fd = syscall(SYS_memfd_create, "execnet_c stderr", flags | MFD_NOEXEC_SEAL);
-    if (fd < 0 && errno == EINVAL) {
-        fd = syscall(SYS_memfd_create, "execnet_c stderr", flags);
-    }
-    lent->file = xc_fd_lift((int)fd);
+    lent->file = xc_make_memfd("execnet_c stderr");
     if (lent->file < 0 || ftruncate(lent->file, MAPPED) != 0 || fcntl(lent->file, F_ADD_SEALS, F_SEAL_SHRINK) != 0) {
         return false;
     }
@@ -50,7 +35,7 @@ make_memory(xc_lent *lent)
 static bool
 make_file(xc_lent *lent)
 {
-#if HAS_MEMORY
+#if XC_HAS_MEMFD
     if (make_memory(lent)) {
         return true;
     }
@@ -70,7 +55,8 @@ make_file(xc_lent *lent)
     return lent->file >= 0;
 }
 
-/* Closed on purpose or not: a worker's is to be a file all the same, or the next one that it opens would be. */
+/* A copy of our stderr. If that is closed, /dev/null: with no fd 2, the next file that the worker opens would become
+ * it. */
 static int
 open_ours(void)
 {
@@ -98,22 +84,13 @@ xc_lent_stderr(const xc_lent *lent)
     return lent->ends[1] >= 0 ? lent->ends[1] : lent->file;
 }
 
-static void
-close_fd(int *fd)
-{
-    if (*fd >= 0) {
-        close(*fd);
-        *fd = -1;
-    }
-}
-
 void
 xc_lent_passed(xc_lent *lent)
 {
-    close_fd(&lent->ends[1]);
-    close_fd(&lent->ours);
+    xc_fd_drop(&lent->ends[1]);
+    xc_fd_drop(&lent->ours);
     if (lent->map != NULL) {
-        close_fd(&lent->file);
+        xc_fd_drop(&lent->file);
     }
 }
 
@@ -148,8 +125,8 @@ void
 xc_lent_close(xc_lent *lent)
 {
     xc_lent_passed(lent);
-    close_fd(&lent->ends[0]);
-    close_fd(&lent->file);
+    xc_fd_drop(&lent->ends[0]);
+    xc_fd_drop(&lent->file);
     if (lent->map != NULL && lent->forks == xc_fork_count()) {
         munmap((void *)(uintptr_t)lent->map, MAPPED);
     }

@@ -10,10 +10,10 @@
 #define MIB       ((size_t)1 << 20)
 #define FILL_MIN  (4 * MIB)
 #define MOVE_STEP MIB
-#define HUGE      (2 * MIB) /* nearly everywhere; where it is more, the first page tells less */
+#define HUGE      (2 * MIB) /* nearly everywhere; where it is more, the time of the first one tells less */
 #define STEP      (32 * MIB)
-#define MARGIN    (2 * MIB) /* who asks again reads no more at a time */
-#define DEAR_NS   XC_MS     /* so long takes one huge page in small ones */
+#define MARGIN    (2 * MIB) /* the caller fills no more than this before it asks again */
+#define DEAR_NS   XC_MS     /* filling as much memory in small pages takes about as long */
 
 static void
 advise(void *ptr, size_t n, size_t page, int advice)
@@ -39,7 +39,7 @@ xc_pages_fill(void *ptr, size_t n)
 }
 
 #if defined(MADV_HUGEPAGE)
-/* One huge page at `page` is taken, and how long that takes. */
+/* Touches the huge page at `page`, and measures how long that takes. */
 static bool
 are_huge_pages_dear(unsigned char *page)
 {

@@ -1,6 +1,6 @@
 /*
- * How the I/O thread sleeps until an fd is ready: xc_poller_epoll.c on Linux, xc_poller_poll.c elsewhere or with
- * -DXC_PORTABLE. Used by xc_pump.c and nobody else.
+ * How the pump sleeps until an fd is ready: xc_poller_epoll.c on Linux, xc_poller_poll.c elsewhere or with
+ * -DXC_PORTABLE. Only xc_pump.c uses it.
  */
 #ifndef XC_POLLER_H
 #define XC_POLLER_H
@@ -9,24 +9,24 @@
 
 #if defined(__linux__) && !defined(XC_PORTABLE)
 #define XC_EPOLL 1
-/* epoll takes a change while it sleeps. A thread that sleeps on fds which the program has closed is left, and replaced.
- */
+/* epoll takes a change of its set while a thread sleeps. If the program has closed the fds that a thread sleeps on,
+ * that thread is left asleep, and another one takes its place. */
 enum { XC_POLLER_ARMS_AT_ONCE = true, XC_POLLER_CAN_REPLACE = true };
 #else
 enum { XC_POLLER_ARMS_AT_ONCE = false, XC_POLLER_CAN_REPLACE = false };
 #endif
 
-/* There is one, for the whole process. */
+/* The state of the one pump of the process. */
 typedef struct {
     xc_mutex mu;
     int users;            /* mu */
     bool running;         /* mu: the thread exists and has not decided to end */
-    unsigned thread;      /* mu: which of the threads so far it is */
+    unsigned thread;      /* mu: number of the thread that is the pump now */
     int bell_in;          /* wakes the thread; made and closed under mu */
     int bell_out;         /* the same fd as bell_in for an eventfd */
     int64_t asleep_until; /* mu: 0 while it is awake */
-    bool deaf;            /* mu: the thread is to open its fds anew */
-    bool losses;          /* mu: some watch is lost */
+    bool fds_lost;        /* mu: the program has closed the thread's fds, so it must open new ones */
+    bool watches_lost;    /* mu: some watch has `lost` set */
     xc_timer *timers;     /* mu */
     xc_job *jobs;         /* mu: in order */
     xc_job **jobs_tail;   /* mu */
@@ -36,17 +36,17 @@ typedef struct {
 
 extern xc_pump_state xc_pump;
 
-/* The bell and what the poller itself needs; all armed watches are watched from then on. False: *err says why. */
+/* Opens the bell and the poller's own fds; from then on all armed watches are watched. False: *err says why. */
 bool xc_poller_open_locked(xc_err *err);
-/* But for the bell. */
+/* Closes the poller's own fds, not the bell. */
 void xc_poller_close_locked(void);
 /* In a forked child: nothing is watched any more. */
 void xc_poller_forget_all_locked(void);
-/* False: no memory, or the kernel has none. Sets `lost` where the fd is not ours any more. */
+/* False: no memory here or in the kernel. Sets watch->lost if its fd is not ours any more. */
 bool xc_poller_arm_locked(xc_watch *watch, short events);
 /* On the pump's thread: the watch is not called any more in this round. */
 void xc_poller_forget(const xc_watch *watch);
-/* Sleeps until something is ready, and calls the watches. Unlocks. False: another thread has taken this one's place. */
+/* Unlocks, sleeps until something is ready, calls the watches. False: another thread has taken this one's place. */
 bool xc_poller_poll_locked(unsigned thread, int timeout_ms) XC_ANNOTATE(release_capability(xc_pump.mu));
 
 #endif

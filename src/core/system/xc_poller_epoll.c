@@ -1,4 +1,5 @@
-/* The poller over epoll. The kernel keeps the set of fds, so that a round costs what is ready, not what is watched. */
+/* The poller over epoll. The kernel keeps the set of fds, so a round costs as much as is ready, not as much as is
+ * watched. */
 #include "xc_poller.h"
 
 #ifdef XC_EPOLL
@@ -17,8 +18,8 @@ static int n_batch;               /* the pump's thread */
 void
 xc_poller_close_locked(void)
 {
-    if (xc_pump.bell_in < 0 ||
-        xc_fd_ours(xc_pump.bell_in)) { /* else the program has closed them, and may have an epoll there */
+    /* If the bell is not ours any more, the program has closed both fds, and epoll_fd may be an epoll of its own. */
+    if (xc_pump.bell_in < 0 || xc_fd_ours(xc_pump.bell_in)) {
         xc_fd_close(epoll_fd);
     }
     epoll_fd = -1;
@@ -36,7 +37,7 @@ watch_anew_locked(void)
     for (xc_watch *watch = xc_pump.watches; watch != NULL; watch = watch->next) {
         struct epoll_event event = {.events = (uint32_t)watch->armed, .data.ptr = watch};
         watch->lost = !xc_fd_ours(watch->fd) || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, watch->fd, &event) < 0;
-        xc_pump.losses |= watch->lost;
+        xc_pump.watches_lost |= watch->lost;
     }
 }
 

@@ -1,4 +1,4 @@
-/* The poller over poll(2), for systems without epoll. The thread tells the kernel all fds in each round. */
+/* The poller over poll(2), for systems without epoll. The thread passes all fds to the kernel in each round. */
 #include "xc_poller.h"
 
 #ifndef XC_EPOLL
@@ -7,10 +7,8 @@
 #include <poll.h>
 #include <unistd.h>
 
-/*
- * What one poll(2) needs, for `cap` watches and the thread's own bell. Whoever arms a watch makes room for it, so that
- * he gets the error if memory runs out; the thread takes the new room over before it next polls.
- */
+/* What one poll(2) needs, for `cap` watches and the pump's bell. The thread that arms a watch makes room for it, so
+ * that it gets the error if memory runs out. The pump takes the new room over before its next poll. */
 struct poll_room {
     xc_watch **batch;   /* owned: what is being polled, NULL where it was forgotten meanwhile */
     struct pollfd *fds; /* in the same block */
@@ -56,7 +54,7 @@ xc_poller_open_locked(xc_err *err)
     return true;
 }
 
-/* For one more watch. */
+/* Room for one more watch. */
 static bool
 make_room_locked(void)
 {

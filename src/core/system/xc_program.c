@@ -36,7 +36,7 @@ count_dirs(const char *path)
     return n;
 }
 
-/* The first n of `list`; *to moves on behind their strings. The table is terminated already. */
+/* Copies the first n strings of `list` to *to, moves *to behind them and fills `table`, which is terminated already. */
 static void
 copy_list(char *const list[], size_t n, char **table, char **to)
 {

@@ -1,7 +1,6 @@
 /*
- * What is to be started: arguments, environment, and the places where the program may be, by PATH. All of it is a copy,
- * made while nobody changes the environment: what others do to that later does not reach a process that is just
- * starting.
+ * What to start: arguments, environment, and the files that may be the program, by PATH. All are copies, because other
+ * threads may change the environment while a process starts.
  */
 #ifndef XC_PROGRAM_H
 #define XC_PROGRAM_H
@@ -14,8 +13,8 @@ typedef struct {
     char **places; /* the files to try, in order: one of each directory in PATH, or argv[0] if that has a slash */
 } xc_program;
 
-/* Of a NULL-terminated argv with at least one string, and this process's environment. Where that may be changed by
- * other threads, as Python's is, call it with the GIL held. Owned by the caller; NULL: no memory. */
+/* Copies a NULL-terminated argv of at least one string, and this process's environment. Call it with the GIL held where
+ * Python threads may change the environment. Owned by the caller; NULL: no memory. */
 xc_program *xc_program_new(char *const argv[]);
 
 /* Takes NULL. */

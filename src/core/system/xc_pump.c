@@ -1,15 +1,16 @@
 /*
- * The I/O thread: watches, timers and jobs. How it sleeps until an fd is ready is the poller's (xc_poller.h).
+ * The pump: watches, timers and jobs. How it sleeps until an fd is ready is in the poller (xc_poller.h).
  *
- * Invariant: `asleep_until` is never later than the earliest timer, and a sleeper is woken whenever something earlier
- * is set, so nothing set from another thread waits for an unrelated event.
+ * Invariant: `asleep_until` is never later than the earliest timer, and a sleeping pump is woken whenever something
+ * earlier is set. So nothing that another thread sets has to wait for an unrelated event.
  *
- * A program may close all its fds and go on. Whoever rings, joins or checks notices; the thread opens its own anew, and
- * tells the owners of watches whose fds are lost. Asleep in epoll_wait it can not be woken any more: it is left there
- * for good, as that needs nothing that others use, and another one takes its place. (With poll(2) it stays deaf.)
+ * A program may close all its fds and go on. Whoever rings, joins or checks notices that. The pump then opens its own
+ * fds anew and tells the owners of watches whose fds are lost. A pump that sleeps in epoll_wait cannot be woken any
+ * more: that thread stays there for good, which does no harm as it holds nothing that others use, and a new thread
+ * takes its place. (With poll(2) there is no such replacement.)
  *
- * After a fork the child has no pump: the handler forgets it (its fds are closed, its lists belong to objects of the
- * parent), and the first link that the child makes starts another.
+ * After a fork the child has no pump: the fork handler closes its fds and forgets its lists, which belong to objects of
+ * the parent. The first link that the child makes starts another pump.
  */
 #include <errno.h>
 #include <poll.h>
@@ -78,13 +79,13 @@ setup(void)
     (void)pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
-/* The program has closed all fds. A thread that sleeps on them would sleep for ever: it is left alone, and another one
+/* The program has closed all fds. A thread that sleeps on them would sleep for ever: it is left there, and another one
  * takes its place. */
 static void
 replace_locked(void)
 {
     if (xc_pump.asleep_until == 0) {
-        xc_pump.deaf = true;
+        xc_pump.fds_lost = true;
         return;
     }
     xc_pump.asleep_until = 0;
@@ -97,7 +98,7 @@ ring_locked(void)
 {
     uint64_t one = 1;
     bool rung = xc_fd_ours(xc_pump.bell_out);
-    if (rung) { /* full means that it is rung already */
+    if (rung) { /* EAGAIN: the eventfd or pipe is full, so it is rung already */
         rung = write(xc_pump.bell_out, &one, sizeof one) >= 0 || errno == EAGAIN;
     }
     if (!rung && XC_POLLER_CAN_REPLACE) {
@@ -146,9 +147,9 @@ run_jobs(void)
     xc_unlock(&xc_pump.mu);
 }
 
-/* When to wake at the latest; 0 for at once. */
+/* The earliest timer; 0 if jobs wait. */
 static int64_t
-bedtime_locked(void)
+wake_time_locked(void)
 {
     int64_t until = XC_FOREVER;
     for (xc_timer *timer = xc_pump.timers; timer != NULL; timer = timer->next) {
@@ -174,11 +175,11 @@ milliseconds_until(int64_t until)
 }
 
 static void
-tell_losses(void)
+report_lost_watches(void)
 {
     xc_lock(&xc_pump.mu);
-    bool more = xc_pump.losses;
-    xc_pump.losses = false;
+    bool more = xc_pump.watches_lost;
+    xc_pump.watches_lost = false;
     while (more) {
         xc_watch *watch = xc_pump.watches;
         while (watch != NULL && !watch->lost) {
@@ -202,9 +203,9 @@ pump_main(void *number)
     for (;;) {
         run_jobs();
         xc_lock(&xc_pump.mu);
-        if (xc_pump.deaf) {
+        if (xc_pump.fds_lost) {
             close_fds_locked();
-            xc_pump.deaf = !xc_poller_open_locked(NULL);
+            xc_pump.fds_lost = !xc_poller_open_locked(NULL);
         }
         if (xc_pump.users == 0 && xc_pump.jobs == NULL) {
             xc_pump.running = false;
@@ -212,12 +213,12 @@ pump_main(void *number)
             xc_unlock(&xc_pump.mu);
             return NULL;
         }
-        int64_t until = xc_pump.losses ? 0 : bedtime_locked();
+        int64_t until = xc_pump.watches_lost ? 0 : wake_time_locked();
         xc_pump.asleep_until = until;
         if (!xc_poller_poll_locked(thread, milliseconds_until(until))) {
             return NULL;
         }
-        tell_losses();
+        report_lost_watches();
         fire_timers();
     }
 }
@@ -231,7 +232,7 @@ start_locked(xc_err *err)
     pthread_t thread;
     sigset_t all, old;
     void *number = (void *)(uintptr_t)++xc_pump.thread;
-    xc_pump.deaf = false;
+    xc_pump.fds_lost = false;
     if (!xc_poller_open_locked(err)) {
         close_fds_locked();
         return false;
@@ -340,7 +341,7 @@ xc_pump_arm(xc_watch *watch, short events)
         unlist_locked(watch);
     }
     watch->armed = events;
-    xc_pump.losses |= watch->lost;
+    xc_pump.watches_lost |= watch->lost;
     if (watch->lost || !XC_POLLER_ARMS_AT_ONCE) {
         ring_locked();
     }

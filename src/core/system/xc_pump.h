@@ -1,11 +1,11 @@
 /*
- * The one I/O thread of the process. It watches fds, keeps timers and runs posted jobs; what they mean is their
- * owner's business. It never touches Python, has every signal blocked, exists only while somebody uses it, and all
- * its callbacks run on its thread with no lock of its own held.
+ * The pump: the one I/O thread of the process. It watches fds, keeps timers and runs posted jobs; what these are for,
+ * only their owners know. It never touches Python, has every signal blocked, exists only while somebody uses it, and
+ * holds no lock of its own while it calls a callback.
  *
- * Lives: a watch, timer or job is embedded in a counted object of its owner's. Arming and setting may come from any
- * thread; taking them away for good happens on the pump's thread only (xc_pump_forget, from a posted job), so
- * that no callback can run, or stand in a fetched batch of events, behind the owner's back.
+ * Lifetime: a watch, timer or job is a part of a counted object of its owner. Any thread may arm a watch and set a
+ * timer. Only the pump's thread takes them away for good (xc_pump_forget, from a posted job): so no callback can run,
+ * or be due in the present round, after its owner has gone.
  */
 #ifndef XC_PUMP_H
 #define XC_PUMP_H
@@ -20,7 +20,7 @@ struct xc_watch {
     void (*ready)(xc_watch *watch, short revents);
     void *owner;
     xc_watch *next; /* the pump's lock */
-    bool lost;      /* the pump's lock: its fd was closed behind our back, and its owner is to be told */
+    bool lost;      /* the pump's lock: the program has closed its fd; `ready` is to be called with POLLERR */
 };
 
 typedef struct xc_timer xc_timer;
@@ -43,8 +43,8 @@ struct xc_job {
 xc_status xc_pump_join(xc_err *err);
 void xc_pump_leave(void);
 
-/* Sees that the thread has its fds, which the program may have closed; whoever wakes it sees to that, too. For who
- * waits for what only the thread can notice, every now and then. Never blocks. */
+/* Notices that the program has closed the pump's fds, and has them opened anew. Whoever wakes the pump does that, too.
+ * A thread that waits for what only the pump can notice calls this now and then. Never blocks. */
 void xc_pump_check(void);
 
 /* events: POLLIN or POLLOUT; 0 stops watching. The caller holds the lock that keeps watch->armed. Never blocks.
@@ -57,7 +57,7 @@ void xc_pump_set(xc_timer *timer, int64_t when);
 /* Runs soon, after the jobs posted before. A job must not be posted again before it has run. */
 void xc_pump_post(xc_job *job);
 
-/* On the pump's thread only: what is embedded here is not touched again. Any of them may be NULL. */
+/* On the pump's thread only: it does not touch these again. Either may be NULL. */
 void xc_pump_forget(xc_watch *watch, xc_timer *timer);
 
 #endif

@@ -1,16 +1,16 @@
 #include "xc_spin.h"
 
 enum {
-    TRIAL = 16,  /* waits of a trial; the first half, in which CPUs may still be sorted out, does not count */
+    TRIAL = 16,  /* waits of a trial; the first half does not count: threads may still be moved between CPUs */
     SOON = 64,   /* waits until the next trial after a change */
-    LATE = 4096, /* ... when nothing has changed for long */
-    WEIGHT = 8,  /* of the past in the mean */
-    ALARM = 3,   /* waits so much longer than at best mean that something has changed */
+    LATE = 4096, /* ... at most, when changes did not help */
+    WEIGHT = 8,  /* weight of the past in the mean */
+    ALARM = 3,   /* a mean so many times the best one: something has changed */
     LONGS = 4,   /* long waits in a row after which nobody spins until one was short */
 };
 
-/* In longer waits (ns) the far end was working: they say nothing about the way. Both sides may have had to be woken in
- * shorter ones. */
+/* A longer wait (ns) means that the far end was working: it says nothing about the way of waiting. In a shorter one
+ * both sides may have had to be woken. */
 #define SHORT_WAIT (XC_MS / 2)
 
 static bool

@@ -1,7 +1,8 @@
 /*
- * A pipe or terminal is opened once more for each write, by Linux's name for what is behind fd 2: the new description
- * can be non-blocking without anybody noticing. That is done each time because fd 2 may be another file by then. Where
- * it cannot be opened (another user made it, no /proc) poll(2) decides, and the write may wait if others are quicker.
+ * A pipe or terminal is opened once more for each write, through /proc/self/fd/2: the new description can be
+ * non-blocking, and the others who share fd 2 do not notice. It is opened each time because fd 2 may be another file by
+ * then. Where it cannot be opened (another user made it, no /proc) poll(2) decides, and the write may wait if others
+ * are faster.
  */
 #include "xc_stderr.h"
 

@@ -1,20 +1,20 @@
 /*
- * Locks, clocks and bells.
+ * Locks, clocks and doorbells.
  *
  * A bell is a state and an fd. The state decides whether a ring needs the fd at all: only a ring that finds SLEEPING
- * writes to it, so waking a busy thread costs one atomic exchange. Invariant: a ring either changes the state before
- * the owner says SLEEPING, and the owner then does not sleep, or after it, and then the owner's poll(2) watches the
- * fd that is written to (or, where there is no fd, checks the state again after a slice).
+ * writes to it, so waking a busy thread costs one atomic exchange. Invariant: a ring changes the state either before
+ * the owner sets SLEEPING, and then the owner does not sleep, or after that, and then the owner's poll(2) watches the
+ * fd that is written to (where there is no fd, the owner checks the state again after a slice).
  *
- * A ringer may be slow: its write can arrive after the owner woke for another reason. The owner then wakes once too
- * often in some later sleep, which is harmless, because every sleeper checks again for what it waited for.
+ * The write of a slow ringer may arrive after the owner has woken for another reason. Then a later sleep of the owner
+ * ends once too early, which is harmless: every sleeper checks again what it waited for.
  *
- * A sleep at a word is the same with a futex: the ring that finds SLEEPING_AT changes the word, then wakes who sleeps
- * there. It changes it only from the value that the sleeper waits with, so it takes nothing else away.
+ * A sleep at a word is the same with a futex: the ring that finds SLEEPING_AT changes the word, then wakes the owner
+ * there. It changes the word only if it still has the value that the owner waits with, so it destroys no other news.
  *
- * All bells hang in one list, for the sake of fork: the child shares every bell's fd with the parent, so it closes
- * them at once, before its program can reuse the numbers. The structs stay, as what belongs to the parent may still
- * point to them; the forking thread's bell gets a new fd in its next sleep.
+ * All bells are in one list because of fork: the child shares each bell's fd with the parent, so the fork handler
+ * closes them at once, before the child's program can reuse the numbers. The structs stay, because objects of the
+ * parent may still point to them. The forking thread's bell gets a new fd in its next sleep.
  */
 #include "xc_sync.h"
 
@@ -37,7 +37,7 @@
 #define HAS_EVENTFD 0
 #endif
 
-/* The thread sanitizer checks owners itself, and does not take a locked mutex being made anew. */
+/* The thread sanitizer checks owners itself, and does not allow initializing a locked mutex again. */
 #if defined(__SANITIZE_THREAD__)
 #define CHECKS_OWNER 0
 #elif defined(__has_feature)
@@ -54,17 +54,17 @@
 #endif
 
 #define SLICE    (5 * XC_MS)
-#define SLICE_AT XC_S /* nobody is to miss a ring for longer, whatever another process does to the word */
+#define SLICE_AT XC_S /* another process can make a sleeper miss a ring, but not for longer than this */
 
 enum { IDLE, SLEEPING, SLEEPING_AT, RUNG };
 
 struct xc_bell {
     atomic_int state;
     atomic_int fd;               /* owned: what the owner polls; -1: none */
-    atomic_int into;             /* owned: what a ringer writes to; the same fd for an eventfd */
+    atomic_int into;             /* owned: what a ring writes to; for an eventfd, the same fd */
     _Atomic(atomic_uint *) word; /* borrowed: where the owner sleeps */
-    atomic_uint value;           /* what stands there */
-    bool bare;                   /* never has an fd, as nobody would close it when the thread ends */
+    atomic_uint value;           /* what *word has while the owner sleeps */
+    bool bare;                   /* has no fd, because nobody would close it when the thread ends */
     xc_bell *next;               /* all.mu */
     xc_bell **link;              /* all.mu: what points to this bell */
 };
@@ -79,7 +79,7 @@ static pthread_key_t bell_key;
 static bool have_key; /* written in setup_once */
 static atomic_uint fork_count;
 
-/* A bell that could not be allocated is this one; it needs no destructor. */
+/* The bell of a thread for which none could be allocated; needs no destructor. */
 static _Thread_local xc_bell spare;
 static _Thread_local xc_bell *mine;
 
@@ -112,7 +112,7 @@ xc_mutex_fini(xc_mutex *mu)
     must(pthread_mutex_destroy(&mu->raw), "pthread_mutex_destroy");
 }
 
-/* The two that the analysis takes as given. */
+/* The lock analysis takes these two as given and does not look into them. */
 XC_ANNOTATE(no_thread_safety_analysis)
 void
 xc_lock(xc_mutex *mu)
@@ -127,7 +127,7 @@ xc_unlock(xc_mutex *mu)
     must(pthread_mutex_unlock(&mu->raw), "pthread_mutex_unlock");
 }
 
-/* A mutex that checks its owner would refuse: the child's thread has another id. It can only be made anew. */
+/* A mutex that checks its owner would refuse, as the child's thread has another id. So it is initialized again. */
 XC_ANNOTATE(no_thread_safety_analysis)
 void
 xc_unlock_in_child(xc_mutex *mu)
@@ -183,7 +183,7 @@ after_fork_in_parent(void)
     xc_unlock(&all.mu);
 }
 
-/* The list is locked over each fork, so that the child finds it whole. */
+/* The list is locked during each fork, so the child finds it whole. */
 XC_ANNOTATE(no_thread_safety_analysis)
 static void
 after_fork_in_child(void)
@@ -332,8 +332,8 @@ ring_at_word(xc_bell *bell)
 {
     atomic_uint *word = atomic_load(&bell->word);
     unsigned value = atomic_load(&bell->value);
-    (void)atomic_compare_exchange_strong(word, &value, 0); /* who is about to sleep there does not */
-    xc_wake_at(word);                                      /* who does already gets up */
+    (void)atomic_compare_exchange_strong(word, &value, 0); /* if the owner is about to sleep there, it does not */
+    xc_wake_at(word);                                      /* if the owner sleeps there, it wakes */
 }
 #endif
 
@@ -351,7 +351,7 @@ xc_bell_ring(xc_bell *bell)
     }
     int into = atomic_load(&bell->into);
     if (into >= 0 && xc_fd_ours(into)) {
-        /* Full means that it is readable already: the result tells nothing that would have to be done. */
+        /* If it is full, it is readable already: nothing to do. */
         uint64_t one = 1;
         ssize_t ignored = write(into, &one, HAS_EVENTFD ? sizeof(one) : 1);
         (void)ignored;
@@ -417,13 +417,13 @@ nap(xc_bell *bell, int fd, short events, int64_t ns)
     }
     bool rung = atomic_exchange(&bell->state, IDLE) == RUNG;
     if (n < 0) {
-        /* Not even poll is to be had (a limit of fewer than two fds, no memory): let the caller check for itself. */
+        /* poll(2) itself fails (fewer than two fds allowed, no memory): sleep a little and let the caller check. */
         struct timespec slice = {.tv_nsec = ns < SLICE ? (long)ns : (long)SLICE};
         nanosleep(&slice, NULL);
         return XC_OK;
     }
     if (n > 0 && fds[0].revents != 0 && !xc_fd_ours(bell_fd)) {
-        /* Somebody closed every fd of the process. Forget the number: it is nobody's, or another's. */
+        /* The program has closed all its fds. The number is free, or another file's by now: forget it. */
         forget_fds(bell);
     }
     else if (n > 0 && fds[0].revents != 0) {
@@ -443,7 +443,8 @@ xc_bell_sleep_nogil(xc_bell *bell, int fd, short events, int64_t until)
             left = until > now ? until - now : 0;
         }
         open_fds(bell);
-        /* poll(2) looks at numbers, and would sleep on where a program has closed ours and got them for its own. */
+        /* Where the program has closed our fd and another file has its number, poll(2) would sleep at that. So check
+         * now and then. */
         xc_status rc = nap(bell, fd, events, left < SLICE_AT ? left : SLICE_AT);
         if (rc == XC_AGAIN && left > SLICE_AT && !xc_fd_ours(atomic_load(&bell->fd))) {
             forget_fds(bell);
@@ -483,7 +484,7 @@ xc_bell_sleep_at_nogil(xc_bell *bell, atomic_uint *word, unsigned value, int64_t
     }
     long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, &when, NULL, FUTEX_BITSET_MATCH_ANY);
     if (rc != 0 && errno == EINTR) {
-        state = SLEEPING_AT; /* a ring that came as well is left for the next call */
+        state = SLEEPING_AT; /* a ring that came, too, is left for the next call */
         (void)atomic_compare_exchange_strong(&bell->state, &state, IDLE);
         return XC_INTR;
     }
@@ -521,7 +522,7 @@ count_cpus(void)
         return CPU_COUNT(&set);
     }
 #endif
-    /* More CPUs than the set has bits, or no such call. */
+    /* The set is too small for this many CPUs, or there is no such call. */
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n < 1 ? 1 : n > INT_MAX ? INT_MAX : (int)n;
 }

@@ -1,10 +1,11 @@
 /*
  * Locks, clocks and sleeping.
  *
- * A deadline is absolute, in nanoseconds of CLOCK_MONOTONIC, so that a retry is harmless. A thread sleeps on its own
- * bell: an eventfd (a pipe where there is none) that lives as long as the thread, so a sleeper can watch a stream and
- * be woken by another thread with one poll(2), and a signal ends its sleep. Bells belong to threads, not to links: a
- * thousand gateways need no fd for them.
+ * A deadline is absolute, in nanoseconds of CLOCK_MONOTONIC, so that a call that is repeated ends at the same time.
+ *
+ * A thread sleeps on its own doorbell (xc_bell): an eventfd, or a pipe where there is none, that lives as long as the
+ * thread. So one poll(2) waits for a stream and for other threads, and a signal ends it. Bells belong to threads, not
+ * to links: a thousand gateways need no fd for them.
  */
 #ifndef XC_SYNC_H
 #define XC_SYNC_H
@@ -22,12 +23,12 @@
 #define XC_NEEDS(mu)   XC_ANNOTATE(requires_capability(mu))
 #define XC_GUARDED(mu) XC_ANNOTATE(guarded_by(mu))
 
-/* Held for a few assignments and list steps only: never across I/O, a sleep, a callback or a wish for the GIL. */
+/* Held for a few assignments and list steps only: never across I/O, a sleep, a callback or a wait for the GIL. */
 typedef struct XC_ANNOTATE(capability("mutex")) xc_mutex {
     pthread_mutex_t raw;
 } xc_mutex;
 
-/* A failure in any of these is a mistake of ours: they abort. */
+/* If one of these fails it is a mistake of ours, and they abort. */
 void xc_mutex_init(xc_mutex *mu);
 void xc_mutex_fini(xc_mutex *mu);
 void xc_lock(xc_mutex *mu) XC_ANNOTATE(acquire_capability(*mu));
@@ -53,17 +54,15 @@ void xc_sync_setup(void);
 
 typedef struct xc_bell xc_bell;
 
-/*
- * The calling thread's bell, made at the first call and freed when the thread ends. Never NULL: where no fd could be
- * had the bell works all the same, its sleeps being cut into slices of 5 ms.
- */
+/* The calling thread's bell, made at the first call and freed when the thread ends. Never NULL: a bell without an fd
+ * works, too, but sleeps in slices of 5 ms. */
 xc_bell *xc_bell_mine(void);
 
 /* Wakes the bell's thread, now or in its next sleep. Any thread, never blocks. The caller makes sure that the bell's
  * thread cannot end meanwhile (it holds the mutex of the list where it found the bell). */
 void xc_bell_ring(xc_bell *bell);
 
-/* Takes back a ring that has not woken anybody yet. Only the bell's own thread. */
+/* Takes a ring back that has not woken the thread yet. Only the bell's own thread. */
 void xc_bell_clear(xc_bell *bell);
 
 /*
@@ -73,7 +72,7 @@ void xc_bell_clear(xc_bell *bell);
  */
 xc_status xc_bell_sleep_nogil(xc_bell *bell, int fd, short events, int64_t until);
 
-/* Not where the size of a timespec in a system call is in question. */
+/* Not on 32-bit systems, where a system call may take a timespec of another size than ours. */
 #if defined(__linux__) && !defined(XC_PORTABLE) && UINTPTR_MAX > UINT32_MAX
 #define XC_FUTEX 1
 #else
@@ -81,13 +80,13 @@ xc_status xc_bell_sleep_nogil(xc_bell *bell, int fd, short events, int64_t until
 #endif
 
 /*
- * The same at a word of memory that other processes may share: sleeps while *word is `value`, which is not 0. A ring of
- * the bell makes it 0. XC_OK also now and then for nothing: another process can make a sleeper miss a ring by writing
- * there, so no sleep is longer than a second (without XC_FUTEX: than 1 ms, as only a bell wakes). The caller leaves the
- * list where its bell can be found before the word's memory goes.
+ * The same at a word of memory that other processes may share: sleeps while *word is `value`, which is not 0. Ringing
+ * the bell makes the word 0. XC_OK may also come without a reason. Another process can write to the word and so make a
+ * sleeper miss a ring; therefore no sleep is longer than a second (without XC_FUTEX: than 1 ms, as only a bell wakes).
+ * The caller takes its bell off the list where others find it before the word's memory is freed.
  */
 xc_status xc_bell_sleep_at_nogil(xc_bell *bell, atomic_uint *word, unsigned value, int64_t until);
-/* Whoever sleeps at the word, in whichever process, checks again. Never blocks. */
+/* Wakes all that sleep at the word, in any process, to check again. Never blocks. */
 void xc_wake_at(atomic_uint *word);
 
 /* How many CPUs this process may use now (at least 1): with one, spinning before sleeping is useless. */

@@ -1,9 +1,9 @@
 /*
  * Bytes that grow.
  *
- * What is left is moved to the front only when at least as many bytes were taken as have to be moved; otherwise the
- * memory grows. So adding and taking n bytes costs O(n), and the memory stays within about three times the most that
- * was ever in there at once.
+ * The bytes are moved to the front only if at least as many have been taken from the front as have to be moved;
+ * otherwise the memory grows. So adding and taking n bytes costs O(n), and the memory stays within about three times
+ * the largest size that the buffer ever had.
  */
 #include "xc_buf.h"
 
@@ -27,7 +27,7 @@ move_to_front(xc_buf *buf)
     buf->end = size;
 }
 
-/* A realloc would carry the taken bytes along, so it is used only where there are none. */
+/* realloc would copy the bytes that were taken, too, so it is used only if there are none. */
 static bool
 grow_to(xc_buf *buf, size_t cap)
 {

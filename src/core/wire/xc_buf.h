@@ -9,7 +9,7 @@
 
 typedef struct {
     unsigned char *data; /* owned */
-    size_t start;        /* bytes before it were taken */
+    size_t start;        /* the bytes before it were taken */
     size_t end;
     size_t cap;
 } xc_buf;
@@ -29,8 +29,8 @@ xc_buf_head(const xc_buf *buf)
     return buf->data == NULL ? NULL : buf->data + buf->start;
 }
 
-/* Makes room for n more bytes behind `end` (growing by half at least, moving what is left to the front).
- * XC_NOMEM leaves the buffer as it was. */
+/* Makes room for n more bytes behind `end`: the memory grows by half at least, or the bytes move to the front. XC_NOMEM
+ * leaves the buffer as it was. */
 xc_status xc_buf_room(xc_buf *buf, size_t n);
 
 xc_status xc_buf_add(xc_buf *buf, const void *bytes, size_t n);

@@ -1,5 +1,6 @@
 /*
- * Invariant: what stands in front of `rest` is in frames already, so the header of the next one may stand there.
+ * Invariant: the bytes in front of `rest` are in frames already, so the header of the next frame may overwrite that
+ * place.
  */
 #include "xc_cut.h"
 

@@ -1,6 +1,6 @@
 /*
- * The 9 bytes in front of a payload: signed code, channel id, signed length, big-endian. A header that unpacks is
- * one that the rest of the core may believe: a known code and a length that is not negative.
+ * The 9 bytes in front of a payload: signed code, channel id, signed length, big-endian. After xc_frame_unpack the rest
+ * of the core can rely on a known code and a length that is not negative.
  */
 #include "xc_frame.h"
 

@@ -1,15 +1,16 @@
 /*
- * The wire: the 9-byte header of a frame, the message codes, the limits. Nothing else in the project knows them.
+ * The wire: the 9-byte header of a frame, the codes, the limits. Nothing else in the core knows them.
  *
- * Version 1 is execnet's: struct "!bii" = code, channel id, payload length, then the payload. Codes 0-7 are
- * execnet's; XC_HELLO is ours, sent only where both ends are known to be ours (see execnet_c/near/bootstrap.py).
+ * Version 1 is execnet's: struct "!bii" = code, channel id, payload length, then the payload. Codes 0-7 are execnet's.
+ * XC_HELLO is ours, and sent only where both ends are known to be ours (see execnet_c/near/bootstrap.py).
  *
  * A payload of XC_LONG_MIN bytes or more travels in pieces, between which other frames may stand: XC_LONG announces the
- * message, XC_PIECEs bring its payload, and it takes effect, as a frame of its code, when the last byte has come. These
- * codes, and XC_MOVE, are only for peers that are known to be of this very version: nothing about them is negotiated.
+ * message, XC_PIECEs bring its payload, and when the last byte has come it takes effect like a frame of its code. These
+ * codes, and XC_MOVE, are only sent to a far end that is known to have this very version: nothing about them is
+ * negotiated.
  *
- * A far end that is started writes the marker before its first frame: what a login shell or a start-up file prints
- * comes before it and is not taken for frames.
+ * A far end writes the marker before its first frame: what a login shell or a start-up file prints comes before the
+ * marker and is not taken for frames.
  */
 #ifndef XC_FRAME_H
 #define XC_FRAME_H
@@ -24,7 +25,7 @@ enum {
     XC_MAX_PAYLOAD = 0x7fffffff, /* bytes: a signed 32-bit length */
 
     XC_LONG_SIZE = 13,         /* bytes of XC_LONG's payload */
-    XC_LONG_MIN = 1024 * 1024, /* bytes of payload from which on it travels in pieces */
+    XC_LONG_MIN = 1024 * 1024, /* bytes of payload; from here on it travels in pieces */
     XC_PIECE_SIZE = 512 * 1024,
     XC_LONG_COUNT = 64, /* long messages on their way in one direction at a time, at most */
 };
@@ -44,13 +45,13 @@ typedef enum {
     XC_DATA = 4,         /* one item */
     XC_CLOSE = 5,        /* the channel is closed for both sides */
     XC_CLOSE_ERROR = 6,  /* the same, with a text */
-    XC_LAST_MESSAGE = 7, /* the sender of it sends no more; it may still receive */
+    XC_LAST_MESSAGE = 7, /* its sender sends no more on the channel; it may still receive */
     XC_HELLO = 8,        /* ours: settings one way, what started the other way */
-    /* For these the header has, instead of a channel, the sender's number for the message: free for another one when it
-     * is complete or dropped. */
+    /* In these, the header has the sender's number for the message in place of a channel. Once the message is complete
+     * or dropped the number is free for another. */
     XC_LONG = 9,   /* a long message begins: its code (1 byte), channel id (4), size of its payload (8) */
     XC_PIECE = 10, /* the next bytes of that payload */
-    XC_DROP = 11,  /* its sender gave up: what came of it is forgotten. No payload */
+    XC_DROP = 11,  /* the sender gave the message up: what came of it is forgotten. No payload */
     XC_MOVE = 12,  /* what follows comes through the rings that were offered: see xc_move.c. No payload */
 } xc_code;
 
@@ -65,13 +66,13 @@ const char *xc_code_name(uint8_t code);
 
 void xc_frame_pack(unsigned char out[XC_HEADER_SIZE], xc_code code, uint32_t chan, uint32_t size);
 
-/* XC_OK, or XC_BAD with what is wrong (an unknown code, a negative length, another one than a LONG, DROP or MOVE has)
- * and the header's bytes in hex. */
+/* XC_OK, or XC_BAD with the header's bytes in hex and what is wrong: an unknown code, a negative length, or the wrong
+ * length for a LONG, DROP or MOVE. */
 xc_status xc_frame_unpack(const unsigned char in[XC_HEADER_SIZE], xc_frame *out, xc_err *err);
 
-/* What is announced by a LONG: a frame but for the size, which is larger. */
+/* What a LONG announces: like xc_frame, but with a larger size. */
 typedef struct {
-    uint8_t code;  /* checked: one that has an effect of its own */
+    uint8_t code;  /* checked: at most XC_HELLO */
     uint32_t chan; /* as in xc_frame */
     uint64_t size; /* 1 to XC_MAX_LONG */
 } xc_long_frame;

@@ -1,14 +1,14 @@
 /*
- * The opcodes of execnet's serializer: the one list of them. An encoded object is a program for a stack machine; each
- * opcode is one byte, then its operand. Numbers are big-endian.
+ * The opcodes of execnet's serializer. An encoded object is a program for a stack machine; each opcode is one byte,
+ * then its operand. Numbers are big-endian.
  *
- * M, S, G and I were written by Python 2's execnet; they are read, never written.
+ * M, S, G and I were written by execnet under Python 2; they are read, never written.
  */
 #ifndef XC_OPCODES_H
 #define XC_OPCODES_H
 
 enum {
-    XC_FORMAT_VERSION = 2, /* the byte before an encoding that dumps() made; frames go without */
+    XC_FORMAT_VERSION = 2, /* the first byte of what dumps() makes; payloads of frames do not have it */
 };
 
 typedef enum {

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* Where the marker stands, or could have begun; `n` if nowhere. */
+/* Where the marker stands, or its first bytes at the end; `n` if nowhere. */
 static size_t
 find_marker(const unsigned char *bytes, size_t n)
 {

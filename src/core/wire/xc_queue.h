@@ -1,5 +1,5 @@
 /*
- * Messages that arrived, and FIFOs of them. A queue has no lock of its own: its owner's mutex keeps it.
+ * Messages that arrived, and FIFOs of them. A queue has no lock of its own: its owner's mutex guards it.
  */
 #ifndef XC_QUEUE_H
 #define XC_QUEUE_H
@@ -8,36 +8,36 @@
 
 struct xc_chan;
 
-/* String coercion, as bits: what a Python 2 str, and what a Python 3 str becomes. */
+/* String coercion, as bits: what a Python 2 str becomes, and what a Python 3 str becomes. */
 enum { XC_PY2STR_AS_PY3STR = 1, XC_PY3STR_AS_PY2STR = 2, XC_COERCE_DEFAULT = XC_PY2STR_AS_PY3STR };
 
 /* One frame that arrived. Whoever holds it owns it. */
 typedef struct xc_msg {
     struct xc_msg *next;
     uint8_t code;             /* xc_code, or one of the link's own events */
-    signed char coerce;       /* string coercion to load it with: its channel's, as it was when it took effect */
-    bool lost;                /* there was no memory for it, so that it cannot be loaded: `size` says how long it was */
+    signed char coerce;       /* string coercion to load it with: that of its channel when the message took effect */
+    bool lost;                /* there was no memory for it, so that it cannot be loaded; `size`: its length */
     bool crowded;             /* it carries more channels than may wait here, so that it cannot be loaded */
     uint32_t chan;            /* channel id */
     size_t size;              /* bytes of payload */
     unsigned char *data;      /* the payload: behind this struct, or inside `space` */
     void *space;              /* memory lent by the Python side for this payload (a bytes object), or NULL; see
                                  xc_link_give_space. Freed by the Python side only. */
-    struct xc_chan **carried; /* owned array, each element counted: channels whose ids stand in the payload;
-                                 of a task its own is the last one */
+    struct xc_chan **carried; /* owned array, each element counted: the channels whose ids are in the payload; for a
+                                 task, its own channel is the last */
     uint32_t *ids;            /* owned array: those ids, until the message takes effect and `carried` is made */
     size_t n_ids;             /* of either array */
 } xc_msg;
 
-/* A message with room for `size` bytes behind it; NULL when there is no memory. Everything else is zero, but for the
- * coercion: that is XC_COERCE_DEFAULT, and stays so for all but items of channels. */
+/* A message with room for `size` bytes behind it; NULL: no memory. Everything else is zero, except that `coerce` is
+ * XC_COERCE_DEFAULT, and stays so for all but the items of channels. */
 xc_msg *xc_msg_new(uint8_t code, uint32_t chan, size_t size);
-/* Frees the message and its two arrays (the counts in `carried` are the link's business: release them before). */
+/* Frees the message and its two arrays. The link must have released the channels in `carried` before. */
 void xc_msg_free(xc_msg *msg);
 
 typedef struct {
     xc_msg *head;
-    xc_msg **tail; /* where the next one is hung in; NULL in a zeroed, thus empty, queue */
+    xc_msg **tail; /* where the next one is linked in; NULL in an empty queue */
     size_t count;
 } xc_queue;
 

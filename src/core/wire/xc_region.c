@@ -1,5 +1,5 @@
 /*
- * Making shared memory, checking what somebody passes for it, and mapping it twice.
+ * Making shared memory, checking an fd that is passed as such memory, and mapping it twice.
  *
  * Invariant: nothing is mapped whose size could change, and no size or address is taken from the memory itself.
  */
@@ -34,15 +34,10 @@ xc_region_attach(int fd, xc_region *out, xc_err *err)
 #else
 
 #include <linux/magic.h>
-#include <linux/memfd.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
 
 #define SEALS  (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 #define MOST   ((size_t)1 << 30) /* bytes of a ring */
@@ -79,7 +74,7 @@ map_at(unsigned char *where, size_t n, int fd, size_t from)
     return mmap(where, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)from) == where;
 }
 
-/* [page][page][ring][the same ring][other ring][the same]. A forked child is to have none of it. */
+/* [page][page][ring][the same ring][other ring][the same]. A forked child must not have any of it. */
 static unsigned char *
 map_region(int fd, size_t size)
 {
@@ -122,8 +117,8 @@ lay_out(xc_region *region, int fd, unsigned char *map, size_t size, size_t side)
     }
 }
 
-/* A system that grants no more memory than it has may refuse a page of ours when it is first written to, with a SIGBUS.
- */
+/* Where the system does not overcommit memory, it may refuse one of our pages when it is first written to, with a
+ * SIGBUS. */
 static bool
 may_run_out(void)
 {
@@ -137,7 +132,7 @@ may_run_out(void)
     return how == '2';
 }
 
-/* In steps: a signal undoes one. */
+/* Allocates in steps, because a signal undoes the present step. */
 static bool
 take(int fd, size_t n)
 {
@@ -153,7 +148,8 @@ take(int fd, size_t n)
     return true;
 }
 
-/* n bytes; taken at once only where it has to be, as that costs milliseconds, and memory that may never be used. */
+/* n bytes. They are allocated at once only where that is needed: it takes milliseconds, and memory that may never be
+ * used. */
 static bool
 set_size(int fd, size_t n)
 {
@@ -164,17 +160,9 @@ set_size(int fd, size_t n)
 static int
 make_memory(size_t n)
 {
-    unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-    long fd = syscall(SYS_memfd_create, "execnet_c", flags | MFD_NOEXEC_SEAL);
-    if (fd < 0 && errno == EINVAL) { /* not known everywhere, and asked for where memory must not be executable */
-        fd = syscall(SYS_memfd_create, "execnet_c", flags);
-    }
-    int memory = xc_fd_lift((int)fd);
+    int memory = xc_make_memfd("execnet_c");
     if (memory >= 0 && (!set_size(memory, n) || fcntl(memory, F_ADD_SEALS, SEALS) != 0)) {
-        int why = errno;
-        close(memory);
-        errno = why;
-        return -1;
+        xc_fd_drop(&memory);
     }
     return memory;
 }
@@ -192,9 +180,8 @@ xc_region_create(size_t size, xc_region *out, xc_err *err)
     }
     unsigned char *map = map_region(fd, size);
     if (map == NULL) {
-        int why = errno;
-        close(fd);
-        return xc_fail(err, XC_SYS, why, "map shared memory");
+        xc_fd_drop(&fd);
+        return xc_fail(err, XC_SYS, errno, "map shared memory");
     }
     lay_out(out, fd, map, size, 0);
     for (size_t i = 0; i < 2; i++) {
@@ -212,7 +199,7 @@ xc_region_create(size_t size, xc_region *out, xc_err *err)
     return XC_OK;
 }
 
-/* What lies in other memory than this can vanish under us: a file that somebody cuts off, huge pages that run out. */
+/* Other memory than this can vanish under us: a file that somebody cuts off, huge pages that run out. */
 static xc_status
 check_memory(int fd, size_t *size, xc_err *err)
 {
@@ -280,7 +267,8 @@ xc_region_attach(int fd, xc_region *out, xc_err *err)
 
 #endif
 
-/* In a forked child the fd is closed and the memory gone: other things may have the number, and lie there, by now. */
+/* In a forked child the fd is closed and the memory is not mapped: by now the number and the address may be
+ * another's. */
 static bool
 is_ours(const xc_region *region)
 {

@@ -1,12 +1,13 @@
 /*
  * Moving bytes through a ring, waking and being woken.
  *
- * Invariant: what this side believes of a ring is in its own memory: size, addresses, its own index. From the shared
- * memory it takes only the other end's index, once for each step and not before it has been checked, and words whose
- * worst value costs a system call.
+ * Invariant: what this side relies on (size, addresses, its own index) is in its own memory. From the shared memory it
+ * takes only the other end's index, which it reads once for each step and checks, and flags of which a wrong value
+ * costs at most a needless system call.
  *
- * The order that waking rests on: an index is stored, then the other end's word is loaded; a word is stored, then the
- * other end's index is loaded. The four are sequentially consistent; anything weaker lets both sides miss each other.
+ * Waking depends on this order: one side stores its index, then loads the other end's `sleeps`; the other side stores
+ * `sleeps`, then loads the first one's index. All four are sequentially consistent; anything weaker lets both sides
+ * miss each other.
  */
 #include "xc_ring.h"
 
@@ -15,13 +16,13 @@
 #include <unistd.h>
 
 enum {
-    STEP = 64 * 1024, /* so much is copied before the other side is told: it copies at the same time */
+    STEP = 64 * 1024, /* after so many bytes the other side is told, so that both copy at the same time */
     PAUSES = 40,      /* between two checks of the clock and the CPU */
 };
 
 /* --- waking ----------------------------------------------------------------------------------------------------- */
 
-/* Counted from 1; 0: nobody knows, and then spinning is worth it. */
+/* Counted from 1. 0: not known; then spinning is worth it. */
 static unsigned
 this_cpu(void)
 {
@@ -38,8 +39,8 @@ show_cpu(xc_ring *ring)
     atomic_store_explicit(&ring->mine->cpu, this_cpu(), memory_order_relaxed);
 }
 
-/* Something changed that the other end may sleep for. Its word is its own business: any value but these wakes nobody.
- */
+/* Wakes the other end if it sleeps, because something has changed. Only that end sets its `sleeps`; a value that is
+ * none of these wakes nobody. */
 static void
 wake_other(xc_ring *ring)
 {
@@ -48,7 +49,7 @@ wake_other(xc_ring *ring)
         return;
     }
     if (who == XC_RING_THREAD) {
-        xc_wake_at(&ring->other->sleeps); /* or it lies there for a second */
+        xc_wake_at(&ring->other->sleeps); /* or the thread would sleep on, for up to a second */
     }
     else if (who == XC_RING_PUMP && ring->notify_fd >= 0 && xc_fd_ours(ring->notify_fd)) {
         /* Full: it has been notified already. Broken: nobody is there. */
@@ -57,15 +58,15 @@ wake_other(xc_ring *ring)
     }
 }
 
-/* The other side may have what was copied so far. A writer that waits for room is not woken for every bit of it: who
- * reads goes on until nothing is left, and then all of the ring is free. */
+/* Shows the other side what has been copied so far. A writer that waits for room is only woken when a quarter of the
+ * ring is free: the reader goes on until nothing is left, and then all of the ring is free. */
 static void
 publish(xc_ring *ring)
 {
     show_cpu(ring);
     atomic_store(&ring->mine->at, ring->at);
     if (ring->writes || ring->size - (ring->seen - ring->at) >= ring->size / 4) {
-        wake_other(ring); /* it may sleep for just this */
+        wake_other(ring); /* the other end may sleep for just this */
     }
 }
 
@@ -73,19 +74,19 @@ void
 xc_ring_close(xc_ring *ring)
 {
     atomic_store(&ring->mine->closed, 1);
-    wake_other(ring); /* nothing else would, ever */
+    wake_other(ring); /* nothing else would ever wake it */
 }
 
 /* --- moving bytes ----------------------------------------------------------------------------------------------- */
 
-/* Bytes that can be moved now, by what was last seen. */
+/* Bytes that can be moved now, judging by the other end's index as last read. */
 static size_t
 known(const xc_ring *ring)
 {
     return (size_t)(ring->writes ? ring->size - (ring->at - ring->seen) : ring->seen - ring->at);
 }
 
-/* Reads the other end's index. */
+/* Reads and checks the other end's index. */
 static xc_status
 see(xc_ring *ring, xc_err *err)
 {
@@ -100,7 +101,7 @@ see(xc_ring *ring, xc_err *err)
     return XC_OK;
 }
 
-/* Copies as much as is known to go, to or from the parts. */
+/* Copies to or from the parts as much as known() allows. */
 static size_t
 move(xc_ring *ring, const struct iovec *parts, int n)
 {
@@ -143,7 +144,7 @@ sum_of(const struct iovec *parts, int n)
     return sum;
 }
 
-/* The index once more after the flag: what was written before the closing counts. */
+/* Reads the index once more after `closed`: what was written before the ring was closed still counts. */
 static xc_status
 nothing_to_read(xc_ring *in, xc_err *err)
 {
@@ -216,7 +217,7 @@ xc_ring_filled(const xc_ring *ring)
 
 /* --- waiting ---------------------------------------------------------------------------------------------------- */
 
-/* Worth another try: there is something, or room, or an end, or nonsense. */
+/* Worth another try: there are bytes, or room, or the ring was closed, or the other end's index is wrong. */
 static bool
 has_changed(const xc_ring *ring)
 {
@@ -234,7 +235,7 @@ xc_ring_worth_spinning(const xc_ring *ring)
 bool
 xc_ring_spin(xc_ring *ring, int64_t ns)
 {
-    int64_t now = 0, until = 0; /* what comes at once comes before the clock is needed */
+    int64_t now = 0, until = 0; /* what comes at once comes before the clock is read */
     do {
         show_cpu(ring);
         if (!xc_ring_worth_spinning(ring)) {
@@ -252,9 +253,9 @@ xc_ring_spin(xc_ring *ring, int64_t ns)
     return false;
 }
 
-/* False, and awake: something has changed. */
+/* Sets our `sleeps`. False: something has changed meanwhile, and it is AWAKE again. */
 static bool
-put_up(xc_ring *ring, unsigned who)
+set_sleeping(xc_ring *ring, unsigned who)
 {
     atomic_store(&ring->mine->sleeps, who);
     if (has_changed(ring)) {
@@ -268,7 +269,7 @@ xc_status
 xc_ring_sleep_nogil(xc_ring *ring, xc_bell *bell, int64_t until)
 {
     XC_ASSERT_NOGIL();
-    if (!put_up(ring, XC_RING_THREAD)) {
+    if (!set_sleeping(ring, XC_RING_THREAD)) {
         return XC_OK;
     }
     xc_status rc = xc_bell_sleep_at_nogil(bell, &ring->mine->sleeps, XC_RING_THREAD, until);
@@ -279,7 +280,7 @@ xc_ring_sleep_nogil(xc_ring *ring, xc_bell *bell, int64_t until)
 bool
 xc_ring_arm(xc_ring *ring)
 {
-    return put_up(ring, XC_RING_PUMP);
+    return set_sleeping(ring, XC_RING_PUMP);
 }
 
 void

@@ -1,8 +1,8 @@
 /*
- * Walks a payload without building objects. What it keeps of the stack machine is the height of its stack, which is
- * enough to know that no opcode finds too little there and that one object is left at the end.
+ * Walks a payload without building objects. Of the stack machine it keeps only the height of the stack: that is enough
+ * to know that no opcode finds too few objects and that one object is left at the end.
  *
- * Invariant: `at` never passes `size`, and no operand is looked at before it is known to lie within the payload.
+ * Invariant: `at` never passes `size`, and no operand is read before it is known to lie within the payload.
  */
 #include "xc_scan.h"
 
@@ -49,7 +49,7 @@ bad(xc_err *err, const char *what, size_t at)
     return xc_failf(err, XC_BAD, STEP, "%s at offset %zu", what, at);
 }
 
-/* Applies one opcode to the stack's height; `number` is its i4, `rest` what stands behind its fixed part. */
+/* Applies one opcode to the stack's height; `number` is its i4, `rest` the number of bytes behind its fixed part. */
 static xc_status
 apply(shape kind, uint32_t number, size_t rest, size_t *height, size_t at, xc_err *err)
 {
@@ -125,4 +125,11 @@ bool
 xc_scan_may_carry_ids(const unsigned char *payload, size_t size)
 {
     return size > 0 && memchr(payload, XC_OP_CHANNEL, size) != NULL;
+}
+
+bool
+xc_scan_is_bytes(const unsigned char *payload, size_t size)
+{
+    return size >= 6 && payload[0] == XC_OP_BYTES && xc_get_u32(payload + 1) == size - 6 &&
+           payload[size - 1] == XC_OP_STOP;
 }

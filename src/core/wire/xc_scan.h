@@ -18,6 +18,9 @@ typedef bool (*xc_scan_id)(void *arg, uint32_t id);
  */
 xc_status xc_scan(const unsigned char *payload, size_t size, xc_scan_id on_id, void *arg, xc_err *err);
 
+/* True: the payload is exactly one bytes object. Its bytes begin at payload + 5, and are size - 6. */
+bool xc_scan_is_bytes(const unsigned char *payload, size_t size);
+
 /* False: surely no channel id in there (a quick look for the opcode's byte). True: scan it to know. */
 bool xc_scan_may_carry_ids(const unsigned char *payload, size_t size);
 

@@ -1,6 +1,6 @@
 /*
- * Two non-blocking fds, or a ring. Nothing here waits but xc_stream_sleep_nogil, and a short read or write is not an
- * error: the caller keeps the rest.
+ * Two non-blocking fds, or a ring. Only xc_stream_sleep_nogil waits. A short read or write is no error: the caller
+ * keeps the rest.
  */
 #include "xc_stream.h"
 
@@ -45,7 +45,7 @@ read_pipe_max(void)
     return 1024 * 1024;
 }
 
-/* No pipe, no permission, a user's pages used up: then it stays as it is. */
+/* Fails where it is no pipe, there is no permission, or the user's pages are used up: then the pipe stays as it is. */
 static void
 enlarge_pipe(int fd)
 {
@@ -118,8 +118,8 @@ xc_stream_check(const xc_stream *stream, xc_err *err)
     return xc_fd_ours(stream->in) && xc_fd_ours(stream->out) ? XC_OK : not_ours(err);
 }
 
-/* Time for CHECK_TICKS, of which some 0.2 ms have as many. Each short item asks for it, and the clock takes three times
- * as long as the CPU's counter. Where CPUs count differently there is a check too many. */
+/* A clock for CHECK_TICKS, which are some 0.2 ms. It is read for each short item, and xc_now() takes three times as
+ * long as the CPU's counter. Where the CPUs' counters differ there is one check too many. */
 static uint64_t
 ticks(void)
 {
@@ -136,7 +136,7 @@ ticks(void)
 #define CHECK_TICKS ((uint64_t)XC_MS / 5)
 #endif
 
-/* A check costs as much as a write: who goes on at once does without. */
+/* A check costs as much as a write, so there is none for a read or write soon after the last check. */
 static xc_status
 check_now_and_then(xc_stream *stream, int fd, xc_err *err)
 {
@@ -166,7 +166,7 @@ was_read(xc_stream *stream, xc_status rc)
 static void
 was_written(xc_stream *stream, size_t n)
 {
-    size_t before = atomic_load_explicit(&stream->wrote, memory_order_relaxed); /* one thread at a time writes */
+    size_t before = atomic_load_explicit(&stream->wrote, memory_order_relaxed); /* only one thread at a time writes */
     atomic_store_explicit(&stream->wrote, before + n, memory_order_relaxed);
 }
 
@@ -321,7 +321,8 @@ xc_stream_has_more(const xc_stream *stream)
 
 /* ---- closing ---- */
 
-/* A shutdown even where `out` is a fd of its own: it may be a copy of `in`, and closing one copy tells nobody. */
+/* A shutdown even where `out` has its own fd: that may be a copy of `in`, and closing one copy of a socket tells
+ * nobody. */
 void
 xc_stream_close_write(xc_stream *stream)
 {
@@ -340,7 +341,7 @@ xc_stream_close_write(xc_stream *stream)
     stream->out = -1;
 }
 
-/* No shutdown here: a forked child gives up its copies without ending the parent's connection. */
+/* No shutdown here: a forked child closes its copies, which must not end the parent's connection. */
 void
 xc_stream_close(xc_stream *stream)
 {

@@ -1,10 +1,8 @@
 /*
- * No lock, so that a fork at any moment leaves nothing locked behind: a line is made on the stack and goes out with one
- * write(2).
+ * No lock, so a fork at any moment leaves nothing locked: a line is made on the stack and written with one write(2).
  *
- * That write must not wait for whoever is to empty a pipe or a terminal. O_NONBLOCK on the caller's fd would change it
- * for everybody who shares it, so such a file is opened anew; where that cannot be had, poll(2) says whether there is
- * room.
+ * That write must not wait until somebody empties a pipe or a terminal. O_NONBLOCK on the caller's fd would change it
+ * for all who share it, so such a file is opened once more; where that fails, poll(2) says whether there is room.
  */
 #include "xc_trace.h"
 
@@ -27,10 +25,10 @@
 enum { LINE_MAX_BYTES = 1000 }; /* less than a pipe takes in one piece */
 
 atomic_bool xc_trace_on;
-static atomic_int trace_fd = -1; /* ours once it is set: it changes what it is open for, never its number */
+static atomic_int trace_fd = -1; /* owned. Once it is set its number never changes, only the file behind it */
 static atomic_bool is_socket;
 
-/* A close-on-exec copy of ours, 3 or more; -1 and errno. */
+/* A close-on-exec copy of `fd` for us, 3 or more; -1 and errno. */
 static int
 open_own(int fd, const struct stat *what)
 {
@@ -94,7 +92,7 @@ void
 xc_trace(const char *format, ...)
 {
     char line[LINE_MAX_BYTES + 1];
-    int error = errno; /* who calls us may be about to read it */
+    int error = errno; /* the caller may read it after this */
     int n = snprintf(line, sizeof line, "[%ld] ", (long)getpid());
     va_list args;
     va_start(args, format);

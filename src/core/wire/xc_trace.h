@@ -1,6 +1,6 @@
 /*
- * Lines about what happens, for people who look for the reason of something: frames, processes, ends of connections.
- * Off, it costs one read of a flag. A line never waits: where it cannot be written at once, it is lost.
+ * Lines about what happens, for people who look for a cause: frames, processes, ends of connections. While it is off it
+ * costs one read of a flag. A line never waits: if it cannot be written at once, it is lost.
  */
 #ifndef XC_TRACE_H
 #define XC_TRACE_H
@@ -17,12 +17,12 @@ xc_tracing(void)
     return atomic_load_explicit(&xc_trace_on, memory_order_relaxed);
 }
 
-/* Lines go to what `fd` is open for, from now on and for good, also in forked children; the fd stays the caller's, a
- * copy is kept. -1: no more lines. One thread at a time. XC_SYS: nothing was changed. */
+/* From now on lines go to the file behind `fd`, also those of forked children. `fd` stays the caller's; a copy is kept.
+ * -1: no more lines. One thread at a time. XC_SYS: nothing was changed. */
 xc_status xc_trace_to(int fd, xc_err *err);
 
-/* One line: "[pid] ", what the format makes, a newline; longer ones are cut off, what would break a line in two becomes
- * a question mark. Any thread, any lock held. */
+/* One line: "[pid] ", what the format makes, a newline. Longer lines are cut off; each control character becomes a
+ * question mark. Any thread, with any lock held. */
 void xc_trace(const char *format, ...) XC_PRINTF(1, 2);
 
 /* `verb` is "sent" or "received". */
