@@ -1,16 +1,14 @@
 /*
- * Arguments of a METH_FASTCALL | METH_KEYWORDS function, for the few where PyArg_ParseTupleAndKeywords costs more than
- * the work itself (a dumps or loads of a small object takes about 100 ns).
+ * Arguments of a METH_FASTCALL | METH_KEYWORDS function, for the few for which PyArg_ParseTupleAndKeywords takes longer
+ * than the work itself (dumps or loads of a small object takes about 100 ns).
  */
 #ifndef XCPY_ARGS_H
 #define XCPY_ARGS_H
 
 #include "compat.h"
 
-/*
- * Sorts what was given into out[0..n) by names[0..n); the first `required` must be there, the rest stays as the caller
- * has set it. References are borrowed. 0, or -1 with TypeError.
- */
+/* Puts the arguments into out[0..n) by names[0..n). The first `required` must be given; others that are not given stay
+ * as the caller has set them. References are borrowed. 0, or -1 with TypeError. */
 static inline int
 xcpy_args(const char *function, const char *const *names, Py_ssize_t n, Py_ssize_t required, PyObject *const *args,
           Py_ssize_t nargs, PyObject *kwnames, PyObject **out)

@@ -1,10 +1,10 @@
 /*
- * Callbacks: items that are handed to a function instead of being received.
+ * Callbacks: items that are passed to a function instead of being received.
  *
- * Order, as in execnet: one callback of a gateway runs at a time, and nothing that arrived after its item is handed
- * out before it has returned. The link keeps that order in its backlog; whoever has the dispatcher role works it
- * off: the gateway's callback thread (started with the first callback), or the thread inside setcallback() while it
- * hands out what is queued already. gateway->callbacks holds the Python side of it, under the GIL.
+ * Order, as in execnet: one callback of a gateway runs at a time, and nothing that arrived after its item is handed out
+ * before it has returned. The link keeps later frames in its backlog; the thread with the dispatcher role works it off.
+ * That is the gateway's callback thread (started with the first callback), or the thread inside setcallback() while it
+ * hands out what is already queued. gateway->callbacks has the Python objects for this, guarded by the GIL.
  */
 #include "callbacks.h"
 
@@ -20,7 +20,7 @@ key_of(xc_chan *chan)
     return PyLong_FromUnsignedLong(chan->id);
 }
 
-/* The (callback, endmarker) of a channel, new reference; NULL if there is none (no exception). */
+/* The (callback, endmarker) of a channel, new reference; NULL without an exception: there is none. */
 static PyObject *
 find_entry(GatewayObject *gateway, xc_chan *chan)
 {
@@ -40,7 +40,7 @@ call(PyObject *callback, PyObject *item)
     return result == NULL ? -1 : 0;
 }
 
-/* Forgets the callback, then calls it for the last time. */
+/* Removes the callback, then calls it for the last time. */
 void
 xcpy_end_callback(GatewayObject *gateway, xc_chan *chan)
 {
@@ -77,8 +77,8 @@ xcpy_tell_error(void)
     return told;
 }
 
-/* A message like the one with which the far end would have closed the channel. Without memory for it, one of no bytes,
- * which stands for a text that cannot be read. */
+/* A message like that with which the far end would have closed the channel. If there is no memory, one with an empty
+ * payload, which counts as an error text that cannot be read. */
 static xc_msg *
 error_message(GatewayObject *gateway, xc_chan *chan, PyObject *told)
 {
@@ -98,7 +98,7 @@ error_message(GatewayObject *gateway, xc_chan *chan, PyObject *told)
     return msg;
 }
 
-/* The callback raised: both sides learn it, the channel is closed. */
+/* The callback has raised: closes the channel, and tells both sides why. */
 static void
 fail_callback(GatewayObject *gateway, xc_chan *chan)
 {
@@ -106,7 +106,7 @@ fail_callback(GatewayObject *gateway, xc_chan *chan)
     bool tell;
     if (told == NULL || xcpy_send(gateway, XC_CLOSE_ERROR, chan->id, told) < 0) {
         PyErr_Clear();
-        /* Either there is no memory, or the far end is gone: this side still learns it. */
+        /* There is no memory, or the far end is gone. This side still learns the error, below. */
         xc_link_post_error(gateway->link, chan->id, "a callback has failed: more could not be told");
     }
     xcpy_end_callback(gateway, chan);
@@ -116,12 +116,11 @@ fail_callback(GatewayObject *gateway, xc_chan *chan)
 
 /* --- the role ------------------------------------------------------------------------------------------------- */
 
-/*
- * The dispatcher role belongs to a thread. Where that is shared by greenlets, only the one that has it counts as having
- * it: `role_of`, which is set while a thread with greenlets has the role.
- */
+/* The dispatcher role belongs to a thread. On a thread that greenlets share, only one of them has it: `role_greenlet`,
+ * which is set as long as such a thread has the role. */
 
-/* 1: the caller has the role; give it back with leave_role(gateway, *before). 0: somebody else has it. -1. */
+/* 1: the caller has the role, to be given back by leave_role(gateway, *before). 0: somebody else has it. -1: an
+ * exception. */
 static int
 enter_role(GatewayObject *gateway, PyObject **before)
 {
@@ -129,14 +128,15 @@ enter_role(GatewayObject *gateway, PyObject **before)
     if (who == NULL) {
         return -1;
     }
-    if ((gateway->role_of != NULL && gateway->role_of != who) || xc_link_dispatch_enter(gateway->link) != XC_OK) {
+    if ((gateway->role_greenlet != NULL && gateway->role_greenlet != who) ||
+        xc_link_dispatch_enter(gateway->link) != XC_OK) {
         Py_DECREF(who);
         return 0;
     }
-    *before = gateway->role_of;
-    gateway->role_of = who;
+    *before = gateway->role_greenlet;
+    gateway->role_greenlet = who;
     if (who == Py_None) {
-        gateway->role_of = NULL;
+        gateway->role_greenlet = NULL;
         Py_DECREF(who);
     }
     return 1;
@@ -145,8 +145,8 @@ enter_role(GatewayObject *gateway, PyObject **before)
 static void
 leave_role(GatewayObject *gateway, PyObject *before)
 {
-    PyObject *who = gateway->role_of;
-    gateway->role_of = before;
+    PyObject *who = gateway->role_greenlet;
+    gateway->role_greenlet = before;
     xc_link_dispatch_leave(gateway->link);
     Py_XDECREF(who);
 }
@@ -157,14 +157,14 @@ xcpy_has_role(GatewayObject *gateway)
     if (!xc_link_dispatching(gateway->link)) {
         return false;
     }
-    PyObject *who = gateway->role_of == NULL ? NULL : xcpy_who(gateway);
-    bool mine = gateway->role_of == who;
+    PyObject *who = gateway->role_greenlet == NULL ? NULL : xcpy_who(gateway);
+    bool mine = gateway->role_greenlet == who;
     PyErr_Clear();
     Py_XDECREF(who);
     return mine;
 }
 
-/* One message that needs Python takes effect. */
+/* A message that needs Python takes effect. */
 static void
 dispatch(GatewayObject *gateway, xc_msg *msg, xc_chan *chan)
 {
@@ -185,7 +185,7 @@ dispatch(GatewayObject *gateway, xc_msg *msg, xc_chan *chan)
         xc_chan *next;
         while ((next = xc_link_any_callback(gateway->link)) != NULL) {
             xcpy_end_callback(gateway, next);
-            xc_link_end_callback(gateway->link, next); /* also where its entry was lost for want of memory */
+            xc_link_end_callback(gateway->link, next); /* needed if there was no memory to find its entry */
             xc_link_drop_chan(gateway->link, next);
         }
         xc_link_settle(gateway->link, msg);
@@ -259,7 +259,7 @@ install(ChannelObject *channel, PyObject *entry)
     return result;
 }
 
-/* Hands out what is queued already, then installs the callback; the dispatcher role is held. */
+/* Hands out what is queued, then installs the callback. The caller has the dispatcher role. */
 static int
 hand_out(ChannelObject *channel, PyObject *entry)
 {

@@ -1,21 +1,22 @@
 /*
- * Callbacks: what Channel and Gateway ask of them.
+ * Callbacks: what Channel and Gateway use of them.
  */
 #ifndef XCPY_CALLBACKS_H
 #define XCPY_CALLBACKS_H
 
 #include "channel.h"
 
-/* Channel.setcallback: see there. 0 or -1. */
+/* Does what Channel.setcallback says. 0 or -1. */
 int xcpy_set_callback(ChannelObject *channel, PyObject *callback, PyObject *endmarker);
 
-/* The caller runs inside a callback of the gateway's, or inside setcallback(). */
+/* True: the caller runs inside a callback of this gateway, or inside setcallback(). */
 bool xcpy_has_role(GatewayObject *gateway);
 
-/* The channel is closed by this side: its callback, if any, gets its endmarker and is forgotten. */
+/* This side closes the channel: its callback, if any, is called with its endmarker and removed. */
 void xcpy_end_callback(GatewayObject *gateway, xc_chan *chan);
 
-/* What a channel is closed with for the exception that is set, which is taken away. New reference; NULL: no memory. */
+/* Clears the exception that is set, and returns the error with which a channel is closed for it. New reference; NULL:
+ * no memory. */
 PyObject *xcpy_tell_error(void);
 
 /* Methods of Gateway: _run_callbacks. */

@@ -1,6 +1,6 @@
 /*
- * The type Channel: one conversation with the far end, over a channel of the link. It is open, as execnet's is:
- * programs subclass it, patch its methods and set attributes on its instances.
+ * The type Channel: items to and from the far end, over one channel of the link. Programs subclass it, replace its
+ * methods and set attributes on its instances, as with execnet's.
  */
 #include <stddef.h>
 
@@ -13,7 +13,7 @@
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
 
-/* The object of that channel, borrowed, unless it is just being freed. */
+/* The Python object of that channel, borrowed; NULL: there is none, or it is being freed. */
 static PyObject *
 living_object(const xc_chan *chan)
 {
@@ -25,7 +25,7 @@ static PyObject *
 new_channel(PyTypeObject *type, GatewayObject *gateway, xc_chan *chan)
 {
     ChannelObject *self = (ChannelObject *)type->tp_alloc(type, 0);
-    PyObject *other = living_object(chan); /* what the collector called just now may have made one */
+    PyObject *other = living_object(chan); /* the garbage collector may have run just now, and made one */
     if (self == NULL || other != NULL) {
         Py_XINCREF(other);
         xc_link_drop_chan(gateway->link, chan);
@@ -89,7 +89,7 @@ Channel_traverse(ChannelObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The gateway is not cleared: deallocation still needs its link, and breaking the cycle anywhere else suffices. */
+/* Does not clear the gateway: deallocation needs its link, and it is enough to break the cycle at another place. */
 static int
 Channel_clear(ChannelObject *self)
 {
@@ -102,7 +102,7 @@ Channel_dealloc(ChannelObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    /* First: what is called below may receive an item that carries the channel, and make another object for it. */
+    /* First, because code called below may receive an item that carries the channel, and make a new object for it. */
     if (self->chan != NULL && !xc_link_forked(self->gateway->link)) {
         xc_link_drop_object(self->gateway->link, self->chan, self);
     }
@@ -145,7 +145,7 @@ Channel_send(ChannelObject *self, PyObject *const *args, Py_ssize_t nargs, PyObj
     if (xcpy_check_usable(self->gateway) < 0) {
         return NULL;
     }
-    if (atomic_load_explicit(&self->chan->closed, memory_order_relaxed)) { /* no mutex: short items pay for each */
+    if (atomic_load_explicit(&self->chan->closed, memory_order_relaxed)) { /* no mutex, which takes time */
         return PyErr_Format(PyExc_OSError, "cannot send to %R", self);
     }
     if (xcpy_send(self->gateway, XC_DATA, self->chan->id, item) < 0) {
@@ -160,7 +160,7 @@ PyDoc_STRVAR(close_doc,
              "raises RemoteError with it. What was sent before is still received there. Closing a closed channel\n"
              "does nothing. Raises OSError for the channel of a task inside that task: it is closed by its end.");
 
-/* A text is sent in any case: with escapes for what is no Unicode. */
+/* A text can be sent in any case: characters that UTF-8 does not have are escaped. */
 static int
 tell_end(ChannelObject *self, PyObject *error)
 {
@@ -244,7 +244,7 @@ Channel_exit(ChannelObject *self, PyObject *args)
     PyObject *closed = PyObject_CallMethod((PyObject *)self, "close", "(O)", told);
     Py_DECREF(told);
     if (closed == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
-        PyErr_Clear(); /* the connection has ended: what the block was left by says more */
+        PyErr_Clear(); /* the connection has ended: the exception that left the block says more */
         Py_RETURN_NONE;
     }
     return closed;
@@ -327,21 +327,21 @@ static PyObject *
 Channel_makefile(ChannelObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"mode", "proxyclose", NULL};
-    PyObject *mode = NULL, *proxyclose = Py_False;                /* both borrowed from the arguments */
-    PyObject *py_default = NULL, *py_room = NULL, *result = NULL; /* all owned */
+    PyObject *mode = NULL, *proxyclose = Py_False;                  /* both borrowed from the arguments */
+    PyObject *py_default = NULL, *py_module = NULL, *result = NULL; /* all owned */
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:makefile", names, &mode, &proxyclose)) {
         return NULL;
     }
     if (mode == NULL && (mode = py_default = PyUnicode_FromString("w")) == NULL) {
         goto done;
     }
-    py_room = PyImport_ImportModule("execnet_c.common.channelfile");
-    if (py_room == NULL) {
+    py_module = PyImport_ImportModule("execnet_c.common.channelfile");
+    if (py_module == NULL) {
         goto done;
     }
-    result = PyObject_CallMethod(py_room, "make", "OOO", (PyObject *)self, mode, proxyclose);
+    result = PyObject_CallMethod(py_module, "make", "OOO", (PyObject *)self, mode, proxyclose);
 done:
-    Py_XDECREF(py_room);
+    Py_XDECREF(py_module);
     Py_XDECREF(py_default);
     return result;
 }

@@ -1,5 +1,5 @@
 /*
- * The open type Channel: its object, and where to get one.
+ * The type Channel, which programs subclass: its object, and how to get one.
  */
 #ifndef XCPY_CHANNEL_H
 #define XCPY_CHANNEL_H
@@ -12,14 +12,14 @@ typedef struct {
     xcpy_state *state;
     GatewayObject *gateway; /* owned */
     xc_chan *chan;          /* owned: one count */
-    bool executing;         /* a task runs with it: it may not be closed by hand */
-    bool has_callback;      /* setcallback was called: nothing can be received */
+    bool executing;         /* it is the channel of a running task, which must not close it by hand */
+    bool has_callback;      /* setcallback was called, so nothing can be received */
     bool used;              /* an item was received */
 } ChannelObject;
 
 int xcpy_channel_setup(PyObject *module, xcpy_state *state);
 
-/* The Python object of that channel, made if there is none. A count of chan is taken. New reference or NULL. */
+/* The Python object of that channel; a new one if there is none. Takes one count of `chan`. New reference or NULL. */
 PyObject *xcpy_channel_of(GatewayObject *gateway, xc_chan *chan);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * The built-in compile() for a far end's tasks. That asks first whether it was given a syntax tree, and makes the
- * hundred types of the module ast for the question: 2 ms of a process's first task, where an interpreter starts in 15.
+ * The built-in compile() for a far end's tasks. compile() first checks whether it was given a syntax tree, and for that
+ * makes the hundred types of the module ast: 2 ms for the first task of a process, whose interpreter starts in 15 ms.
  *
- * Invariant: what is not plainly a text to run goes to the built-in one, so that all errors are the interpreter's own.
+ * Invariant: everything except a plain text goes to the built-in function, so all errors are the interpreter's own.
  */
 #include "compile.h"
 
@@ -25,8 +25,8 @@ compile_builtin(PyObject *const *args, Py_ssize_t nargs)
     return result;
 }
 
-/* (source, file_name, "exec"), both str, and no zero in either. *text is borrowed
- * from it. 1, 0; -1 with an exception. */
+/* Whether the arguments are (source, file_name, "exec") with two str without a zero character. *text: the source,
+ * borrowed from it. 1, 0; -1 with an exception. */
 static int
 is_plain(PyObject *const *args, Py_ssize_t nargs, const char **text)
 {

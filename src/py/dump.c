@@ -1,13 +1,13 @@
 /*
  * Python object -> bytes of execnet's serializer.
  *
- * There is no recursion: containers being written stand on a stack of frames, so that depth costs no C stack, and the
- * path to an object that cannot be sent ("[3]['key']") can be read off the frames when it is needed.
+ * There is no recursion: containers that are being written are on a stack of frames. So depth needs no C stack, and the
+ * frames tell the path to an object that cannot be sent ("[3]['key']").
  *
- * Invariants. Whoever writes asks room() first, which leaves SLACK bytes beyond what was asked for; what stands
- * between two items (a SETITEM, the index of the next) is written against that slack and needs no question of its own.
- * A frame owns its container: writing a large int, a set or a channel can run Python code, which may change any
- * container above. That is seen by its size and ends the dump; it never reads a stale item.
+ * Invariants. Code that writes calls room() first, which leaves SLACK bytes more than it was asked for. What is written
+ * between two items (a SETITEM, the index of the next) goes into that slack without another call. A frame owns its
+ * container. Writing a large int, a set or a channel can run Python code, which may change a container in any frame: a
+ * changed size ends the dump, so a stale item is never read.
  */
 #include "dump_buf.h"
 #include "xc_opcodes.h"
@@ -82,14 +82,14 @@ pop(xcpy_dumper *d)
     return WROTE;
 }
 
-/* The size of the topmost frame's container against what it was when its dump began. */
+/* Compares the size of the topmost frame's container with that when its dump began. */
 static inline int
 check_size(xcpy_dumper *d, Py_ssize_t size, Py_ssize_t before)
 {
     if (size == before) {
         return 0;
     }
-    d->depth--; /* the path to the container, not to an item of it */
+    d->depth--; /* so that the path names the container, not an item of it */
     int rc = xcpy_dump_fail_text(d, "container changed its size while it was dumped");
     d->depth++;
     return rc;
@@ -112,7 +112,7 @@ dump_int(xcpy_dumper *d, PyObject *obj)
     return WROTE;
 }
 
-/* The plain kinds, which take one question for room and run no Python code. */
+/* Writes an object of a plain kind, with one call of room() and without running Python code. */
 static inline int
 put_plain(xcpy_dumper *d, PyObject *obj)
 {
@@ -169,7 +169,7 @@ end_tuple(xcpy_dumper *d, Py_ssize_t size)
     return WROTE;
 }
 
-/* Most tuples hold plain things only and are done without a frame. */
+/* Most tuples have plain items only, and need no frame. */
 static int
 dump_tuple(xcpy_dumper *d, PyObject *obj)
 {
@@ -244,7 +244,8 @@ dump_set(xcpy_dumper *d, PyObject *obj)
     return PUSHED;
 }
 
-/* Writes what put_plain did not. The caller keeps `obj` alive. Never inline: so put() is, in each loop below. */
+/* Writes what put_plain did not. The caller keeps `obj` alive. Never inlined, so that put() can be, in each loop
+ * below. */
 __attribute__((noinline)) static int
 put_other(xcpy_dumper *d, PyObject *obj)
 {
@@ -277,13 +278,14 @@ put(xcpy_dumper *d, PyObject *obj)
     return rc;
 }
 
-/* Each of these goes on with the topmost frame until an item of it has been pushed (PUSHED) or it is done (WROTE). */
+/* Each of these goes on with the topmost frame until it has pushed an item of it (PUSHED) or the frame is done
+ * (WROTE). */
 
 static int
 go_on_list(xcpy_dumper *d, xcpy_frame *f)
 {
     Py_ssize_t i = f->next;
-    /* An item of ours was pushed, and is complete now. Many frames may end in one place: each asks for room. */
+    /* The item that was pushed is complete now. Many frames may end at one place, so each calls room(). */
     if (i > 0) {
         if (room(d, 1) < 0) {
             return FAILED;

@@ -1,6 +1,6 @@
 /*
- * Python object -> bytes of execnet's serializer. The format is stored on disk by other programs: byte for byte
- * execnet's.
+ * Python object -> bytes of execnet's serializer. Other programs store these bytes on disk, so each byte must be as
+ * execnet writes it.
  */
 #ifndef XCPY_DUMP_H
 #define XCPY_DUMP_H
@@ -10,7 +10,7 @@
 #include "state.h"
 #include "xc_buf.h"
 
-/* Nesting that dumps accepts; a structure that contains itself ends here, too. execnet's own end is near 330. */
+/* The nesting that dumps accepts; also what stops it in a structure that contains itself. execnet stops near 330. */
 enum { XCPY_DUMP_DEPTH = 2000 };
 
 /* bytes and ASCII str objects of at least this size (bytes) are not copied into a frame but pinned and written from
@@ -18,7 +18,7 @@ enum { XCPY_DUMP_DEPTH = 2000 };
 enum { XCPY_PIN_SIZE = 64 * 1024 };
 
 typedef struct {
-    size_t at;     /* stands in the encoded stream before buf's byte number `at` (counted from buf.start) */
+    size_t at;     /* comes before byte number `at` of buf (counted from buf.start) */
     PyObject *obj; /* owned: keeps ptr alive */
     const char *ptr;
     size_t size;
@@ -33,16 +33,16 @@ typedef struct {
 } xcpy_dumped;
 
 /*
- * Appends the encoding of `obj` to out->buf, STOP included, no version byte; what already stands in out->buf stays.
- * With `pin`, large objects become pins; without, everything lies in out->buf.
- * 0, or -1 with DumpError set: it names the type and where in the structure it sits
- * ("can't serialize <class 'x.Y'> at [3]['key']"). After -1, call xcpy_dumped_fini.
+ * Appends the encoding of `obj` to out->buf, with STOP, without a version byte; what is already in out->buf stays. With
+ * `pin`, large objects become pins; without, all bytes are in out->buf. 0, or -1 with DumpError set, which names the
+ * type of the object and its place in the structure ("can't serialize <class 'x.Y'> at [3]['key']"). After -1, call
+ * xcpy_dumped_fini.
  */
 int xcpy_dump(xcpy_state *state, PyObject *obj, bool pin, xcpy_dumped *out);
 void xcpy_dumped_fini(xcpy_dumped *out);         /* GIL held: releases the pins */
-size_t xcpy_dumped_size(const xcpy_dumped *out); /* bytes of it all */
+size_t xcpy_dumped_size(const xcpy_dumped *out); /* all bytes, also those of pins */
 
-/* The pieces in order. *n on return is at most 2 * n_pins + 1; `parts` has room for so many. */
+/* The pieces in order. `parts` must have room for 2 * n_pins + 1 pieces; *n: how many there are. */
 void xcpy_dumped_iov(const xcpy_dumped *out, struct iovec *parts, int *n);
 
 /* Module functions: dumps(obj) -> bytes; dump(io, obj). */

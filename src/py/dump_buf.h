@@ -1,6 +1,6 @@
 /*
- * The memory into which dump.c and dump_value.c write: inline, as it comes to them with each item.
- * What room() is for stands at the head of dump.c.
+ * The memory into which dump.c and dump_value.c write. Inline, because it is used for each item. The head of dump.c
+ * says what room() is for.
  */
 #ifndef XCPY_DUMP_BUF_H
 #define XCPY_DUMP_BUF_H
@@ -12,11 +12,11 @@
 #include "xc_opcodes.h"
 
 enum {
-    SLACK = 16, /* SETITEM and the next index are 6 */
+    SLACK = 16, /* bytes; SETITEM and the next index need 6 */
     MAX_I4 = 0x7fffffff,
 };
 
-/* room() where there is too little: 0, or -1 with MemoryError. */
+/* The slow part of room(): 0, or -1 with MemoryError. */
 int xcpy_dump_grow(xcpy_dumper *d, size_t n);
 
 static inline void
@@ -65,7 +65,7 @@ put_op_i4(xcpy_dumper *d, xc_op op, uint32_t n)
     d->p = p + 5;
 }
 
-/* memcpy for what is mostly a word: no call, and no byte behind `n` is touched on either side. */
+/* memcpy for what is mostly a word: without a call, and without touching a byte behind `n` on either side. */
 static inline void
 copy_short(unsigned char *to, const unsigned char *from, size_t n)
 {

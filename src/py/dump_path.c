@@ -1,8 +1,9 @@
 /*
- * What could not be dumped, where in the structure it sits, " at [3]['key'][0]", and what to send instead.
+ * The text about an object that cannot be dumped: its type, its place in the structure, " at [3]['key'][0]", and what
+ * to send instead.
  *
- * Invariant: whatever a program puts into its keys, the text stays short. A long key is cut before repr() sees it, a
- * long path shows its two ends.
+ * Invariant: the text stays short, whatever keys a program uses. A long key is cut before repr() is called, and of a
+ * long path only the two ends are shown.
  */
 #include <string.h>
 
@@ -10,11 +11,11 @@
 #include "error.h"
 
 enum {
-    PATH_ENDS = 12, /* steps of a path that are shown at either end of a long one */
+    PATH_ENDS = 12, /* steps that are shown at each end of a long path */
     KEY_SHOWN = 40, /* characters or bytes of a key that are shown */
 };
 
-/* A key as it is shown in a path; long ones are cut before repr sees them. */
+/* A key as it is shown in a path. */
 static PyObject *
 show_key(PyObject *key)
 {
@@ -36,7 +37,7 @@ show_key(PyObject *key)
         if (text != NULL) {
             return text;
         }
-        PyErr_Clear(); /* an int over the limit of digits */
+        PyErr_Clear(); /* an int with more digits than the limit */
     }
     return PyUnicode_FromFormat("[<%s>]", Py_TYPE(key)->tp_name);
 }
@@ -58,7 +59,7 @@ show_step(const xcpy_frame *f)
     Py_UNREACHABLE();
 }
 
-/* Where in the structure we are: "" at its root, else " at [3]['key']". */
+/* The place where we are: "" at the root, else " at [3]['key']". */
 static PyObject *
 show_path(xcpy_dumper *d)
 {
@@ -85,7 +86,7 @@ xcpy_dump_fail(xcpy_dumper *d, PyObject *text, PyObject *cause)
     return FAILED;
 }
 
-/* What makes something that can be sent of an object whose type has such an attribute. The first one counts. */
+/* If the type of an object has this attribute, that makes something of it that can be sent. The first match counts. */
 static const char *const ways[][2] = {
     {"_member_map_", ".value"},
     {"casefold", "str()"},
@@ -104,7 +105,7 @@ static const char *const ways[][2] = {
     {"__iter__", "list()"},
 };
 
-/* Looked up in the type and its bases alone: nobody's code runs. */
+/* Looks only into the type and its bases, so that no Python code runs. */
 static PyObject *
 show_way(PyTypeObject *type)
 {
@@ -122,7 +123,8 @@ show_way(PyTypeObject *type)
     return PyUnicode_FromString("; send pickle.dumps() of it");
 }
 
-/* execnet goes by the name of a type; a stranger who bears one of these would have been written as what it is not. */
+/* execnet goes by the name of a type: another type with one of these names would have been written as the known
+ * type. */
 static bool
 has_known_name(PyTypeObject *type)
 {

@@ -1,6 +1,6 @@
 /*
- * The encoding of objects without parts, except for the plain kinds (numbers of 64 bits at most, short ASCII), which
- * dump.c has: long str and bytes, str that is not ASCII, large ints, complex, channels.
+ * Encodes objects without parts that dump.c does not: long str and bytes, str that is not ASCII, large ints, complex,
+ * channels.
  */
 #include <string.h>
 
@@ -10,7 +10,7 @@
 
 /* ---- bytes and ASCII ---- */
 
-/* Leaves the object's own memory standing for the next `n` bytes of the encoding. */
+/* Lets the object's own memory be the next `n` bytes of the encoding. */
 static int
 add_pin(xcpy_dumper *d, PyObject *obj, const char *ptr, size_t n)
 {
@@ -30,7 +30,7 @@ add_pin(xcpy_dumper *d, PyObject *obj, const char *ptr, size_t n)
     return WROTE;
 }
 
-/* Opcode, length and `n` bytes that lie at `ptr` for as long as `obj` lives. */
+/* Writes opcode, length and `n` bytes at `ptr`, which are valid as long as `obj` lives. */
 static int
 put_text(xcpy_dumper *d, xc_op op, PyObject *obj, const char *ptr, size_t n)
 {
@@ -52,7 +52,7 @@ put_text(xcpy_dumper *d, xc_op op, PyObject *obj, const char *ptr, size_t n)
 
 /* ---- str that is not ASCII ---- */
 
-/* Bytes of it in UTF-8, or -1 if there is a surrogate in it. */
+/* Its size in UTF-8, or -1 if it has a surrogate. */
 static int64_t
 utf8_size(int kind, const void *data, Py_ssize_t length)
 {
@@ -106,7 +106,7 @@ fail_surrogate(xcpy_dumper *d, PyObject *obj)
     return xcpy_dump_fail(d, PyUnicode_FromString("strings must be utf-8 encodable"), cause);
 }
 
-/* Our own encoder: the interpreter's would leave a second copy of the text inside the user's string. */
+/* Our own encoder: the interpreter's would leave a second copy of the text in the user's string. */
 static int
 dump_str(xcpy_dumper *d, PyObject *obj)
 {
@@ -138,7 +138,7 @@ dump_str(xcpy_dumper *d, PyObject *obj)
 
 /* ---- numbers ---- */
 
-/* An int outside 32 bits: its digits. */
+/* Writes an int outside 32 bits as its digits. */
 static int
 dump_longint(xcpy_dumper *d, PyObject *obj)
 {
@@ -147,7 +147,7 @@ dump_longint(xcpy_dumper *d, PyObject *obj)
         if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
             return FAILED;
         }
-        /* The interpreter's own text names its limit and how to raise it. */
+        /* The interpreter's own text names the limit and how to raise it. */
         PyObject *cause = xcpy_take_cause();
         return xcpy_dump_fail(d, PyUnicode_FromFormat("can't serialize <class 'int'> (%S)", cause), cause);
     }
@@ -180,7 +180,7 @@ dump_bool(xcpy_dumper *d, int truth)
     return WROTE;
 }
 
-/* numpy 2's bool is the one type that execnet takes for its name's sake and rightly so. */
+/* numpy 2's bool: the one type that execnet accepts because of its name, and correctly. */
 static bool
 is_numpy_bool(PyTypeObject *type)
 {

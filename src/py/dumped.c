@@ -1,6 +1,6 @@
 /*
- * What an encoding is handed out as: pieces for a gathered write, or one bytes object; and the module functions dumps()
- * and dump().
+ * How an encoding is given away: as pieces for writev(2), or as one bytes object. And the module functions dumps() and
+ * dump().
  */
 #include <string.h>
 

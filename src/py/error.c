@@ -1,8 +1,8 @@
 /*
- * The exception classes, and the one way from the core's errors to them.
+ * The exception classes, and how an error of the core becomes one of them.
  *
- * The classes are made with PyErr_NewExceptionWithDoc, as a class statement would make them: they can be subclassed,
- * pickled and given attributes.
+ * The classes are made with PyErr_NewExceptionWithDoc, so they are like those of a class statement: they can be
+ * subclassed, pickled and given attributes.
  */
 #include "error.h"
 
@@ -10,7 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The text of a RemoteError that stands for a KeyboardInterrupt over there; warn() is silent about it. */
+#include "methods.h"
+
+/* The text of a RemoteError for a KeyboardInterrupt in the other process; warn() does not print it. */
 #define INTERRUPT_TEXT "keyboard-interrupted"
 
 PyDoc_STRVAR(data_format_error_doc, "An object cannot be serialized, or what arrived is not well formed.");
@@ -37,7 +39,7 @@ RemoteError_init(PyObject *self, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:RemoteError", names, &formatted)) {
         return NULL;
     }
-    /* `args` again, for a call by keyword: pickle makes a copy from it. */
+    /* `args` is set again for a call by keyword, because pickle makes a copy from it. */
     PyObject *own = PyTuple_Pack(1, formatted);
     if (own == NULL) {
         return NULL;
@@ -50,18 +52,18 @@ RemoteError_init(PyObject *self, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
-/* What the far end has not said is looked for in the text. */
+/* What the far end has not told is taken from the text. */
 static PyObject *
 RemoteError_getattr(PyObject *self, PyObject *name)
 {
-    PyObject *result = NULL, *formatted = NULL, *room = NULL, *said = NULL; /* owned */
+    PyObject *result = NULL, *formatted = NULL, *errors = NULL, *said = NULL; /* owned */
     if (!PyUnicode_Check(name) || (PyUnicode_CompareWithASCIIString(name, "remote_type") != 0 &&
                                    PyUnicode_CompareWithASCIIString(name, "remote_message") != 0)) {
         return PyErr_Format(PyExc_AttributeError, "'%.100s' object has no attribute %R", Py_TYPE(self)->tp_name, name);
     }
     formatted = PyObject_GetAttrString(self, "formatted");
-    room = formatted == NULL ? NULL : PyImport_ImportModule("execnet_c.common.errors");
-    said = room == NULL ? NULL : PyObject_CallMethod(room, "said_by", "O", formatted);
+    errors = formatted == NULL ? NULL : PyImport_ImportModule("execnet_c.common.errors");
+    said = errors == NULL ? NULL : PyObject_CallMethod(errors, "said_by", "O", formatted);
     if (said == NULL || !PyTuple_Check(said) || PyTuple_GET_SIZE(said) != 2) {
         goto done;
     }
@@ -71,7 +73,7 @@ RemoteError_getattr(PyObject *self, PyObject *name)
     }
 done:
     Py_XDECREF(said);
-    Py_XDECREF(room);
+    Py_XDECREF(errors);
     Py_XDECREF(formatted);
     return result;
 }
@@ -138,24 +140,7 @@ static PyMethodDef remote_error_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static int
-add_methods(PyObject *type, PyMethodDef *def)
-{
-    for (; def->ml_name != NULL; def++) {
-        PyObject *descr = PyDescr_NewMethod((PyTypeObject *)type, def);
-        if (descr == NULL) {
-            return -1;
-        }
-        int rc = PyObject_SetAttrString(type, def->ml_name, descr);
-        Py_DECREF(descr);
-        if (rc < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-/* `second` may be NULL. The class is kept in *slot and becomes an attribute of `module`. */
+/* Makes a class, keeps it in *slot and makes it an attribute of `module`. `second` may be NULL. */
 static int
 add_class(PyObject *module, const char *full_name, const char *doc, PyObject *first, PyObject *second, PyObject **slot)
 {
@@ -182,12 +167,12 @@ xcpy_error_setup(PyObject *module, xcpy_state *state)
                   &state->TruncatedError) < 0 ||
         add_class(module, "execnet_c.RemoteError", remote_error_doc, PyExc_Exception, NULL, &state->RemoteError) < 0 ||
         add_class(module, "execnet_c.TimeoutError", timeout_error_doc, PyExc_OSError, NULL, &state->TimeoutError) < 0 ||
-        /* OSError first: its constructor is the one that makes an errno of a first argument of two. */
+        /* OSError comes first: only its constructor makes an errno of the first of two arguments. */
         add_class(module, "execnet_c.GatewayDied", gateway_died_doc, PyExc_OSError, PyExc_EOFError,
                   &state->GatewayDied) < 0) {
         return -1;
     }
-    return add_methods(state->RemoteError, remote_error_methods);
+    return xcpy_add_methods(state->RemoteError, remote_error_methods);
 }
 
 PyObject *
@@ -195,7 +180,7 @@ xcpy_remote_error_of(xcpy_state *state, PyObject *item)
 {
     static const char *const names[] = {"remote_type", "remote_message"};
     bool has_words = item != NULL && PyTuple_Check(item) && PyTuple_GET_SIZE(item) == 3;
-    PyObject *text = has_words ? PyTuple_GET_ITEM(item, 0) : item; /* borrowed from it */
+    PyObject *text = has_words ? PyTuple_GET_ITEM(item, 0) : item; /* borrowed from `item` */
     PyObject *error = NULL;
     if (text != NULL && PyUnicode_Check(text)) {
         error = PyObject_CallOneArg(state->RemoteError, text);
@@ -230,6 +215,15 @@ xcpy_take_cause(void)
 }
 
 void
+xcpy_raise_object(PyObject *error)
+{
+    if (error != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        Py_DECREF(error);
+    }
+}
+
+void
 xcpy_raise_from(PyObject *type, PyObject *text, PyObject *cause)
 {
     PyObject *error = text != NULL ? PyObject_CallOneArg(type, text) : NULL;
@@ -255,13 +249,9 @@ raise_os_error(int number, const char *reason, const xc_err *err)
     if (text == NULL) {
         return NULL;
     }
-    /* With two arguments OSError picks the fitting subclass: BrokenPipeError, FileNotFoundError. */
-    PyObject *error = PyObject_CallFunction(PyExc_OSError, "iO", number, text);
+    /* With two arguments OSError makes a fitting subclass: BrokenPipeError, FileNotFoundError. */
+    xcpy_raise_object(PyObject_CallFunction(PyExc_OSError, "iO", number, text));
     Py_DECREF(text);
-    if (error != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-        Py_DECREF(error);
-    }
     return NULL;
 }
 

@@ -10,19 +10,22 @@
 /* Creates the exception classes, in `state` and as attributes of `module`. 0 or -1. */
 int xcpy_error_setup(PyObject *module, xcpy_state *state);
 
-/* Raises what *err says and returns NULL. XC_SYS: OSError with errno; XC_NOMEM: MemoryError; XC_BAD, XC_LIMIT:
- * DataFormatError; XC_FORKED: OSError; XC_EOF, XC_SILENT, XC_CLOSED: EOFError. */
+/* Raises *err and returns NULL. XC_SYS: OSError with errno; XC_NOMEM: MemoryError; XC_BAD, XC_LIMIT: DataFormatError;
+ * XC_FORKED: OSError; XC_EOF, XC_SILENT, XC_CLOSED: EOFError. */
 PyObject *xcpy_raise(xcpy_state *state, const xc_err *err);
 
-/* The RemoteError for what the far end closed a channel with: what execnet_c.common.errors.told() gave, a text, or
- * (also NULL) what cannot be read. `item` is taken. New reference or NULL. */
+/* The RemoteError for the item with which the far end closed a channel. `item` is taken: a tuple of
+ * execnet_c.common.errors.told(), a text, or (also NULL) something that cannot be read. New reference or NULL. */
 PyObject *xcpy_remote_error_of(xcpy_state *state, PyObject *item);
 
-/* Takes the exception that is set now away; new reference to it, to be the cause of a clearer one. */
+/* Clears the exception that is set and returns it: the cause of a clearer one. New reference. */
 PyObject *xcpy_take_cause(void);
 
-/* `raise type(text) from cause`. `text` and `cause` are taken, either may be NULL: no cause; or no memory for the text,
- * in which case the exception set by making it stays. */
+/* Raises `error`, which is taken; NULL: the exception that is set stays. */
+void xcpy_raise_object(PyObject *error);
+
+/* `raise type(text) from cause`. Takes `text` and `cause`. cause == NULL: no cause. text == NULL: there was no memory
+ * for it, and the exception about that stays set. */
 void xcpy_raise_from(PyObject *type, PyObject *text, PyObject *cause);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * The type Gateway as far as it is mechanism: a link, the process behind it, and what Python asks of them. Policy
- * (specs, sources, groups, the words of an error) is execnet_c/gateway.py's, which subclasses it.
+ * The type Gateway, as far as it is mechanism: a link, the process behind it, and what Python code uses of them. Policy
+ * (specs, sources, groups, the texts of errors) is in its subclass in execnet_c/near/gateway.py.
  */
 #include <stddef.h>
 #include <unistd.h>
@@ -94,7 +94,7 @@ Gateway_dealloc(GatewayObject *self)
         PyObject_ClearWeakRefs((PyObject *)self);
     }
     if (self->link != NULL) {
-        /* A worker ends with its link or because something failed, which no goodbye must hide. */
+        /* Not at a worker: it ends with its link, or because something failed, which a goodbye would hide. */
         if (self->launch != NULL && !xc_link_forked(self->link)) {
             xc_link_goodbye(self->link);
         }
@@ -200,7 +200,7 @@ Gateway_serve(GatewayObject *self, PyObject *args)
     if (self->link == NULL) {
         return xcpy_raise(self->state, &err);
     }
-    xc_link_hold(self->link); /* for good: it ends this process, also one that only waits for its threads */
+    xc_link_hold(self->link); /* never released: the link ends this process, even if only threads are left in it */
     Py_RETURN_NONE;
 }
 
@@ -222,14 +222,14 @@ Gateway_hello(GatewayObject *self, PyObject *timeout)
             return NULL;
         }
         xc_link_state state;
-        xc_link_get_state(self->link, &state); /* before the check for a hello: behind the end comes none */
+        xc_link_get_state(self->link, &state); /* before the check for a hello: after the end none comes */
         xc_msg *msg = xc_link_take_hello(self->link);
         if (msg != NULL) {
             return xcpy_load_item(self, msg);
         }
         if (waited == 1 || state.fin) {
             Py_RETURN_NONE;
-        } /* else another thread was quicker */
+        } /* else another thread took it */
     }
 }
 

@@ -1,19 +1,16 @@
 /*
- * How a gateway stands and how it ends: what is told of its connection and of the process behind it, waiting for their
+ * The state of a gateway and its end: what is known of its connection and of the process behind it, waiting for their
  * end, and the ways to bring it about.
  */
 #include "gateway_end.h"
 
+#include "error.h"
 #include "io.h"
 
 PyObject *
 xcpy_raise_ended(GatewayObject *gateway, bool sending)
 {
-    PyObject *error = PyObject_CallMethod((PyObject *)gateway, "_death", "O", sending ? Py_True : Py_False);
-    if (error != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-        Py_DECREF(error);
-    }
+    xcpy_raise_object(PyObject_CallMethod((PyObject *)gateway, "_death", "O", sending ? Py_True : Py_False));
     return NULL;
 }
 
@@ -114,9 +111,9 @@ PyDoc_STRVAR(
     "status (exit status, -signal, None: unknown), stderr (the end of it, bytes; with words: last words that stand in\n"
     "no stderr), passed (what it has said on a stderr of ours has been passed on).");
 
-/* The dict is filled name by name. Once that fails, *dict is NULL and an exception is set; the rest does nothing. */
+/* These fill a dict name by name. If one fails, *dict is NULL and an exception is set; the others then do nothing. */
 
-/* `value` is taken; NULL: an exception is set. */
+/* Takes `value`; NULL: an exception is set. */
 static void
 put(PyObject **dict, const char *name, PyObject *value)
 {
@@ -165,7 +162,7 @@ put_preamble(PyObject **dict, const char *name, xc_link *link)
         size_t n = xc_link_preamble(link, NULL, 0);
         PyObject *preamble = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
         if (preamble != NULL) {
-            (void)xc_link_preamble(link, PyBytes_AS_STRING(preamble), n); /* what has come since is behind these */
+            (void)xc_link_preamble(link, PyBytes_AS_STRING(preamble), n); /* the preamble only grows, at its end */
         }
         put(dict, name, preamble);
     }
@@ -228,7 +225,7 @@ Gateway_state(GatewayObject *self, PyObject *unused)
     return dict;
 }
 
-/* Without a Python side above it: just the end. */
+/* Replaced by the Python subclass; without one only the end itself is known. */
 static PyObject *
 Gateway_death(GatewayObject *self, PyObject *sending)
 {

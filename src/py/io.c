@@ -1,7 +1,7 @@
 /*
- * A signal that lands between our check for it and the sleep does not interrupt the sleep. So the main thread sleeps in
- * slices: 10 ms first, for the signals that came while it still checked, then twice as long each time, up to 5 s.
- * The later windows are a microsecond each: an idle process burns nothing, and Ctrl-C is not lost.
+ * A signal that comes between our check for it and the sleep does not end the sleep. So the main thread sleeps in
+ * slices: first 10 ms, for a signal that came during the check, then twice as long each time, up to 5 s. The chance to
+ * miss a signal again is a microsecond for each slice. So an idle process needs next to no CPU, and Ctrl-C works.
  */
 #include "io.h"
 
@@ -14,13 +14,16 @@
 #include <math.h>
 
 #define SLICE_MIN (10 * XC_MS)
-/* Between the pieces of a long message, whose sender may never sleep: so often it checks for signals. */
+/* Between the pieces of a long message its sender, which may never sleep, checks for signals so often. */
 #define SLICE_LONG (50 * XC_MS)
-/* A frame up to this size (bytes) is first tried without releasing the GIL: the fd is non-blocking and takes so much in
- * a few microseconds, while beside a computing Python thread a release may cost the switch interval, 5 ms. An int's
- * round trip beside one takes 1.0 ms so, against 2.6 to 3.3 with each write outside the GIL. */
+/*
+ * A frame of up to this size (bytes) is first tried with the GIL held: the fd is non-blocking and takes such a frame in
+ * a few microseconds, but beside a computing Python thread a release of the GIL may cost the switch interval, 5 ms. The
+ * round trip of an int beside such a thread takes 1.0 ms this way, and 2.6 to 3.3 ms with the GIL released for each
+ * write.
+ */
 enum { SMALL_FRAME = 16 * 1024, STACK_PARTS = 10 };
-/* Bytes for a frame to begin with: what malloc still has at hand without a search. */
+/* Bytes for a frame at first; malloc has so much at hand without a search. */
 enum { FIRST_ROOM = 1000 };
 
 int
@@ -59,7 +62,7 @@ xcpy_deadline(PyObject *timeout, bool negative_ok, int64_t *until)
     return 0;
 }
 
-/* A large payload has begun: a bytes object to read it into. Without memory for one it is read otherwise. */
+/* A large payload has begun: lends the memory of a bytes object for it. Without memory it is read in the normal way. */
 static void
 give_space(GatewayObject *gateway, xc_wait *wait, size_t space)
 {
@@ -94,13 +97,13 @@ xcpy_wait(GatewayObject *gateway, xc_wait *wait)
             rc = xc_link_wait_nogil(gateway->link, wait, &space);
         Py_END_ALLOW_THREADS
         if (rc == XC_OK) {
-            /* A signal that came shortly before: its exception must come now, when nothing has been taken yet. */
+            /* If a signal came shortly before, its exception must be raised now, before an item is taken. */
             return PyErr_CheckSignals() < 0 ? -1 : 0;
         }
         if (rc == XC_SPACE) {
             give_space(gateway, wait, space);
         }
-        /* After that, too: large items for others may have no end. */
+        /* Also after giving space: a stream of large items for others may have no end. */
         if (PyErr_CheckSignals() < 0) {
             return -1;
         }
@@ -136,7 +139,7 @@ raise_unsent(GatewayObject *gateway, const xc_err *err)
 {
     xc_link_state state;
     xc_link_get_state(gateway->link, &state);
-    if (err->code == XC_NOMEM && state.ended_by.code == XC_OK) { /* else it is what the link ended by */
+    if (err->code == XC_NOMEM && state.ended_by.code == XC_OK) { /* else the lack of memory ended the link */
         PyErr_NoMemory();
     }
     else {
@@ -145,8 +148,8 @@ raise_unsent(GatewayObject *gateway, const xc_err *err)
     return -1;
 }
 
-/* For a greenlet: what did not go out at once is left to the I/O thread, and others run until there is not too much of
- * that. 0; -1; XCPY_NOT_PARKED: nothing was done. */
+/* For a greenlet: leaves to the pump what did not go out at once, and lets others run until little of it is left. 0;
+ * -1; XCPY_NOT_PARKED: nothing was done. */
 static int
 send_parked(GatewayObject *gateway, xc_sending *sending)
 {
@@ -209,7 +212,7 @@ send_parts(GatewayObject *gateway, xc_sending *sending, size_t size)
     if (!xcpy_parks(gateway)) {
         return send_frame(gateway, sending, size, false);
     }
-    /* Not on the stack, see park.c: while it has the role Python code runs, and may let other greenlets run. */
+    /* Not on the stack, see park.c: while the frame has the writer role, Python code runs and may switch greenlets. */
     size_t n = (size_t)sending->n;
     xc_sending *moved = PyMem_Malloc(sizeof *moved + n * sizeof *moved->parts);
     if (moved == NULL) {
@@ -225,7 +228,7 @@ send_parts(GatewayObject *gateway, xc_sending *sending, size_t size)
     return result;
 }
 
-/* Also what was interrupted and is left to others: then nothing of it remains with us. */
+/* True also if sending was interrupted and the rest is left to others: then no part remains in `sending`. */
 static bool
 is_sent(const xc_sending *sending, int result)
 {
@@ -244,7 +247,8 @@ xcpy_send_raw(GatewayObject *gateway, const void *bytes, size_t n)
     return result;
 }
 
-/* Nothing of it arrives where an exception comes out of a signal handler, unless it was too late for that: *sent. */
+/* If a signal handler raises, nothing of the message arrives, unless its last byte is out already: then *sent is
+ * true. */
 static int
 send_long(GatewayObject *gateway, xc_long_sending *sending, bool *sent)
 {
@@ -271,7 +275,7 @@ send_long(GatewayObject *gateway, xc_long_sending *sending, bool *sent)
     }
 }
 
-/* The payload of a message, in `n` parts; the first one has room for a header in front, parts[-1] is free. */
+/* Sends a payload in `n` parts; the first part has room for a header in front, and parts[-1] is free. */
 static int
 send_message(GatewayObject *gateway, xc_long_frame *message, struct iovec *parts, int n)
 {

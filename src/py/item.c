@@ -6,15 +6,14 @@
 #include "channel.h"
 #include "error.h"
 #include "load.h"
-#include "xc_bytes.h"
 #include "xc_opcodes.h"
 #include "xc_pages.h"
 
-/* What make_channel needs: the channels of an item or a task exist since it arrived, and may have been closed since. */
+/* For make_channel: the message holds the channels that it carries; they may have been closed meanwhile. */
 struct source {
     GatewayObject *gateway;
     const xc_msg *msg;
-    size_t next; /* the payload is loaded in the order in which it was scanned */
+    size_t next; /* the next of msg->carried: loading meets ids in the order of the scan */
 };
 
 static PyObject *
@@ -30,8 +29,8 @@ make_channel(void *arg, uint32_t id)
     return xcpy_channel_of(gateway, chan);
 }
 
-/* A large bytes object that was read by the pump: copied in steps, giving back what is copied, so that at no time
- * there are two of it. */
+/* A large bytes object that the pump has read: copies it in steps and gives back what is copied, so that it is never in
+ * memory twice. */
 static PyObject *
 load_large_bytes(unsigned char *data, size_t size)
 {
@@ -60,7 +59,7 @@ xcpy_load_item(GatewayObject *gateway, xc_msg *msg)
                      XC_CARRIED_MAX);
     }
     else if (msg->space != NULL) {
-        /* The last byte of the payload, STOP, was read to where the object's closing 0 belongs. */
+        /* The payload's last byte, STOP, was read to where the bytes object needs its closing 0. */
         if (msg->data[msg->size - 1] == XC_OP_STOP) {
             msg->data[msg->size - 1] = 0;
             result = msg->space;
@@ -70,8 +69,7 @@ xcpy_load_item(GatewayObject *gateway, xc_msg *msg)
             PyErr_Format(gateway->state->LoadError, "no STOP behind a bytes object of %zu bytes", msg->size - 1);
         }
     }
-    else if (msg->size >= XC_BIG && msg->data[0] == XC_OP_BYTES && xc_get_u32(msg->data + 1) == msg->size - 6 &&
-             msg->data[msg->size - 1] == XC_OP_STOP) {
+    else if (msg->size >= XC_BIG && xc_scan_is_bytes(msg->data, msg->size)) {
         result = load_large_bytes(msg->data + 5, msg->size - 6);
     }
     else {

@@ -6,10 +6,10 @@
 
 #include "gateway.h"
 
-/* The item in `msg` (taken), with the string coercion that it came with. New reference or NULL. */
+/* The item in `msg` (taken), with the string coercion that the message has. New reference or NULL. */
 PyObject *xcpy_load_item(GatewayObject *gateway, xc_msg *msg);
 
-/* The text with which the far end closed a channel, as an exception instance; msg is taken. New reference or NULL. */
+/* The error with which the far end closed a channel, as an exception instance; msg is taken. New reference or NULL. */
 PyObject *xcpy_remote_error(GatewayObject *gateway, xc_msg *msg);
 
 #endif

@@ -1,16 +1,17 @@
 /*
  * Bytes of execnet's serializer -> Python object.
  *
- * A stack machine without recursion. An entry of its stack is not always an object: a small int stays a number until
- * somebody needs the object (most are list indices, which nobody does), and a list is kept from the garbage collector,
- * hence from everybody, until it is complete. Runs of plain items go into their list or dict without the stack
- * (fill_list, fill_dict): 0.75 of the time for numbers. What is not quite such an item is left to the machine, which
- * says what is wrong with it.
+ * A stack machine without recursion. An entry of its stack is not always an object: a small int stays a number until an
+ * object is needed (most are list indices, for which that is never), and a list is hidden from the garbage collector,
+ * so from all Python code, until it is complete. Sequences of plain items go into their list or dict without the stack
+ * (fill_list, fill_dict), which takes 0.75 of the time for numbers. Any other item is left to the stack machine, which
+ * also makes the error texts.
  *
  * Invariants. No operand is read, and nothing is allocated for it, before it is known to lie within the input. All
- * lists together claim no more slots than the input can fill, so memory stays within a small multiple of the input
- * (an empty dict or set, the worst, takes some 65 or 45 bytes for each of its own). No list is visible to Python with
- * an empty slot. An entry knows how deeply nested its object is, and no key is hashed that would recurse too far.
+ * lists together have no more slots than the input can fill, so memory stays within a small multiple of the input (the
+ * worst are an empty dict or set, with some 65 or 45 bytes of memory for each byte of input). Python code never sees a
+ * list with an empty slot. An entry knows how deeply its object is nested, and a key whose hashing would recurse too
+ * deeply is refused.
  */
 #include <string.h>
 
@@ -36,7 +37,7 @@ load_singleton(xcpy_loader *L, xcpy_cursor p, PyObject *obj)
 static inline xcpy_cursor
 load_int(xcpy_loader *L, xcpy_cursor p)
 {
-    if (!has(L, p, 4)) {
+    if (!has_bytes(L, p, 4)) {
         return xcpy_load_truncated(L);
     }
     return push_number(L, p + 4, (int32_t)xc_get_u32(p));
@@ -45,7 +46,7 @@ load_int(xcpy_loader *L, xcpy_cursor p)
 static inline xcpy_cursor
 load_float(xcpy_loader *L, xcpy_cursor p)
 {
-    if (!has(L, p, 8)) {
+    if (!has_bytes(L, p, 8)) {
         return xcpy_load_truncated(L);
     }
     return push(L, p + 8, PyFloat_FromDouble(get_double(p)), OBJECT);
@@ -114,23 +115,23 @@ load_tuple(xcpy_loader *L, xcpy_cursor p)
     }
     xcpy_entry *from = L->top - n;
     for (uint32_t i = 0; i < n; i++) {
-        if (settle(&from[i]) < 0) {
+        if (complete_entry(&from[i]) < 0) {
             Py_DECREF(tuple);
             return NULL;
         }
         PyTuple_SET_ITEM(tuple, i, from[i].u.obj);
-        from[i].u.obj = NULL; /* a failure further on must not drop it twice */
+        from[i].u.obj = NULL; /* so that a failure below does not drop it twice */
         tracked |= from[i].tag;
         tag = from[i].tag > tag ? from[i].tag : tag;
     }
     L->top = from;
-    tag = around(tag) | (tracked & TRACKED);
+    tag = depth_around(tag) | (tracked & TRACKED);
     if (too_deep(tag)) {
         Py_DECREF(tuple);
         return xcpy_load_fail(L, "nested too deeply");
     }
     if (!(tag & TRACKED) && n > 0) {
-        PyObject_GC_UnTrack(tuple); /* what the collector itself would do at its first visit */
+        PyObject_GC_UnTrack(tuple); /* the collector would do the same at its first visit */
     }
     return push(L, p, tuple, tag);
 }
@@ -143,22 +144,20 @@ is_str(const xcpy_loader *L, xcpy_cursor p)
     return *p == XC_OP_STR && !L->opts->strconfig.py3str_as_py2str;
 }
 
-/* A str at `p` and at least `more` bytes behind it: returns the position behind the str, *n is its length. `p` if what
- * stands there is anything else, or is not all there. */
+/* A str at `p` with at least `more` bytes behind it: returns the position behind the str, *n is its length. Returns `p`
+ * for anything else, or if it is incomplete. */
 static inline xcpy_cursor
 pass_str(const xcpy_loader *L, xcpy_cursor p, size_t more, uint32_t *n)
 {
-    if (!has(L, p, 5 + more) || !is_str(L, p)) {
+    if (!has_bytes(L, p, 5 + more) || !is_str(L, p)) {
         return p;
     }
     *n = xc_get_u32(p + 1);
-    return *n <= INT32_MAX && has(L, p, 5 + *n + more) ? p + 5 + *n : p;
+    return *n <= INT32_MAX && has_bytes(L, p, 5 + *n + more) ? p + 5 + *n : p;
 }
 
-/*
- * A value that has no parts and SETITEM right behind it: returns the position behind that, and *value is owned. `p` if
- * what stands there is anything else, or is not all there; NULL with an exception. p < L->end.
- */
+/* A value without parts that SETITEM follows: returns the position behind SETITEM, and *value is owned. Returns `p` for
+ * anything else, or if it is incomplete; NULL with an exception. p < L->end. */
 static inline xcpy_cursor
 take_plain_value(xcpy_loader *L, xcpy_cursor p, PyObject **value)
 {
@@ -179,7 +178,7 @@ take_plain_value(xcpy_loader *L, xcpy_cursor p, PyObject **value)
     else if (*p != XC_OP_NONE && *p != XC_OP_TRUE && *p != XC_OP_FALSE) {
         return p;
     }
-    if (!has(L, p, size + 1) || p[size] != XC_OP_SETITEM) {
+    if (!has_bytes(L, p, size + 1) || p[size] != XC_OP_SETITEM) {
         return p;
     }
     L->op = p;
@@ -202,7 +201,7 @@ take_plain_value(xcpy_loader *L, xcpy_cursor p, PyObject **value)
     return *value != NULL ? p + size + 1 : NULL;
 }
 
-/* As take_plain_value, for a tuple of two str: what tagged words are. */
+/* Like take_plain_value, for a tuple of two str, such as a word and its tag. */
 static inline xcpy_cursor
 take_pair(xcpy_loader *L, xcpy_cursor p, PyObject **value)
 {
@@ -232,17 +231,16 @@ take_pair(xcpy_loader *L, xcpy_cursor p, PyObject **value)
     return behind + sizeof tail;
 }
 
-/* The tag of a list with a pair in it, and nothing deeper. */
+/* The tag of a list that has a pair in it, and nothing deeper. */
 enum { AROUND_PAIR = LIST | TRACKED | 2 * DEPTH_1 };
 
-/* The list at the top of the stack gets the items that stand at `p`, for as long as they are plain and each has an
- * empty slot of its own. */
+/* Puts the items at `p` into the list at the top of the stack, as long as they are plain and their slots are empty. */
 static inline xcpy_cursor
 fill_list(xcpy_loader *L, xcpy_cursor p)
 {
     xcpy_entry *target = L->top - 1;
     PyObject *list = target->u.obj;
-    while (has(L, p, 6) && *p == XC_OP_INT) {
+    while (has_bytes(L, p, 6) && *p == XC_OP_INT) {
         PyObject *value;
         uint32_t index = xc_get_u32(p + 1);
         if (index >= (size_t)PyList_GET_SIZE(list) || PyList_GET_ITEM(list, index) != NULL) {
@@ -266,7 +264,7 @@ fill_list(xcpy_loader *L, xcpy_cursor p)
     return p;
 }
 
-/* The dict at the top of the stack gets the items that stand at `p`, for as long as keys are str and values plain. */
+/* Puts the items at `p` into the dict at the top of the stack, as long as keys are str and values plain. */
 static inline xcpy_cursor
 fill_dict(xcpy_loader *L, xcpy_cursor p)
 {
@@ -313,7 +311,7 @@ load_newlist(xcpy_loader *L, xcpy_cursor p)
     if (list == NULL) {
         return NULL;
     }
-    PyObject_GC_UnTrack(list); /* until settle() */
+    PyObject_GC_UnTrack(list); /* until complete_entry() */
     p = push(L, p, list, LIST | DEPTH_1 | TRACKED);
     return p != NULL ? fill_list(L, p) : NULL;
 }
@@ -325,7 +323,7 @@ load_newdict(xcpy_loader *L, xcpy_cursor p)
     return p != NULL ? fill_dict(L, p) : NULL;
 }
 
-/* 0: *index is where the key points into a list of `size`; execnet allows what Python allows, -1 and True too. */
+/* 0: *index is the slot of the key in a list of `size`. As in execnet, all that Python allows: also -1 and True. */
 static int
 take_index(xcpy_loader *L, const xcpy_entry *key, Py_ssize_t size, Py_ssize_t *index)
 {
@@ -339,7 +337,7 @@ take_index(xcpy_loader *L, const xcpy_entry *key, Py_ssize_t size, Py_ssize_t *i
             return -1;
         }
         Py_DECREF(key->u.obj);
-        L->top[-2] = (xcpy_entry){.u.number = 0, .tag = NUMBER}; /* nothing to drop any more */
+        L->top[-2] = (xcpy_entry){.u.number = 0, .tag = NUMBER}; /* so that it is not dropped twice */
     }
     else {
         (void)xcpy_load_fail(L, "list index is not an int");
@@ -361,10 +359,10 @@ set_list_item(xcpy_loader *L, xcpy_cursor p, xcpy_entry *target)
     PyObject *list = target->u.obj;
     xcpy_entry *value = target + 2;
     Py_ssize_t index;
-    if (take_index(L, target + 1, PyList_GET_SIZE(list), &index) < 0 || settle(value) < 0) {
+    if (take_index(L, target + 1, PyList_GET_SIZE(list), &index) < 0 || complete_entry(value) < 0) {
         return NULL;
     }
-    uint32_t tag = around(value->tag);
+    uint32_t tag = depth_around(value->tag);
     if (tag > target->tag) {
         target->tag = (tag & ~(uint32_t)(DEPTH_1 - 1)) | LIST | TRACKED;
         if (too_deep(tag)) {
@@ -387,7 +385,7 @@ static xcpy_cursor
 set_dict_item(xcpy_loader *L, xcpy_cursor p, xcpy_entry *target)
 {
     xcpy_entry *key = target + 1, *value = target + 2;
-    if (settle(key) < 0 || settle(value) < 0) {
+    if (complete_entry(key) < 0 || complete_entry(value) < 0) {
         return NULL;
     }
     if (!hashable_depth(key)) {
@@ -397,7 +395,7 @@ set_dict_item(xcpy_loader *L, xcpy_cursor p, xcpy_entry *target)
         return xcpy_load_fail_from(L, "bad dict key");
     }
     uint32_t deeper = key->tag > value->tag ? key->tag : value->tag;
-    uint32_t tag = around(deeper) | TRACKED;
+    uint32_t tag = depth_around(deeper) | TRACKED;
     if (tag > target->tag) {
         target->tag = tag;
         if (too_deep(tag)) {
@@ -469,7 +467,7 @@ load_one(xcpy_loader *L, xcpy_cursor p)
     case XC_OP_COMPLEX:
         return xcpy_load_complex(L, p);
     case XC_OP_STOP:
-        break; /* run() ends there */
+        break; /* handled by run() */
     }
     return xcpy_load_fail_opcode(L);
 }
@@ -481,7 +479,7 @@ load_stop(xcpy_loader *L)
         (void)xcpy_load_fail(L, "STOP without exactly one object");
         return NULL;
     }
-    if (settle(L->stack) < 0) {
+    if (complete_entry(L->stack) < 0) {
         return NULL;
     }
     L->top = L->stack;

@@ -1,6 +1,6 @@
 /*
- * Bytes of execnet's serializer -> Python object. Everything that comes in is hostile: lengths, depth, counts,
- * opcodes and UTF-8 are checked before anything is allocated for them.
+ * Bytes of execnet's serializer -> Python object. All input may be hostile: lengths, depth, counts, opcodes and UTF-8
+ * are checked before anything is allocated for them.
  */
 #ifndef XCPY_LOAD_H
 #define XCPY_LOAD_H
@@ -11,14 +11,14 @@
 #include "state.h"
 
 enum {
-    XCPY_LOAD_DEPTH = 100000, /* nesting of what is built */
+    XCPY_LOAD_DEPTH = 100000, /* nesting of the object */
     XCPY_HASH_DEPTH = 1000,   /* nesting of a dict key or set member: hashing recurses on the C stack */
 };
 
-/* execnet's string coercion: what py2's str and py3's str become. */
+/* execnet's string coercion: what a str of Python 2 and a str of Python 3 become. */
 typedef struct {
-    bool py2str_as_py3str; /* opcode PY2STRING: str by latin-1 instead of bytes */
-    bool py3str_as_py2str; /* opcode PY3STRING: bytes instead of str */
+    bool py2str_as_py3str; /* opcode PY2STR: str by latin-1, not bytes */
+    bool py3str_as_py2str; /* opcode STR: bytes, not str */
 } xcpy_strconfig;
 
 /* Makes (or finds) the channel of that id. New reference, or NULL with an exception. */
@@ -32,10 +32,9 @@ typedef struct {
 } xcpy_load_opts;
 
 /*
- * The object encoded in data[0..size), up to the first STOP; bytes behind it are ignored, as execnet does. No version
- * byte expected.
- * New reference, or NULL with: LoadError (what is wrong and at which offset), TruncatedError (both LoadError and
- * EOFError), MemoryError. `base` is added to the offsets that errors name (1 behind a version byte).
+ * The object encoded in data[0..size), up to the first STOP; bytes behind that are ignored, as execnet does. There is
+ * no version byte. New reference, or NULL with LoadError (what is wrong, and at which offset), TruncatedError (both
+ * LoadError and EOFError) or MemoryError. `base` is added to the offsets in errors (1: behind a version byte).
  */
 PyObject *xcpy_load(const xcpy_load_opts *opts, const unsigned char *data, size_t size, size_t base);
 

@@ -1,5 +1,5 @@
 /*
- * What was wrong with the input, and at which offset of it.
+ * Exceptions about wrong input: what is wrong, and at which offset.
  */
 #include "error.h"
 #include "loader.h"

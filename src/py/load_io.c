@@ -1,9 +1,9 @@
 /*
- * The module functions loads() and load(): bytes from an object, or from a file that is read piece by piece.
+ * The module functions loads() and load(): bytes from an object, or from a file that is read in pieces.
  *
- * Invariant of load(): it asks for no byte that does not belong to the object. Behind an opcode other than STOP there
- * is always another one, so an operand and the next opcode come in one read(). Nothing is built before all of it is
- * there, and a hostile length makes nobody allocate more than a step beyond what was really read.
+ * Invariant of load(): it reads no byte that does not belong to the object. Behind each opcode except STOP there is
+ * another one, so an operand and the next opcode are read together. No object is built before all bytes are there, and
+ * a false length makes us allocate no more than one piece beyond what was really read.
  */
 #include <string.h>
 
@@ -14,7 +14,7 @@
 #include "xc_bytes.h"
 #include "xc_opcodes.h"
 
-/* The smallest and the largest piece of a long string that is asked for at once. */
+/* The smallest and the largest piece of a long string that is read at once. */
 enum { PIECE_MIN = 64 * 1024, PIECE_MAX = 64 * 1024 * 1024 };
 
 static PyObject *
@@ -29,7 +29,7 @@ fail_version(PyObject *type, const unsigned char *byte, Py_ssize_t n)
     return NULL;
 }
 
-/* What `data` holds, version byte and all. */
+/* The object in `data`, which begins with a version byte. */
 static PyObject *
 load_versioned(const xcpy_load_opts *opts, const unsigned char *data, size_t size)
 {
@@ -42,7 +42,7 @@ load_versioned(const xcpy_load_opts *opts, const unsigned char *data, size_t siz
     return xcpy_load(opts, data + 1, size - 1, 1);
 }
 
-/* (source, py2str_as_py3str, py3str_as_py2str) of both functions. */
+/* Parses (source, py2str_as_py3str, py3str_as_py2str) for both functions. */
 static int
 take_args(PyObject *module, const char *function, const char *source_name, PyObject *const *args, Py_ssize_t nargs,
           PyObject *kwnames, PyObject **source, xcpy_load_opts *opts)
@@ -96,7 +96,7 @@ module_loads(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject
 
 /* ---- load(io) ---- */
 
-/* Appends what one read(n) gives, at most n bytes; *got is how many. */
+/* Appends what one read(n) returns, at most n bytes; *got: how many. */
 static int
 read_some(PyObject *io, size_t n, xc_buf *buf, size_t *got)
 {
@@ -122,8 +122,8 @@ read_some(PyObject *io, size_t n, xc_buf *buf, size_t *got)
     return rc;
 }
 
-/* Appends n bytes. *short_read if there were fewer: a read() that gives less than it was asked for is the end, unless
- * it was asked for in pieces by us. */
+/* Appends n bytes. *short_read: there were fewer, as a read() that returns fewer bytes than it was asked for is the end
+ * of the input. */
 static int
 read_all(PyObject *io, size_t n, xc_buf *buf, bool *short_read)
 {
@@ -144,7 +144,7 @@ read_all(PyObject *io, size_t n, xc_buf *buf, bool *short_read)
     return 0;
 }
 
-/* Bytes behind this opcode that are sure to come: its operand's fixed part and, but for texts, the next opcode. */
+/* How many bytes must follow this opcode: its operand's fixed part and, except for texts, the next opcode. */
 static size_t
 sure_to_follow(unsigned char op)
 {
@@ -180,8 +180,8 @@ sure_to_follow(unsigned char op)
     return 0;
 }
 
-/* Collects the opcodes from the one at the end of `buf` up to STOP, or to where xcpy_load will find them bad or cut
- * short. */
+/* Reads from the opcode at the end of `buf` up to STOP, or to where xcpy_load will find the input wrong or
+ * incomplete. */
 static int
 read_opcodes(PyObject *io, xc_buf *buf)
 {

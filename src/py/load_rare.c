@@ -1,5 +1,5 @@
 /*
- * What the decoder meets less often: ints of more than 32 bits, complex, sets, channels; and where its stack must grow.
+ * What the decoder needs less often: ints of more than 32 bits, complex, sets, channels; and a larger stack.
  */
 #include "load_rare.h"
 
@@ -40,7 +40,7 @@ xcpy_fill_gaps(PyObject *list)
 
 /* ---- numbers ---- */
 
-/* Python's int(bytes), which takes blanks and underscores as well, as execnet does. */
+/* As Python's int(bytes), which also allows blanks and underscores, and so does execnet. */
 static PyObject *
 parse_int(xcpy_cursor digits, uint32_t n)
 {
@@ -77,7 +77,7 @@ xcpy_load_longint(xcpy_loader *L, xcpy_cursor p)
 xcpy_cursor
 xcpy_load_complex(xcpy_loader *L, xcpy_cursor p)
 {
-    if (!has(L, p, 16)) {
+    if (!has_bytes(L, p, 16)) {
         return xcpy_load_truncated(L);
     }
     return push(L, p + 16, PyComplex_FromDoubles(get_double(p), get_double(p + 8)), OBJECT);
@@ -99,7 +99,7 @@ xcpy_load_set(xcpy_loader *L, xcpy_cursor p, bool frozen)
     }
     xcpy_entry *from = L->top - n;
     for (xcpy_entry *e = from; e < L->top; e++) {
-        if (settle(e) < 0) {
+        if (complete_entry(e) < 0) {
             Py_DECREF(set);
             return NULL;
         }
@@ -114,7 +114,7 @@ xcpy_load_set(xcpy_loader *L, xcpy_cursor p, bool frozen)
         tag = e->tag > tag ? e->tag : tag;
     }
     drop_entries(L, from);
-    return push(L, p, set, around(tag) | TRACKED);
+    return push(L, p, set, depth_around(tag) | TRACKED);
 }
 
 /* ---- channels ---- */
@@ -122,7 +122,7 @@ xcpy_load_set(xcpy_loader *L, xcpy_cursor p, bool frozen)
 xcpy_cursor
 xcpy_load_channel(xcpy_loader *L, xcpy_cursor p)
 {
-    if (!has(L, p, 4)) {
+    if (!has_bytes(L, p, 4)) {
         return xcpy_load_truncated(L);
     }
     if (L->opts->make_channel == NULL) {

@@ -1,5 +1,5 @@
 /*
- * What the decoder meets less often. Each takes the position behind its opcode: see loader.h.
+ * What the decoder needs less often. Each function takes the position behind its opcode: see loader.h.
  */
 #ifndef XCPY_LOAD_RARE_H
 #define XCPY_LOAD_RARE_H

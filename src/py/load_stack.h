@@ -1,5 +1,5 @@
 /*
- * The decoder's stack and the operands in its input, for load.c and load_rare.c: inline, as it comes to them with each
+ * The decoder's stack, and how it reads operands; for load.c and load_rare.c. Inline, because it is used for each
  * opcode.
  */
 #ifndef XCPY_LOAD_STACK_H
@@ -10,10 +10,10 @@
 #include "loader.h"
 #include "xc_bytes.h"
 
-/* Twice as much stack: 0, or -1 with MemoryError. */
+/* Doubles the stack: 0, or -1 with MemoryError. */
 int xcpy_more_stack(xcpy_loader *L);
 
-/* None for each slot of the list that is empty: so says execnet, and such a list was crafted. */
+/* Puts None into each empty slot of the list, as execnet does. Only crafted input leaves such slots. */
 void xcpy_fill_gaps(PyObject *list);
 
 /* ---- operands ---- */
@@ -28,7 +28,7 @@ get_double(xcpy_cursor p)
 }
 
 static inline bool
-has(const xcpy_loader *L, xcpy_cursor p, size_t n)
+has_bytes(const xcpy_loader *L, xcpy_cursor p, size_t n)
 {
     return (size_t)(L->end - p) >= n;
 }
@@ -38,19 +38,19 @@ static inline xcpy_cursor
 take_length(xcpy_loader *L, xcpy_cursor p, uint32_t *n)
 {
     *n = 0;
-    if (!has(L, p, 4)) {
+    if (!has_bytes(L, p, 4)) {
         return xcpy_load_truncated(L);
     }
     *n = xc_get_u32(p);
     return *n <= INT32_MAX ? p + 4 : xcpy_load_fail(L, "negative length");
 }
 
-/* A length, and *n bytes behind what is returned. */
+/* A length, with *n bytes behind the returned position. */
 static inline xcpy_cursor
 take_text(xcpy_loader *L, xcpy_cursor p, uint32_t *n)
 {
     p = take_length(L, p, n);
-    if (p != NULL && !has(L, p, *n)) {
+    if (p != NULL && !has_bytes(L, p, *n)) {
         return xcpy_load_truncated(L);
     }
     return p;
@@ -58,7 +58,7 @@ take_text(xcpy_loader *L, xcpy_cursor p, uint32_t *n)
 
 /* ---- entries ---- */
 
-/* Takes `obj`, which may be NULL: an exception is set. */
+/* Takes `obj`; NULL: an exception is set, which is passed on. */
 static inline xcpy_cursor
 push(xcpy_loader *L, xcpy_cursor p, PyObject *obj, uint32_t tag)
 {
@@ -83,9 +83,9 @@ push_number(xcpy_loader *L, xcpy_cursor p, int32_t number)
     return p;
 }
 
-/* Makes a complete object of an entry, in its place. */
+/* Makes a complete object of an entry, in place. */
 static inline int
-settle(xcpy_entry *e)
+complete_entry(xcpy_entry *e)
 {
     switch (e->tag & KIND) {
     case NUMBER:
@@ -104,7 +104,7 @@ settle(xcpy_entry *e)
     }
 }
 
-/* Drops the entries from `from` up. A list among them may have empty slots, which its deallocator allows for. */
+/* Drops the entries from `from` on. A list among them may have empty slots; its deallocator accepts that. */
 static inline void
 drop_entries(xcpy_loader *L, xcpy_entry *from)
 {
@@ -116,7 +116,7 @@ drop_entries(xcpy_loader *L, xcpy_entry *from)
     }
 }
 
-/* How many entries a tuple or set takes; they must be there. */
+/* The number of entries for a tuple or set; there must be so many. */
 static inline xcpy_cursor
 take_members(xcpy_loader *L, xcpy_cursor p, uint32_t *n)
 {
@@ -129,9 +129,9 @@ take_members(xcpy_loader *L, xcpy_cursor p, uint32_t *n)
 
 /* ---- depth ---- */
 
-/* The depth part of the tag of a container around something of that tag. */
+/* The depth, as a part of a tag, of a container around something with this tag. */
 static inline uint32_t
-around(uint32_t tag)
+depth_around(uint32_t tag)
 {
     return (tag >> DEPTH_SHIFT << DEPTH_SHIFT) + DEPTH_1;
 }
@@ -142,7 +142,7 @@ too_deep(uint32_t tag)
     return tag >> DEPTH_SHIFT > XCPY_LOAD_DEPTH;
 }
 
-/* Hashing recurses on the C stack, and comes before the object is added to anything. */
+/* Hashing recurses on the C stack, so this is checked before an object is hashed. */
 static inline bool
 hashable_depth(const xcpy_entry *e)
 {

@@ -1,5 +1,5 @@
 /*
- * The strings that the decoder makes: those that its cache does not have.
+ * The strings that the decoder makes, if its cache does not have them.
  */
 #include "load_str.h"
 

@@ -1,14 +1,14 @@
 /*
  * The strings that the decoder makes.
  *
- * Short ones come again and again, in one input (words and their tags) as in one after the other (the keys of reports).
- * The module's state keeps the last one of each hash: neither memory nor the copy is new then, and a dict finds the
- * key's own hash in it. One sentence of 25 pairs took 0.87 of pickle's time with a cache for each input, 0.55 with
- * this.
+ * Short ones come again and again, within one input (words and their tags) and in inputs that follow each other (the
+ * keys of reports). The module's state keeps the last one of each hash: then neither memory nor a copy is needed, and a
+ * dict finds the hash of the key in it. One sentence of 25 pairs took 0.87 of pickle's time with a cache for each
+ * input, and takes 0.55 with this one.
  *
- * Invariants. The cache holds at most XCPY_STRINGS strings of XCPY_CACHED_MAX characters, whatever comes in; they are
- * ASCII, so their bytes are their memory. Strings that are all different cost a lookup for one in XCPY_LOOKUP_EACH. No
- * Python code runs between the reading of a place and the change of it.
+ * Invariants. The cache holds at most XCPY_STRINGS strings of XCPY_CACHED_MAX characters, whatever the input; they are
+ * ASCII, so that their memory is their bytes. If all strings are different only one of XCPY_LOOKUP_EACH is looked up.
+ * No Python code runs between reading a slot of the cache and changing it.
  */
 #ifndef XCPY_LOAD_STR_H
 #define XCPY_LOAD_STR_H
@@ -19,14 +19,14 @@
 
 enum {
     XCPY_CACHED_MAX = 24, /* length of the longest string that is worth a lookup in the cache */
-    XCPY_MISSED_MAX = 64, /* strings not found, those found taken off, before only some are looked for */
+    XCPY_MISSED_MAX = 64, /* strings not found, minus those found; from here on only some are looked up */
     XCPY_LOOKUP_EACH = 8,
 };
 
-/* A new str of UTF-8 in p[0..n); NULL: an exception is set, which names the opcode at hand. */
+/* A new str from the UTF-8 in p[0..n). NULL: an exception is set, which names the present opcode. */
 PyObject *xcpy_make_str(xcpy_loader *L, xcpy_cursor p, uint32_t n);
 
-/* The same, and it takes its place in the cache. */
+/* The same, and puts it into the slot `place` of the cache. */
 PyObject *xcpy_make_cached_str(xcpy_loader *L, xcpy_cursor p, uint32_t n, PyObject **place);
 
 static inline size_t
@@ -76,7 +76,7 @@ xcpy_same_short(xcpy_cursor a, xcpy_cursor b, uint32_t n)
     return a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1];
 }
 
-/* The str of UTF-8 in p[0..n). New reference; NULL: an exception is set, which names the opcode at hand. */
+/* The str for the UTF-8 in p[0..n). New reference. NULL: an exception is set, which names the present opcode. */
 static inline PyObject *
 xcpy_load_str(xcpy_loader *L, xcpy_cursor p, uint32_t n)
 {

@@ -1,7 +1,7 @@
 /*
- * The main thread is the one that made the interpreter, or that forked. It need not be the process's first one: a
- * program may have Python in a thread of its own. It has the oldest of the interpreter's thread states; new ones are
- * put in front.
+ * The main thread is the one that made the interpreter, or that forked. It need not be the first thread of the process:
+ * a program may run Python in another one. It has the oldest of the interpreter's thread states, which is the last in
+ * the list, because new ones are put in front.
  */
 #include "main_thread.h"
 
@@ -24,7 +24,8 @@ main_thread_of(PyInterpreterState *interp)
     return ident;
 }
 
-/* The system hands signals to the process's first thread. Where the main one is another, they do not end its sleep. */
+/* The system delivers signals to the first thread of the process. If the main thread is another one, they do not end
+ * its sleep. */
 static int64_t
 sleep_of_main_thread(void)
 {
@@ -41,7 +42,8 @@ xcpy_longest_sleep(xcpy_state *state)
     uint32_t forks = xc_fork_count();
     if (!state->main_thread_known || state->main_thread_forks != forks) {
         PyInterpreterState *interp = PyInterpreterState_Get();
-        state->main_thread = interp == PyInterpreterState_Main() ? main_thread_of(interp) : 0; /* no signals there */
+        /* In other interpreters no thread runs signal handlers. */
+        state->main_thread = interp == PyInterpreterState_Main() ? main_thread_of(interp) : 0;
         state->main_thread_forks = forks;
         state->main_thread_known = true;
         state->longest_sleep = 0;

@@ -1,6 +1,6 @@
 /*
- * Which thread is the main one: for signals, whose handlers run there, and for `threading` (see mainthread.py). The GIL
- * is held.
+ * Which thread is the main one: for signals, whose handlers run on it, and for `threading` (see mainthread.py). Call
+ * these with the GIL held.
  */
 #ifndef XCPY_MAIN_THREAD_H
 #define XCPY_MAIN_THREAD_H
@@ -9,8 +9,8 @@
 
 #include <stdint.h>
 
-/* How long (ns) this thread may sleep before it checks for signals; XC_FOREVER where their handlers do not run on it.
- * Costs next to nothing. */
+/* How long (ns) this thread may sleep before it must check for signals; XC_FOREVER if signal handlers do not run on it.
+ * Cheap. */
 int64_t xcpy_longest_sleep(xcpy_state *state);
 
 /* Module function: _main_thread_ident(). */

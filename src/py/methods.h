@@ -1,5 +1,5 @@
 /*
- * Types whose methods stand in more than one file.
+ * For types whose methods are in more than one file.
  */
 #ifndef XCPY_METHODS_H
 #define XCPY_METHODS_H

@@ -1,5 +1,5 @@
 /*
- * The extension module execnet_c._core: its state, and the list of what it is made of.
+ * The extension module execnet_c._core: its state, and the list of its parts.
  */
 #include "channel.h"
 #include "compile.h"

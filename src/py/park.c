@@ -1,13 +1,13 @@
 /*
- * Parking: what the gateway's `_parking` (execnet_c/models/greenlets.py) is asked, with the GIL held.
+ * Parking greenlets: calls of the gateway's `_parking` (execnet_c/models/greenlets.py), with the GIL held.
  *
- * - parking(registration, seconds): park the running greenlet until the Registration is over, or so many seconds (None:
- * any) have passed. False: there is nobody else on this thread.
- * - parking.pause(): let others run for a moment. False as above.
- * - parking.who(): the running greenlet, or None. parking.spawn(func): run it beside.
+ * - parking(registration, seconds): parks the running greenlet until the Registration is over, or so many seconds have
+ *   passed (None: no limit). False: there is no other greenlet on this thread.
+ * - parking.pause(): lets others run for a moment. False as above.
+ * - parking.who(): the running greenlet, or None. parking.spawn(func): runs func() in a new greenlet.
  *
- * While a greenlet is parked, its part of the C stack lies elsewhere: nothing that others may look at meanwhile, the
- * I/O thread for one, is kept there. So a Registration lives on the heap.
+ * While a greenlet is parked, its part of the C stack is stored elsewhere. So nothing on that stack may be used by
+ * others meanwhile, such as the pump. Therefore a Registration is on the heap.
  */
 #include "park.h"
 #include "error.h"
@@ -15,8 +15,8 @@
 typedef struct {
     PyObject_HEAD GatewayObject *gateway; /* owned */
     xc_wait wait;
-    xc_registration *registration; /* owned; NULL until it was told where to ring */
-    bool ended;                    /* nobody waits any more: the channel in `wait` may be gone */
+    xc_registration *registration; /* owned; NULL before ring() was called */
+    bool ended;                    /* nobody waits any more, and the channel in `wait` may be gone */
 } RegistrationObject;
 
 static void
@@ -111,7 +111,7 @@ xcpy_parks(GatewayObject *gateway)
     return gateway->parking != NULL && gateway->parking != Py_None;
 }
 
-/* parking(registration, seconds) once. As xcpy_park, and 0 whatever it came back for. */
+/* Calls parking(registration, seconds) once. 0: it came back, for whatever reason; else as xcpy_park. */
 static int
 park_once(GatewayObject *gateway, const xc_wait *wait, int64_t until)
 {
@@ -135,11 +135,11 @@ park_once(GatewayObject *gateway, const xc_wait *wait, int64_t until)
         parked = PyObject_CallFunctionObjArgs(parking, (PyObject *)registration, seconds, NULL);
     }
     int result = parked == NULL ? -1 : parked == Py_False ? XCPY_NOT_PARKED : 0;
-    if (result != -1 && xcpy_check_usable(gateway) < 0) { /* a forked child's greenlets go on, its gateways do not */
+    if (result != -1 && xcpy_check_usable(gateway) < 0) { /* in a forked child greenlets go on */
         result = -1;
     }
     registration->ended = true;
-    end(registration); /* whoever keeps it: the channel that it names is only sure to live as long as we wait */
+    end(registration); /* even if somebody still has it: the channel in `wait` is only sure to exist while we wait */
     Py_DECREF(registration);
     Py_XDECREF(seconds);
     Py_XDECREF(parked);

@@ -1,4 +1,4 @@
-/* A command line as Python has it becomes one that a process can be started with. */
+/* Makes a program that can be started from a command line in Python objects. */
 #include "program.h"
 
 /* The strings of `args` as bytes objects. New reference to a list, or NULL. */

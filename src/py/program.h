@@ -1,5 +1,5 @@
 /*
- * What is to be started, from the arguments that Python code gives.
+ * The program to start, from arguments that Python code gives.
  */
 #ifndef XCPY_PROGRAM_H
 #define XCPY_PROGRAM_H

@@ -1,5 +1,6 @@
 /*
- * Receiving: the methods of Channel that wait for what the other side sends, and how they say that nothing more comes.
+ * Receiving: the methods of Channel that wait for what the other side sends, and how they tell that nothing more
+ * comes.
  */
 #include "receive.h"
 
@@ -10,14 +11,14 @@
 #include "io.h"
 #include "item.h"
 
-/* What comes so soon is waited for without releasing the GIL: see SMALL_FRAME in io.c. */
+/* An item that comes within this time is awaited with the GIL held: see SMALL_FRAME in io.c. */
 #define SPIN_NS (3 * INT64_C(1000))
 
 #define NO_ITEM_TEXT  "no item after %R seconds"
 #define NO_CLOSE_TEXT "Timeout after %R seconds"
 #define END_TEXT      "channel %d has ended, nothing had been sent (a task sends by channel.send())"
 
-/* The error to raise where nothing more comes, or NULL with no exception set: an orderly end. */
+/* The error to raise if nothing more comes. NULL without an exception: the channel was closed in order. */
 static PyObject *
 remote_error(ChannelObject *self)
 {
@@ -47,19 +48,15 @@ Channel_getremoteerror(ChannelObject *self, PyObject *unused)
     return error;
 }
 
-/* Raises that error, if there is one: -1; 0 after an orderly end. */
+/* Raises that error, if there is one, and returns -1; 0: the channel was closed in order. */
 static int
 raise_remote_error(ChannelObject *self)
 {
-    PyObject *error = remote_error(self);
-    if (error != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-        Py_DECREF(error);
-    }
+    xcpy_raise_object(remote_error(self));
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* Raises the end of the channel, marked as that: a task may let it through. Returns NULL. */
+/* Raises the end of the channel, marked as such: it is no failure if it ends a task. Returns NULL. */
 static PyObject *
 raise_end(ChannelObject *self)
 {
@@ -80,11 +77,12 @@ raise_end(ChannelObject *self)
     return NULL;
 }
 
-/* A wait without end inside a callback, before which nothing arrives: -1 with OSError. */
+/* A wait without a timeout inside a callback would never end, because nothing arrives before that has returned: -1 with
+ * OSError. */
 static int
-refuse_endless_wait(GatewayObject *gateway, int64_t until, const char *method)
+refuse_endless_wait(GatewayObject *gateway, const xc_wait *wait, const char *method)
 {
-    if (until != XC_FOREVER || !xcpy_has_role(gateway)) {
+    if (wait->until != XC_FOREVER || !xcpy_has_role(gateway) || xc_link_ready(gateway->link, wait)) {
         return 0;
     }
     PyErr_Format(PyExc_OSError,
@@ -94,20 +92,28 @@ refuse_endless_wait(GatewayObject *gateway, int64_t until, const char *method)
     return -1;
 }
 
-/* Waits until wait->until for what `method` is to wait for. 0; -1 with an exception: TimeoutError(late, with `timeout`
- * in it) where that has passed. */
+/* Waits until wait->until for the condition of `method`. 0; -1 with an exception: if the time has passed, a
+ * TimeoutError with the text `late`, in which %R becomes `timeout`. */
 static int
 wait_for(ChannelObject *self, xc_wait *wait, PyObject *timeout, const char *method, const char *late)
 {
     GatewayObject *gateway = self->gateway;
-    if (!xc_link_ready(gateway->link, wait) && refuse_endless_wait(gateway, wait->until, method) < 0) {
-        return -1;
-    }
-    int waited = xcpy_wait(gateway, wait);
+    int waited = refuse_endless_wait(gateway, wait, method) < 0 ? -1 : xcpy_wait(gateway, wait);
     if (waited > 0) {
         PyErr_Format(self->state->TimeoutError, late, timeout);
     }
     return waited == 0 ? 0 : -1;
+}
+
+/* The beginning of a method with the one argument `timeout`: parses it by `format`, and sets wait->until. 0 or -1. */
+static int
+begin_wait(ChannelObject *self, PyObject *args, PyObject *kwargs, const char *format, PyObject **timeout, xc_wait *wait)
+{
+    static char *names[] = {"timeout", NULL};
+    *timeout = Py_None;
+    return PyArg_ParseTupleAndKeywords(args, kwargs, format, names, timeout)
+               ? xcpy_begin_wait(self->gateway, *timeout, wait)
+               : -1;
 }
 
 static PyObject *
@@ -134,16 +140,9 @@ receive(ChannelObject *self, PyObject *timeout)
         if (rc == XC_CLOSED) {
             return raise_remote_error(self) == 0 ? raise_end(self) : NULL;
         }
-        if (refuse_endless_wait(gateway, until, "receive") < 0) {
-            return NULL;
-        }
         wait.until = until;
-        int waited = xcpy_wait(gateway, &wait);
-        if (waited < 0) {
+        if (wait_for(self, &wait, timeout, "receive", NO_ITEM_TEXT) < 0) {
             return NULL;
-        }
-        if (waited > 0) {
-            return PyErr_Format(gateway->state->TimeoutError, NO_ITEM_TEXT, timeout);
         }
     }
 }
@@ -176,14 +175,9 @@ PyDoc_STRVAR(await_item_doc,
 static PyObject *
 Channel_await_item(ChannelObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"timeout", NULL};
-    PyObject *timeout = Py_None;
-    GatewayObject *gateway = self->gateway;
+    PyObject *timeout;
     xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = self->chan};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:_await_item", names, &timeout)) {
-        return NULL;
-    }
-    if (xcpy_begin_wait(gateway, timeout, &wait) < 0) {
+    if (begin_wait(self, args, kwargs, "|O:_await_item", &timeout, &wait) < 0) {
         return NULL;
     }
     if (self->has_callback) {
@@ -192,7 +186,7 @@ Channel_await_item(ChannelObject *self, PyObject *args, PyObject *kwargs)
     if (wait_for(self, &wait, timeout, "receive", NO_ITEM_TEXT) < 0) {
         return NULL;
     }
-    return PyBool_FromLong(xc_link_chan_state(gateway->link, self->chan).item);
+    return PyBool_FromLong(xc_link_chan_state(self->gateway->link, self->chan).item);
 }
 
 PyDoc_STRVAR(
@@ -206,21 +200,17 @@ PyDoc_STRVAR(
 static PyObject *
 Channel_waitclose(ChannelObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"timeout", NULL};
-    PyObject *timeout = Py_None;
+    PyObject *timeout;
     xc_wait wait = {.kind = XC_WAIT_CLOSE, .chan = self->chan};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:waitclose", names, &timeout)) {
-        return NULL;
-    }
-    if (xcpy_begin_wait(self->gateway, timeout, &wait) < 0 ||
+    if (begin_wait(self, args, kwargs, "|O:waitclose", &timeout, &wait) < 0 ||
         wait_for(self, &wait, timeout, "waitclose", NO_CLOSE_TEXT) < 0 || raise_remote_error(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
 }
 
-/* The end of iteration is the orderly end of the channel, an EOFError. Its subclasses say that it was none, and go on
- * to the caller: half of the results must not pass for all of them. */
+/* Iteration ends when the channel was closed in order, which is an EOFError. A subclass of that means another end, and
+ * is passed on to the caller: an incomplete result must not look complete. */
 PyObject *
 xcpy_channel_next(ChannelObject *self)
 {

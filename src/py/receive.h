@@ -1,5 +1,5 @@
 /*
- * Receiving: what Channel asks of it.
+ * Receiving: what Channel uses of it.
  */
 #ifndef XCPY_RECEIVE_H
 #define XCPY_RECEIVE_H

@@ -1,6 +1,6 @@
 /*
- * Gateways through other gateways, as far as it is mechanism: both ends of a relay (see ../core/xc_relay.h). Policy is
- * execnet_c/near/via.py's.
+ * Gateways through other gateways, as far as they are mechanism: both ends of a relay (see ../core/start/xc_relay.h).
+ * Policy is in execnet_c/near/via.py.
  */
 #include "relay.h"
 

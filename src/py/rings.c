@@ -1,7 +1,7 @@
 /*
- * Gateways through memory that both processes share. This very interpreter inherits it (_share, _serve); another one
- * opens it, and then both sides move (_offer, _attach, _move). Policy is execnet_c/common/rings.py's and
- * bootstrap.py's.
+ * Gateways through memory that both processes share. A process of this very interpreter inherits it (_share, _serve).
+ * Another one opens it, and then both sides move (_offer, _attach, _move). Policy is in execnet_c/common/rings.py and
+ * near/bootstrap.py.
  */
 #include "rings.h"
 
@@ -22,7 +22,7 @@ Gateway_share(GatewayObject *self, PyObject *unused)
     xc_err err;
     (void)unused;
     if (self->link == NULL && self->region.map == NULL) {
-        (void)xc_region_create(XC_RING_SIZE, &self->region, &err); /* a limit, or no such system call */
+        (void)xc_region_create(XC_RING_SIZE, &self->region, &err); /* fails at a limit, or without the system call */
     }
     return PyBool_FromLong(self->region.map != NULL);
 }
@@ -106,7 +106,7 @@ Gateway_move(GatewayObject *self, PyObject *unused)
     Py_BEGIN_ALLOW_THREADS
         rc = xc_link_move_nogil(self->link, &err);
     Py_END_ALLOW_THREADS
-    if (rc != XC_OK) { /* of other ends the Python side knows more */
+    if (rc != XC_OK) { /* about other ends the Python side knows more */
         return rc == XC_BAD || rc == XC_SYS ? xcpy_raise(self->state, &err) : xcpy_raise_ended(self, true);
     }
     Py_RETURN_NONE;

@@ -1,6 +1,6 @@
 /*
- * Gateways over a connection that somebody else has made, a socket: there is no process of ours behind it, and none
- * to wait for. Policy is execnet_c/near/sockets.py's.
+ * Gateways over a connection that somebody else has made, a socket: there is no process of ours behind it, so none to
+ * wait for. Policy is in execnet_c/near/sockets.py.
  */
 #include "sockets.h"
 

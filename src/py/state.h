@@ -1,7 +1,7 @@
 /*
- * The module's state: every Python object that the C code keeps for itself. One struct a module instance; types reach
- * it through their instances' `state` pointer or PyType_GetModuleState. XCPY_STATE_FIELDS is the one list of it:
- * traverse and clear are made from it.
+ * The module's state: every Python object that the C code keeps for itself. There is one struct for each instance of
+ * the module; types get it from the `state` of their objects or from PyType_GetModuleState. XCPY_STATE_FIELDS is its
+ * only list: traverse and clear are made from it.
  */
 #ifndef XCPY_STATE_H
 #define XCPY_STATE_H
@@ -19,12 +19,12 @@ typedef struct xcpy_left xcpy_left;
     X(LoadError)                                                                                                       \
     X(TruncatedError) /* LoadError and EOFError */                                                                     \
     X(RemoteError)                                                                                                     \
-    X(TimeoutError) /* an OSError, as execnet's */                                                                     \
+    X(TimeoutError) /* an OSError, as in execnet */                                                                    \
     X(GatewayDied)  /* EOFError and OSError: how the far end ended */                                                  \
     X(ChannelType)                                                                                                     \
     X(GatewayType)                                                                                                     \
     X(RegistrationType)                                                                                                \
-    X(no_endmarker) /* the object that stands for "no endmarker wanted" */
+    X(no_endmarker) /* stands for "no endmarker wanted" */
 
 enum { XCPY_STRINGS_BITS = 9, XCPY_STRINGS = 1 << XCPY_STRINGS_BITS };
 
@@ -32,17 +32,16 @@ typedef struct xcpy_state {
 #define XCPY_STATE_DECLARE(name) PyObject *name;
     XCPY_STATE_FIELDS(XCPY_STATE_DECLARE)
 #undef XCPY_STATE_DECLARE
-    PyObject
-        *strings[XCPY_STRINGS]; /* short ASCII strings that were loaded, by a hash of their bytes; see load_str.h */
-    xcpy_left *left;            /* shared with links: see warn.c */
-    /* See main_thread.c; as it was when the process had been forked so many times. */
+    PyObject *strings[XCPY_STRINGS]; /* short ASCII strings that were loaded, by hash; see load_str.h */
+    xcpy_left *left;                 /* shared with links: see warn.c */
+    /* See main_thread.c. Valid as long as the process's fork count is main_thread_forks. */
     unsigned long main_thread;
     uint32_t main_thread_forks;
     bool main_thread_known;
-    int64_t longest_sleep; /* 0: not asked for yet */
+    int64_t longest_sleep; /* 0: not known yet */
 } xcpy_state;
 
-/* The state that `type`, one of ours or a subclass of one, belongs to; NULL with SystemError. */
+/* The state for `type`, which is one of our types or a subclass of one; NULL with SystemError. */
 xcpy_state *xcpy_state_of(PyTypeObject *type);
 
 #endif

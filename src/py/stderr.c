@@ -1,6 +1,6 @@
 /*
- * A worker's stderr: ours, which it is lent (see ../core/xc_lend.h), or one that somebody listens to. Policy is
- * execnet_c/near/bootstrap.py's and stderr.py's.
+ * A worker's stderr: it is lent ours (see ../core/system/xc_lend.h), or a thread asks for it with _stderr(). Policy is
+ * in execnet_c/near/bootstrap.py and stderr.py.
  */
 #include "stderr.h"
 
@@ -11,15 +11,15 @@
 
 enum { STDERR_CHUNK = 64 * 1024 };
 
-/* (fd over there, device, inode) of our `fd`; NULL with an exception. */
+/* (fd in the worker, device, inode) of our `fd`; NULL with an exception. */
 static PyObject *
-identity_of(int over_there, int fd)
+identity_of(int worker_fd, int fd)
 {
     struct stat about;
     if (fstat(fd, &about) != 0) {
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    return Py_BuildValue("(iKK)", over_there, (unsigned long long)about.st_dev, (unsigned long long)about.st_ino);
+    return Py_BuildValue("(iKK)", worker_fd, (unsigned long long)about.st_dev, (unsigned long long)about.st_ino);
 }
 
 PyDoc_STRVAR(
@@ -33,14 +33,14 @@ static PyObject *
 Gateway_lend(GatewayObject *self, PyObject *by_pipe)
 {
     xc_err err;
-    int over_there = self->region.map != NULL ? 4 : 3;
+    int first_fd = self->region.map != NULL ? 4 : 3;
     if (self->listens || self->link != NULL || self->lent.file >= 0 ||
         xc_lend(by_pipe == Py_True, &self->lent, &err) != XC_OK) {
         Py_RETURN_NONE;
     }
     PyObject *caught = identity_of(2, xc_lent_stderr(&self->lent));
-    PyObject *file = identity_of(over_there, self->lent.file);
-    PyObject *ours = identity_of(over_there + 1, self->lent.ours);
+    PyObject *file = identity_of(first_fd, self->lent.file);
+    PyObject *ours = identity_of(first_fd + 1, self->lent.ours);
     PyObject *all = caught && file && ours ? PyTuple_Pack(3, caught, file, ours) : NULL;
     Py_XDECREF(caught);
     Py_XDECREF(file);

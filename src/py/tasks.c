@@ -1,6 +1,6 @@
 /*
- * How a worker's threads come to their tasks. None is lost: one that cannot be loaded is handed over as the exception
- * that this raised, and where there is no memory for that either the far end is told here.
+ * How a worker's threads get their tasks. No task is lost: one that cannot be loaded is handed over as the exception
+ * about that, and if there is no memory even for that, the far end is told from here.
  */
 #include "tasks.h"
 
@@ -38,7 +38,7 @@ xcpy_have_threads_end(void)
         close(0);
         (void)load_unwinder();
         int fd = open("/dev/null", O_RDONLY);
-        if (fd > 0) { /* another thread was quicker to open a file */
+        if (fd > 0) { /* another thread has opened a file as fd 0 */
             close(fd);
         }
     }
@@ -52,7 +52,8 @@ PyDoc_STRVAR(next_task_doc,
              "takes what it can before any other.\n"
              "An exception out of a signal handler may come when the task is in the slot already.");
 
-/* The payload object, or the exception that loading it was; msg is taken. New reference, or NULL with an exception. */
+/* The payload's object, or the exception raised by loading it; msg is taken. New reference, or NULL with an
+ * exception. */
 static PyObject *
 load_task(GatewayObject *self, xc_msg *msg)
 {
@@ -67,14 +68,14 @@ load_task(GatewayObject *self, xc_msg *msg)
     return task;
 }
 
-/* The task is put into `slot`; msg and chan are taken. False: there is no memory for that, and the far end was told. */
+/* Puts the task into `slot`; takes msg and chan. False: there is no memory for that, and the far end was told. */
 static bool
 hand_over_task(GatewayObject *self, xc_msg *msg, xc_chan *chan, PyObject *slot, bool is_primary)
 {
     size_t size = msg->size;
     PyObject *channel = xcpy_channel_of(self, chan), *task = NULL, *pair = NULL; /* all owned */
     if (channel == NULL) {
-        xc_link_refuse_task(self->link, chan, size, is_primary); /* msg still holds it */
+        xc_link_refuse_task(self->link, chan, size, is_primary); /* `msg` still holds `chan` */
         xc_link_free_msg(self->link, msg);
         PyErr_Clear();
         return false;
@@ -125,7 +126,7 @@ PyDoc_STRVAR(task_done_doc, "_task_done($self, primary, /)\n--\n\n"
 static PyObject *
 Gateway_task_done(GatewayObject *self, PyObject *primary)
 {
-    if (self->link != NULL && !xc_link_forked(self->link)) { /* in a child that comes back from the task: nothing */
+    if (self->link != NULL && !xc_link_forked(self->link)) { /* nothing in a forked child */
         xc_link_task_done(self->link, primary == Py_True);
     }
     Py_RETURN_NONE;

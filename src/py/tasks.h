@@ -1,13 +1,14 @@
 /*
- * Tasks of a worker: what Gateway asks of them.
+ * A worker's tasks: what Gateway uses of them.
  */
 #ifndef XCPY_TASKS_H
 #define XCPY_TASKS_H
 
 #include "compat.h"
 
-/* At the end of a worker: Python ends its other threads by pthread_exit() then, glibc loads a library for that, and
- * aborts the process where it cannot. So it is loaded here; where a task keeps all fds, fd 0 (/dev/null) makes room. */
+/* Call it at the end of a worker. Python then ends its other threads by pthread_exit(). For that glibc loads a library,
+ * and aborts the process if it cannot. So the library is loaded here; if a task keeps all fds, fd 0 (/dev/null) is
+ * closed to make room. */
 void xcpy_have_threads_end(void);
 
 /* Methods of Gateway: _next_task, _task_done. */

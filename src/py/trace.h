@@ -1,4 +1,4 @@
-/* Python's way to the core's trace: see ../core/xc_trace.h. */
+/* Python's way to the core's trace: see ../core/wire/xc_trace.h. */
 #ifndef XCPY_TRACE_H
 #define XCPY_TRACE_H
 

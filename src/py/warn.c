@@ -1,7 +1,7 @@
 /*
- * Two lock-free lists an interpreter: a thread that adds never waits, and a fork cannot leave them locked. They hold
- * core messages; a payload is decoded when it is printed. Links may outlive their interpreter, so its lists are never
- * freed.
+ * Two lock-free lists for each interpreter: a thread that adds never waits, and a fork cannot leave them locked. They
+ * hold messages of the core; a payload is decoded when it is printed. Links may live longer than their interpreter, so
+ * its lists are never freed.
  */
 #include "warn.h"
 
@@ -10,10 +10,11 @@
 #include "error.h"
 #include "load.h"
 
-/* So much may wait to be printed: a far end says as much as it likes, and this end may not come to it. */
+/* At most so much waits to be printed: a far end may send any number of errors, and this end may be slow to print
+ * them. */
 enum { ORPHANS_MAX = 1024 * 1024 }; /* bytes */
 
-static _Atomic(xcpy_left *) all; /* so that a leak is not taken for one */
+static _Atomic(xcpy_left *) all; /* so that a leak checker finds them */
 
 static void
 put(_Atomic(xc_msg *) *list, xc_msg *msg)
@@ -23,7 +24,7 @@ put(_Atomic(xc_msg *) *list, xc_msg *msg)
     }
 }
 
-/* All of it, oldest first. */
+/* Takes the whole list, oldest first. */
 static xc_msg *
 take_all(_Atomic(xc_msg *) *list)
 {
@@ -113,7 +114,7 @@ xcpy_orphan_error(void *arg, xc_msg *msg)
     if (!left->is_main) {
         atomic_store(&left->due, true);
     }
-    /* Should the interpreter's list be full, a later error, or the end of the program, prints this one too. */
+    /* If the interpreter's list of calls is full, a later error, or the end of the program, prints this one, too. */
     if (left->is_main && Py_IsInitialized()) {
         (void)Py_AddPendingCall(print_pending, NULL);
     }
@@ -124,7 +125,7 @@ xcpy_drop_space_later(void *arg, xc_msg *msg)
 {
     xcpy_left *left = arg;
     if (atomic_load(&left->ended)) {
-        xc_msg_free(msg); /* the object went with its interpreter */
+        xc_msg_free(msg); /* the object was freed with its interpreter */
         return;
     }
     put(&left->spaces, msg);
@@ -164,7 +165,7 @@ void
 xcpy_clear_due(xcpy_state *state)
 {
     xcpy_left *left = state->left;
-    atomic_store(&left->due, false); /* first: what is added from now on is due again */
+    atomic_store(&left->due, false); /* first, so that what is added from now on is due again */
     drop_spaces(left);
     if (!left->is_main) {
         print_left(state);
