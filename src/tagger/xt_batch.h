@@ -1,6 +1,7 @@
 /*
- * Documents on their way: their words as bytes, and the class of each word once it is tagged. One thread fills a batch
- * and gives it away; then any number of threads tag, each taking the next few documents; then one thread reads it.
+ * Documents that are being tagged: their words as bytes, and the class of each word once it is tagged. One thread fills
+ * a batch and gives it to a team; then any number of threads tag it, each taking a few documents at a time; then one
+ * thread reads the classes.
  */
 #ifndef XT_BATCH_H
 #define XT_BATCH_H
@@ -14,24 +15,24 @@ typedef struct xt_batch {
     uint16_t *labels;
     uint32_t *ids;
     size_t n_words, room_words;
-    size_t *ends; /* of each document, in words */
+    size_t *ends; /* where each document ends, in words */
     size_t n_docs, room_docs;
     bool use_only;
-    atomic_size_t next;     /* document that nobody has taken */
-    size_t users;           /* the team's mutex: threads that are tagging it */
+    atomic_size_t next;     /* the first document that no thread has taken */
+    size_t users;           /* the team's mutex: threads that tag this batch */
     struct xt_batch *later; /* the team's mutex */
 } xt_batch;
 
 void xt_batch_init(xt_batch *batch);
 void xt_batch_fini(xt_batch *batch);
-/* Empties it; what memory it has it keeps, unless that is very much. */
+/* Empties it. It keeps its memory, unless that is very much. */
 void xt_batch_reset(xt_batch *batch);
 
-/* Room for so many more (and an array, if for none), so that what follows can write without asking. XC_NOMEM; XC_LIMIT:
- * 4 GiB of text. */
+/* Makes room for `more`, so that the caller can write without checking; makes an array even for 0. XC_NOMEM; XC_LIMIT:
+ * over 4 GiB of text. */
 xc_status xt_batch_reserve_words(xt_batch *batch, size_t more, xc_err *err);
 xc_status xt_batch_reserve_text(xt_batch *batch, size_t more, xc_err *err);
-/* The words added since the last one are a document. */
+/* The words that were added since the last document are one document. */
 xc_status xt_batch_end_doc(xt_batch *batch, xc_err *err);
 
 static inline size_t
@@ -52,7 +53,7 @@ xt_batch_is_taken(const xt_batch *batch)
     return atomic_load_explicit(&batch->next, memory_order_relaxed) >= batch->n_docs;
 }
 
-/* Tags documents that nobody has taken until there are none, or *stop (which may be NULL) is set. Never sleeps. */
+/* Tags documents that nobody has taken, until there are none or *stop is set (`stop` may be NULL). Never sleeps. */
 void xt_batch_work(xt_batch *batch, xt_scratch *scratch, xt_words *words, const atomic_bool *stop);
 
 #endif

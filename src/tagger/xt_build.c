@@ -1,8 +1,8 @@
 /*
- * The builder. Forms are found again by an index like the block's own, so that writing is copying.
+ * The builder. It finds forms by an index like that of the block, so that writing the block is only copying.
  *
- * A feature's text is taken apart at its name. "i-1 tag+i word A B C" may be tag "A" with form "B C" or tag "A B" with
- * form "C": every reading whose tag exists gets the row. Likewise for two tags.
+ * A feature's text is split behind its name. "i-1 tag+i word A B C" may be tag "A" with form "B C", or tag "A B" with
+ * form "C": each split whose tag exists gets the row. The same for two tags.
  */
 #include "xt_build.h"
 
@@ -37,9 +37,9 @@ typedef struct {
 } with_tag;
 
 struct xt_build {
-    xt_head head; /* settled by finish */
+    xt_head head; /* complete after xt_build_finish */
     list text, classes, forms, index, pairs, with_tags, others, labels, weights, row_start;
-    uint32_t *tag_rows; /* owned: made with the first feature */
+    uint32_t *tag_rows; /* owned: allocated with the first feature */
 };
 
 xt_span
@@ -48,7 +48,7 @@ xt_feature_name(unsigned slot)
     return (xt_span){(const unsigned char *)feature_names[slot], strlen(feature_names[slot])};
 }
 
-/* Room for `more` items behind those there are; an array, if for none. */
+/* Makes room for `more` items behind the present ones; makes an array even for 0. */
 static xc_status
 reserve(list *to, uint32_t more, size_t size, xc_err *err)
 {
@@ -232,7 +232,7 @@ xt_build_label(const xt_build *build, xt_span name)
     return XT_NONE;
 }
 
-/* The tags with this text: a class, and also what stands before a sentence, if a class has the same name. */
+/* The tags with this text: a class, and also a tag from before a sentence if a class has the same name. */
 static unsigned
 tags_named(const xt_build *build, xt_span name, uint32_t tags[3])
 {
@@ -316,7 +316,7 @@ add_with_tag(xt_build *build, xt_span tag, xt_span form, uint32_t row, bool *pla
     return XC_OK;
 }
 
-/* What a feature is about stands behind its name; where it is two things, every space may be what parts them. */
+/* Behind the name of such a feature are two parts; each space may be what separates them. */
 static xc_status
 place_split(xt_build *build, unsigned slot, xt_span rest, uint32_t row, bool *placed, xc_err *err)
 {
@@ -372,7 +372,7 @@ xt_build_feature(xt_build *build, xt_span name, xc_err *err)
         xt_span start = xt_feature_name(slot);
         if (name.size >= start.size && memcmp(name.at, start.at, start.size) == 0) {
             rc = place(build, slot, (xt_span){name.at + start.size, name.size - start.size}, row, &placed, err);
-            break; /* none of the names is the start of another */
+            break; /* no name is the beginning of another one */
         }
     }
     if (rc == XC_OK && !placed) {
@@ -421,7 +421,7 @@ compare_pairs(const void *a, const void *b)
     return (one->before_2 > other->before_2) - (one->before_2 < other->before_2);
 }
 
-/* Training rounds weights to thousandths. Those can be added up as integers, see xt_decide. */
+/* Training rounds weights to thousandths, which can be added up as integers, see xt_decide.h. */
 static bool
 all_milli(const xt_build *build)
 {

@@ -1,24 +1,24 @@
 /*
- * A window of five words moves over the sentence; each is looked up once, two places before its turn.
+ * A window of five words moves over the sentence; each word is looked up once, two places before it is tagged.
  */
 #include "xt_decide.h"
 
 #define WINDOW 5
-#define AHEAD  8 /* words whose place in memory is known early; a power of two, more than two */
+#define AHEAD  8 /* so many words ahead the memory of a word is prefetched; a power of two, more than two */
 
-/* Four lanes, at any address. */
+/* Four lanes, at an address that need not be aligned. */
 typedef int32_t lanes4 __attribute__((vector_size(16), aligned(4), may_alias));
 
 struct xt_scratch {
     const xt_model *model; /* borrowed */
-    unsigned char *rooms;  /* owned: WINDOW places for words that are not remembered, then XT_MARKS for the marks */
-    size_t room;           /* the size of each */
+    unsigned char *rooms;  /* owned: WINDOW words that are not remembered, then XT_MARKS marks */
+    size_t room;           /* the size of one of them */
     const xt_word *marks[XT_MARKS];
     uint32_t hashes[AHEAD];
-    size_t n_hashed; /* words of the task before this one have been hashed */
+    size_t n_hashed; /* the words of the task before this one have been hashed */
     int32_t *sums;   /* owned: lanes */
     double *scores;  /* owned: n_classes */
-    uint32_t *order; /* owned: classes as their sums began */
+    uint32_t *order; /* owned: classes in the order in which rows name them */
     uint64_t ties;
 };
 
@@ -67,22 +67,11 @@ xt_scratch_ties(const xt_scratch *scratch)
 
 /* ---- one decision ---- */
 
-/* What a decision depends on. */
+/* All that a decision depends on. */
 typedef struct {
     const xt_word *before_2, *before, *word, *after, *after_2;
     uint32_t tag, tag_2; /* of the two words before */
 } scene;
-
-static void
-add_row(const xt_model *model, uint32_t row, int32_t *sums)
-{
-    if (row == XT_NONE) {
-        return;
-    }
-    for (uint32_t at = model->row_start[row]; at < model->row_start[row + 1]; at++) {
-        sums[model->labels[at]] += model->milli[at];
-    }
-}
 
 static inline void
 add_lanes(int32_t *restrict sums, const int32_t *restrict more, uint32_t lanes)
@@ -106,7 +95,7 @@ add_part(int32_t *sums, const xt_word *word, unsigned place, uint32_t lanes)
     }
 }
 
-/* The class with the highest sum; *level says whether another has the same. */
+/* The class with the highest sum; *level: another class has the same sum. */
 static inline uint32_t
 highest(const int32_t *sums, uint32_t lanes, bool *level)
 {
@@ -189,15 +178,15 @@ decide(xt_scratch *scratch, const scene *at)
     }
     else {
         memcpy(sums, xt_sums(at->word), lanes * sizeof(*sums));
-        add_row(model, model->tag_rows[at->tag], sums);
-        add_row(model, model->tag_rows[model->n_tags + at->tag_2], sums);
-        add_row(model, xt_pair_row(model, at->tag, at->tag_2), sums);
+        xt_add_row(model, model->tag_rows[at->tag], sums);
+        xt_add_row(model, model->tag_rows[model->n_tags + at->tag_2], sums);
+        xt_add_row(model, xt_pair_row(model, at->tag, at->tag_2), sums);
     }
     add_part(sums, at->before, XT_AT_BEFORE, lanes);
     add_part(sums, at->before_2, XT_AT_BEFORE_2, lanes);
     add_part(sums, at->after, XT_AT_AFTER, lanes);
     add_part(sums, at->after_2, XT_AT_AFTER_2, lanes);
-    add_row(model, xt_with_tag_row(model, at->word->with_tag, at->word->n_with_tag, at->tag), sums);
+    xt_add_row(model, xt_with_tag_row(model, at->word->with_tag, at->word->n_with_tag, at->tag), sums);
     bool level;
     uint32_t best = highest(sums, lanes, &level);
     if (level) {
@@ -207,7 +196,8 @@ decide(xt_scratch *scratch, const scene *at)
     return best;
 }
 
-/* As NLTK's softmax sees the sums: in the order in which rows name their classes, then those that no row names. */
+/* The sums in the order in which NLTK's softmax gets them: as rows name their classes, then the classes that no row
+ * names. */
 static uint32_t
 decide_with_sums(xt_scratch *scratch, const scene *at, double *sums)
 {
@@ -242,7 +232,7 @@ xt_scratch_begin(xt_scratch *scratch, size_t start)
     scratch->n_hashed = start;
 }
 
-/* Word number i of the task. Sentences lie one behind the other, so looking ahead goes on beyond this one's end. */
+/* Word number i of the task. Sentences follow each other, so it prefetches beyond the end of this one. */
 static const xt_word *
 word_at(xt_scratch *scratch, xt_words *words, const xt_task *task, size_t i)
 {

@@ -1,5 +1,5 @@
 /*
- * Opening a block: the one place where its bytes are doubted.
+ * Opening a block: the only place that checks its bytes.
  */
 #include "xt_model.h"
 
@@ -44,13 +44,13 @@ xt_layout(const xt_head *head, uint64_t at[XT_SECTIONS])
     return end;
 }
 
-/* Against damage, not against malice. */
+/* Finds damage, not malice. */
 uint64_t
 xt_checksum(const void *block, uint64_t size)
 {
     const unsigned char *p = block;
     const uint64_t prime = UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t sums[4] = {1, 2, 3, 4}; /* four that do not wait for each other */
+    uint64_t sums[4] = {1, 2, 3, 4}; /* four sums, so that no addition waits for the one before it */
     uint64_t from = offsetof(xt_head, checksum) + sizeof(uint64_t);
     for (unsigned lane = 0; from + 8 <= size; from += 8, lane = (lane + 1) & 3) {
         uint64_t piece;
@@ -163,7 +163,7 @@ tags_are_good(const xt_model *model)
         if (!in_text(model, model->classes[i])) {
             return false;
         }
-        /* Ties go to the class that comes last. */
+        /* Sorted: of equal sums the class that comes last wins. */
         if (i > 0 &&
             xt_span_compare(xt_text_of(model, model->classes[i - 1]), xt_text_of(model, model->classes[i])) >= 0) {
             return false;
@@ -217,7 +217,7 @@ forms_are_good(const xt_model *model)
     return true;
 }
 
-/* A free place in it is what ends a search. */
+/* A free slot is needed: it ends each search. */
 static bool
 index_is_good(const xt_model *model)
 {
@@ -232,18 +232,7 @@ index_is_good(const xt_model *model)
     return n > 0 && (n & (n - 1)) == 0 && taken < n;
 }
 
-static void
-add_row(const xt_model *model, uint32_t row, int32_t *sums)
-{
-    if (row == XT_NONE) {
-        return;
-    }
-    for (uint32_t at = model->row_start[row]; at < model->row_start[row + 1]; at++) {
-        sums[model->labels[at]] += model->milli[at];
-    }
-}
-
-/* What is the same for every word: the bias, and each pair of tags. */
+/* Adds up what is the same for every word: the bias, and each pair of tags. */
 static xc_status
 add_up_tags(xt_model *model, xc_err *err)
 {
@@ -255,7 +244,7 @@ add_up_tags(xt_model *model, xc_err *err)
     for (uint32_t i = 0; i < lanes; i++) {
         model->bias_sums[i] = i < model->head->n_classes ? 0 : INT32_MIN;
     }
-    add_row(model, model->head->bias, model->bias_sums);
+    xt_add_row(model, model->head->bias, model->bias_sums);
     if (n_tags * n_tags * lanes * sizeof(int32_t) > MAX_TAG_SUMS) {
         return XC_OK;
     }
@@ -268,13 +257,13 @@ add_up_tags(xt_model *model, xc_err *err)
     for (uint32_t before = 0; before < n_tags; before++) {
         for (uint32_t before_2 = 0; before_2 < n_tags; before_2++) {
             int32_t *sums = model->tag_sums + (before * n_tags + before_2) * lanes;
-            add_row(model, model->tag_rows[before], sums);
-            add_row(model, model->tag_rows[n_tags + before_2], sums);
+            xt_add_row(model, model->tag_rows[before], sums);
+            xt_add_row(model, model->tag_rows[n_tags + before_2], sums);
         }
     }
     for (uint32_t i = 0; i < model->head->n_pairs; i++) {
         const xt_pair *pair = &model->pairs[i];
-        add_row(model, pair->row, model->tag_sums + (pair->before * n_tags + pair->before_2) * lanes);
+        xt_add_row(model, pair->row, model->tag_sums + (pair->before * n_tags + pair->before_2) * lanes);
     }
     return XC_OK;
 }

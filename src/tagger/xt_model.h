@@ -1,13 +1,13 @@
 /*
- * A trained tagger in one read-only block of bytes: features, weights, classes and the words that have only one tag.
+ * A trained tagger in one read-only block of bytes: features, weights, classes, and the words that have only one tag.
  *
- * The block has no pointers, so it is stored, sent and shared as it is; xt_model is a view of one. Whatever bytes come
- * in, a view exists only after every count, offset and index of them was found to be in range: what follows reads them
+ * The block has no pointers, so it can be stored, sent and shared as it is; xt_model is a view of a block. A view
+ * exists only after each count, offset and index in the block was found to be in range, so all other code reads them
  * without a check.
  *
- * A feature of NLTK's is a text such as "i-1 tag+i word DT dog". Here it is a row of (class, weight), and where its
- * text would be put together there is a place for the row's number: in a form (a word, a suffix, a first character),
- * with a tag, with two tags, or with a tag and a form.
+ * A feature of NLTK is a text such as "i-1 tag+i word DT dog". Here it is a row of (class, weight), and the number of
+ * the row stands at what the text was made of: in a form (a word, a suffix, a first character), with a tag, with two
+ * tags, or with a tag and a form.
  */
 #ifndef XT_MODEL_H
 #define XT_MODEL_H
@@ -21,7 +21,7 @@
 #define XT_MAX_CLASSES 0xFFF0u
 #define XT_MAX_COUNT   0x0FFFFFFFu
 #define XT_LANES       4
-#define XT_MAX_MILLI   (1 << 27) /* fifteen of them add up within an int32_t */
+#define XT_MAX_MILLI   (1 << 27) /* fifteen of them fit into an int32_t */
 
 /* Rows that depend on one form, in the order in which NLTK adds them up. */
 enum {
@@ -45,7 +45,7 @@ typedef struct {
     xt_piece text;
     uint32_t rows[XT_SLOTS]; /* XT_NONE: no such feature */
     uint32_t only;           /* the class this word always has, or XT_NONE */
-    uint32_t with_tag;       /* its first one in with_tags and with_rows */
+    uint32_t with_tag;       /* its first entry in with_tags and with_rows */
     uint32_t n_with_tag;
 } xt_form;
 
@@ -66,7 +66,7 @@ typedef struct {
     uint32_t byte_order; /* 0x01020304 */
     uint64_t size;
     uint64_t checksum; /* of all that follows it */
-    uint32_t milli;    /* weights are int32_t thousandths, otherwise double */
+    uint32_t milli;    /* true: weights are int32_t thousandths, else double */
     uint32_t n_classes;
     uint32_t n_rows;
     uint32_t n_weights;
@@ -81,38 +81,36 @@ typedef struct {
 } xt_head;
 
 typedef struct {
-    const xt_head *head; /* borrowed, as all up to `text`: lives as long as the block */
+    const xt_head *head; /* borrowed, like all fields down to `text`: valid as long as the block */
     const double *weights;
-    const int32_t *milli;      /* one of the two */
+    const int32_t *milli;      /* either this or `weights`; the other is NULL */
     const uint32_t *row_start; /* n_rows + 1 */
-    const uint16_t *labels;    /* beside the weights */
+    const uint16_t *labels;    /* one for each weight */
     const xt_piece *classes;   /* in the order of code points */
-    const uint32_t *tag_rows;  /* by the tag before: n_tags; then by the one before that: n_tags */
+    const uint32_t *tag_rows;  /* n_tags for the tag before, then n_tags for the tag before that */
     const xt_pair *pairs;      /* sorted */
     const xt_form *forms;
-    const uint16_t *with_tags; /* sorted within a form */
+    const uint16_t *with_tags; /* sorted within each form */
     const uint32_t *with_rows;
-    const uint32_t *index;  /* form number + 1, or 0: open addressing by xt_hash */
+    const uint32_t *index;  /* form number + 1, or 0; open addressing by xt_hash */
     const xt_other *others; /* features that no word can have */
     const unsigned char *text;
 
-    uint32_t n_tags;    /* the classes, then the two tags that stand before a sentence */
+    uint32_t n_tags;    /* the classes, and the two tags before a sentence */
     uint32_t lanes;     /* n_classes, rounded up to a multiple of XT_LANES */
-    uint32_t longest;   /* form, in bytes */
-    int32_t *bias_sums; /* owned: `lanes`; the ones too many are INT32_MIN. NULL unless milli */
-    int32_t *tag_sums;  /* owned: `lanes` for each (before, before_2). NULL unless milli, or if that were too large */
+    uint32_t longest;   /* the longest form, in bytes */
+    int32_t *bias_sums; /* owned: `lanes` sums; those behind n_classes are INT32_MIN. NULL unless milli */
+    int32_t *tag_sums;  /* owned: `lanes` for each (before, before_2). NULL unless milli, or if too large */
 } xt_model;
 
-/*
- * A view of a block at an address that is a multiple of 8. XC_BAD: it is none, cut short, damaged, of another version
- * or byte order; XC_NOMEM. *model is to be closed after XC_OK only. The block must outlive it.
- */
+/* A view of a block whose address is a multiple of 8. XC_BAD: it is no block, or incomplete, damaged, of another
+ * version or byte order; XC_NOMEM. Only after XC_OK *model must be closed. The block must outlive it. */
 xc_status xt_model_open(xt_model *model, const void *block, size_t size, xc_err *err);
 void xt_model_close(xt_model *model);
 
 /* The form with this text, or NULL. */
 const xt_form *xt_find(const xt_model *model, xt_span text);
-/* The row for two tags, or for a tag and a form; XT_NONE. */
+/* The row for two tags, or for a tag and a form; XT_NONE: there is none. */
 uint32_t xt_pair_row(const xt_model *model, uint32_t before, uint32_t before_2);
 uint32_t xt_with_tag_row(const xt_model *model, uint32_t from, uint32_t n, uint32_t tag);
 
@@ -135,14 +133,24 @@ xt_weight(const xt_model *model, uint32_t at)
     return model->milli != NULL ? model->milli[at] / 1000.0 : model->weights[at];
 }
 
-/*
- * What stands around a sentence: XT_START, XT_START_2, then its words, then XT_END, XT_END_2. As tags the first two are
- * n_classes and n_classes + 1, and XT_START is then the nearer one.
- */
+/* Adds the weights of a row to the sums of their classes; nothing for XT_NONE. Only if weights are thousandths. */
+static inline void
+xt_add_row(const xt_model *model, uint32_t row, int32_t *sums)
+{
+    if (row == XT_NONE) {
+        return;
+    }
+    for (uint32_t at = model->row_start[row]; at < model->row_start[row + 1]; at++) {
+        sums[model->labels[at]] += model->milli[at];
+    }
+}
+
+/* The marks around a sentence: XT_START_2, XT_START, the words, XT_END, XT_END_2. The first two also are tags:
+ * XT_START, the nearer one, is n_classes, and XT_START_2 is n_classes + 1. */
 enum { XT_START, XT_START_2, XT_END, XT_END_2, XT_MARKS };
 xt_span xt_mark(unsigned which);
 
-/* For the builder: where the sections of a block with these counts go; its size. */
+/* For the builder: computes where the sections of a block with these counts are. Returns the size of the block. */
 enum { XT_SECTIONS = 13 };
 uint64_t xt_layout(const xt_head *head, uint64_t at[XT_SECTIONS]);
 uint64_t xt_checksum(const void *block, uint64_t size);

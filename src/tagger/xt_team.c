@@ -1,6 +1,6 @@
 /*
- * One mutex, two conditions: there is work; a batch is done. A batch stays in the list until the one who waits for it
- * has seen that nobody uses it any more, so no thread meets a batch that is gone.
+ * One mutex, two conditions: there is work; a batch is done. A batch stays in the list until the thread that waits for
+ * it has seen that nobody uses it any more, so no thread can find a batch that is gone.
  */
 #include "xt_team.h"
 
@@ -21,7 +21,7 @@ struct xt_team {
     pthread_cond_t work, done; /* mu */
     xt_batch *first;           /* mu: borrowed, oldest first */
     atomic_bool stop;          /* written under mu */
-    xt_scratch *scratch;       /* owned: of the one who waits */
+    xt_scratch *scratch;       /* owned: for the thread that waits */
     size_t n_running;
     member members[];
 };
@@ -33,7 +33,7 @@ wait_for(pthread_cond_t *condition, xc_mutex *mu)
     (void)pthread_cond_wait(condition, &mu->raw);
 }
 
-/* A batch with documents to take, or NULL. */
+/* A batch that has documents to take, or NULL. */
 static xt_batch *
 find_work(xt_team *team) XC_NEEDS(team->mu)
 {
@@ -76,7 +76,7 @@ serve(void *arg)
     return NULL;
 }
 
-/* Signals are for Python's threads. */
+/* Blocks all signals in the thread: they are for Python's threads. */
 static int
 start(member *me)
 {

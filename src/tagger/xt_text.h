@@ -1,6 +1,6 @@
 /*
- * Words as bytes: UTF-8 in which lone surrogates have their three bytes like any other character. Equal bytes are equal
- * words, and their order is that of the code points.
+ * Words as bytes: UTF-8, in which a lone surrogate is three bytes like any other such character. Equal words have equal
+ * bytes, and the order of the bytes is that of the code points.
  */
 #ifndef XT_TEXT_H
 #define XT_TEXT_H
@@ -16,7 +16,7 @@ typedef struct {
     size_t size;
 } xt_span;
 
-/* Words are short: a call of memcmp would be the larger part. */
+/* memcmp for short n: for words, calling the function would take longer than comparing. */
 static inline bool
 xt_same_bytes(const unsigned char *a, const unsigned char *b, size_t n)
 {
@@ -58,7 +58,7 @@ xt_span_compare(xt_span a, xt_span b)
     return order != 0 ? order : (a.size > b.size) - (a.size < b.size);
 }
 
-/* Part of what a model's index is: it must not change without another version of the block. */
+/* The index of a stored model depends on this: a change needs a new version of the block. */
 static inline uint32_t
 xt_hash(const unsigned char *p, size_t n)
 {
@@ -82,7 +82,7 @@ xt_hash(const unsigned char *p, size_t n)
     return (uint32_t)(hash >> 32);
 }
 
-/* The first character: nothing of nothing. */
+/* The first character; empty for an empty word. */
 static inline xt_span
 xt_first(xt_span word)
 {

@@ -1,8 +1,8 @@
 /*
  * Looking words up, and remembering them.
  *
- * A slot is written once, by whoever holds the mutex, after the word it points to is complete; the release there and
- * the acquire in `known` are all that readers need.
+ * A slot is written once, with the mutex held, after its word is complete; the release there and the acquire in known()
+ * are all that readers need.
  */
 #include "xt_word.h"
 
@@ -24,14 +24,14 @@ typedef struct chunk {
 struct xt_words {
     const xt_model *model; /* borrowed */
     xc_mutex mu;
-    chunk *chunks;    /* mu: owned; the first one is being filled */
+    chunk *chunks;    /* mu: owned; the first is being filled */
     size_t n_chunks;  /* mu */
     size_t n_words;   /* mu */
     size_t inside;    /* mu: threads that may be reading */
-    uint32_t next_id; /* mu: never begins anew */
+    uint32_t next_id; /* mu: never starts again */
     bool full;        /* mu */
     atomic_bool is_full;
-    _Atomic(xt_word *) slots[N_SLOTS]; /* NULL, then for good a word of ours */
+    _Atomic(xt_word *) slots[N_SLOTS]; /* NULL, or a word of ours; changes once */
 };
 
 /* ---- looking up ---- */
@@ -42,10 +42,8 @@ is_digit(unsigned char c)
     return c >= '0' && c <= '9';
 }
 
-/*
- * NLTK's normal form of a word in ASCII. `lower` has room for the model's longest form; a longer word is no form, and
- * only its end is looked at.
- */
+/* NLTK's normal form of a word in ASCII. `lower` has room for the model's longest form; a longer word is no form, and
+ * only its end matters. */
 static xt_span
 normal_form(const xt_model *model, xt_span raw, unsigned char *lower)
 {
@@ -85,7 +83,7 @@ find_rows(const xt_model *model, const xt_token *token, xt_word *word, unsigned 
     }
     word->only = raw != NULL ? raw->only : XT_NONE;
     if (word->only != XT_NONE && model->classes[word->only].size == 0) {
-        word->only = XT_NONE; /* NLTK takes an empty tag for none */
+        word->only = XT_NONE; /* NLTK treats an empty tag as no tag */
     }
     word->with_tag = form != NULL ? form->with_tag : 0;
     word->n_with_tag = form != NULL ? form->n_with_tag : 0;
@@ -93,18 +91,7 @@ find_rows(const xt_model *model, const xt_token *token, xt_word *word, unsigned 
 
 /* ---- adding up ---- */
 
-static void
-add_row(const xt_model *model, uint32_t row, int32_t *sums)
-{
-    if (row == XT_NONE) {
-        return;
-    }
-    for (uint32_t at = model->row_start[row]; at < model->row_start[row + 1]; at++) {
-        sums[model->labels[at]] += model->milli[at];
-    }
-}
-
-/* One or two rows of a place, behind the sums there are. */
+/* Appends the sums of a place that has one or two rows. */
 static void
 add_part(const xt_model *model, xt_word *word, unsigned place, uint32_t row, uint32_t other)
 {
@@ -127,8 +114,8 @@ add_part(const xt_model *model, xt_word *word, unsigned place, uint32_t row, uin
     }
     part->n = XT_DENSE;
     memset(sums, 0, model->lanes * sizeof(*sums));
-    add_row(model, row, sums);
-    add_row(model, other, sums);
+    xt_add_row(model, row, sums);
+    xt_add_row(model, other, sums);
     word->n_sums += model->lanes;
 }
 
@@ -142,9 +129,9 @@ add_up(const xt_model *model, xt_word *word)
         return;
     }
     memcpy(word->data, model->bias_sums, model->lanes * sizeof(int32_t));
-    add_row(model, rows[XT_SUFFIX], word->data);
-    add_row(model, rows[XT_PREFIX], word->data);
-    add_row(model, rows[XT_WORD], word->data);
+    xt_add_row(model, rows[XT_SUFFIX], word->data);
+    xt_add_row(model, rows[XT_PREFIX], word->data);
+    xt_add_row(model, rows[XT_WORD], word->data);
     word->n_sums = model->lanes;
     add_part(model, word, XT_AT_BEFORE, rows[XT_BEFORE], rows[XT_BEFORE_SUFFIX]);
     add_part(model, word, XT_AT_BEFORE_2, rows[XT_BEFORE_2], XT_NONE);
@@ -152,7 +139,7 @@ add_up(const xt_model *model, xt_word *word)
     add_part(model, word, XT_AT_AFTER_2, rows[XT_AFTER_2], XT_NONE);
 }
 
-/* The sums, or the lower case on the way to them, whichever is more. */
+/* The sums; before them, the lower case of the word is in the same memory. */
 size_t
 xt_word_room(const xt_model *model)
 {
@@ -223,7 +210,7 @@ xt_words_after_fork(xt_words *words)
 {
     xc_mutex_init(&words->mu);
     words->inside = 0;
-    /* A list that another thread was changing is not one to walk; its chunks are lost to the child. */
+    /* Another thread may have been changing this list, so it cannot be walked: the child never frees its chunks. */
     words->chunks = NULL;
     forget_all(words);
 }
@@ -256,8 +243,8 @@ xt_words_count(xt_words *words)
     return n;
 }
 
-/* The word with this text from slot *at on; else NULL, and *at is the first free slot, or N_SLOTS if that is far off.
- */
+/* The word with this text, searched from slot *at on. NULL: unknown, and *at is the first free slot, or N_SLOTS if that
+ * is too far away. */
 static const xt_word *
 known(const xt_words *words, xt_span raw, uint32_t hash, uint32_t *at)
 {
@@ -296,7 +283,8 @@ take_room(xt_words *words, size_t size)
     return place;
 }
 
-/* Keeps `word`, which has this text; another thread may have been quicker. Where there is no room it stays as it is. */
+/* Keeps a copy of `word`, which has this text, unless another thread has done so. Returns the kept one, or `word`
+ * itself if there is no room. */
 static const xt_word *
 remember(xt_words *words, xt_span raw, const xt_word *word, uint32_t at)
 {

@@ -1,8 +1,8 @@
 /*
- * From Python's words to bytes and back: all of tagging that needs the GIL, and so as little as can be.
+ * From Python's words to bytes and back: the part of tagging that needs the GIL, kept as small as possible.
  *
- * An ASCII word is copied as it is. For others, what is lower case or a digit is asked of CPython, here, and goes with
- * the word.
+ * An ASCII word is copied as it is. For another word CPython is asked here what is lower case or a digit, and the
+ * normal form goes along with the word.
  */
 #include "xtpy_batch.h"
 
@@ -70,7 +70,7 @@ put_character(unsigned char *to, Py_UCS4 c)
     return to;
 }
 
-/* Behind the batch's text; returns its size, or -1 with an exception. */
+/* Appends the characters of `text` to the batch's text. Returns their size in bytes, or -1 with an exception. */
 static Py_ssize_t
 add_characters(xtpy_batch *batch, PyObject *text)
 {
@@ -161,7 +161,7 @@ add_word(xtpy_batch *batch, xtpy_state *state, PyObject *word, xt_place *place)
     }
     xc_err err;
     size_t size = (size_t)PyUnicode_GET_LENGTH(word);
-    /* Some bytes more, for the copying below. */
+    /* Some bytes more than needed, so that the copying below can be simple. */
     if (size > XT_LONGEST_WORD || xt_batch_reserve_text(&batch->c, size + 16, &err) != XC_OK) {
         if (size > XT_LONGEST_WORD) {
             PyErr_SetString(PyExc_OverflowError, "a word of more than 2 GiB");
@@ -173,7 +173,7 @@ add_word(xtpy_batch *batch, xtpy_state *state, PyObject *word, xt_place *place)
     }
     unsigned char *to = batch->c.text + batch->c.n_text;
     const unsigned char *from = PyUnicode_DATA(word);
-    /* Most words are short, and a call of memcpy is then the larger part. */
+    /* Most words are short, and calling memcpy would take longer than the copy. */
     if (size >= 8 && size <= 16) {
         memcpy(to, from, 8);
         memcpy(to + size - 8, from + size - 8, 8);
@@ -215,7 +215,7 @@ reserve(xtpy_batch *batch, size_t n)
     return 0;
 }
 
-/* Items of a list or tuple. Nothing in here runs Python code, so they stay where they are. */
+/* Adds the items of a list or tuple. Nothing in here runs Python code, so `doc` does not change meanwhile. */
 static int
 add_items(xtpy_batch *batch, xtpy_state *state, PyObject *doc)
 {
@@ -254,7 +254,7 @@ add_items(xtpy_batch *batch, xtpy_state *state, PyObject *doc)
     return 0;
 }
 
-/* NLTK tags the characters of a str; nobody wants that. */
+/* NLTK would tag each character of a str, which nobody wants; here it is an error. */
 static PyObject *
 as_items(PyObject *doc)
 {
@@ -292,7 +292,7 @@ shelf_of(xtpy_shelf *shelves, uint32_t id, uint32_t label)
     return &shelves[(id * 2 ^ label) % XTPY_SHELVES];
 }
 
-/* The pair of word number i; its tag is borrowed. */
+/* The pair for word number i; `tag` is borrowed. */
 static inline PyObject *
 pair_of(xtpy_batch *batch, size_t i, PyObject *tag, xtpy_shelf *shelves)
 {
@@ -358,7 +358,7 @@ xtpy_batch_words(xtpy_batch *batch, size_t doc)
         PyTuple_SET_ITEM(words, (Py_ssize_t)(i - start), batch->words[i]);
         batch->words[i] = NULL;
     }
-    if (exact && start < end) { /* see xtpy_new_pair(); the empty tuple is everybody's */
+    if (exact && start < end) { /* see xtpy_new_pair(); the empty tuple is shared by all */
         PyObject_GC_UnTrack(words);
     }
     return words;

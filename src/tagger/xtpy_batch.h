@@ -1,7 +1,7 @@
 /*
- * A batch with the Python words that its bytes came from, as far as somebody needs those again: who makes Docs keeps
- * all, others only words of a subclass of str. The rest is found among the pairs made before, or made anew from the
- * bytes: not to touch each word again saves more than that costs.
+ * A batch together with the Python words that its bytes came from, as far as they are needed again: to make Docs all
+ * are kept, else only words of a subclass of str. The other words are found among the pairs that were made before, or
+ * made again from the bytes. That is cheaper than touching each word object once more.
  */
 #ifndef XTPY_BATCH_H
 #define XTPY_BATCH_H
@@ -11,10 +11,10 @@
 
 typedef struct xtpy_batch {
     xt_batch c;
-    PyObject **words; /* owned, and so are the first n_held of them; NULL for those that are not kept */
+    PyObject **words; /* owned, and so are the first n_held words; NULL: that word is not kept */
     size_t n_held, room_held;
     bool keep_words;
-    struct xtpy_batch *next; /* whoever keeps it */
+    struct xtpy_batch *next; /* in the list of whoever owns the batch */
 } xtpy_batch;
 
 xtpy_batch *xtpy_batch_new(void); /* NULL with MemoryError */
@@ -24,10 +24,8 @@ void xtpy_batch_reset(xtpy_batch *batch);
 /* Adds a document: a list, tuple or other sequence of str. -1 with an exception: the batch is as it was before. */
 int xtpy_batch_add(xtpy_batch *batch, xtpy_state *state, PyObject *doc);
 
-/*
- * Pairs (word, tag) that were made before, by the id of the word. They are immutable and the same ones come again and
- * again, so results share them: making one, and freeing it later, takes as long as tagging a word.
- */
+/* Pairs (word, tag) that were made before, by the id of the word. They are immutable, and the same ones come again and
+ * again, so results share them: to make and free a pair takes as long as to tag a word. */
 typedef struct {
     uint32_t id, label;
     PyObject *pair; /* owned, or NULL; of exact str */
@@ -35,7 +33,7 @@ typedef struct {
 
 #define XTPY_SHELVES (1u << 17)
 
-#define XTPY_AHEAD 8 /* objects whose memory is asked for early */
+#define XTPY_AHEAD 8 /* objects; their memory is prefetched */
 
 /* (word, tag). Takes the word. */
 static inline PyObject *
@@ -48,21 +46,23 @@ xtpy_new_pair(PyObject *word, PyObject *tag)
     }
     PyTuple_SET_ITEM(pair, 0, word);
     PyTuple_SET_ITEM(pair, 1, Py_NewRef(tag));
-    /* Of two exact str there is no cycle. The collector would come to the same in its own time. */
+    /* Two exact str cannot form a cycle. The collector would untrack the pair, too, but later. */
     if (PyUnicode_CheckExact(word)) {
         PyObject_GC_UnTrack(pair);
     }
     return pair;
 }
 
-/* Document number `doc` as NLTK has it: [(word, tag), ...]. To be asked for once, in order; takes the words away. */
+/* Document number `doc` as NLTK has it: [(word, tag), ...]. Call it once for each document, in order: it takes the
+ * words. */
 PyObject *xtpy_batch_list(xtpy_batch *batch, size_t doc, PyObject *tags, xtpy_shelf *shelves);
-/* Its words as a tuple, on the same terms, if they were kept. */
+/* The words of the document as a tuple, if they were kept. The same rules. */
 PyObject *xtpy_batch_words(xtpy_batch *batch, size_t doc);
 
 /*
- * Around the making of results. Every few hundred tuples would start the collector, to walk over the lists made so far:
- * more work than all of tagging. Nothing in between runs Python code or gives the GIL away, so nobody sees it off.
+ * Call these around the making of results. Every few hundred tuples the collector would start and walk over all lists
+ * made so far: more work than tagging. Nothing in between runs Python code or releases the GIL, so nobody can see that
+ * the collector is off.
  */
 static inline bool
 xtpy_pause_gc(void)

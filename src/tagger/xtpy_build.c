@@ -179,7 +179,7 @@ tag_name(const xt_model *model, PyObject *tags, uint32_t tag)
                                         : xtpy_text(xt_mark(tag - model->head->n_classes));
 }
 
-/* names[row] = "name first second", or "name first" if there is no second; takes both. -1 also if first is NULL. */
+/* names[row] = "name first second", or "name first" if there is no second. Takes both; -1 also if `first` is NULL. */
 static int
 name_row(PyObject *names, uint32_t row, unsigned slot, PyObject *first, PyObject *second)
 {
@@ -247,7 +247,7 @@ done:
     return result;
 }
 
-/* The features' texts by row: list, None where a row has none. */
+/* The text of each row's feature, as a list; None if a row has none. */
 static PyObject *
 row_names(const xt_model *model, PyObject *tags)
 {

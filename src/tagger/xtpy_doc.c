@@ -1,16 +1,16 @@
 /*
- * The type Doc: a document's words and, in an array that others may look into, the numbers of their tags.
+ * The type Doc: a document's words, and the numbers of their tags in an array that is exported as a buffer.
  *
- * As bytes: 'D', a version, the size of a number (1 or 2), how many words and names, how many names are used, for each
- * of those its number, size and text, the numbers, the words' sizes, the words. Counts and sizes have seven bits a
- * byte, the lowest first. The names that are not used are not kept. Names that are those of NLTK's English tagger,
- * which is nearly always, are not written at all: then their count is 0.
+ * As bytes: 'D', a version, the size of a number (1 or 2), the number of words and of names, the number of names that
+ * are used, for each used name its number, size and text, then the numbers, the sizes of the words, the words. Counts
+ * and sizes have seven bits in each byte, the lowest first. Names that are not used are not kept. If the names are
+ * those of NLTK's English tagger, as nearly always, they are not written at all, and their count is 0.
  */
 #include "xtpy_model.h"
 
 #define DOC_VERSION 1
 
-/* Sorted, as a model's classes are. Part of what Docs as bytes mean: it never changes. */
+/* Sorted, like a model's classes. A part of the format of Docs as bytes: it must never change. */
 static const char *const english[] = {
     "#",   "$",   "''", "(",  ")",  ",",   ".",    ":",   "CC",  "CD",  "DT",  "EX",   "FW",  "IN",  "JJ",
     "JJR", "JJS", "LS", "MD", "NN", "NNP", "NNPS", "NNS", "PDT", "POS", "PRP", "PRP$", "RB",  "RBR", "RBS",
@@ -20,9 +20,9 @@ static const char *const english[] = {
 #define N_ENGLISH ((Py_ssize_t)(sizeof(english) / sizeof(*english)))
 
 typedef struct {
-    PyObject_VAR_HEAD    /* as many as words */
+    PyObject_VAR_HEAD    /* one for each word */
         PyObject *words; /* owned: tuple of str */
-    PyObject *names;     /* owned: tuple of str, or None for those that from_bytes does not know */
+    PyObject *names;     /* owned: tuple of str; None in it: a name that from_bytes does not know */
     Py_ssize_t width;    /* bytes of a number */
     Py_ssize_t shape, stride;
     uint16_t numbers[]; /* or, if width is 1, uint8_t */
@@ -45,7 +45,7 @@ set_number(DocObject *self, Py_ssize_t i, uint32_t number)
     }
 }
 
-/* Takes the words and borrows the names. The numbers are still to be set. */
+/* Takes the words and borrows the names. The numbers must be set next. */
 static DocObject *
 make(PyTypeObject *type, PyObject *words, PyObject *names)
 {
@@ -212,7 +212,7 @@ english_names(void)
     return names;
 }
 
-/* A piece of text on its way into bytes. */
+/* A text that is to be written. */
 typedef struct {
     xt_span span;
     PyObject *kept; /* owned: what the span borrows from */
@@ -227,7 +227,7 @@ free_pieces(piece *pieces, size_t n)
     PyMem_Free(pieces);
 }
 
-/* The words, then the names that are used; those that are not stay empty, with kept == NULL. */
+/* The words, then the names that are used; a name that is not used stays empty, with kept == NULL. */
 static piece *
 gather(DocObject *self, size_t *room)
 {
@@ -331,7 +331,7 @@ take_bytes(cursor *from, size_t n, xt_span *span)
     return true;
 }
 
-/* A str in place `i` of a tuple. 1, 0 if the bytes end before it, -1 with an exception. */
+/* Makes a str the i-th item of a tuple. 1, 0 if the bytes end before it, -1 with an exception. */
 static int
 take_text(cursor *from, size_t size, PyObject *into, size_t i)
 {
@@ -393,7 +393,7 @@ take_words(cursor *from, PyObject *words)
     return from->at == from->end;
 }
 
-/* The numbers; each must have a name. */
+/* Takes the numbers. 0: one of them has no name. */
 static int
 take_numbers(DocObject *self, xt_span numbers)
 {
@@ -421,7 +421,7 @@ Doc_from_bytes(PyObject *type, PyObject *data)
     cursor from = {view.buf, (const unsigned char *)view.buf + view.len};
     size_t n, n_names;
     xt_span head, numbers;
-    /* Nothing is made that is larger than what came: a word has at least two bytes in it. */
+    /* Nothing larger than the data is allocated: each word has at least two bytes in them. */
     if (!take_bytes(&from, 3, &head) || head.at[0] != 'D' || head.at[1] != DOC_VERSION || !take_count(&from, &n) ||
         !take_count(&from, &n_names) || n > (size_t)view.len / 2 || n_names > XT_MAX_CLASSES ||
         head.at[2] != (n_names <= 256 ? 1 : 2)) {

@@ -1,69 +1,68 @@
 /*
  * The type Model.
  *
- * What a call needs, a batch and a scratch, it takes off the model with the GIL held and puts back with the GIL held:
- * threads that tag at the same time have one each. The words are shared by all of them.
+ * A call takes a batch and a scratch (a workspace) off the model, and puts them back, both with the GIL held: so
+ * threads that tag at the same time have one each. All of them share the words.
  */
 #include "xtpy_model.h"
 
-#define IDLE_DESKS 4
-#define CHUNK_WORDS                                                                                                    \
-    16384              /* of tag_sents: often enough for signals and other threads, seldom enough to cost nothing      \
-                        */
-#define HELD_WORDS 256 /* fewer take less time than giving the GIL away and getting it back */
+#define IDLE_WORKSPACES 4
+/* Words that tag_sents tags at a time: often enough for signals and other threads, seldom enough to cost nothing. */
+#define CHUNK_WORDS 16384
+#define HELD_WORDS  256 /* tagging fewer takes less time than releasing the GIL and getting it back */
 
-/* ---- desks ---- */
+/* ---- workspaces ---- */
 
 static void
-desk_free(xtpy_desk *desk)
+free_workspace(xtpy_workspace *space)
 {
-    if (desk != NULL) {
-        xtpy_batch_free(desk->batch);
-        xt_scratch_free(desk->scratch);
-        PyMem_Free(desk);
+    if (space != NULL) {
+        xtpy_batch_free(space->batch);
+        xt_scratch_free(space->scratch);
+        PyMem_Free(space);
     }
 }
 
-static xtpy_desk *
-desk_take(ModelObject *self, int use_only, int as_doc)
+static xtpy_workspace *
+take_workspace(ModelObject *self, int use_only, int as_doc)
 {
-    xtpy_desk *desk = self->idle;
+    xtpy_workspace *space = self->idle;
     if (xtpy_model_ready(self) < 0) {
         return NULL;
     }
-    if (desk != NULL) {
-        self->idle = desk->next;
+    if (space != NULL) {
+        self->idle = space->next;
         self->n_idle--;
     }
     else {
-        desk = PyMem_Calloc(1, sizeof(*desk));
-        if (desk == NULL) {
+        space = PyMem_Calloc(1, sizeof(*space));
+        if (space == NULL) {
             PyErr_NoMemory();
             return NULL;
         }
-        desk->batch = xtpy_batch_new();
-        desk->scratch = desk->batch != NULL ? xt_scratch_new(&self->model) : NULL;
-        if (desk->scratch == NULL) {
-            desk_free(desk);
+        space->batch = xtpy_batch_new();
+        space->scratch = space->batch != NULL ? xt_scratch_new(&self->model) : NULL;
+        if (space->scratch == NULL) {
+            free_workspace(space);
             PyErr_NoMemory();
             return NULL;
         }
     }
-    desk->batch->c.use_only = use_only != 0;
-    desk->batch->keep_words = as_doc != 0;
-    return desk;
+    space->batch->c.use_only = use_only != 0;
+    space->batch->keep_words = as_doc != 0;
+    return space;
 }
 
 static void
-desk_give_back(ModelObject *self, xtpy_desk *desk)
+give_back_workspace(ModelObject *self, xtpy_workspace *space)
 {
-    xtpy_batch_reset(desk->batch);
-    if (self->n_idle >= IDLE_DESKS) {
-        desk_free(desk);
+    xtpy_batch_reset(space->batch);
+    if (self->n_idle >= IDLE_WORKSPACES) {
+        free_workspace(space);
         return;
     }
-    desk->next = self->idle;
-    self->idle = desk;
+    space->next = self->idle;
+    self->idle = space;
     self->n_idle++;
 }
 
@@ -83,7 +82,7 @@ xtpy_model_ready(ModelObject *model)
     return 0;
 }
 
-/* What is in a bytes object stands at a multiple of 8 in every CPython of 64 bits; the view relies on it. */
+/* In every 64-bit CPython the contents of a bytes object are at a multiple of 8; the view relies on that. */
 static PyObject *
 aligned(PyObject *block)
 {
@@ -164,8 +163,8 @@ Model_dealloc(ModelObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     while (self->idle != NULL) {
-        xtpy_desk *next = self->idle->next;
-        desk_free(self->idle);
+        xtpy_workspace *next = self->idle->next;
+        free_workspace(self->idle);
         self->idle = next;
     }
     for (size_t i = 0; self->shelves != NULL && i < XTPY_SHELVES; i++) {
@@ -185,25 +184,25 @@ Model_dealloc(ModelObject *self)
 
 /* ---- tagging ---- */
 
-/* Tags what lies on the desk, without the GIL if that takes a while. */
+/* Tags the batch of the workspace; without the GIL if that takes long. */
 static void
-work(ModelObject *self, xtpy_desk *desk)
+work(ModelObject *self, xtpy_workspace *space)
 {
-    xt_batch *batch = &desk->batch->c;
+    xt_batch *batch = &space->batch->c;
     if (batch->n_words < HELD_WORDS) {
-        xt_batch_work(batch, desk->scratch, self->words, NULL);
+        xt_batch_work(batch, space->scratch, self->words, NULL);
         return;
     }
     Py_BEGIN_ALLOW_THREADS
-        xt_batch_work(batch, desk->scratch, self->words, NULL);
+        xt_batch_work(batch, space->scratch, self->words, NULL);
     Py_END_ALLOW_THREADS
 }
 
 static PyObject *
-result_of(ModelObject *self, xtpy_desk *desk, size_t doc, int as_doc)
+result_of(ModelObject *self, xtpy_workspace *space, size_t doc, int as_doc)
 {
-    return as_doc ? xtpy_doc_new(self->state, desk->batch, doc, self->tags)
-                  : xtpy_batch_list(desk->batch, doc, self->tags, self->shelves);
+    return as_doc ? xtpy_doc_new(self->state, space->batch, doc, self->tags)
+                  : xtpy_batch_list(space->batch, doc, self->tags, self->shelves);
 }
 
 static PyObject *
@@ -214,28 +213,28 @@ Model_tag(ModelObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O|pp:tag", &tokens, &use_only, &as_doc)) {
         return NULL;
     }
-    xtpy_desk *desk = desk_take(self, use_only, as_doc);
-    if (desk == NULL) {
+    xtpy_workspace *space = take_workspace(self, use_only, as_doc);
+    if (space == NULL) {
         return NULL;
     }
-    if (xtpy_batch_add(desk->batch, self->state, tokens) == 0) {
-        work(self, desk);
-        result = result_of(self, desk, 0, as_doc);
+    if (xtpy_batch_add(space->batch, self->state, tokens) == 0) {
+        work(self, space);
+        result = result_of(self, space, 0, as_doc);
     }
-    desk_give_back(self, desk);
+    give_back_workspace(self, space);
     return result;
 }
 
-/* Fills the desk from an iterator. 1: there is more; 0: that was all; -1 with an exception. */
+/* Fills the workspace's batch from an iterator. 1: there is more; 0: that was all; -1 with an exception. */
 static int
-fill(ModelObject *self, xtpy_desk *desk, PyObject *sentences)
+fill(ModelObject *self, xtpy_workspace *space, PyObject *sentences)
 {
-    while (desk->batch->c.n_words < CHUNK_WORDS && desk->batch->c.n_docs < CHUNK_WORDS) {
+    while (space->batch->c.n_words < CHUNK_WORDS && space->batch->c.n_docs < CHUNK_WORDS) {
         PyObject *sentence = PyIter_Next(sentences);
         if (sentence == NULL) {
             return PyErr_Occurred() ? -1 : 0;
         }
-        int rc = xtpy_batch_add(desk->batch, self->state, sentence);
+        int rc = xtpy_batch_add(space->batch, self->state, sentence);
         Py_DECREF(sentence);
         if (rc < 0) {
             return -1;
@@ -244,17 +243,17 @@ fill(ModelObject *self, xtpy_desk *desk, PyObject *sentences)
     return 1;
 }
 
-/* What is on the desk, tagged, behind the results so far: a list, or a bytearray of numbers alone. */
+/* Appends the results of the workspace's batch to a list, or to a bytearray of numbers. */
 static int
-add_results(ModelObject *self, xtpy_desk *desk, PyObject *results, int as_doc)
+add_results(ModelObject *self, xtpy_workspace *space, PyObject *results, int as_doc)
 {
     if (PyByteArray_Check(results)) {
-        return xtpy_numbers_add(results, &self->model, &desk->batch->c);
+        return xtpy_numbers_add(results, &self->model, &space->batch->c);
     }
     int rc = 0;
     const bool gc = xtpy_pause_gc();
-    for (size_t i = 0; i < desk->batch->c.n_docs && rc == 0; i++) {
-        PyObject *one = result_of(self, desk, i, as_doc);
+    for (size_t i = 0; i < space->batch->c.n_docs && rc == 0; i++) {
+        PyObject *one = result_of(self, space, i, as_doc);
         rc = one != NULL ? PyList_Append(results, one) : -1;
         Py_XDECREF(one);
     }
@@ -262,27 +261,27 @@ add_results(ModelObject *self, xtpy_desk *desk, PyObject *results, int as_doc)
     return rc;
 }
 
-/* Takes `results`, empty or NULL; returns it filled. */
+/* Takes `results`, which is empty or NULL; returns it filled. */
 static PyObject *
 tag_all(ModelObject *self, PyObject *sentences, int use_only, int as_doc, PyObject *results)
 {
     PyObject *iterator = results != NULL ? PyObject_GetIter(sentences) : NULL;
-    xtpy_desk *desk = iterator != NULL ? desk_take(self, use_only, as_doc) : NULL;
-    int more = desk != NULL ? 1 : -1;
+    xtpy_workspace *space = iterator != NULL ? take_workspace(self, use_only, as_doc) : NULL;
+    int more = space != NULL ? 1 : -1;
     while (more > 0) {
-        more = fill(self, desk, iterator);
+        more = fill(self, space, iterator);
         if (more < 0 || PyErr_CheckSignals() < 0) {
             more = -1;
             break;
         }
-        work(self, desk);
-        if (add_results(self, desk, results, as_doc) < 0) {
+        work(self, space);
+        if (add_results(self, space, results, as_doc) < 0) {
             more = -1;
         }
-        xtpy_batch_reset(desk->batch);
+        xtpy_batch_reset(space->batch);
     }
-    if (desk != NULL) {
-        desk_give_back(self, desk);
+    if (space != NULL) {
+        give_back_workspace(self, space);
     }
     Py_XDECREF(iterator);
     if (more < 0) {
@@ -306,17 +305,17 @@ static PyObject *
 Model_pack(ModelObject *self, PyObject *sentences)
 {
     PyObject *iterator = PyObject_GetIter(sentences), *result = NULL, *sentence = NULL;
-    xtpy_desk *desk = iterator != NULL ? desk_take(self, 1, 0) : NULL;
-    int rc = desk != NULL ? 0 : -1;
+    xtpy_workspace *space = iterator != NULL ? take_workspace(self, 1, 0) : NULL;
+    int rc = space != NULL ? 0 : -1;
     while (rc == 0 && (sentence = PyIter_Next(iterator)) != NULL) {
-        rc = xtpy_batch_add(desk->batch, self->state, sentence);
+        rc = xtpy_batch_add(space->batch, self->state, sentence);
         Py_DECREF(sentence);
     }
     if (rc == 0 && !PyErr_Occurred()) {
-        result = xtpy_numbers_pack(&desk->batch->c);
+        result = xtpy_numbers_pack(&space->batch->c);
     }
-    if (desk != NULL) {
-        desk_give_back(self, desk);
+    if (space != NULL) {
+        give_back_workspace(self, space);
     }
     Py_XDECREF(iterator);
     return result;
@@ -327,19 +326,19 @@ static PyObject *
 tag_packed(ModelObject *self, PyObject *packed, int use_only)
 {
     PyObject *numbers = NULL, *result = NULL;
-    xtpy_desk *desk = desk_take(self, use_only, 0);
-    if (desk == NULL) {
+    xtpy_workspace *space = take_workspace(self, use_only, 0);
+    if (space == NULL) {
         return NULL;
     }
-    if (xtpy_numbers_unpack(&desk->batch->c, packed) == 0) {
-        work(self, desk);
+    if (xtpy_numbers_unpack(&space->batch->c, packed) == 0) {
+        work(self, space);
         numbers = PyByteArray_FromStringAndSize(NULL, 0);
-        if (numbers != NULL && xtpy_numbers_add(numbers, &self->model, &desk->batch->c) == 0) {
+        if (numbers != NULL && xtpy_numbers_add(numbers, &self->model, &space->batch->c) == 0) {
             result = PyBytes_FromObject(numbers);
         }
     }
     Py_XDECREF(numbers);
-    desk_give_back(self, desk);
+    give_back_workspace(self, space);
     return result;
 }
 
@@ -380,12 +379,12 @@ Model_tag_with_sums(ModelObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O|p:tag_with_sums", &tokens, &use_only)) {
         return NULL;
     }
-    xtpy_desk *desk = desk_take(self, use_only, 0);
-    if (desk == NULL) {
+    xtpy_workspace *space = take_workspace(self, use_only, 0);
+    if (space == NULL) {
         return NULL;
     }
-    xt_batch *batch = &desk->batch->c;
-    if (xtpy_batch_add(desk->batch, self->state, tokens) < 0) {
+    xt_batch *batch = &space->batch->c;
+    if (xtpy_batch_add(space->batch, self->state, tokens) < 0) {
         goto done;
     }
     if (batch->n_words > PY_SSIZE_T_MAX / sizeof(double) / self->model.head->n_classes) {
@@ -400,7 +399,7 @@ Model_tag_with_sums(ModelObject *self, PyObject *args)
     }
     const xt_task task = xt_batch_task(batch);
     xt_words_enter(self->words);
-    xt_tag_with_sums(desk->scratch, self->words, &task, (double *)(void *)PyBytes_AS_STRING(sums),
+    xt_tag_with_sums(space->scratch, self->words, &task, (double *)(void *)PyBytes_AS_STRING(sums),
                      (bool *)(void *)PyBytes_AS_STRING(counted));
     xt_words_leave(self->words);
     for (size_t i = 0; i < batch->n_words; i++) {
@@ -411,7 +410,7 @@ done:
     Py_XDECREF(tags);
     Py_XDECREF(sums);
     Py_XDECREF(counted);
-    desk_give_back(self, desk);
+    give_back_workspace(self, space);
     return result;
 }
 
@@ -448,8 +447,8 @@ Model_state(ModelObject *self, PyObject *Py_UNUSED(ignored))
         self->fork_count = xc_fork_count();
     }
     unsigned long long ties = 0;
-    for (xtpy_desk *desk = self->idle; desk != NULL; desk = desk->next) {
-        ties += xt_scratch_ties(desk->scratch);
+    for (xtpy_workspace *space = self->idle; space != NULL; space = space->next) {
+        ties += xt_scratch_ties(space->scratch);
     }
     return Py_BuildValue("{s:O,s:I,s:I,s:I,s:n,s:K}", "thousandths", head->milli ? Py_True : Py_False, "features",
                          (unsigned)head->n_rows, "weights", (unsigned)head->n_weights, "forms", (unsigned)head->n_forms,

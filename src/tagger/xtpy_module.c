@@ -1,5 +1,5 @@
 /*
- * The extension module execnet_c._tagger: its state, what its rooms share, and the list of what it is made of.
+ * The extension module execnet_c._tagger: its state, functions that its files share, and the list of its parts.
  */
 #include "xtpy_state.h"
 

@@ -1,15 +1,15 @@
 /*
- * Tags as numbers alone, and their way back to the words: for a far end that answers somebody who has the words. And
- * sentences packed into bytes: a batch as it is, so that a far end tags them without making a str of any word.
+ * Tags as numbers only, and from them back to (word, tag): for a far end whose near end has the words. And sentences
+ * packed into bytes: a batch as it is, which a far end can tag without making a str of any word.
  *
- * Packed, in the byte order of whoever packs: a mark, how many sentences, words and bytes of text, the sentences' sizes
- * in words, the words' sizes as in an xt_place, the text.
+ * Packed, in the byte order of the machine that packs: a mark; the number of sentences, of words, of bytes of text; the
+ * size of each sentence in words; the size of each word as in an xt_place; the text.
  */
 #include "xtpy_model.h"
 
 /* ---- appending ---- */
 
-/* Bytes of a number: the classes decide. */
+/* The bytes of a number; it depends on the number of classes. */
 static size_t
 width_of(const xt_model *model)
 {
@@ -161,7 +161,7 @@ xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model,
     }
     reader from = {view.buf, (const unsigned char *)view.buf + view.len, width_of(model), tags};
     result = PyList_New(0);
-    /* A sentence's own code may change the list. */
+    /* A sentence may run Python code, which may change the list. */
     for (Py_ssize_t i = 0; result != NULL && i < PySequence_Fast_GET_SIZE(given); i++) {
         PyObject *sentence = Py_NewRef(PySequence_Fast_GET_ITEM(given, i));
         PyObject *one = as_docs != NULL ? doc_of(sentence, &from, as_docs) : paired(sentence, &from);
@@ -215,7 +215,7 @@ xtpy_numbers_pack(const xt_batch *batch)
     return packed;
 }
 
-/* The next word of the batch's text, of `size` as in an xt_place: false if it is not all there. */
+/* Adds the next word of the batch's text; `size` as in an xt_place. False: the text ends before it. */
 static bool
 add_place(xt_batch *batch, size_t *at, uint32_t size)
 {
@@ -240,7 +240,7 @@ add_place(xt_batch *batch, size_t *at, uint32_t size)
     return true;
 }
 
-/* Into an empty batch. XC_BAD: these bytes are nothing packed, or not all of it. */
+/* Unpacks into an empty batch. XC_BAD: these bytes were not packed by us, or are incomplete. */
 static xc_status
 unpack(xt_batch *batch, xt_span packed, xc_err *err)
 {

@@ -1,15 +1,15 @@
 /*
- * The type Pipe: batches given to threads, and taken back in order. While they work on one, the calling thread prepares
- * the next and hands out documents of the one before; when it has nothing else to do it tags with them, having released
- * the GIL once for the batch.
+ * The type Pipe: batches are given to threads, and their results taken in order. While the threads work on one batch,
+ * the calling thread prepares the next and hands out documents of the one before. When it has nothing else to do it
+ * tags, too, and releases the GIL once for the batch.
  *
- * The objects of a document are made when it is asked for. Who lets go of one before the next has both in the CPU's
- * caches, and the garbage collector never sees many; with a batch's made at once, two threads were 1.35 times as fast
- * as one, so they are 2.3 times.
+ * The objects of a document are made when it is asked for. A caller that drops one document before it takes the next
+ * has both in the CPU's caches, and the garbage collector never sees many of them. With the objects of a whole batch
+ * made at once, two threads were 1.35 times as fast as one; this way they are 2.3 times as fast.
  *
- * Where another thread turns out to want the GIL too (it took long to get it back), it is given away between documents
- * as well: tagging is so fast that else a thread that computes beside a pipe has 0.7 of its speed. So it has 0.9, and
- * the pipe alone loses nothing.
+ * If another thread seems to want the GIL (getting it back took long), this one also releases it between documents.
+ * Tagging is so fast that otherwise a thread that computes beside a pipe has 0.7 of its speed. This way it has 0.9, and
+ * a pipe without such a thread loses nothing.
  */
 #include "xt_team.h"
 #include "xtpy_model.h"
@@ -18,17 +18,17 @@ typedef struct {
     PyObject_HEAD xtpy_state *state; /* borrowed: our type keeps the module alive */
     ModelObject *model;              /* owned */
     xt_team *team;                   /* owned; NULL once closed */
-    xtpy_batch *first;               /* owned: given, oldest first */
-    xtpy_batch *taken;               /* owned: what iterating hands out; NULL: nothing */
-    size_t at;                       /* its next document */
-    xtpy_batch *idle;                /* owned */
+    xtpy_batch *first;               /* owned: the batches given, oldest first */
+    xtpy_batch *taken;               /* owned: the batch whose results are being iterated over; NULL: none */
+    size_t at;                       /* the next document of `taken` */
+    xtpy_batch *idle;                /* owned: batches for later use */
     int use_only, as_doc;
-    bool busy;   /* a thread is inside give or take, without the GIL */
-    bool wanted; /* another thread wanted the GIL lately */
-    size_t held; /* words since it was last given away */
+    bool busy;   /* a thread is in give or take and has released the GIL */
+    bool wanted; /* another thread wanted the GIL a short time ago */
+    size_t held; /* words since the GIL was last released */
 } PipeObject;
 
-/* To get the GIL back takes so long (ns) only if somebody computes. */
+/* Getting the GIL back takes this long (ns) only if another thread computes. */
 #define LONG_WAIT XC_MS
 enum { HELD_MOST = 4000 /* words: some 0.3 ms */ };
 
@@ -98,7 +98,7 @@ free_all(xtpy_batch **list)
     }
 }
 
-/* Ends the threads, which takes them some documents' time, and then what they worked on. */
+/* Ends the threads, which first tag the documents that they have taken; then frees all batches. */
 static void
 end(PipeObject *self)
 {
@@ -145,7 +145,7 @@ usable(PipeObject *self)
     return 0;
 }
 
-/* After `words` more of work with the GIL held: others have their turn with it, if any wants one. */
+/* After work on `words` more words with the GIL held: releases it for a moment if another thread wants it. */
 static void
 share_gil(PipeObject *self, size_t words)
 {
@@ -163,7 +163,7 @@ share_gil(PipeObject *self, size_t words)
     self->wanted = xc_now() - before > LONG_WAIT;
 }
 
-/* Documents of a list up to one that is none: then *error is owned, what is wrong with it. */
+/* Adds the documents of a list up to the first that is no document; *error, owned, says what is wrong with that. */
 static size_t
 add_docs(PipeObject *self, xtpy_batch *batch, PyObject *docs, PyObject **error)
 {
@@ -186,7 +186,7 @@ add_docs(PipeObject *self, xtpy_batch *batch, PyObject *docs, PyObject **error)
     return n;
 }
 
-/* give(docs): None, or (number, error) of the first document that is none; those before it are given. */
+/* give(docs): None, or (number, error) of the first that is no document; those before it are given. */
 static PyObject *
 Pipe_give(PipeObject *self, PyObject *docs)
 {
@@ -209,7 +209,7 @@ Pipe_give(PipeObject *self, PyObject *docs)
     batch->c.use_only = self->use_only != 0;
     batch->keep_words = self->as_doc != 0;
     size_t n = add_docs(self, batch, docs, &error);
-    /* A document's own code may have run meanwhile. */
+    /* A document may have run Python code meanwhile. */
     if (usable(self) < 0) {
         Py_XDECREF(error);
         xtpy_batch_free(batch);
@@ -224,7 +224,7 @@ Pipe_give(PipeObject *self, PyObject *docs)
     return error != NULL ? Py_BuildValue("(nN)", (Py_ssize_t)n, error) : Py_NewRef(Py_None);
 }
 
-/* What was taken is done with. */
+/* The batch that was taken is no longer needed. */
 static void
 put_away(PipeObject *self)
 {
@@ -237,7 +237,7 @@ put_away(PipeObject *self)
     }
 }
 
-/* take(): the pipe itself, which from now on hands out the results of the oldest batch. */
+/* take(): returns the pipe itself, which from now on iterates over the results of the oldest batch. */
 static PyObject *
 Pipe_take(PipeObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -265,7 +265,7 @@ Pipe_take(PipeObject *self, PyObject *Py_UNUSED(ignored))
     return PyErr_CheckSignals() < 0 ? NULL : Py_NewRef((PyObject *)self);
 }
 
-/* The next result of what was taken. */
+/* The next result of the batch that was taken. */
 static PyObject *
 Pipe_next(PipeObject *self)
 {
@@ -278,7 +278,7 @@ Pipe_next(PipeObject *self)
         return NULL;
     }
     const size_t number = self->at++;
-    bool gc = xtpy_pause_gc(); /* nobody finds it half made */
+    bool gc = xtpy_pause_gc(); /* so that the collector shows nobody a list that is half made */
     PyObject *one = self->as_doc ? xtpy_doc_new(self->state, batch, number, self->model->tags)
                                  : xtpy_batch_list(batch, number, self->model->tags, self->model->shelves);
     const size_t words = batch->c.ends[number] - xt_batch_doc_start(&batch->c, number);

@@ -23,15 +23,13 @@ typedef struct xtpy_state {
 #undef XTPY_STATE_DECLARE
 } xtpy_state;
 
-/* The exception for what a function of xt_ said; always NULL. */
+/* Raises the exception for an error of an xt_ function. Returns NULL. */
 void *xtpy_raise(const xc_err *err);
 
-/*
- * A str as bytes: lone surrogates included, of nothing but the str's own memory where it is ASCII. *kept is what the
- * span borrows from: owned by the caller. -1 with an exception, a TypeError naming `what` if it is no str.
- */
+/* A str as bytes, lone surrogates included; for ASCII the str's own memory. *kept is what the span borrows from, owned
+ * by the caller. -1 with an exception; if it is no str, a TypeError that names `what`. */
 int xtpy_span(PyObject *text, const char *what, xt_span *span, PyObject **kept);
-/* And back. */
+/* The other way round. */
 PyObject *xtpy_text(xt_span span);
 
 int xtpy_model_setup(PyObject *module, xtpy_state *state);
