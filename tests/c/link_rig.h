@@ -201,7 +201,7 @@ state_of(rig *it)
     return state;
 }
 
-/* Without reading: the I/O thread is to find out. */
+/* Without reading: the pump is to find out. */
 __attribute__((unused)) static void
 await_fin(rig *it)
 {
@@ -251,7 +251,7 @@ wait_giving(rig *it, xc_chan *chan, int64_t until, size_t *space)
     return xc_link_wait_nogil(it->link, &wait, space);
 }
 
-/* The I/O thread stands still meanwhile: it would read a payload for which nobody gives memory soon. */
+/* The pump stands still meanwhile: it would read a payload for which nobody gives memory soon. */
 static atomic_int pump_stands, pump_may_go;
 static xc_job stop_job;
 

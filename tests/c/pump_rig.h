@@ -1,4 +1,4 @@
-/* Waits for the I/O thread, and for its end. */
+/* Waits for the pump, and for its end. */
 #ifndef PUMP_RIG_H
 #define PUMP_RIG_H
 

@@ -19,7 +19,7 @@
 typedef struct {
     xc_region region; /* the far end's */
     int from_test;    /* owned by the thread `in` */
-    int notify_fd;    /* owned: where the link's I/O thread is notified; shut down, it says that the far end is gone */
+    int notify_fd;    /* owned: where the link's pump is notified; shut down, it says that the far end is gone */
     int to_test;      /* owned by the thread `out` */
     int notified_fd;  /* the same: says when the link is gone */
     atomic_int ready; /* threads that have a bell: a test may count what is allocated from now on */

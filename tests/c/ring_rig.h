@@ -98,7 +98,7 @@ enum { SPINS, SLEEPS, CALLED, WAYS };
 #define SPIN_NS (20 * INT64_C(1000))
 #define BUFFER  (4 * (size_t)XC_RING_SIZE + 4)
 
-/* Waits until another try is worth it. `fd` is where calls come, in place of an I/O thread's epoll. */
+/* Waits until another try is worth it. `fd` is where calls come, in place of the pump's epoll. */
 __attribute__((unused)) static void
 wait_for(xc_ring *ring, int way, int fd)
 {

@@ -79,7 +79,7 @@ refusals(void)
     answers_that_nobody_reads(false);
 }
 
-/* Each asks the other, and reads what it reads by its I/O thread alone: who stopped reading would never be answered. */
+/* Each asks the other, and reads what it reads by its pump alone: who stopped reading would never be answered. */
 static void
 two_that_ask_each_other(void)
 {

@@ -69,7 +69,7 @@ a_grandchild_holds_the_pipes(void)
     int pid = atoi(state.tail);
     CHECK(pid > 1);
     release(&worker);
-    CHECK_INT(kill(pid, SIGKILL), 0); /* with it the I/O thread's last use goes */
+    CHECK_INT(kill(pid, SIGKILL), 0); /* with it the pump's last use goes */
 }
 
 /* Forgotten while it lives: it is reaped all the same, which the end of each case checks. */

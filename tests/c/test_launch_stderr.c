@@ -44,7 +44,7 @@ fill_up(int fd)
     return n;
 }
 
-/* Our stderr is full and nobody reads it: the I/O thread does not block, other links and timers go on. */
+/* Our stderr is full and nobody reads it: the pump does not block, other links and timers go on. */
 static void
 a_full_stderr_holds_up_nobody(void)
 {

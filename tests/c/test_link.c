@@ -3,7 +3,7 @@
  *
  * What keeps the role from hanging is tested by cases whose waiters have no deadline: without the hand-on, or without
  * one of the wake-ups, a waiter sleeps for ever and the alarm of the case ends the program (`make run-mutants` takes
- * each of them away and sees that it does). Where the I/O thread could come to the rescue, the case holds the role
+ * each of them away and sees that it does). Where the pump could come to the rescue, the case holds the role
  * meanwhile, so that it can not.
  */
 #include "link_rig.h"
@@ -152,7 +152,7 @@ the_end_wakes_everybody(void)
     }
 }
 
-/* --- timeouts, signals, the I/O thread ------------------------------------------------------------------------ */
+/* --- timeouts, signals, the pump ------------------------------------------------------------------------ */
 
 static void
 do_nothing(int sig)

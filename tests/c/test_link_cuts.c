@@ -39,7 +39,7 @@ cut_at_every_byte(void)
         CHECK_RC(wait_for(&it, XC_WAIT_CLOSE, chan, 0), XC_TIMEOUT);
     }
     expect_cut_items(&it, chan);
-    /* The I/O thread alone, a byte now and then. */
+    /* The pump alone, a byte now and then. */
     for (size_t at = 0; at < stream.n; at++) {
         write_all(it.to, stream.data + at, 1);
         check_pause_ms(1);
@@ -155,7 +155,7 @@ a_crowd_of_readers(void)
         write_all(crowd.it.to, stream.data + at, n);
         at += n;
         if (i % 12 == 5) {
-            check_pause_ms((long)(i % 3) * 4); /* at times longer than the I/O thread waits */
+            check_pause_ms((long)(i % 3) * 4); /* at times longer than the pump waits */
         }
     }
     for (int i = 0; i < READERS; i++) {

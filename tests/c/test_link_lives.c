@@ -54,7 +54,7 @@ over_a_socket(void)
     rig it = open_socket();
     xc_chan *chan = new_chan(&it);
     send_int(&it, chan->id, 1);
-    AWAIT(is_ready(&it, XC_WAIT_ITEM, chan)); /* the I/O thread watches it for reading ... */
+    AWAIT(is_ready(&it, XC_WAIT_ITEM, chan)); /* the pump watches it for reading ... */
     expect_int(&it, chan, 1);
     CHECK_RC(xc_link_post(it.link, XC_DATA, chan->id, "LQ", 2), XC_OK); /* ... and for writing */
     expect_frame(it.from, XC_DATA, chan->id, "LQ", 2);

@@ -136,7 +136,7 @@ link_moves(mover *it)
     expect_frame(it->fds.from, XC_MOVE, 0, NULL, 0);
 }
 
-/* An item each way. What is waited for comes whether a thread waits or the I/O thread has to see to it. */
+/* An item each way. What is waited for comes whether a thread waits or the pump has to see to it. */
 static void
 check_talk(mover *it, xc_chan *chan, bool waits)
 {
@@ -353,7 +353,7 @@ a_withdrawn_link_goes_on(void)
 
 /* --- ends ------------------------------------------------------------------------------------------------------- */
 
-/* The far end alone has moved: its I/O thread is notified through a fd that must be ours until the end. */
+/* The far end alone has moved: its pump is notified through a fd that must be ours until the end. */
 static void
 goodbye_between_the_moves(void)
 {

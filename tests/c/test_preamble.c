@@ -195,7 +195,7 @@ frames_behind_the_marker(void)
     }
 }
 
-/* The I/O thread passes over it, too. */
+/* The pump passes over it, too. */
 static void
 nobody_reads(void)
 {

@@ -1,5 +1,5 @@
 /*
- * The I/O thread: timers, jobs and watches, more of them than one batch of events holds, what is forgotten inside a
+ * The pump: timers, jobs and watches, more of them than one batch of events holds, what is forgotten inside a
  * batch, when the thread ends and starts again, and what a forked child has of it.
  */
 #include "pump_rig.h"

@@ -1,5 +1,5 @@
 /*
- * Jobs and timers of the I/O thread: in order, in time, and set again from where they run.
+ * Jobs and timers of the pump: in order, in time, and set again from where they run.
  */
 #include "pump_rig.h"
 

@@ -228,7 +228,7 @@ other_news(void)
 
 /* --- a full pipe, no memory ------------------------------------------------------------------------------------- */
 
-/* Nobody blocks, the I/O thread least of all; what is over is found by asking. */
+/* Nobody blocks, the pump least of all; what is over is found by asking. */
 static void
 a_full_pipe(void)
 {

@@ -1,5 +1,5 @@
 /*
- * Registrations among threads: none of them ever keeps the reader role from a thread or from the I/O thread; those that
+ * Registrations among threads: none of them ever keeps the reader role from a thread or from the pump; those that
  * were ended are never told anything, whoever rings just then; and many threads with many registrations miss nothing.
  */
 #include "registration_rig.h"
@@ -39,7 +39,7 @@ finish(struct waiter *waiter, xc_status want)
 }
 
 /* Registrations stand in front of, between and behind the threads: the role passes them by and they are rung for
- * nothing. A registration that got it would leave the next thread asleep for ever, the I/O thread being held up
+ * nothing. A registration that got it would leave the next thread asleep for ever, the pump being held up
  * meanwhile. */
 static void
 the_role_passes_registrations_by(void)
@@ -64,7 +64,7 @@ the_role_passes_registrations_by(void)
     }
     CHECK(!rung(&at.to));
     let_pump_go();
-    an_item(&at); /* no thread is left: the I/O thread reads for the registrations */
+    an_item(&at); /* no thread is left: the pump reads for the registrations */
     for (int i = 0, seen = 0; i < LINE / 2 + 1; i++) {
         seen |= 1 << next_ring(&at.to);
         CHECK(i < LINE / 2 || seen == (1 | 1 << 1 | 1 << 3));
@@ -101,7 +101,7 @@ a_reader_rings_registrations(void)
     scene_close(&at);
 }
 
-/* The last thread leaves because its time is up: the I/O thread reads again, for the registration alone. */
+/* The last thread leaves because its time is up: the pump reads again, for the registration alone. */
 static void
 the_last_thread_leaves(void)
 {
@@ -149,7 +149,7 @@ drop_items(rig *it, xc_chan *chan)
     }
 }
 
-/* Begun and ended in any order while the I/O thread rings: each was told at most once, and nothing when it is ended. */
+/* Begun and ended in any order while the pump rings: each was told at most once, and nothing when it is ended. */
 static void
 ended_ones_are_never_rung(void)
 {
@@ -332,7 +332,7 @@ a_crowd(void)
             send_int(&crowd.it, mine[i % ALL][i / ALL]->id, seq);
         }
         if (seq % 16 == 5) {
-            check_pause_ms((long)(seq / 16 % 3) * 6); /* at times longer than the I/O thread waits */
+            check_pause_ms((long)(seq / 16 % 3) * 6); /* at times longer than the pump waits */
         }
     }
     for (int i = 0; i < ALL * CHANS_EACH / 2; i++) {

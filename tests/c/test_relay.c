@@ -171,7 +171,7 @@ struct half {
     const wire *frame;
 };
 
-/* The I/O thread would not ask for memory: the waiter has to read it. */
+/* The pump would not ask for memory: the waiter has to read it. */
 static void *
 write_some_when_read(void *arg)
 {
@@ -415,7 +415,7 @@ many_streams_over_one_link(void)
     for (unsigned i = 0; i < STREAMS; i++) {
         CHECK_INT(pthread_create(&talkers[i].thread, NULL, talk, &talkers[i]), 0);
     }
-    (void)wait_for(&it, XC_WAIT_CLOSE, chans[0], XC_FOREVER); /* reads beside the I/O thread */
+    (void)wait_for(&it, XC_WAIT_CLOSE, chans[0], XC_FOREVER); /* reads beside the pump */
     for (unsigned i = 0; i < STREAMS; i++) {
         pthread_join(talkers[i].thread, NULL);
         xc_link_drop_chan(it.link, chans[i]);

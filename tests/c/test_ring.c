@@ -391,7 +391,7 @@ a_signal_ends_a_sleep(void)
     close_pair(&two);
 }
 
-/* ---- notifying the I/O thread ---- */
+/* ---- notifying the pump ---- */
 
 static int
 notifications(int fd)

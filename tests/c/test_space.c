@@ -26,7 +26,7 @@ bytes_frame(uint32_t chan, size_t size, unsigned seq)
 struct sender {
     pthread_t thread;
     rig *it;
-    bool at_once; /* else when a thread reads, so that the I/O thread is not the first to see it */
+    bool at_once; /* else when a thread reads, so that the pump is not the first to see it */
     const unsigned char *bytes;
     size_t n;
 };
@@ -169,7 +169,7 @@ wait_in_thread(void *arg)
     return NULL;
 }
 
-/* The lender's time is up in the middle: another thread goes on, or the I/O thread does. */
+/* The lender's time is up in the middle: another thread goes on, or the pump does. */
 static void
 another_goes_on(void)
 {

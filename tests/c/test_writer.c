@@ -119,7 +119,7 @@ a_full_pipe_times_out(void)
     xc_writer_spill(&writer, &parcel.sending);
     xc_writer_spill(&writer, &parcel.sending);
     unpack(&parcel);
-    expect_parcel(1, 0, BIG); /* the I/O thread wrote the rest */
+    expect_parcel(1, 0, BIG); /* the pump wrote the rest */
     rig_close();
 }
 
@@ -414,7 +414,7 @@ the_reader_goes_away(void)
     rig_close();
 }
 
-/* Only the I/O thread has something to write when the reader goes away. */
+/* Only the pump has something to write when the reader goes away. */
 static void
 the_pump_meets_the_end(void)
 {
@@ -544,7 +544,7 @@ room_is_told(void)
         for (unsigned i = 0; i < FRAMES; i++) {
             post(1, i, 1000, XC_OK);
         }
-        AWAIT(xc_writer_await_room(&writer, &jobs[0])); /* what the I/O thread has in hand just now does not count */
+        AWAIT(xc_writer_await_room(&writer, &jobs[0])); /* what the pump has in hand just now does not count */
         AWAIT(xc_writer_await_room(&writer, &jobs[1]));
         for (unsigned i = 0; i < 100; i++) {
             expect_parcel(1, i, 1000);

@@ -114,7 +114,7 @@ handed_over_without_the_role(void)
     rig_close();
 }
 
-/* The role is free again by then, and all is written: nobody but the I/O thread is there to write it. */
+/* The role is free again by then, and all is written: nobody but the pump is there to write it. */
 static void
 handed_over_when_all_is_quiet(void)
 {

@@ -91,7 +91,7 @@ __attribute__((unused)) static void
 begin(struct parcel *parcel, unsigned who)
 {
     xc_err err;
-    for (bool idle = false; !idle;) { /* the I/O thread may have the role a moment longer than its bytes take */
+    for (bool idle = false; !idle;) { /* the pump may have the role a moment longer than its bytes take */
         xc_lock(&writer.mu);
         idle = !writer.writing;
         xc_unlock(&writer.mu);

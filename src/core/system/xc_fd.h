@@ -1,8 +1,8 @@
 /*
  * Our fds, and how to notice that one of them is not ours any more. A program may close it behind our back
  * (os.closerange), and then another file may get its number: that file must be neither read, written nor closed by us.
- * So this table remembers which file is behind each fd of ours. Operations that are rare enough compare before they use
- * the fd.
+ * So a table (xc_fd.c) remembers the file behind each fd that was given to xc_fd_own. Code that uses an fd rarely
+ * compares first, by xc_fd_ours.
  *
  * Files without an inode of their own (eventfd, epoll, pidfd) look all the same; only xc_fd_close compares their kind.
  */

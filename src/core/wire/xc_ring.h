@@ -20,9 +20,9 @@
  *     poll, a bell and a pipe     102-116    7-9     21-35
  *     futex_waitv                 95-99      7-9     29-34     (unknown to older systems)
  *
- * The futex is as fast as the others. One eventfd could not serve a reader, a writer and the pump, as the first who
- * empties it takes the news from the others. So each link would need four of them, and a hostile far end can make a
- * write to a shared eventfd block.
+ * The futex is as fast as the others. One eventfd could not serve a reader, a writer and the pump, because the first
+ * that empties it takes the news from the others. So each link would need four of them, and a hostile far end can make
+ * a write to a shared eventfd block.
  *
  * What the far end writes into the memory may be hostile. Its index is read once for each step and checked; its other
  * words are only compared. It can make a read or write fail with XC_BAD, wake a sleeper without a reason, make a
@@ -87,8 +87,8 @@ bool xc_ring_spin(xc_ring *ring, int64_t ns);
 /*
  * Sleeps until something changes at the ring, the bell (the thread's own) rings, or the deadline passes. XC_OK: check
  * again; there may be no reason. XC_TIMEOUT, XC_INTR as with xc_bell_sleep_nogil. A dead far end changes nothing any
- * more: who learns of its death rings the bell. The thread takes its bell off the list where others find it before the
- * region is closed.
+ * more: whoever learns of its death rings the bell. The thread takes its bell off the list where others find it before
+ * the region is closed.
  */
 xc_status xc_ring_sleep_nogil(xc_ring *ring, xc_bell *bell, int64_t until);
 
