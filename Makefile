@@ -8,7 +8,7 @@
 #
 #   PYTHON=python3.12   the interpreter to build for        VENV=.venv   where its environment goes
 #   CC=clang            the compiler                        PYTEST_ARGS  more for pytest, as "-k serializer"
-#   TSAN_TESTS="..."    the Python tests that run under the thread sanitizer
+#   TSAN_TESTS="..."    the Python tests that run under the thread sanitizer; ON_OURS: in pytest-xdist on this package
 #   SANITIZERS=required fail where the sanitizers cannot run, instead of saying so
 #   PAIRINGS="C-C"      the cores to run the Python tests over, near end and far end; all four of C and Python if not set
 #   USERS=              without the tests of other programs that use execnet, and without installing those
@@ -29,6 +29,8 @@ export LOUD
 RESULTS ?= $(VENV)/bench
 BENCH_ARGS ?=
 PAIRINGS ?= C-C Python-Python C-Python Python-C
+ON_OURS ?= test_serializer.py test_serializer_refused.py test_xspec.py test_unmeant.py test_source.py test_channel.py test_gateway.py \
+	test_group.py test_callback.py test_errors.py
 TSAN_TESTS ?= test_threads.py test_interpreters.py test_callback.py test_callback_order.py
 
 BIN := $(abspath $(VENV))/bin
@@ -53,7 +55,7 @@ INCLUDES := $(patsubst %,-I%,$(wildcard src/core/*))
 STRICT := $(INCLUDES) -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 
 .PHONY: tag quick test check-deep pieces-quick pieces-test pieces-deep test-c test-c-deep test-c-portable test-c-mutants \
-	test-asan test-tsan test-tsan-python tests-in-tsan test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
+	test-asan test-tsan test-tsan-python tests-in-tsan test-on-ours test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
 	test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
 
 # Tests are many programs, and pytest reads its own files anew at each start where no bytecode is kept.
@@ -94,7 +96,7 @@ check-deep: test-needs
 	@$(call pieces,deep)
 
 pieces-quick pieces-test: test-c test-python
-pieces-deep: test-sanitizers test-c-deep test-python
+pieces-deep: test-sanitizers test-c-deep test-python $(if $(USERS),test-on-ours)
 
 define pieces
 rm -rf $(VENV)/logs/$(1); echo "$(LANES) pieces at a time; what they say is in $(VENV)/logs/$(1)"; \
@@ -173,6 +175,10 @@ test-pairing-%: words = $(subst ., ,$*)
 test-pairing-%: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) | hosts
 	@cd tests && EXECNET_C_TEST_PAIRING=$(word 1,$(words)) $(PIECE) $* \
 		$(BIN)/pytest --depth $(DEPTH) --part $(word 2,$(words))/$(word 3,$(words)) $(PYTEST_ARGS)
+
+# Our own tests in the workers of a pytest-xdist that runs on this package.
+test-on-ours: test-needs
+	@cd tests && $(PIECE) on-ours $(BIN)/python -m pytest -p execnet_c.pytest_plugin -n 2 $(ON_OURS) $(PYTEST_ARGS)
 
 test-needs: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) $(if $(USERS),$(USER_NEEDS)) | hosts
 

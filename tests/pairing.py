@@ -30,7 +30,7 @@ def _ask_for(core):
 
 
 def _take_near_core():
-    if "execnet_c.cores" in sys.modules:
+    if "execnet_c.cores" in sys.modules and name != DEFAULT:  # a worker of pytest-xdist on execnet_c has it already
         raise RuntimeError("execnet_c has taken a core before the pairing was known")
     _ask_for(near)
     from execnet_c import cores
