@@ -1,27 +1,27 @@
-"""What is told of an exception in another process, and what is made of it there.
+"""How an exception is described to another process, and how that process makes a RemoteError of the description.
 
-A channel that ends with an exception is closed with three words: its text, its type and its message (see told()). Far ends
-that are none of ours, and who closes a channel with a text of his own, send the text alone.
+A channel that ends with an exception is closed with (text, type, message) of the exception (see told()). Far ends of
+execnet itself, and a program that calls close(text), send the text alone.
 
-This text also travels to far ends that have no package.
+This module is also sent to far ends without the package.
 """
 
 _OURS = __package__.partition(".")[0]
-said_by = None  # far ends that were sent this text are always told the type and the message
+said_by = None  # for far ends that were sent this module without said_by(): they always get type and message
 
 
 def told(exc):
-    """(text, type, message) of an exception, to close a channel with; what is no Unicode in them is escaped, as in
-    caf\\udce9. Always succeeds.
+    """(text, type, message) of an exception, to close a channel with. Surrogates in them are escaped, as in caf\\udce9.
+    Always succeeds.
 
-    text: as Python prints it, without the frames of ours that only ran the code. type: its name with its module's, as in
-    that text. message: str(exc), or None where that fails.
+    text: the traceback as Python prints it, without our own frames that only called the program's code. type: the name
+    of the class, with its module as in the text. message: str(exc), or None if that fails.
     """
     words = []
     for word in (_text, _name, str):
         try:
             words.append(word(exc).encode("utf-8", "backslashreplace").decode())
-        except BaseException:  # the exception's own code; or an interrupt, too late: what failed is over
+        except BaseException:  # from the exception's own code; or an interrupt, too late: the code has failed already
             words.append(None)
     text, name, message = words
     name = name or type(exc).__name__
@@ -46,7 +46,7 @@ def _name(exc):
 
 
 def remote_error(kind, item):
-    """An exception of class `kind`, the RemoteError, for what a channel was closed with."""
+    """The exception of class `kind`, the core's RemoteError, for `item`, with which a channel was closed."""
     text, *words = item if isinstance(item, tuple) and len(item) == 3 else (item,)
     error = kind(text if isinstance(text, str) else "the far end closed the channel with an error text that cannot be read")
     if words or said_by is None:
@@ -55,10 +55,10 @@ def remote_error(kind, item):
 
 
 def said_by(text):  # noqa: F811
-    """(type, message) of the exception whose traceback `text` is, None for what it does not say for certain.
+    """(type, message) of the exception whose traceback is `text`; (None, None) if the text does not say it for certain.
 
-    A message may have several lines, or be a traceback itself. So the text is read from its beginning: each exception
-    stands there with its frames, which are indented, and its message; the one that was raised last stands last.
+    A message may have several lines, or contain a traceback. So the text is read from its beginning. It shows each
+    exception with its frames, which are indented, and its message; the exception that was raised last stands last.
     """
     import re
 
@@ -68,10 +68,10 @@ def said_by(text):  # noqa: F811
         r"During handling of the above exception, another exception occurred):\n\n",
         text if isinstance(text, str) else "",
     )
-    if last[:4] == "  + ":  # a group: what it consists of stands behind it
+    if last[:4] == "  + ":  # an exception group: its members follow
         last = re.split(r"(?m)^  \+-\+-", last)[0]
         last = re.sub(r"(?m)^  \| ", "", last[last.find("Traceback") :])
-    frames = r"(?:%s|(?=  File ))(?: [^\n]*\n)*" % re.escape(head)  # without the first line, of a syntax error
+    frames = r"(?:%s|(?=  File ))(?: [^\n]*\n)*" % re.escape(head)  # a syntax error may come without the line `head`
     found = re.fullmatch(frames + r"([^\W\d][\w.<>]*)(?:: (.*?))?\n?", last, re.DOTALL)
     within_another = before and any(head in part[len(head) :] for part in (*before, last))
     return (None, None) if found is None or within_another else (found[1], found[2] or "")

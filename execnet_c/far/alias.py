@@ -1,25 +1,24 @@
-"""execnet's names for this package: `import execnet` in this process, and in every worker that it starts.
+"""Makes `import execnet` import this package, in this process and in every worker that it starts.
 
-There is one copy of everything: `execnet` in sys.modules is this very package, and a module of execnet's that is asked
-for is ours of the same name.
+Nothing is loaded twice: sys.modules["execnet"] is this package itself, and `execnet.NAME` is its module NAME.
 
-A worker learns of it from the settings in its hello (see bootstrap.py), which have a text to run, `_START`. One that has
-no execnet_c is also sent this file and what else `_SENT` and `_REST` name; there this package is called _execnet_c,
-and `import execnet_c` finds it, too. What was sent is compiled when a task first imports it. This file runs on Python 3.8.
+A worker is told by its settings (see bootstrap.py): it runs the source `_START`. A worker without execnet_c is also sent
+this file and the modules of `_SENT` and `_REST`. There the package is called _execnet_c, and `import execnet_c` finds it,
+too. A module that was sent is compiled when a task first imports it. This file runs on Python 3.8.
 
-What was sent is not all of execnet. So where execnet itself is installed at such a far end, tasks find that, whole, as
-they do in execnet's own workers: what is installed beside it may need what we have not sent.
+Those modules are not all of execnet. If execnet itself is installed at such a far end, `import execnet` finds that one,
+as in execnet's own workers: other packages installed there may need parts of it that we do not send.
 """
 
 import sys
 
 _PACKAGE = __package__.partition(".")[0]
 _installed = False
-_gives_way = False  # this worker was sent its core, and has execnet itself
+_gives_way = False  # execnet itself is installed, and this worker was sent its core: `import execnet` is left alone
 
 
 class Finder:
-    """Finds execnet and its modules: what importlib is given as the module is replaced by ours at once."""
+    """Finds the package `name` and its modules: exec_module() replaces the new module by ours in sys.modules."""
 
     def __init__(self, name):
         self._name = name
@@ -64,7 +63,7 @@ def install_as_execnet():
     there = sys.modules.get("execnet")
     if there is not None and there is not package:
         if there.__name__ == "_execnet_c":
-            return  # in a worker that was sent a core, beside an installed copy of another version
+            return  # a task of a worker that was sent its core calls the function of an installed execnet_c
         raise RuntimeError(
             f"execnet itself has been imported already, from {getattr(there, '__file__', None)}: "
             f"install_as_execnet() has to be called before anything imports execnet"
@@ -75,7 +74,7 @@ def install_as_execnet():
     _installed = True
 
 
-# --- what workers are sent ------------------------------------------------------------------------------------------
+# --- what is sent to workers ----------------------------------------------------------------------------------------
 
 _START = """\
 alias = module("far.alias")
@@ -84,12 +83,12 @@ if package != "execnet_c":
 alias.install_as_execnet()
 """
 _SENT = ("alias", "gateway_base", "pytest_plugin", "registry", "xspec")
-_REST = {"pyserializer": "dump dumps load loads _load_versioned"}  # what pack.py leaves out
+_REST = {"pyserializer": "dump dumps load loads _load_versioned"}  # functions that pack.py leaves out of the text
 _sent = {}
 
 
 def to_run():
-    """(text, modules to be sent) for a hello's `start` and `sent`; empty where execnet is not this package."""
+    """The settings (`start`, `sent`) of a hello; both are empty if install_as_execnet() was not called."""
     if not _installed:
         return "", {}
     if not _sent:
@@ -109,11 +108,11 @@ def _collect():
     _sent.update(sent)
 
 
-# --- at a far end that was sent it ----------------------------------------------------------------------------------
+# --- at a far end that was sent this file ---------------------------------------------------------------------------
 
 
 class _SentFinder:
-    """Finds modules of the package that were sent."""
+    """Finds those modules of the package that were sent."""
 
     def __init__(self, sources):
         self._sources = sources
@@ -136,6 +135,7 @@ class _SentFinder:
         self._run(name, module.__dict__)
 
     def _complete(self):
+        """Add the functions of _REST to their modules, and to the core."""
         for name in _REST:
             self._run("rest of " + name, vars(sys.modules[f"{_PACKAGE}.{name}"]))
         core, serializer = (sys.modules[f"{_PACKAGE}.{name}"] for name in ("pycore", "pyserializer"))
@@ -145,7 +145,7 @@ class _SentFinder:
     def _run(self, name, scope):
         import __future__
 
-        flags = __future__.annotations.compiler_flag  # older Pythons do not know some annotations
+        flags = __future__.annotations.compiler_flag  # some annotations cannot be evaluated on older Pythons
         exec(compile(self._sources[name], f"<execnet_c {name}>", "exec", flags, True), scope)
 
 
@@ -153,7 +153,7 @@ _NAMES = "Channel DataFormatError DumpError LoadError RemoteError TimeoutError X
 
 
 def take(sources):
-    """Have the package offer its names and the modules that were sent."""
+    """Make the package offer the names of _NAMES, and the modules that were sent. Called by _START."""
     global _gives_way
     from importlib.machinery import ModuleSpec
 
@@ -167,7 +167,8 @@ def take(sources):
 
 
 def _has_execnet():
-    """Whether execnet itself is installed here. A mere directory of that name, which the current one may hold, is not it."""
+    """Whether execnet itself is installed here. A directory of that name without an __init__.py does not count: the
+    current directory may have one by chance."""
     for finder in sys.meta_path:
         spec = finder.find_spec("execnet", None) if hasattr(finder, "find_spec") else None
         if spec is not None:

@@ -1,11 +1,11 @@
-"""Makes the text that far ends are sent out of modules of this package; for text.py, and when the package is built.
+"""Makes the text that is sent to far ends (see text.py) from modules of this package; also called by the package's build.
 
-Over there, where the same version of this package with its C core is importable, that serves, and the rest of the text
-is dropped.
+If the far end can import the same version of this package with its C core, it uses that and drops the rest of the text.
 
-Compiling costs more than starting an interpreter does. So modules travel as code objects where this very Python's are
-understood over there; and functions that are not `HOT` travel as source in any case, behind the rest, which is
-unpacked with the first call of one of them, and compiled one by one: most of them never are.
+To compile all modules would take longer than to start the interpreter. So modules are sent as code objects if the far
+end understands those of this Python. Functions that are not in `HOT`, the *cold* ones, are always sent as source, in a
+second part of the text. It is decompressed when the first of them is called; each one is compiled when it is called
+itself, and most never are.
 """
 
 import ast
@@ -21,9 +21,10 @@ from zlib import DEFLATED, compressobj
 from .. import __version__
 from .sent import CODED, FIRST, HOT, MADE_UP, NEAR, file_name, module_source
 
-MAX_SIZE = 24 * 1024  # bytes, of what the first task needs
+MAX_SIZE = 24 * 1024  # bytes of the first part of the text, which the first task needs
 
-# Looked for by name first: a failing import has every directory read.
+# This is run at the far end. It first looks for execnet_c by its name in sys.path: an import that fails would have
+# Python read every directory there. later() makes the function that stands for cold function `n` until it is called.
 _LOADER = """
 def load(rest, pieces, codes):
     if any(os.path.isfile(q) or os.path.exists(os.path.join(q, "execnet_c")) for q in sys.path) or (
@@ -82,20 +83,20 @@ def load(rest, pieces, codes):
 
 
 def write(directory):
-    """Have it ready in `directory`, as code objects and as source."""
+    """Write both texts, as code objects and as source, to files in `directory`."""
     for as_code in (False, True):
         with open(os.path.join(directory, file_name(as_code)), "wb") as file:
             file.write(pack(as_code))
 
 
 def pack(as_code):
-    """The text without its head (see text.py): two streams of zlib, of what the first task needs and of the cold
+    """The text without its head (see text.py): two zlib streams, first what the first task needs, then the cold
     functions."""
     sources, names, cold = [], [], []
     for name in FIRST:
         source = MADE_UP.get(name) or module_source(name)
         if name == "mainthread" and as_code and sys.version_info >= (3, 13):
-            source = ""  # it does nothing there
+            source = ""  # that module does nothing on Python 3.13 and newer
         source, called, functions = _split(name, _without_words(source))
         sources.append(source)
         names.append(" ".join(called))
@@ -113,7 +114,7 @@ def pack(as_code):
         if as_code:
             data = marshal_dumps([pieces, _code("loader", loader), codes])
         else:
-            data = marshal_dumps([pieces, loader, codes], 2)  # what every Python 3 reads
+            data = marshal_dumps([pieces, loader, codes], 2)  # the format that every Python 3 reads
         return _compress(data)
 
     coded = []
@@ -124,7 +125,7 @@ def pack(as_code):
 
 
 def _compress(data):
-    def compressed(memory):  # how long the blocks are; which length is best differs by a percent or two
+    def compressed(memory):  # `memory` sets the length of blocks; which is best depends on the data, by one or two percent
         deflate = compressobj(9, DEFLATED, 15, memory)
         return deflate.compress(data) + deflate.flush()
 
@@ -136,7 +137,8 @@ def _code(name, source):
 
 
 def _bare(code):
-    """Without the table of its line numbers, a third of it, and names that only who reads it would use."""
+    """The code object without its table of line numbers, which is a third of its size, and with short names for local
+    variables."""
     arguments = code.co_argcount + code.co_kwonlyargcount + (code.co_flags & 4) // 4 + (code.co_flags & 8) // 8
     names = code.co_varnames
     less = {
@@ -148,8 +150,8 @@ def _bare(code):
     if not {*names} & {*code.co_cellvars}:
         less["co_varnames"] = names[:arguments] + tuple(f"_{n}" for n in range(len(names) - arguments))
     if sys.version_info >= (3, 11):
-        # Tracebacks look up each instruction. The entries say, for eight code units each, that there is no line: one
-        # table for all, it may be longer than the code.
+        # Tracebacks look up each instruction in the table. An entry of _NO_LINES says that eight code units have no line.
+        # One table serves all functions, because it may be longer than the code.
         assert len(code.co_code) <= 16 * len(_NO_LINES)
         less.update(co_linetable=_NO_LINES, co_qualname=code.co_name)
     return code.replace(**less)
@@ -159,7 +161,7 @@ _NO_LINES = b"\xff" * 512
 
 
 def _without_words(source):
-    """The same code, one line a statement, without docstrings, comments and needless spaces."""
+    """The same source with one line for each statement, without docstrings, comments and needless spaces."""
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
@@ -173,7 +175,7 @@ def _without_words(source):
     for kind, text, start, end, _ in tokenize.generate_tokens(io.StringIO(source).readline):
         name = tokenize.tok_name[kind]
         depth += (name == "INDENT") - (name == "DEDENT")
-        if name == "FSTRING_START":  # from Python 3.12 on: what is inside are tokens, too
+        if name == "FSTRING_START":  # since Python 3.12 the inside of an f-string is several tokens: take all as one text
             opened.append(start)
         elif name == "FSTRING_END":
             line, column = opened.pop()
@@ -190,8 +192,8 @@ def _without_words(source):
 
 
 def _split(module, source):
-    """A module's source without its cold functions; their names, that of a class, behind a colon, before its own; and
-    their sources."""
+    """Split the source of `module`. Returns the source without its cold functions; the names of the cold functions, where
+    ":" and the name of a class (":" alone: the module) stand before its methods; and the sources of the cold functions."""
     hot, near = (functions.get(module, "").split() for functions in (HOT, NEAR))
     kept, names, cold, owner = [], [], [], ""
     lines = source.split("\n")

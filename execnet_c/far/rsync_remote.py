@@ -1,28 +1,29 @@
-"""The receiving end of rsync.py: brings a directory into the state that the sender describes.
+"""The receiving end of rsync.py: makes a directory equal to what the sender describes.
 
-This text travels to the far end as a task: it imports the standard library only, and runs on Python 3.8 and PyPy. What
-the two say to each other stands at the head of rsync.py. A file is written under another name and put in its place when
-it is complete; whatever ends this task, no part of a file stays behind under any name.
+This module is sent to the far end as a task: it imports the standard library only, and runs on Python 3.8 and PyPy. The
+head of rsync.py says what the two ends send each other. A file is written under a temporary name, and renamed when it is
+complete. However this task ends, no incomplete file stays behind.
 """
 
 import errno
 import os
 import stat
 
-ACK_AFTER = 256 * 1024  # units of cost that are taken without telling the sender
-ASK_AFTER = 256  # requests that are kept until they are sent
-RECORD = 1024  # what a record costs beside its bytes: none is for nothing, there may be millions of empty files
+ACK_AFTER = 256 * 1024  # cost of what is taken before the next "ack" is sent
+ASK_AFTER = 256  # requests that are sent together
+RECORD = 1024  # what a record costs beside its bytes: there may be millions of empty files
 
 
 def cost_of(item):
-    """How much of the sender's window an item takes."""
+    """How much of the sender's window (WINDOW in rsync.py) an item takes."""
     if isinstance(item, bytes):
         return RECORD + len(item)
     return sum([RECORD + (len(record) if isinstance(record, bytes) else 0) for record in item])
 
 
 def lstat(path):
-    """None for what is not there, or cannot be looked at: whoever makes it then learns why."""
+    """os.lstat(), or None if that fails. If it did for another reason than a missing file, what the caller then does at
+    `path` fails, too, and says why."""
     try:
         return os.lstat(path)
     except OSError:
@@ -30,10 +31,10 @@ def lstat(path):
 
 
 def checksum_of(path):
-    """None where there is none to be had: the file is sent then."""
+    """None if the file cannot be read, or there is no md5: then the file is sent."""
     try:
         try:
-            from _md5 import md5  # without OpenSSL, which takes longer to load, and refuses md5 in some places
+            from _md5 import md5  # not OpenSSL's, which takes longer to load and is forbidden on some systems
         except ImportError:
             from hashlib import md5
         found = md5()
@@ -48,7 +49,8 @@ def checksum_of(path):
 
 
 def destroy(path):
-    """Remove whatever is there. Not with shutil, whose import costs more than most that is to do here."""
+    """Remove a file, a link, or a directory with all in it. Without shutil, because its import takes longer than most of
+    what this task does."""
     try:
         os.unlink(path)
         return
@@ -63,7 +65,7 @@ def destroy(path):
             for name in files:
                 at = os.path.join(below, name)
                 os.unlink(name, dir_fd=fd)
-            for name in directories:  # and links to such
+            for name in directories:  # links to directories are among them
                 at = os.path.join(below, name)
                 is_link = stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
                 (os.unlink if is_link else os.rmdir)(name, dir_fd=fd)
@@ -79,7 +81,7 @@ def fail(exc):
 
 
 def put(temporary, path):
-    """Have `temporary`, a file or a link, under the name `path`, whatever is there."""
+    """Rename `temporary`, a file or a link, to `path`, and replace what is there, even a directory."""
     try:
         os.rename(temporary, path)
     except OSError:
@@ -91,7 +93,7 @@ def put(temporary, path):
 
 
 def settle(path, mode, mtime):
-    """Give a file the mode and time of the sender's, where it may be done: a file system may know neither."""
+    """Give a file the mode and time of the sender's file, if possible: some file systems have neither."""
     try:
         os.chmod(path, stat.S_IMODE(mode))
         os.utime(path, ns=(mtime, mtime))
@@ -102,23 +104,23 @@ def settle(path, mode, mtime):
 class Receiver:
     def __init__(self, channel, destdir, delete):
         self.channel = channel
-        self.root = os.path.abspath(destdir)  # links into it must work from wherever they are
+        self.root = os.path.abspath(destdir)  # absolute, because links into it are made from this path
         self.delete = delete
         self.temporary = b".execnet_c-%d-%s" % (os.getpid(), os.urandom(6).hex().encode())
         self.files_seen = 0
-        self.requests = []  # (number of the file, checksum of the one that is here) not sent yet
-        self.files = []  # (path, mode, time) of all requested ones, in that order
-        self.links = []
-        self.partial = None  # the path of what is not in its place yet, if there is something
-        self.problems = []  # what could not be removed: no reason to leave the rest undone
-        self.cost = self.files_done = 0  # since the last word to the sender
-        self.written = 0  # bytes of the file that is received
+        self.requests = []  # (number of the file, checksum of our file or None), not sent yet
+        self.files = []  # (path, mode, time) of all requested files, in the order of the requests
+        self.links = []  # (path, target)
+        self.partial = None  # the path of the temporary file or link, while there is one
+        self.problems = []  # texts about what could not be removed; the rest is done all the same
+        self.cost = self.files_done = 0  # since the last "ack"
+        self.written = 0  # bytes of the file that is being received
 
     def run(self):
         try:
             self.receive()
         finally:
-            self.drop()  # again: when the connection ends an interrupt comes, too, perhaps in the midst of that
+            self.drop()  # again: the interrupt that comes when the connection ends may have stopped the first call
 
     def receive(self):
         self.receive_tree()
@@ -162,9 +164,9 @@ class Receiver:
     # --- the tree ---------------------------------------------------------------------------------------------------
 
     def receive_tree(self):
-        """Make the directories, remove what is to go, and find out which files are wanted."""
+        """Make the directories, remove what the sender does not have, and find out which files to request."""
         entries = self.entries()
-        inside = []  # (path, names in it, whether it is new) of the directories around
+        inside = []  # (path, names in it, whether it is new) of the directory we are in and of those above it
         for entry in entries:
             kind, entry = entry[:1], entry[1:]
             if kind == b".":
@@ -194,7 +196,8 @@ class Receiver:
                 self.links.append((path, os.path.join(self.root, target) if kind == b"B" else target))
 
     def look_at_root(self, directory):
-        """What is there already gives way to nothing of another kind: that was hardly meant. A link does."""
+        """Refuse to replace the destination by something of another kind, which was probably not meant. A link may be
+        replaced."""
         st = lstat(self.root)
         if st is None or stat.S_ISLNK(st.st_mode):
             return
@@ -206,7 +209,7 @@ class Receiver:
             raise FileExistsError(errno.EEXIST, "what is there is no file, and one is to be sent", self.root)
 
     def enter(self, path, mode, new):
-        """Make a directory, or have it as it is; true if it is new."""
+        """Make a directory if it is not there; true if it is new."""
         st = None if new else lstat(path)
         if st is not None and not stat.S_ISDIR(st.st_mode):
             os.unlink(path)
@@ -214,11 +217,11 @@ class Receiver:
         if st is None:
             try:
                 os.makedirs(path)
-            except FileExistsError:  # another target is the same directory, and has just made it
+            except FileExistsError:  # another target of the same rsync has the same directory, and has just made it
                 st = os.lstat(path)
                 if not stat.S_ISDIR(st.st_mode):
                     raise
-        mode = stat.S_IMODE(mode) | 0o700  # a read-only directory is to be filled, too
+        mode = stat.S_IMODE(mode) | 0o700  # files must be written into a read-only directory, too
         if st is None or stat.S_IMODE(st.st_mode) != mode:
             os.chmod(path, mode)
         return st is None
@@ -235,7 +238,7 @@ class Receiver:
                         self.problems.append("%s: %s" % (type(exc).__name__, exc))
 
     def compare(self, path, mode, mtime, seconds, size, new):
-        """Ask for a file unless the one that is here has its size and its time."""
+        """Request a file unless our file has the same size and time."""
         number, checksum = self.files_seen, None
         self.files_seen += 1
         st = None if new else lstat(path)
@@ -274,12 +277,12 @@ class Receiver:
                 settle(path, mode, mtime)
             elif record is True:
                 done, fd = fd, -1
-                os.close(done)  # which may say that the disk is full
+                os.close(done)  # this may fail: the disk is full
                 settle(self.partial, mode, mtime)
                 put(self.partial, path)
                 self.partial = None
         except OSError as exc:
-            if exc.errno is not None:  # else the connection's
+            if exc.errno is not None:  # else it is the channel's error, and not about this file
                 exc.filename, exc.filename2 = path, None
             raise
         finally:
@@ -298,7 +301,7 @@ class Receiver:
             try:
                 os.unlink(self.partial)
             except OSError:
-                pass  # there is none
+                pass  # it was not made yet
             self.partial = None
 
     def make_link(self, path, target):
@@ -322,7 +325,7 @@ def serve(channel):
         Receiver(channel, destdir, options.get("delete")).run()
     except OSError as exc:
         if isinstance(exc.filename, bytes):
-            exc.filename = os.fsdecode(exc.filename)  # for people
+            exc.filename = os.fsdecode(exc.filename)  # a str is easier to read in the error's text
         raise
 
 

@@ -1,12 +1,12 @@
-"""What travels to far ends that have no package: every module that may, and when.
+"""Lists the modules that are sent to far ends without the package, and when each one is sent.
 
-Over there they are one flat package, `_execnet_c`, whatever folder they have here. All of this runs on Python 3.8.
+At the far end all of them are modules of one package, `_execnet_c`, which has no subpackages. All must run on Python 3.8.
 """
 
 import os
 import sys
 
-# The folders of this package that they come from; "" is its top.
+# Folder of this package -> the modules in it that may be sent; "" is the top folder.
 FOLDERS = {
     "": "cores gateway_base pytest_plugin xspec",
     "common": "channelfile errors trace",
@@ -16,30 +16,31 @@ FOLDERS = {
 }
 FOLDER_OF = {name: folder for folder, names in FOLDERS.items() for name in names.split()}
 
-# The text that makes a Python a worker (see pack.py) has these, in the order in which they need each other. Later, and
-# only to who needs it, go: greenlets with the execution model (near/bootstrap.py); pylaunch and pyrelay to a gateway in
-# between (near/via.py); socketserver and tls for installvia= (near/sockets.py); alias, gateway_base, pytest_plugin,
-# registry, xspec and the rest of pyserializer to the workers of a program that has installed us as execnet (alias.py). What
-# rsync runs over there is a task of its own, rsync_remote.py.
+# The modules in the text that makes a Python a worker (see pack.py), each behind those that it imports. The others are
+# sent later, and only to far ends that need them: greenlets, for an execution model of greenlets (near/bootstrap.py);
+# pylaunch and pyrelay, to the gateway in between for via= (near/via.py); socketserver and tls, for installvia=
+# (near/sockets.py); alias, gateway_base, pytest_plugin, registry, xspec and the rest of pyserializer, if the program has
+# called install_as_execnet() (alias.py). rsync sends rsync_remote.py as a task.
 FIRST = ("mainthread", "native", "errors", "channelfile", "trace", "pypump", "pyserializer", "pywire")
 FIRST += ("pychannel", "pywatch", "pytasks", "pynear", "pyreader", "pycore", "cores", "execmodel", "worker")
-MADE_UP = {
+MADE_UP = {  # what stands in the text for these modules, instead of their own source
     "native": "import os, select\nLONGEST_SLEEP = 5.0\nfrom time import sleep\nunpatched = __import__\n"
     "from _thread import RLock, allocate_lock, get_ident, start_new_thread",
     "cores": "from . import pycore as module\nfrom _thread import get_ident\ncore = 'Python'\n"
     "main_thread_ident = lambda n=get_ident(): n",
     "pynear": "class NearEnd:\n 0",
 }
-# What only near ends need stays here, and what the C core's far ends do, or those that are sent it beside the text.
+# Functions that are left out of the text: only near ends need them, or only far ends on the C core, or a far end is sent
+# them apart from the text.
 NEAR = {
     "errors": "said_by",
     "pychannel": "RemoteError.__getattr__ Channel._await_item",
     "pyserializer": "dump dumps load loads _load_versioned",
     "pycore": "_main_thread_ident",
     "pywire": "Writer.end",
-    "worker": "_move _serve_aloud _is_lent _say_again",
+    "worker": "_move _serve_lent _is_lent _copy_out",
 }
-# What is called until a task's first word is out; a test compares.
+# Functions that are called before a task has sent its first item; tests/test_text.py compares the list with what runs.
 HOT = {
     "mainthread": "_Finder.find_spec",
     "execmodel": "_module",
@@ -57,18 +58,19 @@ HOT = {
     "pyserializer": "load_plain dump_item _dump_plain",
     "pywire": "frame Batch.__init__ Batch.rest Writer.__init__ Writer.send Writer.send_message Writer.write",
 }
-# Code is larger than source: those that no longer fit into the text travel as source. In this order what fits saves the
-# most: milliseconds to compile pycore 1.3, pychannel 0.4, pyserializer 0.4.
+# Modules that are sent as code objects, as many as fit: code is larger than source, so the others are sent as source. Those
+# that take longest to compile come first: pycore 1.3 ms, pychannel 0.4 ms, pyserializer 0.4 ms.
 CODED = ("pycore", "pychannel", "pyserializer", "pywatch", "pypump", "pyreader", "pywire", "worker", "pytasks")
 
 
 def file_name(as_code):
-    """Where an installed package has the text."""
+    """The name of the file in which an installed package has the text."""
     return "far_end." + (sys.implementation.cache_tag if as_code else "source")
 
 
 def module_source(name):
-    """Of a module that travels, which a far end may have named. Over there all are in one package."""
+    """The source of a module of FOLDERS, with its imports changed to the one package that far ends have. A far end may
+    have asked for `name`."""
     import re
 
     folder = os.path.join(os.path.dirname(os.path.dirname(__file__)), FOLDER_OF[name])

@@ -1,17 +1,19 @@
 """The server behind socket= gateways: ``python -m execnet_c socketserver [HOST:PORT]``, or execnet-c-socketserver.
 
-As with execnet's, the first line of a connection is a Python string, a program that is run with `clientsock`, the
-connection, in its scope. Each runs in a process of its own; ours (see sockets.py) puts a worker in the place of that.
+As in execnet, the first line of a connection is a Python string literal: the source of a program. The server runs it in a
+process of its own, with the connection as the global `clientsock`. The program that near/sockets.py sends replaces this
+process by a worker.
 
-Where there is a secret, all that is said is TLS, in which both ends prove that they know it before anything else is
-read (see tls.py). A connection that has done so has two processes: one speaks TLS, the other runs the program, and has
-one of a pair of sockets for `clientsock`.
+If the server has a secret, a connection speaks TLS, and both ends prove that they know the secret before anything else is
+read (see tls.py). Such a connection has two processes: one speaks TLS; the other runs the program, whose `clientsock` is
+one end of a socketpair between the two.
 
-Until a connection has said its line, or proved that it knows the secret, it costs no process: one loop reads them all,
-none has longer than LINE_TIMEOUT, and where there are too many it is whose address has most that loses one.
+A connection is *pending* until its first line is complete, or its client has proved that it knows the secret. It has no
+process then: one loop reads all pending connections. Each may take LINE_TIMEOUT. If there are too many, the network that
+has most of them loses one.
 
-This text also travels to far ends that have no package (installvia=): it runs on Python 3.8, and needs nothing of ours
-but tls.py, which is put in the place of that import.
+This module is also sent to far ends without the package (installvia=): it runs on Python 3.8, and imports nothing of this
+package but tls.py, whose source near/sockets.py puts in the place of the import.
 """
 
 import ast
@@ -26,15 +28,15 @@ import time
 from .tls import BANNER, DENIED, SHORTEST, Session, carry, new_context, options_for, set_options, shown, stretched
 
 PORT = 8888
-LINE_TIMEOUT = 10.0  # seconds for the line of a connection, and for its proof
-PENDING = 256  # connections that have not said their line, nor proved anything; with more of them one goes
-MAX_LINE = 1 << 20  # bytes; execnet's own line has 60000
-MAX_SAID = 512  # bytes of a line: what goes into any pipe that has room at all
-LOOK_FOR_CHILDREN = 1.0  # seconds
+LINE_TIMEOUT = 10.0  # seconds that a connection may be pending
+PENDING = 256  # pending connections at most
+MAX_LINE = 1 << 20  # bytes; the first line that execnet sends has 60000
+MAX_SAID = 512  # bytes of a line of output: a pipe that poll() calls writable takes at least so many
+LOOK_FOR_CHILDREN = 1.0  # seconds between two checks for ended children
 
 
 def address_of(text):
-    """(host, port) of HOST:PORT, [IPV6]:PORT, or :PORT, which is a port of 127.0.0.1. Raises ValueError."""
+    """(host, port) from HOST:PORT, [IPV6]:PORT or :PORT; the host of :PORT is 127.0.0.1. Raises ValueError."""
     host, colon, port = text.rpartition(":")
     if host[:1] == "[" and host[-1:] == "]":
         host = host[1:-1]
@@ -75,13 +77,13 @@ def listen(host, port):
 
 
 class Pending:
-    """A connection that has not said its line yet; nor, where there is a secret, proved that it knows that."""
+    """A pending connection, see the head of this file. `key`: as for Server."""
 
     def __init__(self, sock, sockaddr, context, key):
         sock.setblocking(False)
         self.sock = sock
         self.address = shown(*sockaddr[:2])
-        # Who has one IPv6 address has all of a network, which 64 bits name.
+        # A client usually has a whole IPv6 network, of 64 bits: the first 8 bytes name it.
         self.network = socket.inet_pton(sock.family, sockaddr[0].partition("%")[0])[:8]
         self.until = time.monotonic() + LINE_TIMEOUT
         self.line = b""
@@ -89,11 +91,11 @@ class Pending:
         self._context = context
         self._key = key
         if key:
-            sock.send(BANNER + b" (TLS, which older versions of execnet_c do not speak)\n")  # the first bytes go in
+            sock.send(BANNER + b" (TLS, which older versions of execnet_c do not speak)\n")  # its buffer is still empty
 
     def read(self):
-        """Take what has arrived; whether a program may be run now. Raises ValueError for who may not have one run, and
-        for what is no line; OSError when the connection ends."""
+        """Take what has arrived. True: the connection's program may be run. Raises ValueError if it may not, OSError if
+        the connection has ended."""
         try:
             return self._take_proof() if self._key else self.take_line()
         except BlockingIOError:
@@ -102,7 +104,7 @@ class Pending:
     def take_line(self):
         """True once `line` is complete."""
         while self.line[-1:] != b"\n":
-            # No byte behind the line is taken: the program reads on.
+            # Take no byte behind the line: the program reads those.
             data = self.sock.recv(65536, socket.MSG_PEEK)
             if not data:
                 raise OSError("it was closed before it had said anything to run")
@@ -133,16 +135,16 @@ class Pending:
     def refuse(self):
         try:
             self.sock.shutdown(socket.SHUT_WR)
-            self.sock.recv(65536)  # unread bytes would turn the end into a reset, which may overtake what we said
+            self.sock.recv(65536)  # if bytes stay unread, close() resets the connection, and what we sent may get lost
         except OSError:
             pass
         self.sock.close()
 
 
 class Server:
-    """Takes connections of `listener` until it is told to stop. Raises OSError where a secret is of no use.
+    """Takes connections of the socket `listener`. Raises OSError if there is a key and this Python cannot use it.
 
-    key: of the secret, see tls.py; empty where none is wanted. say: called with a line for each event.
+    key: stretched() of the secret, see tls.py; empty without a secret. say: called with a line of text for each event.
     """
 
     def __init__(self, listener, key, say):
@@ -151,13 +153,13 @@ class Server:
         self._key = key
         self._context = new_context(True) if key else None
         self._say = say
-        self._pending = []  # in the order of their coming
-        self._children = set()
+        self._pending = []  # in the order in which they connected
+        self._children = set()  # process ids
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def serve(self):
-        """For ever: each program in a process of its own."""
+        """Run the program of each connection in a process of its own, for ever."""
         while True:
             pending = self._next(None)
             try:
@@ -168,9 +170,9 @@ class Server:
                 continue
             if child == 0:
                 try:
-                    os.setsid()  # Ctrl-C at the server's terminal is not for its workers
+                    os.setsid()  # so that Ctrl-C at the server's terminal does not reach the workers
                     self._run(pending)
-                except Exception as exc:  # there is no second process, mostly
+                except Exception as exc:  # usually: the second process cannot be forked
                     self._say(f"{pending.address}: {exc}")
                 finally:
                     os._exit(1)
@@ -179,11 +181,12 @@ class Server:
             pending.sock.close()
 
     def serve_once(self, timeout):
-        """The first program, in this process. Raises OSError when none has come for `timeout` seconds (None: ever)."""
+        """Run one connection's program in this process. Raises OSError if none has come within `timeout` seconds; None:
+        wait for ever."""
         self._run(self._next(None if timeout is None else time.monotonic() + timeout))
 
     def _next(self, until):
-        """The next connection that may have a program run."""
+        """Wait for the next connection whose program may be run."""
         while True:
             now = time.monotonic()
             if until is not None and now >= until:
@@ -208,7 +211,7 @@ class Server:
                 if self._pending:
                     self._drop_one("there is no room for another connection")
                 else:
-                    time.sleep(0.1)  # no fds, mostly; the connection waits, and would be told of at once again
+                    time.sleep(0.1)  # usually there are no fds left; select() would report the connection again at once
             return
         try:
             pending = Pending(sock, sockaddr, self._context, self._key)
@@ -222,7 +225,7 @@ class Server:
 
     def _read(self, pending):
         if pending not in self._pending:
-            return None  # dropped in the same round
+            return None  # it was dropped after select() had returned
         try:
             if not pending.read():
                 return None
@@ -237,7 +240,7 @@ class Server:
         self._selector.unregister(pending.sock)
 
     def _drop_one(self, why):
-        """The oldest of those whose network has most: nobody keeps out others by being many."""
+        """Drop the oldest connection of the network that has most: so no network can keep out the others."""
         counts = {}
         for pending in self._pending:
             counts[pending.network] = counts.get(pending.network, 0) + 1
@@ -258,6 +261,7 @@ class Server:
                 self._children.remove(child)
 
     def _run(self, mine):
+        """Run the program of the connection `mine`. The other connections are closed in this process."""
         for pending in self._pending:
             pending.sock.close()
         self._selector.close()
@@ -267,7 +271,7 @@ class Server:
             child = os.fork()
             if child:
                 there.close()
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the server's terminal is the worker's to take
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker alone, in the other process
                 _speak(mine, here)
                 os.waitpid(child, 0)
                 return
@@ -292,7 +296,7 @@ class Server:
 
 
 def _speak(mine, here):
-    """TLS for the worker at the other end of `here`."""
+    """Carry bytes between the connection `mine`, which speaks TLS, and the worker at the other end of `here`."""
     set_options(mine.sock, options_for(mine.session.wants))
 
     def end_sink():
@@ -309,7 +313,7 @@ def _speak(mine, here):
 
 
 def one_worker(host, port, key, timeout):
-    """For installvia=: say on stdout where it listens, then go on in the background, and serve one connection."""
+    """For installvia=: listen, print the address on stdout, then go to the background and serve one connection."""
     try:
         server = Server(listen(host, port), key, lambda line: None)
     except OSError as exc:
@@ -335,8 +339,8 @@ def one_worker(host, port, key, timeout):
 
 
 def secret_of_environment():
-    """The shared secret (bytes) that EXECNET_C_SECRET_FILE or EXECNET_C_SECRET tells, empty without them. Raises
-    OSError, and ValueError for one that is too short."""
+    """The shared secret (bytes) in the file that EXECNET_C_SECRET_FILE names, or in EXECNET_C_SECRET; empty if neither is
+    set. Raises OSError, and ValueError if it is too short."""
     path, secret = map(os.environ.get, ("EXECNET_C_SECRET_FILE", "EXECNET_C_SECRET"))
     if path is not None:
         return secret_in(path)
@@ -357,7 +361,7 @@ def _long_enough(secret, where):
 
 
 def main(argv=None, prog=None):
-    """The command line's."""
+    """The command execnet-c-socketserver. Returns its exit status."""
     import argparse
 
     parser = argparse.ArgumentParser(
@@ -389,7 +393,7 @@ def main(argv=None, prog=None):
             f"{server.address} can be reached from outside, and there is no secret: whoever connects could run any "
             f"code here. Set EXECNET_C_SECRET_FILE or EXECNET_C_SECRET, or say --secret-file or --no-secret"
         )
-    os.environ.pop("EXECNET_C_SECRET", None)  # workers have no use for it
+    os.environ.pop("EXECNET_C_SECRET", None)  # workers inherit the environment, and do not need the secret
     try:
         print(f"listening on {server.address}{', with a secret' if secret else ''}", flush=True)
         if options.once:
@@ -402,7 +406,8 @@ def main(argv=None, prog=None):
 
 
 def _say(line):
-    """Print it, unless that had to be waited for: whoever can connect could fill what nobody empties any more."""
+    """Print a line if that does not have to wait; else drop it. If nobody reads our stdout any more, clients that connect
+    often could fill it, and the server would stand still."""
     try:
         fd = sys.stdout.fileno()
         if select.select([], [fd], [], 0)[1]:

@@ -1,9 +1,9 @@
-"""What makes any Python a far end: with nothing installed there, and nothing written to its disk.
+"""The text that makes any Python a worker: nothing has to be installed there, and nothing is written to its disk.
 
-`LINE` is what it is started with (python -c LINE). It writes the marker and, as a hello frame, which Python it is; then
-it runs the first HEAD_SIZE bytes of what it is sent, and those read the rest. That text is made by pack.py, of modules
-of this package; an installed package has it ready. It travels packed, but not to a Python on this machine: to unpack it
-takes longer there.
+That Python is started as `python -c LINE`. LINE writes the marker and a hello frame that says which Python runs it. Then
+it reads the first HEAD_SIZE bytes of the text and runs them; they read and run the rest. pack.py makes the text from
+modules of this package; an installed package has it ready in files. The text is sent compressed, but not to a Python on
+this machine: there, decompressing would take longer than sending more bytes.
 """
 
 import os
@@ -11,11 +11,12 @@ import sys
 
 from .sent import file_name
 
-OLDEST = (3, 8)  # Python that the text runs on
+OLDEST = (3, 8)  # the oldest Python that the text runs on
 HEAD_SIZE = 400  # bytes
 
-# Any Python from 2.7 on must understand it; in a shell it is quoted. The frame: code 8, channel 0, 46 bytes; in them a
-# str ("N") of 40. The first compile() takes 1 or 2 ms, which pass while the text is on its way.
+# Every Python from 2.7 on must understand this line; it is quoted where a shell reads it. The frame has code 8, channel 0
+# and a payload of 46 bytes: a str ("N") of 40 bytes, and STOP. The first compile() of an interpreter takes 1 or 2 ms, so one
+# is done while the text is on its way.
 LINE = (
     'import os,sys;t="%x %s"%(sys.hexversion,getattr(getattr(sys,"implementation",0),"cache_tag",0));'
     r'os.write(1,b"\0execnet_c\0\x08\0\0\0\0\0\0\0\x2eN\0\0\0\x28"+t.ljust(40)[:40].encode()+b"Q");'
@@ -24,7 +25,8 @@ LINE = (
     f"exec(get({HEAD_SIZE}))"
 )
 
-# What stands in PYTHONPATH or the current directory must not come before the standard library while we load.
+# The standard library is put first in sys.path while the text is loaded: PYTHONPATH or the current directory may have
+# modules of the same names.
 _HEAD = (
     "p=sys.path[:];d=os.path.dirname(os.__file__);"
     'sys.path.sort(key=lambda q:not(q.startswith(d)or"lib-dynload"in q));'
@@ -34,18 +36,18 @@ _HEAD = (
 _PACKED = "import zlib;z=zlib.decompressobj();t=z.decompress(get(%d));rest=lambda z=z,u=zlib.decompress:u(z.unused_data);del z,zlib"
 _PLAIN = "t=get(%d);rest=lambda t=t[%d:]:t"
 
-_texts = {}  # (as code objects, packed): all of it
+_texts = {}  # (as code objects, packed) -> the whole text
 
 
 def prepare(packed):
-    """Have the text of an installed package at hand, while the far end's interpreter starts."""
+    """Read the text of an installed package into memory. Called while the far end's interpreter starts."""
     for as_code in (False, True):
         if os.path.exists(_path(as_code)):
             _text(as_code, packed)
 
 
 def text_for(announcement, packed=True):
-    """The bytes that make a worker of a far end that announced itself so. Raises ValueError for a Python too old."""
+    """The text for a far end whose hello was `announcement`. Raises ValueError if its Python is too old."""
     try:
         hexversion, tag = announcement.split()
         version = int(hexversion, 16)
@@ -55,7 +57,7 @@ def text_for(announcement, packed=True):
     if (major, minor) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise ValueError(f"it is Python {major}.{minor}.{micro}, and {oldest} is the oldest that can serve")
-    # One minor version's releases understand each other's code objects.
+    # All final releases of one minor version of Python have the same code objects.
     mine = sys.implementation.cache_tag
     as_code = tag == mine and level == 15 and sys.version_info.releaselevel == "final"
     return _text(as_code, packed)

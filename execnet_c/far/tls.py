@@ -1,19 +1,22 @@
 """Gateways over sockets with a secret: TLS, and the proof of the secret in it.
 
-TLS is spoken by a process of its own at each end, as ssh is one: both cores see pipes, or a pair of sockets, and move
-bytes without the GIL. At the near end main() is that process; at the server it is a connection's own (socketserver.py).
+At each end a process of its own speaks TLS, as an ssh client would be one. So both cores see pipes, or a socketpair, and
+move bytes without the GIL. At the near end main() is that process; at the server each connection has one
+(socketserver.py).
 
-There are no certificates: the two ends agree on a key with whoever is there (anonymous Diffie-Hellman, TLS 1.2, which
-every ssl module since Python 3.7 speaks), and then each proves that it knows the secret, by a MAC of its role and of a
-hash of all bytes of the handshake. Those have both ends' random numbers and public keys: who stands in the middle has
-two connections, with two handshakes, and a proof that he got in one is worth nothing in the other. (It is what
-`tls-unique` of RFC 5929 is for; PyPy has that wrong, and it needs the extended master secret, which no ssl module
-tells of.) Sessions are never resumed, nor keys made anew.
+There are no certificates. The two ends first agree on keys without knowing each other (anonymous Diffie-Hellman, TLS 1.2,
+which every ssl module since Python 3.7 speaks). Then each proves that it knows the secret: it sends a MAC, keyed by the
+stretched secret, of its role and of hashes of all bytes of the handshake. The handshake contains random numbers and public
+keys of both ends. So an attacker in the middle, who has two connections with two handshakes, cannot use the proof from
+one of them in the other. (`tls-unique` of RFC 5929 has the same purpose. But PyPy's value is wrong, and it is safe only
+with the extended master secret, about which the ssl module says nothing.) There is no session resumption and no
+renegotiation.
 
-The client proves first, the server only to who has: then nobody can collect proofs, to guess at the secret with, by
-connecting to the server. Who has a client connect to him gets one: so the secret is long, and stretched by scrypt.
+The client proves first; the server answers only a client that has proved. So nobody can connect to the server to collect
+proofs, and then guess the secret with them. An attacker to whom a client connects does get one proof: for that case the
+secret is long, and stretched by scrypt, so that each guess takes time.
 
-This text also travels to far ends that have no package: it runs on Python 3.8, and needs nothing of ours.
+This module is also sent to far ends without the package: it runs on Python 3.8, and imports nothing of this package.
 """
 
 import errno
@@ -22,19 +25,19 @@ import select
 import socket
 import time
 
-BANNER = b"execnet_c-secret-2"  # the server's first word: what follows is TLS
-DENIED = b"execnet_c-denied"
-SHORTEST = 16  # bytes of a secret
-FAILED = b"execnet_c-tls "  # main() says so in front of what went wrong
-QUOTED = 200  # bytes of what something else said
+BANNER = b"execnet_c-secret-2"  # the first bytes that the server sends: TLS follows behind this line
+DENIED = b"execnet_c-denied"  # the server's answer to a client that does not know the secret
+SHORTEST = 16  # bytes that a secret must have
+FAILED = b"execnet_c-tls "  # how a line begins in which main() reports an error
+QUOTED = 200  # bytes at most of what another server sent, for an error text
 HUNG_UP = getattr(select, "POLLRDHUP", 0)
-CHUNK = 1 << 18
-RECORD = 1 << 14  # bytes, at most, that TLS gives at once
-LINGER = 10.0  # seconds that a worker has to take what had arrived when the connection ended; and a client
-# AES and HMAC, in this order, as both ends are OpenSSL; there is no anonymous suite with elliptic curves and GCM. With
-# GCM and plain Diffie-Hellman whoever connects would cost the server 20 times as much.
+CHUNK = 1 << 18  # bytes that are read at once
+RECORD = 1 << 14  # bytes at most of a TLS record
+LINGER = 10.0  # seconds for the worker to take the last bytes that arrived, or for the client to take the last that we send
+# This suite encrypts with AES and authenticates with HMAC. OpenSSL has no anonymous suite with elliptic curves and GCM; and
+# GCM with plain Diffie-Hellman would cost the server 20 times as much for each connection.
 SUITE = "AECDH-AES128-SHA"
-NO_RENEGOTIATION = 1 << 30  # OpenSSL's own number: PyPy has no name for it
+NO_RENEGOTIATION = 1 << 30  # SSL_OP_NO_RENEGOTIATION of OpenSSL; PyPy's ssl module has no name for it
 
 UNREACHABLE = {
     *(errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN),
@@ -43,7 +46,7 @@ UNREACHABLE = {
 
 
 class Refused(Exception):
-    """No connection; `kind` is the name of the class of deaths.py that says so to users."""
+    """The connection failed; `kind` is the name of the class in deaths.py that the user gets."""
 
     def __init__(self, kind, text):
         super().__init__(text)
@@ -51,7 +54,7 @@ class Refused(Exception):
 
 
 def stretched(secret):
-    """The key (bytes) for what an administrator has called the secret: guessing takes long. Raises OSError."""
+    """The key (bytes) that is derived from the secret; slow, so that guessing takes long. Raises OSError."""
     import hashlib
 
     try:
@@ -61,9 +64,9 @@ def stretched(secret):
 
 
 def new_context(is_server):
-    """The ssl.SSLContext of an end. Raises OSError where there is none."""
+    """The ssl.SSLContext of the server or the client. Raises OSError if this Python cannot make one."""
     try:
-        import hashlib  # noqa: F401 (sessions want them, and a server may have no fds left then)
+        import hashlib  # noqa: F401 (a Session needs both; later the server may have no fds left to load them)
         import hmac  # noqa: F401
         import ssl
     except ImportError:
@@ -82,7 +85,8 @@ def new_context(is_server):
 
 
 class Session:
-    """One end of TLS, until the other has proved that it knows the key. What is to be said stands in `to_say`."""
+    """One end of a TLS connection until the other end has proved that it knows the key. The caller sends what is in
+    `to_say`, and empties it."""
 
     def __init__(self, context, is_server, key, wants=0):
         import hashlib
@@ -92,16 +96,16 @@ class Session:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=is_server)
         self.to_say = b""
-        self.wants = wants  # the client's: seconds between the kernel's looks after the connection, 0 for none
+        self.wants = wants  # TCP keepalive that the client wants at both ends, see options_for()
         self._is_server = is_server
         self._key = key
-        self._heard, self._said = hashlib.sha256(), hashlib.sha256()
-        self._binding = None
-        self._line = b""
+        self._heard, self._said = hashlib.sha256(), hashlib.sha256()  # of the handshake's bytes, each direction
+        self._binding = None  # both hashes, once the handshake is complete: the client's bytes first
+        self._line = b""  # the other end's proof, as far as it has come
 
     def read(self, data):
-        """Take what has arrived; whether the other end has proved that it knows the key. Nothing of what follows is
-        taken then. Raises ValueError with the reason to go no further, after which `to_say` may have a last word."""
+        """Take what has arrived. True: the other end has proved that it knows the key; nothing behind its proof is taken
+        out of TLS. Raises ValueError with the reason to give up; `to_say` may still have something to send."""
         self.incoming.write(data)
         try:
             if self._binding is None and not self._shake(data):
@@ -164,8 +168,9 @@ class Session:
 
 
 def options_for(pause):
-    """Of the socket, as [(level, name, value)]. pause: seconds between the kernel's looks after it, 0 for none. Those also
-    see a far end's host vanish that cannot answer us while a task keeps the GIL; and at the far end ours."""
+    """The options of a socket, as [(level, name, value)]. pause: seconds between two probes of TCP keepalive, 0 for none.
+    The probes also notice that the other end's host is gone, where the keepalive of the core cannot: at the server, and
+    for a far end on the twin, which is silent while a task holds the GIL."""
     options = [("IPPROTO_TCP", "TCP_NODELAY", 1)]
     if pause:
         options += [("IPPROTO_TCP", "TCP_KEEPIDLE", pause), ("IPPROTO_TCP", "TCP_KEEPINTVL", pause)]
@@ -178,7 +183,7 @@ def set_options(sock, options):
         try:
             sock.setsockopt(getattr(socket, level), getattr(socket, name), value)
         except (AttributeError, OSError):
-            pass  # this system has none; or it is no TCP
+            pass  # this system does not have the option, or the socket is not TCP
 
 
 def shown(host, port):
@@ -186,7 +191,7 @@ def shown(host, port):
 
 
 def connect(host, port, timeout, options):
-    """A socket to a server. timeout: seconds, for each address of the host. Raises Refused."""
+    """A socket that is connected to a server. timeout: seconds for each address of the host. Raises Refused."""
     where = shown(host, port)
     try:
         sock = socket.create_connection((host, port), timeout)
@@ -205,7 +210,7 @@ def connect(host, port, timeout, options):
 
 
 def no_server(where, said):
-    """Of something that answers there, by what it said."""
+    """The error text for a server that is not ours; `said`: what it sent."""
     if not said:
         return f"{where} ended the connection without a word: it is no socketserver of ours, or wants no secret"
     text = said[:QUOTED].decode("utf-8", "replace").splitlines()[0]
@@ -216,10 +221,10 @@ def no_server(where, said):
 
 
 def main(host, port, connect_timeout, proof_timeout, pause):
-    """Connect stdin and stdout to what a server starts for us. The first line of stdin is the key, in hex; nothing of
-    what follows is read before the server has proved that it knows it. Where that fails, stdout has FAILED, a class of
-    deaths.py and a text. The exit status is 0 when the connection was closed, 1 for a fault of ours, else the errno of
-    what ended it."""
+    """Connect stdin and stdout to the worker that a server starts for us. The first line of stdin is the key, in hex; what
+    follows is read only when the server has proved that it knows the key. If that fails, a line on stdout has FAILED, the
+    name of a class in deaths.py and a text. The exit status is 0 if the connection was closed, 1 if it was never made, else
+    the errno of what ended it."""
     try:
         session = Session(new_context(False), False, _key(), pause)
         sock = connect(host, port, connect_timeout, options_for(pause))
@@ -291,21 +296,22 @@ def _hear(sock, until, size):
     return sock.recv(size)
 
 
-# --- both ends' ---------------------------------------------------------------------------------------------------
+# --- both ends ----------------------------------------------------------------------------------------------------
 
 
 def carry(session, sock, source, sink, end_sink=None):
-    """Carry bytes from the fd `source` through TLS to `sock`, and from there to the fd `sink`, until that is over.
-    Returns 0, or the errno of what ended the connection; EBADMSG where what arrived is not what was sent.
+    """Carry bytes from the fd `source` through TLS to `sock`, and from `sock` to the fd `sink`, until the connection has
+    ended. Returns 0, or the errno of what ended it; EBADMSG: bytes were changed on their way.
 
-    The near end has no end_sink: when nothing more can arrive, all is over. At the server end_sink() tells the worker
-    that nothing more will come; what it still says is carried until it has ended.
+    At the near end end_sink is None: when nothing more can arrive, this returns. At the server end_sink() tells the worker
+    that nothing more will arrive; what the worker still writes is carried until it ends.
     """
     return _Carrier(session, sock, source, sink, end_sink).run()
 
 
 class _Carrier:
-    """One thread that waits for nothing but poll(). A direction is not read while what was read has not been written."""
+    """Carries both directions in one thread, which waits only in poll(). A direction is read only when all that was read
+    before has been written."""
 
     def __init__(self, session, sock, source, sink, end_sink):
         import ssl
@@ -318,11 +324,11 @@ class _Carrier:
             os.set_blocking(fd, False)
         self._read_into = getattr(os, "readv", _readv)
         self._buffer, self._opened = memoryview(bytearray(CHUNK)), memoryview(bytearray(CHUNK + RECORD))
-        self._sealed, self._plain = memoryview(session.to_say), b""  # to be sent, to be written
-        self._up = self._down = True  # from source to sock, from sock to sink
-        self._told_peer = self._told_sink = False  # that no more comes
-        self._why = 0
-        self._until = None
+        self._sealed, self._plain = memoryview(session.to_say), b""  # still to be sent to sock; still to be written to sink
+        self._up = self._down = True  # more may come from source; from sock
+        self._told_peer = self._told_sink = False  # the end of that direction was passed on
+        self._why = 0  # the errno of what ended the connection
+        self._until = None  # when to stop waiting for the worker or the client to take the last bytes
         self._poll, self._watched = select.poll(), {}
 
     def run(self):
@@ -344,7 +350,7 @@ class _Carrier:
             pause = None if self._until is None else max(self._until - time.monotonic(), 0) * 1000 + 1
             ready = dict(self._poll.poll(pause))
             if not self._up and not self._plain and ready.get(self._sink):
-                self._sink = -1  # who reads has gone; the rest is taken, for a reset might overtake what was sent
+                self._sink = -1  # nobody reads it; still read sock to its end: unread bytes would reset the connection
 
     def _read_source(self):
         try:
@@ -401,7 +407,7 @@ class _Carrier:
                 self._plain = b""
 
     def _open(self):
-        """What has arrived, in plain."""
+        """Decrypt what has arrived."""
         size = 0
         try:
             while size < CHUNK and (self._incoming.pending or self._tls.pending()):
@@ -415,7 +421,7 @@ class _Carrier:
         return self._opened[:size]
 
     def _is_over(self, gone):
-        """gone: the other end has hung up, though not all that it said may have been taken."""
+        """gone: the other end has hung up; there may still be bytes of it to take."""
         if not self._down and not self._plain:
             if self._end_sink is None or not self._up:
                 return True

@@ -1,11 +1,11 @@
-"""What runs at the far end: takes the standard streams, says hello, runs tasks until the connection ends.
+"""The worker: it takes the standard streams, says hello, and runs tasks until the connection ends.
 
-The first task gets the main thread; a task that comes while the main thread is busy gets a thread of its own. One
-spare thread waits for such a task at all times once the first task has come: the I/O thread, which learns of it,
-cannot start Python threads. With the execution model main_thread_only there is none: the core keeps tasks for the main
-thread, and refuses them when that takes too long.
+The first task gets the main thread; a task that comes while the main thread is busy gets another thread. So, from the
+first task on, one spare thread always waits for such a task: the I/O thread, which learns of it, cannot start Python
+threads. With the execution model main_thread_only there is no spare thread: the core keeps tasks for the main thread, and
+refuses one that waits too long.
 
-Few imports: every one of them is paid for at each start.
+This module imports little, because each import makes every worker start later.
 """
 
 import os
@@ -20,13 +20,13 @@ from ..cores import module as _core
 
 INTERRUPT_TEXT = "keyboard-interrupted"
 NO_MEMORY = "MemoryError\n", "MemoryError", ""
-RESERVE = 1 << 21  # bytes, never touched: enough for Python to compile what tells of it
-LONGEST_BIRTH = 5.0  # seconds
+RESERVE = 1 << 21  # bytes; freed when a task runs out of memory, so that there is enough to compile what reports it
+LONGEST_BIRTH = 5.0  # seconds to wait for a spare thread to begin
 _compile = getattr(_core, "_compile", compile)
 
 
 class WorkerGateway(_core.Gateway):
-    """The far end's view of its gateway: `channel.gateway` in a task."""
+    """The gateway at the far end: what a task gets as `channel.gateway`."""
 
     id = "<worker>"
 
@@ -49,10 +49,10 @@ class WorkerGateway(_core.Gateway):
 
 
 def main(marks=True, memory=()):
-    """Serve the process that started this one over the standard streams it gave. Returns when that is over.
+    """Serve the near end through this process's standard streams. Returns when the connection has ended.
 
-    marks: the marker in front of the frames is still to be written.
-    memory: (the fd of what that process shares with this one,); no frames go through the streams then.
+    marks: the marker has not been written yet.
+    memory: (fd of the memory that both ends share,): all frames go through rings, none through the streams.
     """
     if os.environ.get("EXECNET_DEBUG"):
         from ..common import trace
@@ -79,20 +79,20 @@ def main(marks=True, memory=()):
         _move(gateway, settings.get("memory"))
     answer = {"version": __version__, "core": core, "pid": pid}
     lent = settings.get("stderr")
-    # What this process has said so far may be on its way through a pipe: the answer waits for that.
+    # What this process wrote to its stderr may still be in a pipe: then _serve_lent() answers, after that was passed on.
     tasks = _begin(gateway, answer) if not lent or lent[-1] and not sys.flags.verbose else None
     if lent:
-        if "_serve_aloud" not in globals():  # the text that came to another interpreter is without it
+        if "_serve_lent" not in globals():  # the text does not have it: its source is in the settings
             exec(lent[0], globals())
-        _serve_aloud(gateway, answer, tasks, *lent[1:-1])
+        _serve_lent(gateway, answer, tasks, *lent[1:-1])
     else:
         _serve(tasks)
-    if gateway._broke:  # the core has said why
+    if gateway._broke:  # the core has written the reason to stderr
         sys.exit(1)
 
 
 def _move(gateway, offered):
-    """To memory that the other side shares, if it does."""
+    """Move to the rings in the memory that the near end has offered, if it has and this works."""
     if offered:
         from ..common.rings import attach
 
@@ -101,8 +101,7 @@ def _move(gateway, offered):
 
 
 def _begin(gateway, answer):
-    """The answer goes out as early as it can: the other side's work and what is left to do here take place at the same
-    time."""
+    """Answer the hello, then prepare for tasks: meanwhile the near end already goes on."""
     gateway._send(_core.HELLO, 0, answer)
     if sys.version_info < (3, 9):
         _end_a_thread()
@@ -120,7 +119,8 @@ def _serve(tasks):
 
 
 def _end_a_thread():
-    """glibc loads a file when the first thread ends there, or aborts the process: now, before a task takes all fds."""
+    """Start a thread and wait for its end. When the first thread of a process ends, glibc loads a file, and aborts the
+    process if it cannot. So do it now, before a task can use up all fds."""
     from _thread import get_native_id
     from time import sleep
 
@@ -136,8 +136,8 @@ def _end_a_thread():
 
 
 def _take_streams():
-    """The connection's two fds, moved away from 0 and 1, which become /dev/null: nothing that a task reads or prints
-    reaches the wire."""
+    """Return copies of fds 0 and 1, for the connection. Fds 0 and 1 become /dev/null, so that a task's input() and print()
+    do not touch the connection."""
     fds = os.dup(0), os.dup(1)
     for fd, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY)):
         null = os.open(os.devnull, flags)
@@ -147,9 +147,11 @@ def _take_streams():
     return fds
 
 
-def _serve_aloud(gateway, answer, tasks, caught, file, ours):
-    """The same with the stderr that the other side has lent, if that has got through to us and no site has put something
-    else in the place of our own. `file` is for last words. `tasks`: None while the answer waits."""
+def _serve_lent(gateway, answer, tasks, caught, file, ours):
+    """As _serve(), with the near end's stderr as our own (see src/core/system/xc_lend.h). The last three arguments say
+    what the near end has lent, each as (fd, device, inode): what fd 2 was at first, the file for last words, the near
+    end's stderr. If one of these fds is another file now, fd 2 stays as it is. `tasks`: None if the hello was not answered
+    yet, because what was written to stderr has to be passed on first."""
     words, lent = file[0], _is_lent(caught, file, ours)
     if tasks is None:
         if lent:
@@ -163,10 +165,10 @@ def _serve_aloud(gateway, answer, tasks, caught, file, ours):
     os.close(ours[0])
     os.set_inheritable(words, False)
     if caught[1:] == file[1:]:
-        _say_again(words)
+        _copy_out(words)
     os.lseek(words, 1, 0)
     gateway._words = words
-    # Its crash is not ours; 0 is only read.
+    # A forked child must not write last words: there the fd becomes fd 0, to which it cannot write.
     os.register_at_fork(after_in_child=lambda: _is_lent(file) and os.dup2(0, words, False))
     try:
         import faulthandler
@@ -174,37 +176,38 @@ def _serve_aloud(gateway, answer, tasks, caught, file, ours):
         if not faulthandler.is_enabled():
             faulthandler.enable(words, False)
     except Exception:
-        pass  # not every Python has it
+        pass  # this Python has no faulthandler
     try:
         _serve(tasks)
     except BaseException as exc:
         from ..common.errors import told
 
-        if _is_lent(file):  # a task may have closed it, and have another one there
+        if _is_lent(file):  # a task may have closed the fd, and opened another file that got its number
             os.write(words, told(exc)[0].encode())
         raise
 
 
 def _is_lent(*lent):
+    """Whether all of these fds still are the files that were lent."""
     try:
         return all([(at.st_dev, at.st_ino) == (dev, ino) for fd, dev, ino in lent for at in [os.fstat(fd)]])
     except OSError:
         return False
 
 
-def _say_again(file):
-    """What was said until now."""
+def _copy_out(file):
+    """Write to stderr what was written to `file` until now, and overwrite it there with zeros."""
     size, at = os.lseek(file, 0, 1), 0
     try:
         while at < size:
             at += os.write(2, os.pread(file, size - at, at))
     except OSError:
-        pass  # nobody to be told
+        pass  # nobody reads our stderr
     os.pwrite(file, bytes(size), 0)
 
 
 def _apply(gateway, settings):
-    """Ends the process if that fails, and says why."""
+    """Apply those settings that can fail. If one does, report it and end the process."""
     if settings["version"] != __version__:
         sys.stderr.write(f"execnet_c {__version__} cannot serve execnet_c {settings['version']}\n")
         sys.exit(3)
@@ -227,42 +230,45 @@ def _apply(gateway, settings):
 
         error = told(exc)
         gateway._send(_core.HELLO, 0, {"error": error})
-        sys.exit(error[2] if settings["start"] else 3)  # nobody may wait for an answer then
+        sys.exit(error[2] if settings["start"] else 3)  # as a text it also goes to stderr, if nobody waits for the answer
 
 
 class _Tasks:
+    """Runs the tasks of a worker, in the main thread and in spare threads."""
+
     def __init__(self, gateway, pid):
         self.gateway = gateway
         self._pid = pid
         self._lock = allocate_lock()
-        self._spares = 0  # threads that wait for a task; _lock
-        self._birth = None  # of a spare thread that has been started, see _start_spare(); _lock
+        self._spares = 0  # threads that wait for a task; under _lock
+        self._birth = None  # a spare thread that was started and not yet let go, see _start_spare(); under _lock
         self._reserve = bytes(RESERVE)
         if gateway._model == "thread":
             try:
                 self._start_spare()
             except (MemoryError, RuntimeError):
-                pass  # the first task is told, if it fails again
+                pass  # _ensure_spare() tries again; if that fails, too, the first task fails
 
     def serve_main(self):
-        """The main thread's life. Ctrl-C ends a task, never an idle worker."""
+        """What the main thread does until the connection ends. Ctrl-C ends a task, never an idle worker."""
         more, shielded = True, True
         while more:
             try:
-                if shielded:  # Ctrl-C while this process started was held back, and ends nothing now
+                if shielded:  # SIGINT was blocked while this process started; one that came is ignored here
                     shielded = False
                     pthread_sigmask(SIG_UNBLOCK, (SIGINT,))
                 more = self._serve_one(True)
             except (KeyboardInterrupt, MemoryError):
                 pass
         try:
-            self.gateway._wait_idle(None)  # for tasks in other threads; the core sees to it that it does not take ever
+            self.gateway._wait_idle(None)  # for tasks in other threads; the core ends the process if they take too long
         except KeyboardInterrupt:
             pass
 
     def _start_spare(self):
-        """`told` is released when the thread lives, or when it has had no memory to begin: it alone holds `birth`, which
-        goes with it. It waits for `go`: the thread that waits for the birth has a task to run, and goes first."""
+        """Start a spare thread. It releases `told` when it runs. If it lacks the memory to begin, its arguments are freed,
+        with `birth`, which nobody else holds; that releases `told`, too. Then it waits for `go`: the thread that starts
+        it has a task to run, and that comes first."""
         told, go = allocate_lock(), allocate_lock()
         told.acquire()
         go.acquire()
@@ -272,6 +278,7 @@ class _Tasks:
         self._birth = told, seen, go
 
     def _ensure_spare(self):
+        """A thread has taken a task: let a spare thread wait for the next one."""
         with self._lock:
             if self._spares > 0:
                 return
@@ -279,7 +286,7 @@ class _Tasks:
                 self._start_spare()
             (told, seen, go), self._birth = self._birth, None
             self._spares += 1
-            try:  # one that has no memory to tell, or an interpreter that collects garbage later, is not waited for
+            try:  # not for ever: it may lack memory even for that, or this interpreter (PyPy) frees `birth` later
                 unborn = told.acquire(True, LONGEST_BIRTH) and seen() is None
             finally:
                 go.release()
@@ -292,9 +299,9 @@ class _Tasks:
         told.release()
         go.acquire()
         try:
-            from ..models import mainthread  # noqa: F401  (here, where the first task does not wait for it)
+            from ..models import mainthread  # noqa: F401  (in this thread, so that the first task does not wait for it)
         except Exception:
-            pass  # the first task was quicker, and has made it impossible: it took all fds, or what imports need
+            pass  # the first task already runs, and has used up all fds, or replaced what imports need
         more = True
         try:
             while more:
@@ -304,19 +311,19 @@ class _Tasks:
                     pass
                 with self._lock:
                     if self._spares > 0:
-                        return  # another one waits already
+                        return  # another spare thread waits already
                     self._spares += more
         except BaseException:
             if os.getpid() == self._pid:
                 raise
 
     def _serve_one(self, primary):
-        """Wait for one task and run it; false when there will be none."""
+        """Wait for one task and run it. False: there will be no more. `primary`: this is the main thread."""
         return self.run([], primary)
 
     def run(self, task, primary=False):
-        """Run the one that is in the list `task`, or will be: the core fills it, and an interrupt right behind that must
-        not lose the task."""
+        """Run the task (channel, item) in the list `task`; if the list is empty, wait for a task first. The core puts it
+        into the list instead of returning it, so that an interrupt right after that does not lose it."""
         try:
             try:
                 if not task:
@@ -339,10 +346,10 @@ class _Tasks:
             except BaseException as exc:
                 if not task:
                     raise
-                self._reserve = None  # there may be no other memory to tell of it
+                self._reserve = None  # there may be no other memory to report the error
                 error = self._error_of(exc)
             finally:
-                if task and primary:  # first of all: an interrupt that skipped it would have the worker's end wait for it
+                if task and primary:  # first, before an interrupt can skip this: the worker's end would wait for ever
                     self.gateway._task_done(True)
                 if os.getpid() != self._pid:
                     _leave_child()
@@ -351,14 +358,14 @@ class _Tasks:
                     task[0].close(words)
                     break
                 except OSError:
-                    break  # the other side is gone, nobody wants to know
+                    break  # the near end is gone, nobody wants to know
                 except MemoryError:
                     self._reserve = None
-                except BaseException:  # an interrupt that comes too late; what the task has made of the class
+                except BaseException:  # an interrupt that came too late; or the task has changed the class Channel
                     self._close_plainly(task[0], words)
                     break
         finally:
-            if task and not primary:  # last of all: the worker's end waits for what is told
+            if task and not primary:  # last: the worker must not end before the channel is closed
                 self.gateway._task_done(False)
         return True
 
@@ -366,17 +373,17 @@ class _Tasks:
         try:
             self.gateway._send(*(_core.CLOSE, channel.id) if error is None else (_core.CLOSE_ERROR, channel.id, error))
         except BaseException:
-            pass  # the core says that much when the channel goes
+            pass  # the core closes the channel with an error when nobody holds it any more
 
     def _error_of(self, exc):
-        """What a task's channel is closed with; always succeeds."""
+        """What to close the channel of a task with that raised `exc`. Always succeeds."""
         if os.getpid() != self._pid:
             _leave_child(exc)
-        kind = type(exc)  # isinstance() asks the exception, too
+        kind = type(exc)  # isinstance() would also run code of the exception's class
         try:
             if issubclass(kind, MemoryError):
                 _let_go(exc.__traceback__)
-            # The end of a channel of ours, which receive() has told the task, ends that, too.
+            # receive() has raised this at the end of a channel, and the task let it through: that is an orderly end.
             if issubclass(kind, EOFError) and getattr(exc, "_end_of", None) == id(self.gateway):
                 return None
             from ..common.errors import told
@@ -397,21 +404,21 @@ class _Tasks:
 
 
 def _let_go(traceback):
-    """Of what the variables of its functions hold: they are over, and it may be all the memory there is."""
+    """Free what the local variables of a traceback's functions hold: they may hold nearly all the memory there is."""
     while traceback:
         try:
             traceback.tb_frame.clear()
         except RuntimeError:
-            pass  # this one runs
+            pass  # this function still runs
         traceback = traceback.tb_next
 
 
 def _plainly(name, exc):
-    """What is told of an exception where errors.py cannot be imported, being out of reach for who has become another user,
-    say."""
+    """As told() of errors.py, for when that module cannot be imported: the task may have changed the user, say, and may
+    not read the file."""
     try:
         message = str(exc).encode("utf-8", "backslashreplace").decode()
-    except BaseException:  # its own code
+    except BaseException:  # from the exception's own __str__
         return name + "\n", name, None
     return f"{name}: {message}\n", name, message
 
@@ -431,7 +438,8 @@ def _run(channel, item):
 
 
 def _leave_child(exc=None):
-    """A task forked, and the child came back from it: it has no connection, and must not act as the worker."""
+    """A task forked, and this is the child, come back from the task. It has no connection and must not act as the
+    worker: end it, as a program would end."""
     status = 0
     if isinstance(exc, SystemExit):
         status = exc.code if isinstance(exc.code, int) else exc.code is not None

@@ -53,7 +53,7 @@ def start(gateway, spec):
     argv = gateway._command = outside(argv)
     foreign = _is_foreign(gateway, spec)
     lent = gateway._lend(foreign) if lends else None
-    gateway._lent = lent and (_serve_aloud() if foreign else "", *lent)
+    gateway._lent = lent and (_serve_lent() if foreign else "", *lent)
     settings["stderr"] = lent and (*gateway._lent, True)
     try:
         gateway._start(argv, None if foreign else settings)
@@ -124,18 +124,18 @@ def finish(gateway, spec):
         gateway._keepalive(keepalive)
 
 
-def _serve_aloud():
-    """The source of two functions of far/worker.py, _serve_aloud() and _is_lent(). The text is without them, because
+def _serve_lent():
+    """The source of two functions of far/worker.py, _serve_lent() and _is_lent(). The text is without them, because
     only workers on this machine need them."""
     if not _sources:
         from ..far.sent import module_source
 
         source = module_source("worker")
-        _sources.append(source[source.index("def _serve_aloud(") : source.index("def _say_again(")])
+        _sources.append(source[source.index("def _serve_lent(") : source.index("def _copy_out(")])
     return _sources[0]
 
 
-_sources = []  # what _serve_aloud() returned the first time
+_sources = []  # what _serve_lent() returned the first time
 
 
 def _move_or_withdraw(gateway):
