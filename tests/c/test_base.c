@@ -91,6 +91,31 @@ gil_is_noticed(void)
 }
 
 static void
+take_what_is_not_there(void)
+{
+    xc_buf buf = {0};
+    xc_buf_take(&buf, 1);
+}
+
+static void
+assertion_says_what_failed(void)
+{
+    char said[300] = "";
+    int ends[2], old = dup(STDERR_FILENO);
+    CHECK(old >= 0 && pipe(ends) == 0 && dup2(ends[1], STDERR_FILENO) >= 0);
+    close(ends[1]);
+    int status = check_in_child(take_what_is_not_there);
+    CHECK(dup2(old, STDERR_FILENO) >= 0);
+    close(old);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    CHECK(read(ends[0], said, sizeof said - 1) > 0);
+    close(ends[0]);
+    char *line = strstr(said, "xc_buf.c:");
+    CHECK(line != NULL && strtol(line + 9, &line, 10) > 0);
+    CHECK(strcmp(line, ": xc_buf_take: failed: n <= xc_buf_size(buf)\n") == 0);
+}
+
+static void
 lift_from_closed_stdio(void)
 {
     int keep = dup(2);
@@ -447,6 +472,7 @@ main(void)
     RUN(errors_are_recorded);
     RUN(allocation_can_be_refused);
     RUN(gil_is_noticed);
+    RUN(assertion_says_what_failed);
     RUN(low_fds_are_lifted);
     RUN(buf_keeps_bytes_in_order);
     RUN(buf_stays_small);

@@ -21,6 +21,7 @@ static _Atomic(yes_or_no) gil_probe;
 xc_status
 xc_fail(xc_err *err, xc_status code, int sys_errno, const char *step)
 {
+    XC_ASSERT(code > XC_OK && code <= XC_SYS && step != NULL);
     if (err != NULL) {
         err->code = code;
         err->sys_errno = sys_errno;
@@ -107,4 +108,11 @@ xc_assert_nogil(const char *where)
         fprintf(stderr, "%s: called with the GIL held, but it may sleep\n", where);
         abort();
     }
+}
+
+void
+xc_assert_failed(const char *file, int line, const char *function, const char *condition)
+{
+    fprintf(stderr, "%s:%d: %s: failed: %s\n", file, line, function, condition);
+    abort();
 }

@@ -1,8 +1,8 @@
 /*
  * What all of the core shares: result codes, the error record, the allocation hook and the GIL probe.
  *
- * The core is plain C11. It never includes Python.h, never prints, never passes a result through errno, and reports
- * every failure as an xc_status with an xc_err beside it.
+ * The core is plain C11. It never includes Python.h, never prints (except a failed assertion), never passes a result
+ * through errno, and reports every failure as an xc_status with an xc_err beside it.
  */
 #ifndef XC_BASE_H
 #define XC_BASE_H
@@ -62,6 +62,14 @@ void xc_assert_nogil(const char *where);
 #define XC_ASSERT_NOGIL() xc_assert_nogil(__func__)
 #else
 #define XC_ASSERT_NOGIL() ((void)0)
+#endif
+
+/* What a caller owes: false only by a mistake of ours. Debug builds check it, and abort; others do not evaluate it. */
+_Noreturn void xc_assert_failed(const char *file, int line, const char *function, const char *condition);
+#ifdef XC_DEBUG
+#define XC_ASSERT(condition) ((condition) ? (void)0 : xc_assert_failed(__FILE__, __LINE__, __func__, #condition))
+#else
+#define XC_ASSERT(condition) ((void)sizeof(condition))
 #endif
 
 #endif

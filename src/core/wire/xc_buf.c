@@ -54,6 +54,7 @@ grow_to(xc_buf *buf, size_t cap)
 xc_status
 xc_buf_room(xc_buf *buf, size_t n)
 {
+    XC_ASSERT(buf->start <= buf->end && buf->end <= buf->cap);
     if (n <= buf->cap - buf->end) {
         return XC_OK;
     }
@@ -96,6 +97,7 @@ xc_buf_add(xc_buf *buf, const void *bytes, size_t n)
 void
 xc_buf_take(xc_buf *buf, size_t n)
 {
+    XC_ASSERT(n <= xc_buf_size(buf));
     buf->start += n;
     if (buf->start < buf->end) {
         return;

@@ -7,6 +7,7 @@
 void
 xc_cut_begin(xc_cut *cut, const xc_long_frame *message, struct iovec *parts)
 {
+    XC_ASSERT(message->code <= XC_HELLO && message->size > 0 && message->size <= XC_MAX_LONG);
     *cut = (xc_cut){.message = *message, .rest = parts};
 }
 

@@ -18,6 +18,7 @@ xc_code_name(uint8_t code)
 void
 xc_frame_pack(unsigned char out[XC_HEADER_SIZE], xc_code code, uint32_t chan, uint32_t size)
 {
+    XC_ASSERT(code <= XC_MOVE && size <= XC_MAX_PAYLOAD);
     out[0] = (unsigned char)code;
     xc_put_u32(out + 1, chan);
     xc_put_u32(out + 5, size);

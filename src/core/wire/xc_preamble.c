@@ -20,6 +20,7 @@ find_marker(const unsigned char *bytes, size_t n)
 void
 xc_preamble_rest(xc_buf *kept, const unsigned char *bytes, size_t n)
 {
+    XC_ASSERT(xc_buf_size(kept) <= XC_PREAMBLE_MAX);
     size_t room = XC_PREAMBLE_MAX - xc_buf_size(kept);
     (void)xc_buf_add(kept, bytes, n < room ? n : room);
 }
@@ -34,6 +35,7 @@ xc_preamble_too_much(xc_err *err)
 xc_status
 xc_preamble_skip(xc_buf *kept, const unsigned char *bytes, size_t n, size_t *used, xc_err *err)
 {
+    XC_ASSERT(xc_buf_size(kept) <= XC_PREAMBLE_MAX);
     size_t preamble = find_marker(bytes, n);
     *used = preamble;
     if (preamble > XC_PREAMBLE_MAX - xc_buf_size(kept)) {

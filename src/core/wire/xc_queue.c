@@ -31,6 +31,8 @@ xc_msg_free(xc_msg *msg)
 void
 xc_queue_push(xc_queue *queue, xc_msg *msg)
 {
+    XC_ASSERT(msg->next == NULL && queue->tail != &msg->next); /* it is in no queue */
+    XC_ASSERT(queue->tail == NULL || *queue->tail == NULL);
     msg->next = NULL;
     if (queue->tail == NULL) {
         queue->head = msg;
@@ -45,6 +47,7 @@ xc_queue_push(xc_queue *queue, xc_msg *msg)
 xc_msg *
 xc_queue_pop(xc_queue *queue)
 {
+    XC_ASSERT((queue->head == NULL) == (queue->count == 0));
     xc_msg *msg = queue->head;
     if (msg == NULL) {
         return NULL;

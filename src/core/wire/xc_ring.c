@@ -161,6 +161,8 @@ nothing_to_read(xc_ring *in, xc_err *err)
 static xc_status
 read_parts(xc_ring *in, const struct iovec *parts, int n, size_t *got, xc_err *err)
 {
+    XC_ASSERT(!in->writes && known(in) <= in->size); /* known() is more if two threads read */
+    XC_ASSERT(sum_of(parts, n) > 0);
     xc_status rc = XC_OK;
     *got = 0;
     if (known(in) < sum_of(parts, n)) {
@@ -191,6 +193,7 @@ xc_ring_read_two(xc_ring *in, const struct iovec parts[2], size_t *got, xc_err *
 xc_status
 xc_ring_write(xc_ring *out, const struct iovec *parts, int n, size_t *put, xc_err *err)
 {
+    XC_ASSERT(out->writes && known(out) <= out->size);
     xc_status rc = XC_OK;
     size_t sum = sum_of(parts, n);
     *put = 0;

@@ -191,6 +191,7 @@ read_result(xc_stream *stream, ssize_t r, size_t *got, xc_err *err)
 xc_status
 xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err)
 {
+    XC_ASSERT(n > 0); /* reading nothing would look like the end of the file */
     ssize_t r;
     if (stream->ring != NULL) {
         return was_read(stream, xc_ring_read(stream->ring, into, n, got, err));
@@ -216,6 +217,7 @@ xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, xc_err *err
 xc_status
 xc_stream_read_two(xc_stream *stream, const struct iovec parts[2], size_t *got, xc_err *err)
 {
+    XC_ASSERT(parts[0].iov_len > 0);
     ssize_t r;
     if (stream->ring != NULL) {
         return was_read(stream, xc_ring_read_two(stream->ring, parts, got, err));
@@ -245,6 +247,7 @@ xc_stream_end_here(xc_stream *stream)
 xc_status
 xc_stream_write(xc_stream *stream, const struct iovec *parts, int n, size_t *put, xc_err *err)
 {
+    XC_ASSERT(n > 0);
     ssize_t w;
     *put = 0;
     if (stream->ring != NULL) {
@@ -281,6 +284,7 @@ xc_iov_advance(struct iovec **parts, int *count, size_t n)
         (*parts)++;
         (*count)--;
     }
+    XC_ASSERT(*count > 0 || n == 0);
     if (*count > 0 && n > 0) {
         (*parts)->iov_base = (char *)(*parts)->iov_base + n;
         (*parts)->iov_len -= n;
@@ -292,6 +296,8 @@ xc_iov_advance(struct iovec **parts, int *count, size_t n)
 xc_status
 xc_stream_sleep_nogil(xc_stream *stream, xc_bell *bell, short events, int64_t until)
 {
+    XC_ASSERT(events == POLLIN || events == POLLOUT);
+    XC_ASSERT(stream->ring == NULL || stream->ring->writes == (events == POLLOUT));
     if (stream->ring != NULL) {
         return xc_ring_sleep_nogil(stream->ring, bell, until);
     }
