@@ -57,13 +57,13 @@ def watched(request):
         near, far = socket.socketpair()
         fd_in, fd_out = os.dup(far.fileno()), far.detach()
         into, outof = near.dup(), near
-    ear, mouth = os.pipe()
+    r, w = os.pipe()
     process = subprocess.Popen(["sleep", "1000"])
-    fds = fd_in, fd_out, ear
+    fds = fd_in, fd_out, r
     watcher = subprocess.Popen([sys.executable, "-c", WATCHES, str(process.pid), *map(str, fds)], pass_fds=fds)
     for fd in fds:
         os.close(fd)
-    with process, watcher, into, outof, open(mouth, "wb"):
+    with process, watcher, into, outof, open(w, "wb"):
         yield process, into, outof
         process.kill()
         into.close()

@@ -1,4 +1,4 @@
-"""Channels of the plain-Python core, and the errors that come out of them."""
+"""Channels of the plain-Python core, and the exceptions that they raise."""
 
 import sys
 from _collections import deque
@@ -19,10 +19,10 @@ END_TEXT = "channel %d has ended, nothing had been sent (a task sends by channel
 
 
 class RemoteError(Exception):
-    """What failed at the other side; str() of it, and its attribute `formatted`, is the traceback from there.
+    """Code at the other side failed. str() of this exception, and its attribute `formatted`, is the traceback from there.
 
-    remote_type, remote_message: of the exception over there, its name (with that of its module where the text has it) and
-    str() of it; None where the other side has not said.
+    remote_type, remote_message: the name of the exception's class there (with its module, if the traceback shows it) and
+    str() of the exception; None if the other side has not said.
     """
 
     __module__ = "execnet_c"
@@ -65,22 +65,21 @@ class GatewayDied(OSError, EOFError):
 
 # --- errors for channels nobody holds ---------------------------------------------------------------------------------
 
-MAX_ORPHANS = 1024 * 1024  # characters that wait to be printed: a far end says as much as it likes
+MAX_ORPHANS = 1024 * 1024  # characters that may wait to be printed: a far end can send any number of errors
+ORPHAN = 500  # what each error counts beside its characters, for the object itself
 
-MAX_ORPHANS = 1024 * 1024  # characters that wait to be printed: a far end says as much as it likes
-ORPHAN = 500  # so many more for each: it is an object
-
-_orphans = deque()  # (size, error)
-_printed = deque()  # sizes
-_waiting = _too_many = 0  # sizes that wait, and how many were left out: of the I/O thread alone
-_told = deque([0], 1)  # so many were told as left out; whoever takes it tells the rest
-_idle = deque([None], 1)  # whoever takes the token out of it starts the thread that prints
+_orphans = deque()  # (size, error) of each error that waits to be printed
+_printed = deque()  # the sizes of errors that were printed and are still counted in _waiting
+_waiting = _too_many = 0  # sum of the sizes that wait; number of errors left out. Only the I/O thread changes them
+_told = deque([0], 1)  # how many left out errors were reported; a thread takes it out to report the rest
+_idle = deque([None], 1)  # a token: a thread that takes it out starts the thread that prints
 
 
 def orphan(error):
+    """Report an error of a channel that nobody holds, on stderr."""
     global _waiting, _too_many
     if sys.is_finalizing():
-        return  # the interpreter lets go of everything: nobody could have seen it any more
+        return  # at the interpreter's end all channels are freed: that is no reason to report their errors
     if get_ident() != pypump.pump.thread:
         _orphans.append((0, error))
         return print_orphans()
@@ -96,11 +95,11 @@ def orphan(error):
 
 
 def _print_aside():
-    """A full stderr must not hold up the I/O thread."""
+    """Print in another thread: a full stderr must not block the I/O thread."""
     try:
         _idle.pop()
     except IndexError:
-        return  # who prints looks once more
+        return  # the thread that prints checks for more before it ends
     try:
         start_new_thread(_print_all, ())
     except RuntimeError:
@@ -136,7 +135,7 @@ def print_orphans():
 
 
 def until_of(timeout, negative_ok=True):
-    """None, or the time when so many seconds are over."""
+    """The time at which a wait of `timeout` seconds ends; None for None."""
     return None if timeout is None else _until(timeout, negative_ok)
 
 
@@ -157,29 +156,29 @@ def _until(timeout, negative_ok):
 
 
 class Failed:
-    """Stands among a channel's items for one that could not be loaded."""
+    """Stands in a channel's queue for an item that could not be loaded."""
 
     def __init__(self, error):
-        self.error = error.with_traceback(None)  # the frames of the traceback hold the half loaded item
+        self.error = error.with_traceback(None)  # the traceback's frames hold the partly loaded item
 
 
 class Chan:
-    """A channel's state, which may outlive the object that users hold: a callback keeps it."""
+    """The state of a channel. With a callback it outlives the Channel object that the program holds."""
 
-    callback = endmarker = object = None
-    items = ()  # a deque once it had something: an empty one takes as much memory as all the rest
-    forward = None  # function(code, payload) that gets its frames, and FIN at the end, on the I/O thread
+    callback = endmarker = object = None  # object: a weak reference to the Channel object
+    items = ()  # a deque from the first item on: an empty deque takes as much memory as all the rest
+    forward = None  # forwarded channel: function(code, payload) that gets its frames, then FIN, on the I/O thread
     closed = False  # no more sending
     recv_closed = False  # nothing more will arrive; set without `closed`: send-only
-    cut = False  # the end of the connection ended it
-    task = False  # it belongs to a task; the far end must learn that the task ended
+    cut = False  # it ended because the connection did, not in order
+    task = False  # it belongs to a task: the other end must learn how that ended
     used = False  # an item was received
-    had_object = False
+    had_object = False  # there was a Channel object, which may be gone
 
     def __init__(self, id, coerce):
         self.id = id
         self.coerce = coerce  # how strings of items that arrive from now on are loaded
-        self.errors = []  # texts with which the far end closed it, not raised yet
+        self.errors = []  # RemoteErrors with which the far end closed it, not raised yet
 
     def put_item(self, item):
         if type(self.items) is tuple:
@@ -187,7 +186,7 @@ class Chan:
         self.items.append(item)
 
     def holder(self):
-        """The object that stands for it, if somebody holds one."""
+        """The Channel object, or None if nobody holds one."""
         return self.object and self.object()
 
 
@@ -232,7 +231,7 @@ class Channel:
         gateway._live.pop()
         try:
             gateway._forget(chan, self)
-        except MemoryError:  # it may be compiled only now: the I/O thread tries again until there is memory
+        except MemoryError:  # the far end compiles functions when they are called: try again until there is memory
 
             def again():
                 try:
@@ -241,7 +240,7 @@ class Channel:
                     pump._timers[again] = monotonic() + 0.05
 
             pump._timers[again] = 0
-            with pump._ringing:  # post() may have to be compiled, too
+            with pump._ringing:  # without post(), which may have to be compiled, too
                 if pump._bell and pypump.is_ours(pump._bell[1]):
                     os.write(pump._bell[1], b"!")
 
@@ -287,7 +286,7 @@ class Channel:
             raise OSError("cannot receive(), channel has receiver callback")
         taken, items = [], chan.items
         try:
-            taken.extend(map(deque.popleft, (items,)))  # in one step for a signal handler
+            taken.extend(map(deque.popleft, (items,)))  # one step, so that no signal handler can lose the item
             item = taken[0]
             chan.used = True
             if isinstance(item, Failed):
@@ -351,7 +350,7 @@ class Channel:
                 self.close(error)
             except OSError:
                 if error is None:
-                    raise  # else what the block was left by says more
+                    raise  # else the exception that left the block says more
 
     def waitclose(self, timeout=None):
         """Wait until the other side has closed the channel or sends nothing more to it.
@@ -378,7 +377,7 @@ class Channel:
         gateway._check_usable()
         who = gateway._who()
         try:
-            if gateway._parking:  # greenlets share a thread, and that has the lock
+            if gateway._parking:  # greenlets share one thread, for which the lock below is no obstacle: wait here
                 gateway._wait(lambda: gateway._dispatcher in (None, who))
             with gateway._dispatcher_role:
                 before, gateway._dispatcher = gateway._dispatcher, who
@@ -393,6 +392,7 @@ class Channel:
             pypump.pump.post(gateway._work_off)
 
     def _hand_out(self, callback, endmarker):
+        """Call the callback for the items that are here, then register it. The caller has the dispatcher role."""
         gateway, chan = self.gateway, self._chan
         while True:
             while chan.items:
@@ -443,15 +443,16 @@ class Channel:
             return self.receive()
         except EOFError as exc:
             if type(exc) is not EOFError:
-                raise  # half of the results must not pass for all of them
+                raise  # the far end died: a loop must not take a part of the results for all of them
             raise StopIteration from None
 
     def next(self):
-        """As the built-in next() on the channel."""
+        """The same as the built-in next() on the channel."""
         return self.__next__()
 
     def _end(self):
-        """The exception for the end of the channel, marked as that: a task may let it through."""
+        """The exception for the end of the channel. It is marked: if a task lets it through, the task ends in order (see
+        far/worker.py)."""
         error = EOFError(*[] if self._chan.used else [END_TEXT % self.id])
         error._end_of = id(self.gateway)
         return error

@@ -1,7 +1,7 @@
-"""The C core's twin in plain Python: Gateway and Channel with the same methods, as `_core.pyi` lists them.
+"""The C core's twin in plain Python: it has the same names as the C core, which `_core.pyi` lists.
 
-It is sent to far ends that have nothing installed, and serves the near end where the C core cannot. Some parts of a
-Gateway have files of their own: pyreader.py reads frames, pytasks.py has a worker's tasks, pynear.py is for near ends.
+It is sent to far ends without the package, and serves the near end where there is no C core. Some parts of Gateway have
+files of their own: pyreader.py reads frames, pytasks.py has a worker's tasks, pynear.py has what only near ends need.
 
 Only the I/O thread changes a gateway's state (see pypump.py). Any other thread may be interrupted by an exception out of
 a signal handler between any two steps. So it changes that state only in ways that are a single step: it appends to a
@@ -64,36 +64,36 @@ from .pywire import (
 from .pywire import trace as _trace
 from .pywire import trace_to as _trace_to
 
-# The stored format is of use to near ends only: elsewhere these are None.
+# None at far ends that were sent this file: the text leaves these functions out (NEAR in far/sent.py).
 dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "load", "loads"))
 
-SHORT = 128  # bytes: load_plain() is tried for these first, it takes half the time
+SHORT = 128  # bytes: for a shorter item load_plain() is tried first, because it takes half the time of load_item()
 MAX_ANSWERS = 4000  # frames that wait to be written: no answer joins them, see src/core/link/xc_answer.c
 
 
 def _main_thread_ident():
-    """The main thread's: the oldest, which comes last."""
+    """The main thread's ident. It is the oldest thread, and _current_frames() lists the oldest last."""
     return [*sys._current_frames()][-1]
 
 
 class Gateway(NearEnd, Reader, Tasks):
-    """The mechanism of a gateway: a connection and the process behind it."""
+    """The mechanism of a gateway: a connection and the process at its other end."""
 
     _writer = None
     _process = None  # near end: the far end's process, see pylaunch.py
-    _keepalive_watch = None  # near end: whether the far end has gone silent, see pykeepalive.py
-    _to_reap = None  # far end: a child of the watcher's making
-    _watcher = None  # far end: the fd that tells the watcher process, see pywatch.py
+    _keepalive_watch = None  # near end: ends the connection of a silent far end, see pykeepalive.py
+    _to_reap = None  # far end: the pid of the child that forked the watcher, not reaped yet
+    _watcher = None  # far end: the fd of the pipe to the watcher process, see pywatch.py
     _is_worker = False
     _facts = None
-    _eof = _fin = False
-    _broke = False  # the connection has ended for a fault of this side
+    _eof = _fin = False  # the connection has ended, nothing more is read; FIN has taken effect
+    _broke = False  # the connection has ended by a fault of this side
     _words = property(None, lambda self, fd: setattr(self, "_says_on", (fd, pypump.file_of(fd))))
-    _says_on = 2, None  # the fd on which it says why, and what is behind that if it may be another's later
+    _says_on = 2, None  # the fd for the reason of that, and its file; None: do not check that it is still this file
     _said_goodbye = _heard_goodbye = _greeted = False
-    _left = False  # a worker has got the goodbye: nothing more arrives, but what it sends still gets through
+    _left = False  # the near end has said goodbye: nothing more arrives, but what we send still gets there
     _ended_by = ("XC_OK", "", 0)
-    _coerce = 1  # what channels that are made from now on begin with
+    _coerce = 1  # the string coercion of channels that are made from now on
     _dispatcher = None  # the thread that has the dispatcher role
     _has_thread = False  # the callback thread runs
     _parking = None  # how greenlets wait, see greenlets.py
@@ -106,8 +106,8 @@ class Gateway(NearEnd, Reader, Tasks):
         self._backlog = deque()
         self._dispatcher_role = RLock()
         self._hellos = deque()
-        self._owed = bytearray()  # answers that are owed: five bytes each, for a request of nine
-        self._live = deque()  # one entry for each channel object
+        self._owed = bytearray()  # answers that are still to be sent, five bytes each; a request has at least nine
+        self._live = deque()  # one entry for each Channel object
         self._tasks = deque()
         self._task_lock = allocate_lock()
         self._running = deque()  # one entry for each task that runs or waits
@@ -121,7 +121,8 @@ class Gateway(NearEnd, Reader, Tasks):
     # --- starting ---
 
     def _connect(self, fd_in, fd_out, marked):
-        """On the I/O thread: be connected by these fds, which are taken."""
+        """On the I/O thread: connect the gateway through these fds, which it owns from now on. marked: a marker comes
+        first."""
         for fd in (fd_in, fd_out):
             os.set_blocking(fd, False)
         pypump.own(fd_in, fd_out)
@@ -132,18 +133,18 @@ class Gateway(NearEnd, Reader, Tasks):
         self._writer = Writer(fd_out, self._parking and self._parking.pause)
 
     def _serve(self, fd_in, fd_out):
-        """Be the far end over these two fds, which are taken: the process ends with the connection."""
+        """Serve as the far end through these two fds, which it owns from now on. The process ends with the connection."""
         from . import pywatch
 
         self._is_worker = True
         self._watcher, self._to_reap = pywatch.start(fd_in, fd_out)
-        self._forks = pypump.fork_count  # where it is process 1, this is a child of it now
+        self._forks = pypump.fork_count  # again: if this was process 1, start() has forked, and this is the child
         self._connect(fd_in, fd_out, False)
         self._read(0)  # usually the hello has come already; no signal handler can run here yet
-        pypump.pump.post(self._wake)  # starts the thread
+        pypump.pump.post(self._wake)  # starts the I/O thread
 
     def _hello(self, timeout):
-        """The next answer of the far end; None when the connection ended or `timeout` seconds have passed."""
+        """The next hello; None if the connection has ended or `timeout` seconds have passed."""
         self._check_usable()
         self._wait(lambda: self._hellos or self._fin, until_of(timeout))
         return self._load_plain(self._hellos.popleft()) if self._hellos else None
@@ -160,7 +161,7 @@ class Gateway(NearEnd, Reader, Tasks):
         return chan is not None and chan.callback is not None and code in (DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE)
 
     def _work_off(self):
-        """On the I/O thread: apply what needs no callback."""
+        """On the I/O thread: apply frames of the backlog up to the first that needs a callback."""
         backlog = self._backlog
         while backlog:
             if not self._dispatcher_role.acquire(False):
@@ -207,13 +208,13 @@ class Gateway(NearEnd, Reader, Tasks):
             self._reconfigured(id, payload)
         elif code == FIN:
             self._fin = True
-            self._cut()  # first: a thread that sees the end of a channel asks for the reason
+            self._cut()  # first: a thread that sees recv_closed looks at `cut` for the reason
             for chan in list(self._chans.values()):
                 chan.recv_closed = True
             self._chans.clear()
 
     def _cut(self):
-        """The connection has ended, and with it channels that neither side had closed."""
+        """The connection has ended: mark the channels that neither side had closed."""
         for chan in list(self._chans.values()):
             chan.cut = True
 
@@ -222,7 +223,7 @@ class Gateway(NearEnd, Reader, Tasks):
             return self._load(payload, chan.coerce)
         except (LoadError, MemoryError) as exc:
             error = exc
-        return Failed(error.with_traceback(None))  # nobody should keep a half loaded item through the traceback
+        return Failed(error.with_traceback(None))  # the traceback's frames hold the partly loaded item
 
     def _load(self, payload, coerce):
         if type(payload) is Large:
@@ -235,6 +236,7 @@ class Gateway(NearEnd, Reader, Tasks):
         return load_item(payload, coerce, self._carried)
 
     def _carried(self, id):
+        """The Channel object for an id in an item."""
         if len(self._live) >= MAX_CHANNELS:
             raise LoadError(f"{MAX_CHANNELS} channels are here already")
         return self._channel(id)
@@ -263,9 +265,11 @@ class Gateway(NearEnd, Reader, Tasks):
         self._chans.pop(chan.id, None)
 
     def _owe(self, what, id):
-        """Any thread: the far end gets a status (0; with facts: 1), one of REFUSALS or a frame of that code and nothing
-        in it, soon, when there is room for it: whoever asks may not read. To stop reading instead would have two ends
-        that ask each other wait for ever."""
+        """Send the far end an answer as soon as there is room for it. `what`: 0 a status, 1 a status with facts, a key of
+        REFUSALS, or the code of a frame without a payload. Any thread.
+
+        Answers wait here because the far end may ask without reading. If we stopped reading instead, two ends that both
+        ask would wait for each other for ever."""
         try:
             self._owed += bytes((what,)) + id.to_bytes(4, "big", signed=True)
         except MemoryError:
@@ -273,6 +277,7 @@ class Gateway(NearEnd, Reader, Tasks):
         pypump.pump.post(self._pay)
 
     def _pay(self):
+        """On the I/O thread: send the answers of _owe() for which there is room."""
         owed = self._owed
         while owed and len(self._writer.out) < MAX_ANSWERS:
             what, id = owed[0], int.from_bytes(owed[1:5], "big", signed=True)
@@ -310,17 +315,18 @@ class Gateway(NearEnd, Reader, Tasks):
     # --- waiting ---
 
     def _wake(self):
+        """Wake the threads in _wait() whose condition is true."""
         for waiter in self._waiters[:]:
             ready, lock = waiter
             if lock.locked() and ready():
                 try:
                     lock.release()
                 except RuntimeError:
-                    pass  # another thread was quicker
+                    pass  # another thread has released it already
 
     def _wait(self, ready, until=None):
-        """Wait until ready() is true; False when that took too long. Sleeps in slices: a signal that comes just before
-        a sleep does not interrupt it."""
+        """Wait until ready() is true. False: `until` was reached before. Sleeps in slices, because a signal that comes
+        just before a sleep does not interrupt it."""
         if ready():
             return True
         if self._parking:
@@ -368,26 +374,28 @@ class Gateway(NearEnd, Reader, Tasks):
                 return self._channel(id)
 
     def _channel(self, id):
-        """The object for a channel of that id, made where there is none."""
+        """The Channel object for that id; it is made if there is none."""
         chan = self._chans.get(id) or self._open(id)
         channel = chan.holder()
         return channel if channel is not None else Channel._new(Channel, self, chan)
 
     def _open(self, id):
         chan = self._chans[id] = Chan(id, self._coerce)
-        if self._fin:  # checked after the channel is listed: the end of the connection closes all that are listed
+        if self._fin:  # checked after the channel is in _chans: FIN closes all that are there
             self._cut()
             self._close(chan, True)
         return chan
 
     def _post(self, code, id, *item):
+        """As _send(), but never waits: the I/O thread writes the frame."""
         try:
             self._writer.post(frame(code, id, dump_item(*item, Channel) if item else ()))
         except MemoryError:
             self._lack_memory()
 
     def _lack_memory(self):
-        """No memory for a frame that the far end waits for: end the connection, so that it learns it. Any thread."""
+        """There is no memory for a frame that the far end waits for: end the connection, so that it does not wait for
+        ever. Any thread."""
         pypump.pump.post(lambda: self._end_by(MemoryError("no memory for a frame")))
 
     def _send(self, code, id, *item):
@@ -399,7 +407,7 @@ class Gateway(NearEnd, Reader, Tasks):
     # --- callbacks ---
 
     def _who(self):
-        """Who may have the dispatcher role: this greenlet, or this thread."""
+        """What stands in _dispatcher if the caller has the dispatcher role: the greenlet, or the thread's ident."""
         return self._parking and self._parking.who() or get_ident()
 
     def _run_callbacks(self):
@@ -417,6 +425,7 @@ class Gateway(NearEnd, Reader, Tasks):
             pass  # this is a forked child
 
     def _dispatch(self, code, id, payload):
+        """One frame takes effect, with its callback. The caller is the callback thread, with the dispatcher role."""
         chan = self._chans.get(id)
         if not self._needs_callback(code, id):
             self._apply(code, id, payload)
@@ -431,7 +440,7 @@ class Gateway(NearEnd, Reader, Tasks):
             item = None
         else:
             if code == FIN:
-                self._cut()  # first: callbacks that get their endmarker may ask for the reason
+                self._cut()  # first: a callback that gets its endmarker may ask the channel for the reason
             for ended in list(self._chans.values()) if code == FIN else [chan]:
                 self._end_callback(ended)
             self._apply(code, id, payload)
@@ -450,7 +459,7 @@ class Gateway(NearEnd, Reader, Tasks):
             self._unlist(chan)
 
     def _fail_callback(self, chan, exc):
-        """The callback raised: both sides learn it, the channel is closed."""
+        """The callback raised `exc`: close the channel with the error at both ends."""
         from ..common.errors import remote_error, told
 
         error = told(exc)
@@ -468,9 +477,10 @@ class Gateway(NearEnd, Reader, Tasks):
             del self._chans[chan.id]
 
     def _forget(self, chan, channel):
-        """That object of `chan` is gone. Any thread, at any moment: takes no lock. Called again where it lacked memory."""
+        """The Channel object of `chan` is being freed. Any thread may call this, between any two steps: it takes no lock.
+        Called again if it raised MemoryError."""
         if self._forks != pypump.fork_count or chan.holder() not in (None, channel):
-            return  # the collector may call this late, when there is another object for the channel already
+            return  # the garbage collector may call this late, when there is a new object for the channel
         chan.object = None
         if chan.callback is None:
             self._unlist(chan)
@@ -481,7 +491,7 @@ class Gateway(NearEnd, Reader, Tasks):
                 else:
                     self._owe(LAST_MESSAGE if chan.callback is not None else CLOSE, chan.id)
             except (OSError, RuntimeError):
-                pass  # no thread can be started, for the interpreter ends
+                pass  # the interpreter is ending: no thread can be started
         while chan.closed and chan.errors:
             orphan(chan.errors.pop(0))
 

@@ -1,9 +1,9 @@
-"""The processes of the plain-Python core's near end: started on pipes, watched and reaped by the I/O thread.
+"""The processes that the plain-Python core starts, on pipes. The I/O thread watches and reaps them.
 
-A worker's stderr passes through to ours, or is kept for somebody who listens; the end of it is kept for the message
-that says how it died. Or it is lent ours, see pylend.py. Our own stderr may be a pipe that nobody empties, or a
-terminal that was halted: it gets what it takes without waiting, and the rest a little later. See src/core/start/xc_launch.c
-and xc_stderr.c, which say more.
+What a worker writes to its stderr is passed on to ours, or kept for the program's handler (see near/stderr.py); its end
+is kept for the error that says how the worker died. Or the worker is lent our stderr (see pylend.py). Our stderr may be a
+pipe that nobody reads, or a terminal that was stopped. So we write what it takes without waiting, and the rest later.
+See also src/core/start/xc_launch.c and src/core/system/xc_stderr.h.
 """
 
 import errno
@@ -16,15 +16,15 @@ from . import pypump, pywire
 from ..models.native import allocate_lock, os, unpatched
 from .pypump import lifted, pipe
 
-TAIL = 4096  # bytes of stderr that are kept for the message
-UNHEARD = 1 << 20  # bytes that are kept for the listener; beyond that the oldest are dropped
-AT_ONCE = 64 * 1024  # bytes that the listener gets in one call
+TAIL = 4096  # bytes of a worker's stderr that are kept for an error text
+UNHEARD = 1 << 20  # bytes that are kept for the handler; if there are more, the oldest are dropped
+AT_ONCE = 64 * 1024  # bytes that the handler gets in one call
 PAGE = 4096
-RETRY = 0.02  # seconds until a full stderr of ours, or a process without a pidfd, is checked again
+RETRY = 0.02  # seconds until our stderr, if it is full, or a process without a pidfd is checked again
 
 
 def launch(gateway, argv):
-    """Start `argv` on pipes, and connect `gateway` to it. Returns when it has exec'd. Raises OSError."""
+    """Start `argv` on pipes and connect `gateway` to it. Returns after the exec. Raises OSError."""
     argv = [os.fsencode(arg) for arg in argv]
     if not argv:
         raise ValueError("argv is empty")
@@ -38,7 +38,7 @@ def launch(gateway, argv):
 
 
 def connect(gateway, fd):
-    """Connect `gateway` by the socket `fd`, which is taken. Raises OSError."""
+    """Connect `gateway` through the socket `fd`; this call takes the fd, whatever happens. Raises OSError."""
     if gateway._writer is not None:
         os.close(fd)
         raise OSError("the gateway was started before")
@@ -54,7 +54,7 @@ def connect(gateway, fd):
         gateway._connect(own, out, True)
         writer, close = gateway._writer, gateway._writer.close
 
-        def close_direction():  # closing one copy of a socket tells nobody
+        def close_direction():  # close() of one of two copies of a socket does not end that direction: shut it down first
             if writer.fd >= 0:
                 _shut(writer.fd, socket.SHUT_WR)
             close()
@@ -75,7 +75,7 @@ def _shut(fd, how):
 
 
 class Absent:
-    """In place of a Process where the connection is all that we have of the far end."""
+    """Stands for a Process if this side has only the connection to the far end, and no process of it."""
 
     gone = False
     pid, status = 0, None
@@ -87,7 +87,7 @@ class Absent:
         return {"pid": 0, "ended": False, "status": None, "stderr": b"", "words": False, "passed": True}
 
     def signal(self, number):
-        """No signal gets there. The connection ends."""
+        """A signal cannot be sent to the far end, so end the connection."""
 
         def job():
             self.gone = True
@@ -99,8 +99,9 @@ class Absent:
 
 
 def by_pump(start, gateway):
-    """Have start() called by the I/O thread. After an interrupt, what it has made says goodbye."""
-    done, results, wanted = allocate_lock(), [], [None]
+    """Call start() on the I/O thread, and wait for it. If an interrupt comes meanwhile, this still waits for start(), then
+    undoes it by gateway._goodbye(), and raises the interrupt."""
+    done, results, wanted = allocate_lock(), [], [None]  # wanted: the token is taken by the job, or by who cancels it
     done.acquire()
 
     def job():
@@ -121,7 +122,7 @@ def by_pump(start, gateway):
         try:
             wanted.pop()
         except IndexError:
-            interrupt = exc  # it has begun
+            interrupt = exc  # the job has begun already
         else:
             raise
     while not results:
@@ -129,7 +130,7 @@ def by_pump(start, gateway):
             if not done.acquire(True, 5.0):
                 pypump.pump.look()
         except BaseException as exc:
-            interrupt = exc  # not before it is known what there is to undo
+            interrupt = exc  # raised below, when it is known whether there is something to undo
     if isinstance(results[0], BaseException):
         raise results[0]
     if interrupt is not None:
@@ -138,14 +139,14 @@ def by_pump(start, gateway):
 
 
 class Said:
-    """What a far end has said on its stderr, for who listens: `take` is called by one thread, the rest by the I/O
-    thread."""
+    """What a far end has written to its stderr, for the program's handler. One thread calls take(); all else is called by
+    the I/O thread."""
 
     def __init__(self):
-        self._lock = allocate_lock()  # held for some steps only
+        self._lock = allocate_lock()  # for _bytes and _lost; held for a moment only
         self._bytes = bytearray()
-        self._lost = 0
-        self.ended = self.closed = False
+        self._lost = 0  # bytes that were dropped in front of _bytes
+        self.ended = self.closed = False  # the process has ended; nobody can write to its stderr any more
 
     def add(self, data):
         with self._lock:
@@ -170,7 +171,7 @@ class Process:
     gone = False
     status = None  # exit status, -signal, None: unknown
     tail = b""
-    _passing = False  # it has read what is not passed on yet
+    _passing = False  # something was read from its stderr and not passed on yet
 
     def __init__(self, gateway, argv):
         fds, lent = [], getattr(gateway, "_lends", None)  # see pylend.py
@@ -181,7 +182,7 @@ class Process:
                 try:
                     fcntl.fcntl(fd, 1031, 1 << 20)  # F_SETPIPE_SZ
                 except OSError:
-                    pass  # no Linux, or a user's pages are used up
+                    pass  # not on Linux, or this user may have no more memory in pipes
             stderr, kept = (lent.stderr, (lent.file, lent.ours)) if lent else (fds[5], ())
             self.pid = _spawn(argv, fds[0], fds[3], stderr, kept)
         except BaseException:
@@ -196,7 +197,7 @@ class Process:
         self._said = gateway._said
         self._lent = lent
         self._err = lent.passed() if lent else fds[4]
-        self._pending = b""  # read from its stderr, not passed on yet
+        self._pending = b""  # what was read from its stderr and not passed on yet
         if self._err >= 0:
             os.set_blocking(self._err, False)
         try:
@@ -216,7 +217,7 @@ class Process:
             pump.after(RETRY, self._look)
 
     def signal(self, number):
-        """Send it a signal, unless it has ended."""
+        """Send the process a signal, unless it has ended."""
         try:
             if self.gone:
                 pass
@@ -228,18 +229,19 @@ class Process:
             pass
 
     def _look(self):
+        """Check whether the process has ended; if so, reap it and tell the gateway."""
         if self._pidfd >= 0 and not pypump.is_ours(self._pidfd):
             self._drop_pidfd()
         try:
             pid, ended = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
-            pass  # somebody else took its status, or SIGCHLD is ignored
+            pass  # other code of the program has reaped it, or SIGCHLD is ignored: the status stays unknown
         else:
             if pid == 0:
                 if self._pidfd < 0:
                     pypump.pump.after(RETRY, self._look)
                 return
-            self.status = -(ended & 127) if ended & 127 else ended >> 8  # also on Python 3.8
+            self.status = -(ended & 127) if ended & 127 else ended >> 8  # Python 3.8 has no waitstatus_to_exitcode()
         self._read_stderr(True)
         if self._lent:
             self._pass_on_unserved()
@@ -257,9 +259,9 @@ class Process:
             pypump.close(fd)
 
     def said(self):
-        """What _state() has of it. Any thread."""
+        """The entries of the gateway's _state() about the process. Any thread."""
         ready = self._err >= 0 and pypump.is_ready(self._err, pypump.POLLIN)
-        passed = not ready and not self._passing  # in this order
+        passed = not ready and not self._passing  # first `ready`: the I/O thread sets _passing before it reads
         text, words = self._lent.read() if self._lent else (b"", False)
         text = text[:TAIL] if words else text[-TAIL:]
         return {
@@ -272,7 +274,7 @@ class Process:
         }
 
     def _pass_on_unserved(self):
-        """It has ended, before it served perhaps: what it had said by then."""
+        """The process has ended, perhaps before it became a worker: pass on what it wrote to the lent file until then."""
         text, words = self._lent.end()
         if not words:
             self._pending = text
@@ -280,7 +282,8 @@ class Process:
             self._pending = b""
 
     def _read_stderr(self, all=False):
-        """With `all` (it has ended) also what our stderr cannot take: its last words must be known."""
+        """Read the process's stderr and pass it on. `all`: the process has ended; read everything, even what our stderr
+        cannot take now, because the error text needs the end of it."""
         self._passing = True
         for _ in range(512 if all else 16):
             passed = self._err >= 0 and self._pass_on()
@@ -318,19 +321,19 @@ class Process:
         self._read_stderr()
 
     def _pass_on(self):
-        """False: our stderr takes nothing now."""
+        """Write _pending to our stderr. False: our stderr takes nothing now."""
         while self._pending:
             try:
                 self._pending = self._pending[_write_stderr(self._pending) :]
             except BlockingIOError:
                 return False
             except OSError:
-                self._pending = b""  # closed or broken: there is nobody to tell
+                self._pending = b""  # our stderr is closed or broken: nobody reads it
         return True
 
 
 def _write_stderr(data):
-    """As os.write(), without waiting, though others share what is behind fd 2 and it stays as it is."""
+    """As os.write(2, data), but never waits. O_NONBLOCK is not set on fd 2, because other processes may share it."""
     mode = os.fstat(2).st_mode
     if stat.S_ISSOCK(mode):
         with socket.socket(fileno=os.dup(2)) as peer:
@@ -352,8 +355,9 @@ def _write_stderr(data):
 
 
 def _spawn(argv, stdin, stdout, stderr, kept):
-    """The pid. The I/O thread has SIGINT blocked, and so has the process until it can take it."""
-    # subprocess lets others run while the process reads the environment: it gets a copy, made in one step.
+    """Start a process and return its pid. As in the I/O thread, SIGINT is blocked in it; a worker unblocks SIGINT when it
+    can handle that."""
+    # While subprocess reads os.environ another thread may change it. So it gets a copy, which is made in one step.
     env = getattr(os.environ, "_data", None)
     env = env and env.copy()
     try:
@@ -363,5 +367,5 @@ def _spawn(argv, stdin, stdout, stderr, kept):
     except OSError as exc:
         name = os.fsdecode(argv[0])
         raise OSError(exc.errno, f"start a process: {os.strerror(exc.errno)}: {name}") from None
-    process.returncode = 0  # it is ours to wait for
+    process.returncode = 0  # so that subprocess does not wait for it: the I/O thread does
     return process.pid

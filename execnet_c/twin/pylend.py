@@ -1,6 +1,6 @@
-"""What a worker of this machine is lent so that it can have our own stderr: the plain-Python core's part.
+"""Lends our stderr to a worker on this machine: what the plain-Python core does for that.
 
-The same as src/core/system/xc_lend.h, which says how the file is written, but that the file is read by its fd.
+src/core/system/xc_lend.h says how it works and what is in the file. The C core maps the file; here it is read by its fd.
 """
 
 import fcntl
@@ -11,10 +11,12 @@ from .pypump import lifted, pipe
 
 
 class Lent:
+    """The fds that one worker is lent. by_pipe: the worker's first stderr is a pipe, not the file."""
+
     def __init__(self, by_pipe):
-        self._fds = []
-        self._lock = allocate_lock()  # the file is read by any thread
-        self._text, self._words = b"", False  # what it had in the end
+        self._fds = []  # owned
+        self._lock = allocate_lock()  # for _fds: any thread may read the file
+        self._text, self._words = b"", False  # what end() found
         try:
             self.file = self._own(_nameless_file())
             self.ours = self._own(_ours())
@@ -34,7 +36,8 @@ class Lent:
         return fd
 
     def identities(self):
-        """As Gateway._lend() returns them: subprocess keeps the numbers of fds."""
+        """What Gateway._lend() returns: (fd, device, inode) of the worker's first stderr, the file, and our stderr. The
+        worker's fds have the same numbers as ours, but for its stderr."""
         found = []
         for over_there, fd in ((2, self.stderr), (self.file, self.file), (self.ours, self.ours)):
             about = os.fstat(fd)
@@ -42,18 +45,19 @@ class Lent:
         return tuple(found)
 
     def passed(self):
-        """The worker has its copies. Return the reading end of the pipe, or -1; that is the caller's now."""
+        """The worker has its copies: close all but the file. Return the reading end of the pipe, which the caller owns
+        now, or -1."""
         self._fds = [fd for fd in self._fds if fd != self.pipe]
         self._close({self.file})
         return self.pipe
 
     def read(self):
-        """(text in the file, whether that are last words, which stand in no stderr)"""
+        """(text in the file, whether these are last words, which the worker has written to no stderr)"""
         with self._lock:
             return self._read()
 
     def end(self):
-        """Nobody writes any more: the same, for the last time."""
+        """As read(), for the last time: the worker has ended. Closes all."""
         with self._lock:
             self._text, self._words = found = self._read()
             self._close()
@@ -91,7 +95,8 @@ def _nameless_file():
 
 
 def _ours():
-    """Closed on purpose or not: a worker's is to be a file all the same, or the next one that it opens would be."""
+    """A copy of our stderr. If that is closed, /dev/null: the worker's fd 2 must be open, or the next file that it opens
+    would become its stderr."""
     try:
         return fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 3)
     except OSError:

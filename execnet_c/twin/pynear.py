@@ -1,5 +1,5 @@
-"""What only near ends need of the plain-Python core's Gateway: the far end's process, its stderr, its preamble, the
-goodbye. None of it is sent to far ends (see far/sent.py).
+"""The part of the plain-Python core's Gateway that only near ends need: the far end's process, its stderr, its preamble,
+and the goodbye. It is not sent to far ends (see far/sent.py).
 """
 
 from . import pypump
@@ -11,9 +11,9 @@ MAX_PREAMBLE = 64 * 1024  # bytes
 
 
 class NearEnd:
-    """The part of a Gateway that concerns them."""
+    """A base class of Gateway."""
 
-    _said = None  # the far end's stderr, where somebody listens
+    _said = None  # the far end's stderr, if the program has a handler for it, see near/stderr.py
 
     def _start(self, argv, hello):
         """Start `argv` on pipes and send it `hello`, unless that is None."""
@@ -26,8 +26,8 @@ class NearEnd:
             self._send(HELLO, 0, hello)
 
     def _lend(self, by_pipe):
-        """Before _start(): lend the worker our stderr. What it is to know of that; None where somebody listens to its
-        own, or the fds cannot be had."""
+        """Called before _start(): lend the worker our stderr. Returns what the worker has to know of it; None if the
+        program has a handler for the worker's stderr, or there are no fds left."""
         from .pylend import Lent
 
         if self._said is None:
@@ -39,18 +39,19 @@ class NearEnd:
         return None
 
     def _start_over(self, stream):
-        """Be connected through `stream`, a channel of another gateway; see pyrelay.py."""
+        """Connect this gateway through `stream`, a channel of another gateway; see pyrelay.py."""
         from .pyrelay import connect
 
         connect(self, stream)
 
     def _start_on(self, fd):
-        """Be connected by this socket, which is taken; see pylaunch.py."""
+        """Connect this gateway through the socket `fd`, which this call takes; see pylaunch.py."""
         from .pylaunch import connect
 
         connect(self, fd)
 
     def _find_marker(self):
+        """Take what is in front of the marker as the preamble. True: the marker has come."""
         buffer = self._buffer
         at = buffer.find(MARKER)
         if at >= 0:
@@ -64,8 +65,8 @@ class NearEnd:
         return False
 
     def _peer_gone(self):
-        """On the I/O thread: the far end's process has ended; what it wrote before is still read, and not what a child of
-        its own writes on."""
+        """On the I/O thread: the far end's process has ended. Read what is in the pipe now, then end: a child of that
+        process may hold the pipe open, and is not waited for."""
         left = 0 if self._eof else pypump.readable(self._in.fileno())
         while left > 0 and not self._eof:
             left -= self._read(0) or left
@@ -95,7 +96,8 @@ class NearEnd:
         return self._wait(lambda: self._process is None or self._process.gone, until_of(timeout))
 
     def _keepalive(self, seconds):
-        """End the connection when the far end gives no sign of life for so long, and kill its process. 0: never."""
+        """From now on, end the connection and kill the far end's process if nothing comes from it for `seconds`. 0:
+        never."""
         from .pykeepalive import Keepalive
 
         self._check_usable()
@@ -110,14 +112,15 @@ class NearEnd:
         pypump.pump.post(job)
 
     def _listen(self):
-        """Before _start(): the far end's stderr is for _stderr()."""
+        """Called before _start(): keep the far end's stderr for _stderr()."""
         from .pylaunch import Said
 
         self._said = Said()
 
     def _stderr(self, knows_end):
-        """Wait for more of the far end's stderr, for the end of its process unless that is known, for the end of it.
-        Return (data, bytes lost in front of it, the last of what the process had said, nothing more will come)."""
+        """Wait for more of the far end's stderr, for the end of the process (unless the caller `knows_end`), or for the
+        end of the stderr. Return (data, bytes lost in front of data, whether the process has ended and this is the last
+        that it wrote, whether nothing more will come)."""
         self._check_usable()
         if self._said is None:
             raise OSError("nobody listens to the far end's stderr")

@@ -1,12 +1,14 @@
-"""The I/O thread of the plain-Python core. It alone reads connections, so that no exception out of a signal handler,
-which hits the main thread, can tear a frame or lose a message.
+"""The pump, or I/O thread, of the plain-Python core. It alone reads connections: signal handlers run in the main thread, so
+no exception out of one can tear a frame or lose a message.
 
-Everything that must not be interrupted is a job of this thread. It runs as long as there is something to watch, to wait
-for or to do. Other threads only append to deques, which is one step that no exception can split, and ring.
+Everything that must not be interrupted is a job of this thread. It runs as long as there is an fd to watch, a timer or a
+job. Other threads only append jobs to a deque, a single step that no exception can split, and ring the thread's doorbell,
+which here is a pipe.
 
-A program may close all its fds and go on: other files get our numbers then. What is behind each fd of ours is remembered,
-and looked at before it is used. The thread opens its own anew; where it sleeps on numbers, it is left there, and another
-one takes its place. See src/core/system/xc_fd.h and xc_pump.c.
+A program may close all fds of its process and go on; then its next files get the numbers that were ours. So we remember
+which file each fd of ours is, and check that before we use the fd. The thread opens a new doorbell when it finds that the
+old one was closed. If it sleeps at that moment it cannot be woken any more: it is left there, and another thread takes its
+place. See src/core/system/xc_fd.h and xc_pump.c.
 """
 
 import sys
@@ -19,38 +21,40 @@ from ..models.native import RLock, get_ident, os, select, sleep, start_new_threa
 
 POLLIN, POLLOUT, POLLNVAL = select.POLLIN, select.POLLOUT, select.POLLNVAL
 
-fork_count = 0  # a gateway that was made before belongs to the parent
+fork_count = 0  # forks that led to this process; a gateway made at a lower count belongs to a parent process
 CLOSED = "this process has closed the fds of the connection"
-LOOK_EVERY = 0.001  # seconds: a look at what is behind an fd costs as much as a write
+LOOK_EVERY = 0.001  # seconds between two checks of an fd, because a check takes as long as a write
 
-own_fds = {}  # fd -> the file; a forked child closes them, or it would keep connections of its parent alive
+own_fds = {}  # fd of ours -> file_of(fd). A forked child closes them, or it would keep its parent's connections open
 
 
 class Pump:
-    thread = None
+    """The I/O thread, and what it has to do. There is one Pump for each process: `pump`."""
+
+    thread = None  # its ident
 
     def __init__(self):
         self._jobs = deque()
-        self._idle = deque([None], 1)  # whoever takes the token out of it starts the thread
-        self._ringing = RLock()  # a signal handler that interrupts a ring may ring
-        self._bell = None
-        self._asleep = set()  # the thread's token while it sleeps: who takes that away has given up on it
-        self._deaf = False  # the thread is to open its own anew
+        self._idle = deque([None], 1)  # a token while there is no thread; a thread that takes it out starts the I/O thread
+        self._ringing = RLock()  # for _bell and _deaf; an RLock, because a signal handler may interrupt a ring, and ring
+        self._bell = None  # the two fds of the doorbell; owned
+        self._asleep = set()  # the I/O thread's token while it sleeps; if another thread takes it out, it is given up
+        self._deaf = False  # the program has closed the doorbell: the I/O thread must open a new one
         self._poll = select.poll()
-        self._watches = {}  # fd -> (events, function(events)); also called when the fd is ours no more
-        self._timers = {}  # function -> when it is due
+        self._watches = {}  # fd -> (events, function(events)); also called when the fd is not ours any more
+        self._timers = {}  # function -> the time at which it is due
 
     # Any thread.
 
     def post(self, job):
-        """Have `job()` called by the I/O thread. Raises OSError or RuntimeError when that cannot be started."""
+        """Let the I/O thread call `job()`. Raises OSError or RuntimeError if that thread cannot be started."""
         self._jobs.append(job)
-        for _ in range(2):  # the thread may have just ended, or is only being started and looks for jobs first
+        for _ in range(2):  # the thread may end between the two calls; one that just starts finds the job by itself
             if self._start(job) or self._ring():
                 return
 
     def _start(self, job):
-        """The thread; False where there is one."""
+        """Start the I/O thread. False: there is one."""
         taken, started = [], []  # each is filled in one step: a signal handler may raise between any two
         try:
             taken.extend(map(deque.pop, [self._idle]))
@@ -69,7 +73,7 @@ class Pump:
         return True
 
     def _open(self):
-        """A doorbell, and a poll with all that is watched."""
+        """Open a new doorbell, and make a new poll object with all fds that are watched. The caller holds _ringing."""
         self._take_down()
         self._bell = pipe()
         own(*self._bell)
@@ -89,22 +93,24 @@ class Pump:
             close(fd)
 
     def _ring(self):
-        with self._ringing:  # the fd must not be closed, and be another's, meanwhile
+        """Wake the I/O thread. False: there is none."""
+        with self._ringing:  # so that nobody closes the fd, and another file gets its number, meanwhile
             if not self._hears():
                 return False
             try:
                 if not self._deaf:
                     os.write(self._bell[1], b"!")
             except OSError:
-                pass  # it has been rung often enough; or the program is closing it, which the thread sees
+                pass  # the pipe is full: it wakes anyway; or the program is just closing it, which the thread notices
             return True
 
     def _hears(self):
-        """False: there is no thread. One that sleeps on fds that the program has closed is left alone."""
+        """False: there is no I/O thread, or it slept when the program closed the doorbell, and is given up now. The
+        caller holds _ringing."""
         if self._bell is None:
             return False
         if not is_ours(self._bell[1]):
-            self._deaf = True  # first: it looks when it has laid its token down
+            self._deaf = True  # before the token is looked for: the thread puts the token there, then looks at this flag
             try:
                 self._asleep.pop()
             except KeyError:
@@ -118,14 +124,15 @@ class Pump:
         self._idle.append(None)
 
     def look(self):
-        """See that the thread can be woken. For who waits for what only that can notice, every now and then."""
+        """Check that the I/O thread can be woken; start another one if not. A thread that waits for something that only
+        the I/O thread notices calls this from time to time."""
         with self._ringing:
             heard = self._hears() or not (self._watches or self._timers or self._jobs)
         if not heard:
             try:
-                self.post(int)  # starts it
+                self.post(int)  # starts the thread
             except (OSError, RuntimeError):
-                pass  # later, perhaps
+                pass  # perhaps the next call can
 
     # The I/O thread.
 
@@ -138,7 +145,7 @@ class Pump:
             self._poll.unregister(fd)
 
     def after(self, seconds, function):
-        """Call `function()` so many seconds from now, once; a later call for the same function replaces that."""
+        """Call `function()` once, so many seconds from now. Another after() for the same function replaces this one."""
         self._timers[function] = monotonic() + seconds
 
     def cancel(self, function):
@@ -146,12 +153,12 @@ class Pump:
 
     def _run(self):
         self.thread, token = get_ident(), object()
-        pthread_sigmask(SIG_BLOCK, (SIGINT,))  # for the processes that are started here
+        pthread_sigmask(SIG_BLOCK, (SIGINT,))  # the processes that this thread starts inherit that
         while True:
             try:
                 return self._go_round(token)
             except MemoryError:
-                sleep(0.01)  # all connections of the process wait for this thread: it waits for memory
+                sleep(0.01)  # try again until there is memory: all connections of the process need this thread
 
     def _go_round(self, token):
         sleeps, wakes = self._asleep.add, self._asleep.remove
@@ -173,7 +180,7 @@ class Pump:
             try:
                 wakes(token)
             except KeyError:
-                return  # another one has taken its place
+                return  # this thread was given up, and another one has taken its place
             if self._deaf:
                 if not self._open_anew():
                     return
@@ -185,7 +192,7 @@ class Pump:
                     _guarded(self._watches[fd][1], events)
 
     def _run_timers(self):
-        """Call the functions that are due. Return for how long there will be none, in milliseconds; None: for ever."""
+        """Call the functions that are due. Return the milliseconds until the next one is due; None: there is none."""
         now = monotonic()
         for function, when in list(self._timers.items()):
             if when <= now and self._timers.pop(function, None) is not None:
@@ -193,6 +200,7 @@ class Pump:
         return max(0, min(self._timers.values()) - monotonic()) * 1000 + 1 if self._timers else None
 
     def _leave_unless_asked(self):
+        """Close the doorbell, so that the thread can end. False: there is a new job."""
         with self._ringing:
             if self._jobs:
                 return False
@@ -217,7 +225,7 @@ class Pump:
                 self._open()
                 return True
             except OSError:
-                self._leave()  # who starts another one is told
+                self._leave()  # the next post() tries again, and raises the error
                 return False
 
 
@@ -243,7 +251,7 @@ def _after_fork():
 
 
 def is_ready(fd, events, pause=0):
-    """Whether a read (POLLIN) or a write (POLLOUT) would not wait, or the other end is gone; waits for that, `pause`
+    """Whether a read (POLLIN) or a write (POLLOUT) would not wait, or the other end is gone. Waits for that for `pause`
     milliseconds at most."""
     poll = select.poll()
     poll.register(fd, events)
@@ -254,8 +262,8 @@ def is_ready(fd, events, pause=0):
 
 
 def selected(watched, pause):
-    """What poll() gives for `watched`, fd -> events, in `pause` milliseconds. For where it fails: it takes no more fds than a
-    process may have, and a task may have lowered that (RLIMIT_NOFILE). select() does not ask."""
+    """As poll() for `watched`, fd -> events, with a timeout of `pause` milliseconds. For use when poll() has failed: it takes
+    at most RLIMIT_NOFILE fds, and a task may have lowered that limit. select() does not check it."""
     reads, writes = ([fd for fd, events in watched.items() if events & one] for one in (POLLIN, POLLOUT))
     try:
         reads, writes, _ = select.select(reads, writes, [], None if pause is None else pause / 1000)
@@ -265,7 +273,7 @@ def selected(watched, pause):
 
 
 def readable(fd, *requests):
-    """How many bytes are there to be read; 0 where the system does not say. `requests`: ioctls to be tried before."""
+    """How many bytes can be read from `fd`; 0 if the system does not say. `requests`: ioctls to try before FIONREAD."""
     from fcntl import ioctl
     from termios import FIONREAD
 
@@ -278,34 +286,36 @@ def readable(fd, *requests):
 
 
 def file_of(fd):
-    """What is behind it. None: nothing."""
+    """What identifies the open file of `fd`. None: the fd is not open."""
     try:
         about = os.fstat(fd)
-        kind = about.st_mode >> 12 or os.readlink(f"/proc/self/fd/{fd}")  # a pidfd or the like looks like any other
+        kind = about.st_mode >> 12 or os.readlink(f"/proc/self/fd/{fd}")  # pidfds and the like share one inode
         return about.st_dev, about.st_ino, kind
     except OSError:
         return None
 
 
 def own(*fds):
-    """They are ours as they are now."""
+    """These fds are ours from now on; remember which files they are."""
     for fd in fds:
         own_fds[fd] = file_of(fd)
 
 
 def is_ours(fd):
-    """False: the program has closed it, and it may be another's now."""
+    """False: the program has closed the fd; another file may have its number now."""
     return fd in own_fds and own_fds[fd] == file_of(fd)
 
 
 def check(fd):
-    """Raises OSError when it is ours no more. Returns when to look again, unless poll() says POLLNVAL."""
+    """Raises OSError if the fd is not ours any more. Returns the time of the next check; one is due earlier if poll() says
+    POLLNVAL."""
     if not is_ours(fd):
         raise OSError(EBADF, CLOSED)
     return monotonic() + LOOK_EVERY
 
 
 def close(fd):
+    """Close the fd if it is ours, and forget it."""
     ours = is_ours(fd)
     own_fds.pop(fd, None)
     if ours:
@@ -313,7 +323,7 @@ def close(fd):
 
 
 def pipe():
-    """As os.pipe()."""
+    """As os.pipe(), with both fds lifted()."""
     try:
         fds = os.pipe()
     except OSError as exc:
@@ -322,8 +332,8 @@ def pipe():
 
 
 def lifted(fd):
-    """Never 0-2: whoever reopens the standard streams would take it from us. Nor the number of one that the program has
-    closed, whose owner does not know it yet."""
+    """The fd, or a copy that replaces it if its number is 0-2, which a program that opens its standard streams again would
+    take from us, or in own_fds: that one was closed by the program, and its owner does not know it yet."""
     return _lift(fd) if fd <= 2 or fd in own_fds else fd
 
 

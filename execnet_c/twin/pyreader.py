@@ -1,6 +1,7 @@
-"""What arrives at a gateway of the plain-Python core, until it is a whole frame. All of it runs on the I/O thread.
+"""Reads what arrives at a gateway of the plain-Python core, and cuts it into frames. All of it runs on the I/O thread.
 
-A frame goes to the gateway's backlog, or to whom its channel is forwarded. A large one is read into its own memory.
+A frame goes to the gateway's backlog; that of a forwarded channel goes to the relay. A large frame is read into memory of
+its own.
 """
 
 from time import monotonic
@@ -10,8 +11,8 @@ from ..models.native import os
 from .pyserializer import DataFormatError
 from .pywire import CHUNK, DROP, HELLO, LONG_COUNT, MAX_LONG, TERMINATE, Large, trace, trace_frame
 
-FIN = 100  # not on the wire: nothing more will arrive; stands last in the backlog
-MAX_HELLOS = 4  # that nobody has taken
+FIN = 100  # the code of the last event of a connection, which is not on the wire: nothing more will arrive
+MAX_HELLOS = 4  # hellos at most that nobody has taken
 
 
 def _bad_head(head):
@@ -21,11 +22,12 @@ def _bad_head(head):
 
 
 class Reader:
-    """The part of a Gateway that reads."""
+    """The part of a Gateway that reads: a base class of it."""
 
-    _look_at = 0  # when its fd is to be checked
+    _look_at = 0  # the time of the next check of its fd
 
     def _read(self, events):
+        """Read once. Returns the number of bytes; 0 if there are none now, or the connection has ended."""
         gone = self._process is not None and self._process.gone
         large = self._large
         try:
@@ -45,13 +47,13 @@ class Reader:
         except Exception as exc:
             self._end_by(exc)
             n = 0
-        if n is None:  # its traceback is gone: now there is memory again
+        if n is None:  # a MemoryError; here its traceback has been freed, and with it some memory
             self._end_by(MemoryError())
             n = 0
         return n
 
     def _read_large(self, large):
-        """Read what its frame lacks, and the next header, so that the next piece need not be copied."""
+        """Read the rest of its frame, and the header of the next frame: so the next PIECE is read in place, too."""
         rooms = large.rooms(self._space)
         if large.body is None or not hasattr(os, "readv"):  # PyPy has none
             return self._in.readinto(rooms[0])
@@ -62,6 +64,7 @@ class Reader:
             return None
 
     def _end_by(self, exc):
+        """End the connection because of `exc`."""
         self._broke = not isinstance(exc, ConnectionError)
         if self._is_worker and self._broke:
             self._tell_break(exc)
@@ -75,7 +78,7 @@ class Reader:
             raise exc
 
     def _tell_break(self, exc):
-        """Before this process ends, in whichever way. Does not wait: a pipe that is full gets nothing."""
+        """Write the reason to stderr, before this worker ends. Does not wait: a pipe that is full gets nothing."""
         fd, file = self._says_on
         try:
             if file in (None, pypump.file_of(fd)) and pypump.is_ready(fd, pypump.POLLOUT):
@@ -84,6 +87,7 @@ class Reader:
             pass
 
     def _feed(self, data):
+        """Add to the buffer what was read, and take out the frames that are complete."""
         buffer = self._buffer
         buffer += data
         if not self._marked and not self._find_marker():
@@ -111,8 +115,8 @@ class Reader:
         del buffer[:at]
 
     def _take(self, code, id, size, at):
-        """A frame that is larger than the buffer, or belongs to a long message; its payload begins at `at`. Where the
-        next frame begins; 0: more of this one must come first."""
+        """Take a frame that is larger than the buffer, or belongs to a long message. Its payload begins at `at` in the
+        buffer. Returns where the next frame begins; 0: more of this frame must arrive first."""
         longs = self._longs
         have = self._buffer[at : at + size]
         large = longs.get(id) if code > HELLO else Large(code, id, size)
@@ -138,7 +142,7 @@ class Reader:
         return at
 
     def _fill(self, large, n):
-        """`n` bytes were read by _read_large()."""
+        """_read_large() has read `n` bytes: count them, and file the message if it is complete."""
         more = n - large.left
         if large.add(min(n, large.left)):
             self._large = None
@@ -149,7 +153,7 @@ class Reader:
                 self._feed(self._head[:more])
 
     def _file(self, code, id, payload):
-        """False: nothing behind this frame counts."""
+        """Pass a complete frame on. False: the connection has ended, and what follows the frame is ignored."""
         if pywire.trace_fd >= 0:
             trace_frame("received", code, id, len(payload))
         if code == HELLO and len(self._hellos) >= MAX_HELLOS:
@@ -168,12 +172,12 @@ class Reader:
         return not self._eof
 
     def _end(self, reason, detail="", errno=0):
-        """Nothing more can be read."""
+        """End the connection for this reason, unless it has ended already: nothing more is read."""
         if self._eof:
             return
         fd = self._in.fileno()
         if not all([pypump.is_ours(used) for used in (fd, self._writer.fd) if used >= 0]):
-            reason, detail, errno = "XC_SYS", pypump.CLOSED, pypump.EBADF  # the far end only reacted to that
+            reason, detail, errno = "XC_SYS", pypump.CLOSED, pypump.EBADF  # the first cause; the far end only reacted
         self._ended_by = (reason, detail, errno)
         self._eof = True
         if self._keepalive_watch:

@@ -1,7 +1,7 @@
-"""A stream of bytes through a channel, for gateways through other gateways: the plain-Python core's part.
+"""The relay of the plain-Python core: carries the bytes of one gateway's connection through a channel of another gateway.
 
-The same as src/core/start/xc_relay.h, which says what goes over the wire. Far ends get it when they are first asked to start
-a process (see via.py). All methods of a Relay are the I/O thread's.
+src/core/start/xc_relay.h says what goes over the wire. This module is sent to a far end when that is first asked to start
+a process (see near/via.py). All methods of a Relay are called by the I/O thread.
 """
 
 from _collections import deque
@@ -14,14 +14,15 @@ from .pypump import pipe
 from .pywire import CLOSE, DATA, LAST_MESSAGE
 
 PIECE = 48 * 1024  # bytes in one message at most
-PIECES = 8  # read at one go
-MANY = 8  # frames that wait to be written: no more is read until they are fewer
-PAUSE = 0.002  # seconds
+PIECES = 8  # pieces at most that are read before other jobs of the I/O thread get their turn
+MANY = 8  # if more frames wait to be written to the channel's connection, nothing is read
+PAUSE = 0.002  # seconds until that is checked again
 
 
 def relay(gateway, stream, control, argv):
-    """Start `argv` with the channel `stream` as its standard input and output; return its process id. An int that comes
-    on `control` is a signal for it; when it has ended, its status and the end of its stderr go out there."""
+    """Start the process `argv`, with the channel `stream` as its standard input and output; return its pid. An int that
+    arrives at the channel `control` is a signal for the process. When that has ended, its status and the end of its
+    stderr are sent through `control`."""
     argv = [os.fsencode(arg) for arg in argv]
     there = Relay(gateway, stream, control)
     by_pump(lambda: Process(there, argv), there)
@@ -29,7 +30,7 @@ def relay(gateway, stream, control, argv):
 
 
 def connect(gateway, stream):
-    """Have `gateway` connected through `stream`, a channel of another one."""
+    """Connect `gateway` through `stream`, a channel of another gateway."""
 
     def job():
         down, up = pipe(), []
@@ -46,14 +47,15 @@ def connect(gateway, stream):
 
 
 class Relay:
-    """For a Process it is what the Gateway is at a near end."""
+    """Carries bytes between a pair of fds and the channel `stream`. If there is a Process, this stands in the place of its
+    Gateway."""
 
     _process = None
-    _said = None  # nobody listens to its stderr here
+    _said = None  # no handler for its stderr at this end
     _in = _out = -1
-    _look_in = _look_out = 0  # when each is to be checked
-    _left = -1  # bytes that a process that has ended had written, and that are not sent yet
-    _ended = False  # nothing more arrives
+    _look_in = _look_out = 0  # the time of the next check of each fd
+    _left = -1  # once the process has ended: bytes in the pipe that were not sent yet
+    _ended = False  # nothing more will arrive at the channel
 
     def __init__(self, gateway, stream, control=None):
         self._gateway = gateway
@@ -79,14 +81,14 @@ class Relay:
     # --- from the channel ---
 
     def _take(self, code, payload):
-        """One frame; or the end of the connection, as code FIN."""
+        """A frame of the channel has arrived; code FIN: the connection has ended."""
         piece = code == DATA and isinstance(payload, bytes) and payload[:1] == b"A"
         if piece and int.from_bytes(payload[1:5], "big") == len(payload) - 6:
             self._arrived.append(memoryview(payload)[5:-1])
         else:
             self._ended = True
             self._gateway._close(self._stream._chan, code == LAST_MESSAGE)
-            if code == DATA:  # whoever sends that is no relay
+            if code == DATA:  # not a piece: the other end is no relay
                 self._gateway._post(CLOSE, self._stream.id)
             if code != LAST_MESSAGE:
                 self._close_in()
@@ -169,7 +171,8 @@ class Relay:
             self._gateway._close(self._control._chan)
 
     def _peer_gone(self):
-        """It has ended: what it wrote is still sent, and not what a child of its own writes on."""
+        """The process has ended. Send what is in its pipe now, then end: a child of that process may hold the pipe open,
+        and is not waited for."""
         if self._left < 0 <= self._in:
             self._left = pypump.readable(self._in)
         self._read()
@@ -182,5 +185,5 @@ class Relay:
         gateway._close(control._chan)
 
     def _goodbye(self):
-        """Who wanted the process was interrupted."""
+        """relay() was interrupted: kill the process that it had started."""
         self._process.signal(9)

@@ -1,21 +1,21 @@
-"""The serializer in plain Python, the twin of the C core's: byte for byte what that one writes, its limits, its errors.
+"""The serializer in plain Python. It writes the same bytes as that of the C core, and has the same limits and errors.
 
-There is no recursion: depth costs memory, never Python's stack. Nothing is made of input before it is known to hold it.
-It travels to far ends as text and is compiled there at each start: so it is short, and imports only what every
-interpreter has loaded.
+There is no recursion: nested objects need memory, but not Python's stack. No object is made before its bytes are known to
+be in the input. This module is sent to far ends and compiled there at each start: so it is short, and imports only what
+every interpreter has loaded.
 """
 
 from itertools import chain, repeat
-from marshal import dumps as _marshal, loads as _unmarshal  # for floats: struct would have to be loaded
+from marshal import dumps as _marshal, loads as _unmarshal  # for floats; not struct, which would have to be loaded
 from sys import maxsize
 
-LARGE = 65536  # bytes from which on a bytes object or text is a part of its own
+LARGE = 65536  # bytes: a bytes object or text of this size or more is a part of its own, and not copied
 DUMP_DEPTH = 2000
 LOAD_DEPTH = 100000
-HASH_DEPTH = 1000  # of a dict key or set member: hashing recurses on the C stack
+HASH_DEPTH = 1000  # of a dict key or set member: to hash it Python recurses on the C stack
 I4_MAX = 0x7FFFFFFF
 
-channel_type = ()  # what dumps() takes for a channel: pycore says so
+channel_type = ()  # the type Channel, for dumps(); pychannel sets it
 
 
 class DataFormatError(Exception):
@@ -43,8 +43,8 @@ for _class in DataFormatError, DumpError, LoadError, TruncatedError:
 _CONTAINERS = {list, tuple, dict, set, frozenset}
 _CHANGED = "container changed its size while it was dumped"
 _KNOWN = "NoneType bool int long float complex str bytes list dict set frozenset tuple Channel".split()
-_TEXTS = [b"N\0\0\0%c" % n for n in range(64)]  # what a short text begins with
-_steps = [b"F\0\0\0\0"]  # what stands before each item of a list; grows to 1024
+_TEXTS = [b"N\0\0\0%c" % n for n in range(64)]  # opcode and length of a text of n bytes
+_steps = [b"F\0\0\0\0"]  # what is written before each item of a list: its index, behind SETITEM; grows to 1024 entries
 
 
 def _i4(op, n):
@@ -63,7 +63,8 @@ def _list_steps(n):
 
 
 def _open(item, kind):
-    """What is written before a container; its items, each with what stands before it; what is written behind them."""
+    """What is written before the items of a container; pairs (what is written before an item, item); what is written
+    behind them."""
     n = len(item)
     if kind is dict:
         return b"J", zip([b"", b""] + [b"P", b""] * (n - 1), chain.from_iterable(item.items())), b"P" if n else b""
@@ -71,15 +72,15 @@ def _open(item, kind):
         raise DumpError(("set" if kind is frozenset else kind.__name__) + " is too long")
     if kind is tuple:
         return b"", zip(repeat(b""), item), _i4(b"@", n)
-    copy = tuple(item)  # it may change while it is written, n must stay true
+    copy = tuple(item)  # another thread may change the container meanwhile, and n is written
     if kind is list:
         return _i4(b"K", n), zip(_list_steps(n), copy), b"P" if n else b""
     return b"", zip(repeat(b""), copy), _i4(b"O" if kind is set else b"E", n)
 
 
 def _dump(obj, channels, prefix=b""):
-    """The pieces of the encoding, and the places of the large ones. `obj` is taken for the item of a container that
-    ends with STOP."""
+    """The encoding as a list of pieces, and the indexes of the large ones. `obj` is handled as the only item of a container
+    that begins with `prefix` and ends with STOP."""
     pieces, large, frames = [], [], []
     add = pieces.append
     top, size, pairs, end = (), 0, iter(((prefix, obj),)), b"Q"
@@ -145,10 +146,11 @@ def _dump(obj, channels, prefix=b""):
 
 
 def _explain_dump(exc, kind, path, size):
+    """The exception to raise for `exc`. path: the containers around the item, and the item."""
     text, cause, way = str(exc), exc, ""
     if isinstance(exc, DumpError):
         text, cause, way = exc.args[0], None, "".join(exc.args[1:])
-    elif isinstance(exc, RuntimeError) and len(path[-2]) != size:  # of a dict's iterator
+    elif isinstance(exc, RuntimeError) and len(path[-2]) != size:  # raised by the iterator of a dict
         text, cause = _CHANGED, None
         path.pop()
     elif isinstance(exc, UnicodeError) and kind is str:
@@ -156,7 +158,7 @@ def _explain_dump(exc, kind, path, size):
     elif isinstance(exc, ValueError) and kind is int:
         text = f"can't serialize <class 'int'> ({exc})"
     else:
-        return exc  # of an attribute `id`
+        return exc  # raised by the attribute `id` of a channel
     error = DumpError(text + _show_path(path) + way)
     error.__cause__ = cause
     return error
@@ -176,7 +178,8 @@ def _dump_other(item, kind, channels):
 
 
 def _show_way(kind):
-    """What to send instead of such an object: what makes something of it, after the first attribute that it has."""
+    """For an error text: how to convert an object of type `kind` into one that can be sent. The first attribute that the
+    type has decides."""
     for way in (
         "_member_map_:.value casefold:str() decode:bytes() toreadonly:bytes() tolist isoformat total_seconds to_dict "
         "from_bytes:int() setdefault:dict() __dataclass_fields__:dataclasses.asdict() __fspath__:str() "
@@ -189,7 +192,7 @@ def _show_way(kind):
 
 
 def _is_plain(item):
-    """What a tuple may hold that stands as deep as anything can."""
+    """Whether a tuple at the depth limit may hold this item."""
     kind = type(item)
     if kind is str:
         return len(item) < LARGE and item.isascii()
@@ -197,8 +200,8 @@ def _is_plain(item):
 
 
 def _show_path(path):
-    """From path[1], the object that was to be dumped, to the last. The place of each in the one before is found by a
-    search: had an object stood at an earlier place too, the dump would have failed there."""
+    """For an error text: the way from path[1], the object that was dumped, to the last. Each is searched in the one before
+    it. The first place that is found is right: the dump would have failed there."""
     steps = list(zip(path[1:], path[2:]))
     shown = [*map(_show_step, steps if len(steps) <= 24 else steps[:12] + steps[-12:])]
     if len(steps) > 24:
@@ -230,7 +233,7 @@ def _show_key(key, kind):
 
 
 def _dump_plain(item):
-    """Without STOP: None, a short str, an int of 32 bits. Raises something for all else."""
+    """The encoding of None, a short str or an int of 32 bits, without STOP. Raises any exception for all else."""
     kind = type(item)
     if kind is str and len(item) < 4096:
         data = item.encode()
@@ -244,7 +247,7 @@ def dump_item(item, channels):
     """The encoding of an item for a message, in parts; large bytes objects and texts are parts of their own. A channel,
     an instance of `channels`, is written as its id, whatever its gateway."""
     kind = type(item)
-    try:  # the items that come first: most far ends never need _dump()
+    try:  # the items that a worker sends first: most far ends never need _dump(), and so do not compile it
         if kind is str or kind is int:
             return [_dump_plain(item) + b"Q"]
         if kind is dict and len(item) < 16:
@@ -284,8 +287,8 @@ _CONSTANTS = {76: None, 82: True, 67: False}
 
 
 def load_plain(data):
-    """What hellos and tasks are made of: less than LARGE bytes of None, int, str, tuple and dicts with str keys. Raises
-    something, of no meaning, for what is not made of these or not well formed."""
+    """Load a simple item, as hellos and tasks are: fewer than LARGE bytes of None, int, str, tuple, and dict with str
+    keys. Raises any exception for other items, and for those that are not well formed."""
     stack, p = [], 0
     while True:
         op = data[p]
@@ -312,7 +315,8 @@ def load_plain(data):
 
 
 def _load(data, p, coerce, make_channel=None):
-    """The object encoded in data[p:]. `marks` and `levels` tell where on the stack containers are, and how deep."""
+    """The object that is encoded in data[p:]. marks: the indexes of containers on the stack, ascending; levels: how deeply
+    each of them is nested inside."""
     begin, end = p, len(data)
     stack, marks, levels, claimed = [], [-1], [0], 0
     push, pop, from_bytes = stack.append, stack.pop, int.from_bytes
@@ -430,7 +434,7 @@ def _load(data, p, coerce, make_channel=None):
     except Exception as exc:
         raise _explain_load(exc, op, at)
     finally:
-        stack.clear()  # whoever keeps the exception is not to keep what was half loaded
+        stack.clear()  # so that the exception's traceback does not hold what was loaded of the item
         value = key = target = None
 
 
@@ -455,7 +459,7 @@ def _ends(end, how="within what begins"):
 
 
 def _check_index(key, length):
-    """Of a list: knows its length only, as an exception keeps what its frames have."""
+    """Raise the error for an index into a list. It gets only the list's length: the traceback holds what this frame has."""
     if not isinstance(key, int):
         raise LoadError("list index is not an int")
     if not -length <= key < length:
@@ -465,7 +469,7 @@ def _check_index(key, length):
 
 
 def _to_int(digits):
-    """int(digits), with the C core's words for what is none."""
+    """int(digits), with the error texts of the C core."""
     head, nul, _ = digits.partition(b"\0")
     try:
         value = int(head)
@@ -483,7 +487,7 @@ def load_item(data, coerce, make_channel):
     make_channel(id) gives the channel of that id."""
     n = len(data) - 6
     if n >= LARGE and data[0] == 65 and data[-1] == 81 and int.from_bytes(data[1:5], "big") == n:
-        return bytes(data[5:-1])  # not copied twice
+        return bytes(data[5:-1])  # _load() would copy it twice
     return _load(bytes(data), 0, coerce, make_channel)
 
 
@@ -515,13 +519,14 @@ def load(io, py2str_as_py3str=False, py3str_as_py2str=False):
 
     Otherwise as loads(); what read() raises passes through.
     """
-    # How many bytes are sure to follow an opcode: its operand's fixed part and, but for strings, the next opcode.
+    # How many bytes must follow each opcode: the fixed part of its operand and, except for strings, the next opcode.
     follow = dict.fromkeys(b"@BEFGKO", 5)
     follow.update({**dict.fromkeys(b"AHIMNS", 4), **dict.fromkeys(b"CJLPR", 1), 68: 9, 84: 17})
     data = bytearray()
 
     def read(n):
-        """Whether n bytes came. A length that lies does not ask for much more than came so far."""
+        """Read n bytes; false if there are fewer. A piece is not much larger than all that came before, so a false length
+        in the input does not cost much memory."""
         while n > 0:
             piece = min(n, max(len(data), LARGE), 1 << 26)
             got = io.read(piece)

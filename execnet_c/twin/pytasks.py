@@ -9,20 +9,21 @@ from .pychannel import until_of
 from .pyserializer import LoadError
 from .pywire import CLOSE_ERROR
 
-MAX_CHANNELS = 65536  # no task, and no item that carries one, is taken beyond that
-REFUSALS = {2: "execution disallowed", 3: "too many tasks wait"}
+MAX_CHANNELS = 65536  # with so many Channel objects no task is taken, and no item that carries a channel
+REFUSALS = {2: "execution disallowed", 3: "too many tasks wait"}  # see Gateway._owe()
 
 ONLY_MAIN = "main_thread_only"
 
 
 class Tasks:
-    """The part of a Gateway that concerns them."""
+    """The part of a Gateway that concerns tasks: a base class of it."""
 
-    _primary_waits = False
+    _primary_waits = False  # the main thread waits for a task
     _model = "thread"  # the name of the execution model
-    _waiting = None  # the first of the tasks for the main thread, see _start_task_timeout()
+    _waiting = None  # the task for which the task timeout runs, see _start_task_timeout()
 
     def _queue_task(self, id, payload):
+        """An EXEC frame takes effect."""
         if not self._is_worker:
             return self._owe(2, id)
         if len(self._live) >= MAX_CHANNELS:
@@ -34,7 +35,7 @@ class Tasks:
             item = exc  # the thread that takes the task reports it
         except MemoryError:
             item = MemoryError
-        if item is MemoryError:  # its traceback is gone: now there is memory for a text
+        if item is MemoryError:  # the traceback has been freed, so there is memory for a text
             item = MemoryError(f"no memory for a task of {len(payload)} bytes")
         channel._chan.task = True
         self._running.append(None)
@@ -43,16 +44,16 @@ class Tasks:
             self._start_task_timeout()
 
     def _next_task(self, primary, slot):
-        """Wait for a task: its channel and payload, or why that cannot be loaded, are put into the list `slot`. False:
-        there will be none."""
+        """Wait for a task, and put its channel and its item, or the exception that loading it raised, into the list
+        `slot`. False: there will be no more. primary: the caller is the main thread."""
         tasks = self._tasks
-        if self._to_reap is not None:  # not earlier: reaping takes time, and the first task should not wait for it
+        if self._to_reap is not None:  # only now: before the hello it would have delayed the first task
             from . import pywatch
 
             pywatch.reap(self._to_reap)
             self._to_reap = None
         if primary:
-            self._primary_waits = True  # until it has taken a task: the spare thread leaves the first one to it
+            self._primary_waits = True  # so the spare thread leaves the first task in the queue to this thread
 
         def ready():
             return len(tasks) > (not primary and self._primary_waits) or (self._fin and not tasks)
@@ -62,7 +63,7 @@ class Tasks:
             self._wait(ready)
             with self._task_lock:
                 if len(tasks) > (not primary and self._primary_waits):
-                    # In one step for a signal handler: taken and kept.
+                    # One step, so that no signal handler can lose the task.
                     slot.extend(chain.from_iterable(map(deque.popleft, (tasks,))))
                     if primary:
                         self._primary_waits = False
@@ -75,14 +76,15 @@ class Tasks:
         return True
 
     def _task_done(self, primary):
+        """A task has ended."""
         if self._forks == pypump.fork_count and self._running:
-            self._primary_waits = self._primary_waits or primary  # now, so that the next task is the main thread's
+            self._primary_waits = self._primary_waits or primary  # already here, so that the next task is left to it
             self._running.pop()
             self._wake()
 
     def _start_task_timeout(self):
-        """On the I/O thread: a task has become the first that waits for the main thread. As in execnet, it is refused a
-        second later if the main thread is not free by then."""
+        """On the I/O thread: start the task timeout for the task that is now the first in the queue. As in execnet, it is
+        refused if it still waits for the main thread after a second."""
         self._waiting = self._tasks[0] if self._tasks else None
         pypump.pump.after(1.0, self._refuse_late_task)
 
@@ -90,7 +92,7 @@ class Tasks:
         task, tasks = self._waiting, self._tasks
         if self._eof or not tasks:
             return
-        if not self._task_lock.acquire(False):  # a signal handler may keep it for long
+        if not self._task_lock.acquire(False):  # do not wait: a signal handler may interrupt the thread that holds it
             return pypump.pump.after(0.02, self._refuse_late_task)
         try:
             if tasks and tasks[0] is task and len(self._running) > len(tasks):
@@ -106,7 +108,7 @@ class Tasks:
         self._start_task_timeout()
 
     def _wait_idle(self, timeout):
-        """Wait until no task runs. Called at the end of a worker; after that the watcher has nothing to do."""
+        """Wait until no task runs; then tell the watcher that it is not needed any more. Called at the end of a worker."""
         idle = self._wait(lambda: not self._running, until_of(timeout))
         if idle and self._watcher is not None:
             signal(SIGINT, SIG_IGN)

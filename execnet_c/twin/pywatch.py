@@ -1,14 +1,16 @@
-"""How a worker on the plain-Python core ends: a watcher process sees to it, because this one's threads see nothing
-while a task's C code keeps the GIL.
+"""The watcher: a process that ends a worker on the plain-Python core. The worker's own threads cannot do that while C code
+of a task holds the GIL.
 
-A hang-up without a goodbye: SIGINT to the task at once, SIGKILL 1.5 seconds later. After a goodbye the timeouts are execnet's:
-5 seconds, SIGINT, 10 seconds, SIGKILL.
+After a hang-up (the connection ended without a goodbye) it sends SIGINT at once, SIGKILL 1.5 seconds later. After a goodbye
+it has execnet's timeouts: 5 seconds, SIGINT, 10 seconds, SIGKILL.
 
-The watcher is forked before there is any thread, and twice, so that it is no child of the task, whose os.waitpid(-1)
-would see it. It polls the connection, which a goodbye ends in one direction, and a hang-up in both. To see that, it
-holds the worker's writing end, too, and ends when the worker does, or nobody would see that one's end. What the worker
-knows it tells over a pipe: `g` goodbye, `h` hang-up (of which the connection need not know), `i` no task runs any more.
-The end of that pipe, or of the process, ends the watcher.
+The watcher is forked before there is any thread. It is forked twice, so that it is not the worker's child: os.waitpid(-1)
+in a task would return it. It polls both fds of the connection: a goodbye ends only the direction to the worker, a hang-up
+both. For that it holds a copy of the fd to which the worker writes. So it has to end when the worker does, or else the near
+end would see no end of file.
+
+The worker tells the watcher, through a pipe, what it learns itself: `g` goodbye, `h` hang-up (if a frame was broken, say,
+the fds show nothing of it), `i` no task runs any more. The watcher ends when the worker or that pipe does.
 """
 
 import sys
@@ -19,36 +21,36 @@ from . import pypump
 from ..models.native import os, select
 
 GOODBYE_TIMEOUT, LAST_CHANCE, HANGUP_GRACE = 5.0, 10.0, 1.5  # seconds
-WORD_GRACE = 0.25  # seconds that the worker has to say what a hang-up means
+WORD_GRACE = 0.25  # seconds that the worker has to tell whether an end that the watcher saw was a goodbye
 
 
 def start(fd_in, fd_out):
-    """Fork the watcher of this process; return the fd to tell it by, None where there can be no such process, and the
-    pid of a child that is about to end, for reap()."""
+    """Fork the watcher of this process. Returns the writing end of the pipe to it (None if no process could be forked), and
+    the pid of the child in between, for reap()."""
     worker = os.getpid()
     try:
-        ear, mouth = os.pipe()
+        r, w = os.pipe()
     except OSError:
         return None, None
     try:
         if worker == 1:
-            return _start_under_init(fd_in, fd_out, ear, mouth), None
+            return _start_under_init(fd_in, fd_out, r, w), None
         child = os.fork()
     except OSError:
-        os.close(ear)
-        os.close(mouth)
+        os.close(r)
+        os.close(w)
         return None, None
     if child == 0:
         try:
             if os.fork() == 0:
                 os.setsid()
-                _leave(mouth)
-                _watch(worker, fd_in, fd_out, ear)
+                _leave(w)
+                _watch(worker, fd_in, fd_out, r)
         finally:
             os._exit(0)
-    os.close(ear)
-    pypump.own(mouth)
-    return mouth, child
+    os.close(r)
+    pypump.own(w)
+    return w, child
 
 
 def reap(child):
@@ -58,17 +60,18 @@ def reap(child):
         pass  # SIGCHLD is ignored
 
 
-def _start_under_init(fd_in, fd_out, ear, mouth):
-    """Nobody inside a pid namespace can kill its process 1: that one is the watcher then, and the worker its child."""
+def _start_under_init(fd_in, fd_out, r, w):
+    """This is process 1 of a pid namespace, to which no process of the namespace can send SIGKILL. So this process becomes
+    the watcher, and its child the worker."""
     child = os.fork()
     if child == 0:
-        os.close(ear)
-        pypump.own(mouth)
-        return mouth
+        os.close(r)
+        pypump.own(w)
+        return w
     status = 1
     try:
-        _leave(mouth)
-        _watch(child, fd_in, fd_out, ear)
+        _leave(w)
+        _watch(child, fd_in, fd_out, r)
         while True:
             pid, ended = os.wait()
             if pid == child:
@@ -78,29 +81,33 @@ def _start_under_init(fd_in, fd_out, ear, mouth):
         os._exit(status)
 
 
-def _leave(mouth):
+def _leave(w):
+    """In the watcher: give up the standard streams, and the end of the pipe that is the worker's."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    for fd in (mouth, null):
+    for fd in (w, null):
         os.close(fd)
-    # What stands in PYTHONPATH or the current directory must not keep us from ending the worker.
+    # Import from the standard library first: PYTHONPATH or the current directory may have modules of the same names.
     library = os.path.dirname(os.__file__)
     sys.path.sort(key=lambda entry: not (entry.startswith(library) or "lib-dynload" in entry))
 
 
-def _watch(worker, fd_in, fd_out, ear):
+def _watch(worker, fd_in, fd_out, r):
+    """What the watcher does until the worker has ended. r: the end of the pipe through which the worker tells it."""
     poll = select.poll()
     poll.register(fd_in, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
-    poll.register(fd_out, 0)  # nobody reads a pipe, or both directions of a socket are closed: that is told unasked
-    poll.register(ear, select.POLLIN)
+    poll.register(fd_out, 0)  # poll() still reports POLLERR (nobody reads the pipe) and POLLHUP (a socket has ended)
+    poll.register(r, select.POLLIN)
     end = -1
-    if hasattr(os, "pidfd_open"):  # without it a fork of the task may hold the pipe's other end
+    if hasattr(os, "pidfd_open"):  # the end of the pipe is not enough: a forked child of the task may hold it open
         try:
             end = os.pidfd_open(worker)
             poll.register(end, select.POLLIN)
         except OSError:
             pass
+    # words: what the worker has told. plan: signals to send, see _plan(). asked: until when the worker may tell what the
+    # end that we saw was. read: the near end still reads what the worker writes.
     words, plan, asked, read = b"", [], None, True
     while True:
         pause = None
@@ -116,12 +123,12 @@ def _watch(worker, fd_in, fd_out, ear):
                 poll.unregister(fd_out)
                 read = False
             else:
-                if fd_out >= 0:  # the worker knows: its own end is the only one from now on
+                if fd_out >= 0:  # the worker knows of the end: from now on it alone decides when fd_out is closed
                     if read:
                         poll.unregister(fd_out)
                     os.close(fd_out)
                     fd_out = -1
-                word = os.read(ear, 16)
+                word = os.read(r, 16)
                 words += word
                 if not word or (b"g" in words and b"i" in words):
                     return
@@ -132,7 +139,7 @@ def _watch(worker, fd_in, fd_out, ear):
                 asked = None
         now = monotonic()
         if asked and not plan and now >= asked:
-            # It cannot speak: a task keeps the GIL.
+            # The worker has told nothing: a task holds the GIL.
             asked = None
             plan = _plan(GOODBYE_TIMEOUT, LAST_CHANCE) if read else _plan(0, HANGUP_GRACE, now - WORD_GRACE)
         if plan and now >= plan[0][0]:
@@ -145,16 +152,18 @@ def _watch(worker, fd_in, fd_out, ear):
 
 
 def _plan(first, second, now=None):
+    """SIGINT `first` seconds from now, SIGKILL `second` seconds after that, as [(time, signal)]."""
     now = now or monotonic()
     return [(now + first, SIGINT), (now + first + second, SIGKILL)]
 
 
-def tell(mouth, word, busy):
-    """On the I/O thread: tell the watcher; without one do its part, as far as the GIL lets us."""
-    if mouth is not None:
+def tell(w, word, busy):
+    """On the I/O thread: tell the watcher. If there is none, do its work in this thread, as far as the GIL allows.
+    busy(): whether a task runs."""
+    if w is not None:
         try:
-            pypump.check(mouth)
-            os.write(mouth, word)
+            pypump.check(w)
+            os.write(w, word)
         except OSError:
             pass
         return

@@ -10,11 +10,12 @@ from .pyserializer import LoadError
 
 STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO, LONG, PIECE, DROP = range(12)
 NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE HELLO LONG PIECE DROP".split()
-MARKER = b"\0execnet_c\0"  # a far end that was started writes it before its first frame
-CHUNK = 128 * 1024  # bytes at one go
-# A payload of LONG_MIN bytes or more travels in pieces: LONG announces it (code, channel, size), PIECEs bring it, DROP
-# gives it up. These three have, instead of a channel, the sender's number for the message, one of LONG_COUNT.
-LONG_COUNT = 64
+MARKER = b"\0execnet_c\0"  # stands in front of the first frame of a far end
+CHUNK = 128 * 1024  # bytes at most in one read or write
+# A long message, with a payload of LONG_MIN bytes or more, travels in pieces: LONG (code, channel, size) begins it, each
+# PIECE has the next bytes, DROP gives it up. Where other frames have a channel id these have the sender's number for the
+# message, which is below LONG_COUNT.
+LONG_COUNT = 64  # long messages at a time, in one direction
 MAX_LONG = 1 << 46  # bytes
 LONG_MIN = 1024 * 1024
 PIECE_SIZE = 512 * 1024
@@ -31,7 +32,7 @@ def trace(text):
     if trace_fd < 0:
         return
     try:
-        # Lines are lost rather than waited for.
+        # If there is no room for the line it is dropped: tracing must not wait.
         if pypump.file_of(trace_fd) == trace_file and pypump.is_ready(trace_fd, pypump.POLLOUT):
             os.write(trace_fd, f"[{os.getpid()}] {text}\n".encode("utf-8", "replace"))
     except OSError:
@@ -43,6 +44,7 @@ def trace_frame(verb, code, id, size):
 
 
 def frame(code, id, parts=()):
+    """A frame as a list of parts. The header and the first part become one object."""
     size = sum(map(len, parts))
     if trace_fd >= 0 and code < LONG:
         trace_frame("sent", code, id, size)
@@ -51,7 +53,8 @@ def frame(code, id, parts=()):
 
 
 def cut(parts, size):
-    """A payload in pieces, each a list of views. The last byte comes alone: until then the message can be given up."""
+    """Cut a payload of `size` bytes into pieces, each a list of views. The last byte is a piece of its own: until it is
+    sent, the message can be given up."""
     views = [memoryview(part) for part in reversed(parts) if part]
     while size:
         piece = []
@@ -67,7 +70,7 @@ def cut(parts, size):
 
 
 class Batch:
-    """Bytes on their way: parts, and how many bytes each write has taken."""
+    """Bytes to be written without other frames between them. written: what each write() has taken."""
 
     def __init__(self, parts):
         self.parts = parts
@@ -85,22 +88,22 @@ class Writer:
     """The writing side. If a thread leaves a frame unfinished, the next thread or the I/O thread writes the rest of it
     first. So frames are never mixed."""
 
-    look_at = 0  # when its fd is to be checked
+    look_at = 0  # the time of the next check of its fd
 
     def __init__(self, fd, pause=None):
         self.fd = fd
-        self.pause = pause  # lets other greenlets run, false where there are none; None: never
+        self.pause = pause  # function that lets other greenlets run; it returns false if there are none to run
         self.wrote = 0  # bytes
-        self.broken = False
-        self.ending = False  # nothing more is taken; the fd is closed when all is out
-        self.role = RLock()  # a signal handler may interrupt a send, and send: it first writes the rest of that frame
-        self.line = deque()  # of locks: each is held by a thread that waits for the writer role, or has it
-        self.out = deque()
-        self.watched = False
-        self.numbers = deque(range(LONG_COUNT))  # for long messages
+        self.broken = False  # nothing can be written any more
+        self.ending = False  # no new frame is taken; the fd is closed when all are written
+        self.role = RLock()  # the writer role. A signal handler that interrupts a send() may send: it writes that rest first
+        self.line = deque()  # a lock for each thread that waits for the writer role or has it, and holds this lock
+        self.out = deque()  # the batches that are not written yet
+        self.watched = False  # the pump watches the fd for room
+        self.numbers = deque(range(LONG_COUNT))  # numbers for long messages that are free
 
     def send(self, batch):
-        """False when the connection takes nothing more."""
+        """Write a batch, and wait until that is done. False: the connection takes nothing more."""
         place = RLock()
         with place:
             self.line.append(place)
@@ -114,7 +117,7 @@ class Writer:
                     finally:
                         if batch in self.out and not batch.written:
                             self.out.remove(batch)  # nothing of it has been sent, and nothing will be
-                    return batch.rest() is None  # even if the far end, who has it all, is gone already
+                    return batch.rest() is None  # true if all was written, even if the connection broke right after that
             finally:
                 self.line.remove(place)
                 if self.out:
@@ -127,15 +130,15 @@ class Writer:
         return self.send(Batch(frame(code, id, parts)))
 
     def send_long(self, code, id, parts, left):
-        """In pieces. Between two of them, a thread that waits for the writer role gets it. If an exception out of a
-        signal handler ends this, the message does not arrive."""
+        """Send a long message of `left` bytes. Between two pieces, the threads that wait for the writer role get it. If an
+        exception out of a signal handler ends this call, the message does not arrive."""
         numbers, batches = [], []
         if trace_fd >= 0:
             trace_frame("sent", code, id, left)
         try:
             while not numbers:
                 try:
-                    numbers.extend(map(deque.popleft, (self.numbers,)))  # in one step for a signal handler
+                    numbers.extend(map(deque.popleft, (self.numbers,)))  # one step, so that no signal handler loses it
                 except IndexError:
                     sleep(0.005)
             number = numbers[0]
@@ -147,7 +150,7 @@ class Writer:
                 left -= sum(map(len, piece))
                 if not self.send(batches[-1]):
                     return False
-                if not self.role._is_owned():  # in a handler inside a send the others wait for us
+                if not self.role._is_owned():  # it is owned in a signal handler inside a send(): the others cannot write then
                     for place in [*self.line]:
                         with place:
                             pass
@@ -161,13 +164,14 @@ class Writer:
             self.numbers.extend(numbers)
 
     def post(self, parts):
-        """Take whole frames to be written soon. Never blocks."""
+        """Let the I/O thread write these frames. Never blocks."""
         if not self.broken and not self.ending:
             self.out.append(Batch(parts))
             pypump.pump.post(self.flush)
 
     def write(self, wait):
-        """True: all is out. False: it would have to wait. The caller has the writer role."""
+        """Write what is in `out`. False: this would have to wait for room, and `wait` is false. The caller has the writer
+        role."""
         while self.out and not self.broken:
             batch = self.out[0]
             view = batch.rest()
@@ -180,7 +184,7 @@ class Writer:
             try:
                 if monotonic() >= self.look_at:
                     self.look_at = pypump.check(self.fd)
-                # In one step for a signal handler: written and noted.
+                # One step, so that no signal handler comes between the write and the note of it.
                 batch.written.extend(map(os.write, (self.fd,), (view,)))
                 self.wrote += batch.written[-1]
             except BlockingIOError:
@@ -196,12 +200,12 @@ class Writer:
             pypump.is_ready(self.fd, pypump.POLLOUT, 500)
 
     def flush(self):
-        """On the I/O thread."""
+        """On the I/O thread: write what is in `out`; what has no room now is written later."""
         pump = pypump.pump
         if not self.out and not self.ending:
             return
         if not self.role.acquire(False):
-            pump.after(0.01, self.flush)  # the thread that has the role writes this too, unless it is just leaving
+            pump.after(0.01, self.flush)  # the thread that has the role writes it all; but it may be just leaving
             return
         try:
             done = self.write(False)
@@ -217,15 +221,17 @@ class Writer:
             self.role.release()
 
     def end(self):
+        """Write what is in `out`, then close. Any thread."""
         self.ending = True
         pypump.pump.post(self.flush)
 
     def break_off(self):
+        """Give up what is in `out`: nothing more can be written."""
         self.broken = True
         self.out.clear()
 
     def close(self):
-        """On the I/O thread."""
+        """On the I/O thread: close the fd."""
         pypump.pump.cancel(self.flush)
         self.broken = True
         if self.fd >= 0:
@@ -236,19 +242,19 @@ class Writer:
 
 
 class Large:
-    """A payload that is larger than the buffer, or comes in pieces: read in place, and where it is one bytes object,
-    into that."""
+    """A payload that is larger than the buffer, or comes in pieces. It is read into memory of its own. If the item is one
+    bytes object, that memory becomes the object, and nothing is copied."""
 
-    number = None  # a long message's
-    skip = None  # its first bytes, opcode and length, that are not kept; None: nothing has come yet
-    got = 0  # bytes of the payload
-    left = 0  # bytes of the frame that is being read
+    number = None  # the number of a long message
+    skip = None  # bytes in front of a bytes object (opcode, length), not kept; 0: another item; None: nothing has come
+    got = 0  # bytes of the payload that have come
+    left = 0  # bytes that are missing of the frame that is being read
 
     def __init__(self, code, id, size):
         self.code, self.id, self.size = code, id, size
 
     def take(self, size, have):
-        """A frame with the next `size` bytes begins; `have` are here."""
+        """A frame with the next `size` bytes of the payload begins; `have` is what was read of it."""
         self.left = size
         if self.skip is None:
             self.choose(have)
@@ -263,6 +269,7 @@ class Large:
             self.add(len(part))
 
     def choose(self, have):
+        """Decide by the first bytes what memory the payload gets."""
         size, self.skip, self.tail = self.size, 0, bytearray(0)
         if self.code == DATA and have[:1] + bytes(4) + have[1:5] == b"A" + (size - 6).to_bytes(8, "big", signed=True):
             self.skip = 5
@@ -272,23 +279,23 @@ class Large:
             self.file = BytesIO(bytes(size))
             self.body = self.file.getbuffer()
         except MemoryError:
-            self.body = None  # it is passed over
+            self.body = None  # there is no memory: its bytes are read and dropped
 
     def rooms(self, spare):
-        """Where the next bytes of the frame go."""
+        """The buffers for the next bytes of the frame. `spare`: a buffer for bytes to be dropped."""
         if self.body is None:
             return [memoryview(spare)[: self.left]]
         body = self.body[self.got - self.skip :][: self.left]
         return [room for room in (body, memoryview(self.tail)[: self.left - len(body)]) if room]
 
     def add(self, n):
-        """So many were written there. True: the frame is complete."""
+        """`n` bytes were written to rooms(). True: the frame is complete."""
         self.got += n
         self.left -= n
         return not self.left
 
     def load(self, load_item, *args):
-        """The item. Raises MemoryError where there was no room for it, and what load_item raises."""
+        """The item. Raises MemoryError if there was no memory for the payload, and what load_item raises."""
         if self.body is None:
             raise MemoryError(f"an item of {self.size} bytes arrived, and there was no memory for it")
         self.body.release()
