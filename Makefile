@@ -207,10 +207,12 @@ lint-python: $(LINT_NEEDS)
 	$(BIN)/ruff check .
 
 # No warning from either compiler: the core and what of the tagger is like it without Python.h in reach and with their
-# locks as annotated...
+# locks as annotated, of which a test makes sure that clang looks at them...
+lint-core: LOCKS = $(STRICT) -Wthread-safety -Wthread-safety-beta
 lint-core:
 	printf '%s\n' src/core/*/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE gcc $(STRICT) -c FILE -o /dev/null
-	printf '%s\n' src/core/*/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE clang $(STRICT) -Wthread-safety -c FILE -o /dev/null
+	printf '%s\n' src/core/*/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE clang $(LOCKS) -c FILE -o /dev/null
+	CLANG="clang $(LOCKS)" sh tests/c/lock_mutants.sh src/core
 
 # ... and what is for this PYTHON.
 lint-warnings: INCLUDE = -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_paths()["include"])')

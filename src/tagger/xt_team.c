@@ -35,7 +35,7 @@ wait_for(pthread_cond_t *condition, xc_mutex *mu)
 
 /* A batch that has documents to take, or NULL. */
 static xt_batch *
-find_work(xt_team *team) XC_NEEDS(team->mu)
+find_work(xt_team *team) XC_NEEDS_THIS(team->mu)
 {
     xt_batch *batch = team->first;
     while (batch != NULL && xt_batch_is_taken(batch)) {
@@ -46,7 +46,7 @@ find_work(xt_team *team) XC_NEEDS(team->mu)
 
 /* Called and returns with the mutex. */
 static void
-work_on(xt_team *team, xt_batch *batch, xt_scratch *scratch) XC_NEEDS(team->mu)
+work_on(xt_team *team, xt_batch *batch, xt_scratch *scratch) XC_NEEDS_THIS(team->mu)
 {
     batch->users++;
     xc_unlock(&team->mu);

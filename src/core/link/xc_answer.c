@@ -93,7 +93,7 @@ put_text(unsigned char *to, const char *text, size_t n)
 
 /* {"numchannels": n, "numexecuting": n, "execmodel": name}, as execnet's serializer writes it. */
 static void
-answer_plainly_locked(xc_link *link, uint32_t id)
+answer_plainly_locked(xc_link *link, uint32_t id) XC_NEEDS(link)
 {
     static const char *const keys[] = {"numchannels", "numexecuting", "execmodel"};
     unsigned char payload[128], *p = payload;
@@ -131,7 +131,7 @@ read_cwd(char into[CWD_MAX])
 }
 
 static xc_status
-answer_facts_locked(xc_link *link, uint32_t id)
+answer_facts_locked(xc_link *link, uint32_t id) XC_NEEDS(link)
 {
     unsigned char tail[TAIL_MAX], *p = tail;
     char cwd[CWD_MAX];
@@ -167,7 +167,7 @@ answer_facts_locked(xc_link *link, uint32_t id)
 }
 
 static void
-answer_status_locked(xc_link *link, uint32_t id, bool facts)
+answer_status_locked(xc_link *link, uint32_t id, bool facts) XC_NEEDS(link)
 {
     if (!facts || xc_buf_size(&link->answers.facts) == 0) {
         answer_plainly_locked(link, id);
@@ -189,10 +189,10 @@ xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err)
     if (xc_buf_add(&copy, facts, size - 1) != XC_OK) { /* without the STOP, which comes behind the directory */
         return xc_fail(err, XC_NOMEM, 0, "keep facts");
     }
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_buf before = link->answers.facts;
     link->answers.facts = copy;
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     xc_buf_fini(&before);
     return XC_OK;
 }
@@ -200,7 +200,7 @@ xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err)
 /* --- what is owed ------------------------------------------------------------------------------------------------- */
 
 static void
-answer_locked(xc_link *link, xc_debt what, uint32_t id)
+answer_locked(xc_link *link, xc_debt what, uint32_t id) XC_NEEDS(link)
 {
     if (what == XC_OWES_STATUS || what == XC_OWES_FACTS) {
         answer_status_locked(link, id, what == XC_OWES_FACTS);
@@ -211,7 +211,7 @@ answer_locked(xc_link *link, xc_debt what, uint32_t id)
 }
 
 static bool
-has_room(xc_link *link)
+has_room(xc_link *link) XC_TAKES_WRITER
 {
     return xc_writer_left(&link->writer) < ANSWERS_MAX;
 }
@@ -241,7 +241,7 @@ void
 xc_pay(xc_timer *timer)
 {
     xc_link *link = timer->owner;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     int paid = 0;
     for (; paid < PAID_AT_ONCE && xc_buf_size(&link->answers.owed) > 0 && has_room(link); paid++) {
         const unsigned char *debt = xc_buf_head(&link->answers.owed);
@@ -256,7 +256,7 @@ xc_pay(xc_timer *timer)
                                                                     : PAY_LATE_NS;
         xc_pump_set(timer, paid == PAID_AT_ONCE ? xc_now() : xc_after(link->answers.pay_ns));
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 /* --- errors ----------------------------------------------------------------------------------------------------- */

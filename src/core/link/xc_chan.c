@@ -6,10 +6,8 @@
 
 #include <string.h>
 
-#include "xc_sync.h"
-
 static size_t
-slot_of(const xc_chan_table *table, uint32_t id)
+slot_of(const xc_chan_table *table, uint32_t id) XC_NEEDS(link)
 {
     return (size_t)(id * table->factor >> table->shift);
 }
@@ -25,7 +23,7 @@ make_factor(const xc_chan_table *table)
 }
 
 static void
-place(xc_chan_table *table, xc_chan *chan)
+place(xc_chan_table *table, xc_chan *chan) XC_NEEDS(link)
 {
     size_t at = slot_of(table, chan->id);
     while (table->slots[at] != NULL) {
@@ -35,7 +33,7 @@ place(xc_chan_table *table, xc_chan *chan)
 }
 
 static bool
-grow(xc_chan_table *table)
+grow(xc_chan_table *table) XC_NEEDS(link)
 {
     bool first = table->n_slots == 0;
     size_t n = first ? 8 : table->n_slots * 2;

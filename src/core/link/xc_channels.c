@@ -12,7 +12,7 @@ xc_close_locked(xc_link *link, xc_chan *chan, bool send_only)
 }
 
 static xc_chan *
-open_chan_locked(xc_link *link, uint32_t id)
+open_chan_locked(xc_link *link, uint32_t id) XC_NEEDS(link)
 {
     xc_chan *chan = xc_chan_new(&link->chans.table, id);
     if (chan != NULL) {
@@ -57,7 +57,7 @@ xc_make_carried_locked(xc_link *link, xc_msg *msg)
 }
 
 static xc_status
-new_chan_locked(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
+new_chan_locked(xc_link *link, uint32_t id, xc_chan **out, xc_err *err) XC_NEEDS(link)
 {
     if (link->end.eof) {
         return xc_fail(err, XC_CLOSED, 0, "open a channel");
@@ -69,7 +69,7 @@ new_chan_locked(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
 xc_status
 xc_link_new_chan(xc_link *link, xc_chan **out, xc_err *err)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     while (xc_chan_find(&link->chans.table, link->chans.next_id) != NULL) {
         link->chans.next_id += 2;
     }
@@ -77,7 +77,7 @@ xc_link_new_chan(xc_link *link, xc_chan **out, xc_err *err)
     if (rc == XC_OK) {
         link->chans.next_id += 2;
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return rc;
 }
 
@@ -85,7 +85,7 @@ xc_status
 xc_link_chan(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
 {
     xc_status rc = XC_OK;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     *out = xc_chan_find(&link->chans.table, id);
     if (*out != NULL) {
         (*out)->refs++;
@@ -93,7 +93,7 @@ xc_link_chan(xc_link *link, uint32_t id, xc_chan **out, xc_err *err)
     else {
         rc = new_chan_locked(link, id, out, err);
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return rc;
 }
 
@@ -103,38 +103,38 @@ xc_link_carried(xc_link *link, const xc_msg *msg, size_t n, uint32_t id)
     if (msg->carried == NULL || n >= msg->n_ids || msg->carried[n]->id != id) {
         return NULL;
     }
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     msg->carried[n]->refs++;
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return msg->carried[n];
 }
 
 void
 xc_link_set_object(xc_link *link, xc_chan *chan, void *object)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     chan->object = object;
     chan->had_object = true;
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 void
 xc_link_drop_object(xc_link *link, xc_chan *chan, const void *object)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (chan->object == object) { /* else the channel has another object by now */
         chan->object = NULL;
     }
     xc_unhold_locked(link, chan);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 void
 xc_link_drop_chan(xc_link *link, xc_chan *chan)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_unhold_locked(link, chan);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 xc_status
@@ -147,25 +147,25 @@ xc_take_item_locked(xc_chan *chan, xc_msg **out)
 xc_status
 xc_link_take_item(xc_link *link, xc_chan *chan, xc_msg **out)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_status rc = xc_take_item_locked(chan, out);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return rc;
 }
 
 xc_msg *
 xc_link_take_error(xc_link *link, xc_chan *chan)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_msg *msg = xc_queue_pop(&chan->errors);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return msg;
 }
 
 xc_chan_state
 xc_link_chan_state(xc_link *link, xc_chan *chan)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_chan_state state = {
         .closed = chan->closed,
         .recv_closed = chan->recv_closed,
@@ -174,7 +174,7 @@ xc_link_chan_state(xc_link *link, xc_chan *chan)
         .item = chan->items.head != NULL,
         .may_tell = xc_may_tell_locked(link, chan),
     };
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return state;
 }
 
@@ -182,7 +182,7 @@ xc_status
 xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *error)
 {
     xc_status rc = XC_OK;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     *tell = xc_may_tell_locked(link, chan);
     if (chan->closed) {
         rc = XC_CLOSED;
@@ -195,19 +195,19 @@ xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *error)
     }
     xc_close_locked(link, chan, false);
     xc_wake_locked(link);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return rc;
 }
 
 void
 xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (chan != NULL) {
         chan->coerce = (signed char)coerce;
     }
     else {
         link->chans.coerce = coerce;
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }

@@ -10,21 +10,21 @@ xc_status
 xc_link_dispatch_enter(xc_link *link)
 {
     xc_status rc = XC_AGAIN;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (!link->dispatch.running || pthread_equal(link->dispatch.thread, pthread_self())) {
         link->dispatch.running = true;
         link->dispatch.thread = pthread_self();
         link->dispatch.depth++;
         rc = XC_OK;
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return rc;
 }
 
 void
 xc_link_dispatch_leave(xc_link *link)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (--link->dispatch.depth == 0) {
         link->dispatch.running = false;
         while (link->dispatch.backlog.head != NULL && !xc_needs_python_locked(link, link->dispatch.backlog.head)) {
@@ -32,42 +32,42 @@ xc_link_dispatch_leave(xc_link *link)
         }
         xc_wake_locked(link);
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 bool
 xc_link_dispatching(xc_link *link)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     bool mine = link->dispatch.running && pthread_equal(link->dispatch.thread, pthread_self());
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return mine;
 }
 
 bool
 xc_link_set_callback(xc_link *link, xc_chan *chan)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     bool more = !chan->closed && !chan->recv_closed;
     if (more) {
         chan->callback = true;
         chan->refs++;
         link->dispatch.n_callbacks++;
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return more;
 }
 
 void
 xc_link_end_callback(xc_link *link, xc_chan *chan)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (chan->callback) {
         chan->callback = false;
         link->dispatch.n_callbacks--;
         xc_unhold_locked(link, chan);
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 xc_msg *
@@ -75,7 +75,7 @@ xc_link_backlog_next(xc_link *link, xc_chan **chan)
 {
     xc_msg *msg;
     *chan = NULL;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     while ((msg = xc_queue_pop(&link->dispatch.backlog)) != NULL) {
         if (xc_needs_python_locked(link, msg)) {
             xc_make_carried_locked(link, msg);
@@ -94,17 +94,17 @@ xc_link_backlog_next(xc_link *link, xc_chan **chan)
         xc_apply_locked(link, msg);
     }
     xc_wake_locked(link);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return msg;
 }
 
 void
 xc_link_settle(xc_link *link, xc_msg *msg)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_apply_locked(link, msg);
     xc_wake_locked(link);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 xc_chan *
@@ -112,12 +112,12 @@ xc_link_any_callback(xc_link *link)
 {
     xc_chan *chan;
     size_t at = 0;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     while ((chan = xc_chan_next(&link->chans.table, &at)) != NULL && !chan->callback) {
     }
     if (chan != NULL) {
         chan->refs++;
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return chan;
 }

@@ -8,7 +8,7 @@
 #include "xc_link_impl.h"
 
 static void
-end_forward_locked(xc_link *link, xc_chan *chan, bool half)
+end_forward_locked(xc_link *link, xc_chan *chan, bool half) XC_NEEDS(link)
 {
     xc_forward *forward = chan->forward;
     chan->forward = NULL;
@@ -17,7 +17,7 @@ end_forward_locked(xc_link *link, xc_chan *chan, bool half)
 }
 
 static void
-end_all_locked(xc_link *link)
+end_all_locked(xc_link *link) XC_NEEDS(link)
 {
     for (xc_chan *chan = link->chans.table.all; chan != NULL; chan = chan->next_all) {
         if (chan->forward != NULL) {
@@ -27,7 +27,7 @@ end_all_locked(xc_link *link)
 }
 
 static void
-give_locked(xc_link *link, xc_chan *chan, xc_msg *msg)
+give_locked(xc_link *link, xc_chan *chan, xc_msg *msg) XC_NEEDS(link)
 {
     if (msg->space == NULL && !msg->lost) {
         chan->forward->item(chan->forward, msg);
@@ -68,7 +68,7 @@ void
 xc_link_set_forward(xc_link *link, xc_chan *chan, xc_forward *forward)
 {
     xc_msg *msg;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     chan->refs++;
     chan->forward = forward;
     link->chans.n_forwards++;
@@ -78,17 +78,17 @@ xc_link_set_forward(xc_link *link, xc_chan *chan, xc_forward *forward)
     if (chan->forward != NULL && (chan->recv_closed || link->end.eof)) {
         end_forward_locked(link, chan, !chan->closed && !link->end.eof);
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 void
 xc_link_unset_forward(xc_link *link, xc_chan *chan)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (chan->forward != NULL) {
         chan->forward = NULL;
         link->chans.n_forwards--;
     }
     xc_unhold_locked(link, chan);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }

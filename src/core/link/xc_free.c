@@ -19,7 +19,7 @@ xc_orphan_locked(xc_link *link, xc_msg *msg)
 
 /* Nobody holds the channel any more. */
 static void
-free_chan_locked(xc_link *link, xc_chan *chan)
+free_chan_locked(xc_link *link, xc_chan *chan) XC_NEEDS(link)
 {
     xc_chan_unlist(&link->chans.table, chan);
     for (xc_msg *msg; (msg = xc_queue_pop(&chan->items)) != NULL;) {
@@ -37,7 +37,7 @@ free_chan_locked(xc_link *link, xc_chan *chan)
 }
 
 static void
-free_msg_locked(xc_link *link, xc_msg *msg)
+free_msg_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link)
 {
     if (msg->space == NULL || link->opts.drop_space == NULL) {
         xc_msg_free(msg);
@@ -51,7 +51,7 @@ free_msg_locked(xc_link *link, xc_msg *msg)
 }
 
 static void
-empty_free_queue_locked(xc_link *link)
+empty_free_queue_locked(xc_link *link) XC_NEEDS(link)
 {
     if (link->deferred.freeing) {
         return;
@@ -139,7 +139,7 @@ xc_link_free_msg(xc_link *link, xc_msg *msg)
         xc_msg_free(msg);
         return;
     }
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_free_later_locked(link, msg);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }

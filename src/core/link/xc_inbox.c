@@ -66,7 +66,7 @@ xc_scan_ids(xc_msg *msg)
 
 /* The payload is (bool, bool); any other is ignored. */
 static void
-reconfigure_locked(xc_link *link, const xc_msg *msg)
+reconfigure_locked(xc_link *link, const xc_msg *msg) XC_NEEDS(link)
 {
     static const unsigned char tail[] = {XC_OP_TUPLE, 0, 0, 0, 2, XC_OP_STOP};
     int bits = 0;
@@ -95,7 +95,7 @@ xc_cut_all_locked(xc_link *link)
 }
 
 static void
-finish_locked(xc_link *link, xc_msg *msg)
+finish_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link)
 {
     size_t at = 0;
     xc_cut_all_locked(link);

@@ -22,17 +22,17 @@
 
 /* A part of a link; the link's mutex guards it, except `silent`. */
 typedef struct {
-    atomic_bool silent; /* the verdict; once it is set, the other fields do not change any more */
-    int64_t quarter;    /* ns; 0: off */
-    void (*give_up)(void *arg);
-    void *arg;
+    atomic_bool silent;               /* the verdict; once it is set, the other fields do not change any more */
+    int64_t quarter XC_GUARDED(link); /* ns; 0: off */
+    void (*give_up)(void *arg) XC_GUARDED(link);
+    void *arg XC_GUARDED(link);
 
-    xc_timer timer;
-    bool asked;
-    int left;     /* quarters until the verdict, if `asked` */
-    int held_up;  /* quarters in which the backlog shrank since it was asked */
-    bool backlog; /* at the end of the last quarter not all of our bytes were taken */
-    size_t taken; /* our bytes that were taken by then, modulo the size of the type */
+    xc_timer timer XC_GUARDED(link);
+    bool asked XC_GUARDED(link);
+    int left XC_GUARDED(link);     /* quarters until the verdict, if `asked` */
+    int held_up XC_GUARDED(link);  /* quarters in which the backlog shrank since it was asked */
+    bool backlog XC_GUARDED(link); /* at the end of the last quarter not all of our bytes were taken */
+    size_t taken XC_GUARDED(link); /* our bytes that were taken by then, modulo the size of the type */
 } xc_keepalive;
 
 #endif

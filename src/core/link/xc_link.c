@@ -23,9 +23,9 @@ static bool
 worker_busy(void *arg)
 {
     xc_link *link = arg;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     bool busy = link->tasks.executing > 0;
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return busy;
 }
 
@@ -49,7 +49,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
     if (xc_tracing()) {
         xc_trace("connection ended: %s%s%s", xc_status_name(why->code), why->detail[0] != '\0' ? " " : "", why->detail);
     }
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     link->end.why = *why;
     (void)xc_writer_failed_here(&link->writer, &link->end.why); /* the same if our writing failed */
     link->end.eof = true;
@@ -73,7 +73,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
     bool goodbye = link->goodbye.heard;
     xc_err cause = link->end.why;
     xc_ring_all_locked(link); /* the link has ended: all check again */
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     if (!goodbye || !link->opts.worker) {
         xc_writer_break(&link->writer, why);
     }
@@ -115,17 +115,17 @@ static void
 retire(xc_job *job)
 {
     xc_link *link = job->owner;
-    xc_lock(&link->writer.mu);
+    xc_lock_writer(&link->writer.mu);
     xc_pump_forget(&link->writer.watch, &link->writer.flush);
     bool closed = link->writer.closed;
-    xc_unlock(&link->writer.mu);
-    xc_lock(&link->mu);
+    xc_unlock_writer(&link->writer.mu);
+    xc_lock_link(&link->mu);
     forget_by_pump(link);
     link->pump.retired = true;
     if (closed) { /* else somebody still writes, and the last count to be released closes the streams */
         close_streams(link);
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     xc_link_release(link);
     xc_pump_leave();
 }
@@ -159,11 +159,11 @@ xc_link_post(xc_link *link, xc_code code, uint32_t id, const void *payload, size
 void
 xc_link_goodbye(xc_link *link)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     bool first = !link->goodbye.leaves;
     link->goodbye.leaves = true;
     link->goodbye.said = link->goodbye.said || (first && !link->end.eof);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     if (first) {
         (void)xc_link_post(link, XC_TERMINATE, 0, NULL, 0);
         xc_writer_end(&link->writer);
@@ -175,9 +175,9 @@ xc_link_goodbye(xc_link *link)
 void
 xc_link_owns_peer(xc_link *link)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     link->end.owns_peer = true;
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 void
@@ -192,7 +192,7 @@ xc_link_set_words(xc_link *link, int fd)
 void
 xc_link_get_state(xc_link *link, xc_link_state *out)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     *out = (xc_link_state){
         .fin = link->end.fin,
         .said_goodbye = link->goodbye.said,
@@ -203,16 +203,16 @@ xc_link_get_state(xc_link *link, xc_link_state *out)
         .channels = (uint32_t)link->chans.table.n_used,
         .rings = xc_reads_ring(link),
     };
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 xc_msg *
 xc_link_take_hello(xc_link *link)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_msg *msg = xc_queue_pop(&link->greeting.hellos);
     link->greeting.n_hellos -= msg != NULL;
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return msg;
 }
 
@@ -220,13 +220,14 @@ xc_link_take_hello(xc_link *link)
 
 /* Nobody knows the link any more, not even the pump. */
 static void
-free_link(xc_link *link)
+free_link(xc_link *link) XC_TAKES_LINK
 {
     close_streams(link);
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_forget_arrivals_locked(link);
     xc_free_all_locked(link);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
+    XC_ALONE(link);
     xc_buf_fini(&link->preamble);
     xc_buf_fini(&link->answers.facts);
     xc_buf_fini(&link->answers.owed);
@@ -268,6 +269,7 @@ open_streams(int in, int out, xc_stream *stream, xc_err *err)
 static void
 init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsigned char *inbuf, xc_msg *last)
 {
+    XC_ALONE(link);
     memset(link, 0, sizeof *link);
     atomic_init(&link->refs, 1);
     link->forks = xc_fork_count();
@@ -338,9 +340,9 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
         }
         return NULL;
     }
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_hand_on_locked(link); /* so the pump watches the link unless somebody reads it soon */
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return link;
 }
 
@@ -356,9 +358,9 @@ xc_link_release(xc_link *link)
     if (atomic_fetch_sub(&link->refs, 1) != 1 || xc_link_forked(link)) {
         return;
     }
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     bool retired = link->pump.retired;
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     if (retired) {
         free_link(link);
     }

@@ -52,11 +52,11 @@ typedef struct {
 } xc_link_opts;
 
 /* A link over `in` and `out` (taken, also on failure), one count for the caller. NULL with *err. */
-xc_link *xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err);
+xc_link *xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err) XC_TAKES_LINK;
 void xc_link_hold(xc_link *link);
 /* One count less. The last one closes and frees all, the channels too: so no count of a channel may be left then, and
  * nobody may wait at the link. Never blocks. */
-void xc_link_release(xc_link *link);
+void xc_link_release(xc_link *link) XC_TAKES_LINK;
 
 /* True in a child forked from the process that made the link: then only xc_link_release may be called. */
 bool xc_link_forked(const xc_link *link);
@@ -91,10 +91,10 @@ typedef struct {
  * XC_SPACE: *space is the size that the memory must have (the bytes of the object and one more). No other code: when
  * the link ends every condition holds.
  */
-xc_status xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space);
+xc_status xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space) XC_HOLDS_NONE;
 
 /* Does the condition hold now? Never blocks, reads nothing. */
-bool xc_link_ready(xc_link *link, const xc_wait *wait);
+bool xc_link_ready(xc_link *link, const xc_wait *wait) XC_TAKES_LINK;
 
 /*
  * A wait without a thread, for a thread that does other things meanwhile. Once the condition in `wait` holds, or the
@@ -103,39 +103,39 @@ bool xc_link_ready(xc_link *link, const xc_wait *wait);
  */
 typedef struct xc_registration xc_registration;
 /* `fd` and the channel in `wait` are borrowed until the registration ends. NULL: no memory. */
-xc_registration *xc_link_begin_registration(xc_link *link, const xc_wait *wait, int fd, uint64_t number);
+xc_registration *xc_link_begin_registration(xc_link *link, const xc_wait *wait, int fd, uint64_t number) XC_TAKES_LINK;
 /* True: the condition has held at some time since the beginning, or the link has ended. */
-bool xc_registration_over(xc_link *link, const xc_registration *registration);
+bool xc_registration_over(xc_link *link, const xc_registration *registration) XC_TAKES_LINK;
 /* To be called before the link is released. */
-void xc_link_end_registration(xc_link *link, xc_registration *registration);
+void xc_link_end_registration(xc_link *link, xc_registration *registration) XC_TAKES_LINK;
 
 /* Memory for the large payload that XC_SPACE announced: `ptr` has `space` bytes, `owner` is kept in xc_msg.space.
  * False: too late, the payload has other memory already; the caller keeps its own. */
-bool xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space);
+bool xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space) XC_TAKES_LINK;
 
 /* --- channels ------------------------------------------------------------------------------------------------- */
 
 /* A new channel with the next free id of this side; one count for the caller. XC_CLOSED: the link has ended. */
-xc_status xc_link_new_chan(xc_link *link, xc_chan **out, xc_err *err);
+xc_status xc_link_new_chan(xc_link *link, xc_chan **out, xc_err *err) XC_TAKES_LINK;
 /* The channel with that id; a new one if it is unknown. One count for the caller. XC_CLOSED, XC_NOMEM. */
-xc_status xc_link_chan(xc_link *link, uint32_t id, xc_chan **out, xc_err *err);
+xc_status xc_link_chan(xc_link *link, uint32_t id, xc_chan **out, xc_err *err) XC_TAKES_LINK;
 /* The n-th channel that `msg` carries, one count for the caller; NULL if there is none or it has another id. */
-xc_chan *xc_link_carried(xc_link *link, const xc_msg *msg, size_t n, uint32_t id);
+xc_chan *xc_link_carried(xc_link *link, const xc_msg *msg, size_t n, uint32_t id) XC_TAKES_LINK;
 /* From now on `object` is the Python object of the channel. With the GIL. */
-void xc_link_set_object(xc_link *link, xc_chan *chan, void *object);
+void xc_link_set_object(xc_link *link, xc_chan *chan, void *object) XC_TAKES_LINK;
 /* One count less: that of the Python object (with the GIL), or that of any other holder. If no holder is left, this
  * tells the far end that the channel is closed. Never blocks. */
-void xc_link_drop_object(xc_link *link, xc_chan *chan, const void *object);
-void xc_link_drop_chan(xc_link *link, xc_chan *chan);
+void xc_link_drop_object(xc_link *link, xc_chan *chan, const void *object) XC_TAKES_LINK;
+void xc_link_drop_chan(xc_link *link, xc_chan *chan) XC_TAKES_LINK;
 
 /* The next item. XC_OK: *out is owned (free it with xc_link_free_msg). XC_AGAIN: none now. XC_CLOSED: none ever. */
-xc_status xc_link_take_item(xc_link *link, xc_chan *chan, xc_msg **out);
+xc_status xc_link_take_item(xc_link *link, xc_chan *chan, xc_msg **out) XC_TAKES_LINK;
 /* The same; if there is none and the frames come through a ring, spins for about `ns` and reads. Does not sleep: for
  * some microseconds it may be called with the GIL held. XC_AGAIN: use xc_link_wait_nogil. */
-xc_status xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out);
+xc_status xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out) XC_TAKES_LINK;
 /* The oldest error text with which the far end closed the channel, owned; NULL: there is none. */
-xc_msg *xc_link_take_error(xc_link *link, xc_chan *chan);
-void xc_link_free_msg(xc_link *link, xc_msg *msg);
+xc_msg *xc_link_take_error(xc_link *link, xc_chan *chan) XC_TAKES_LINK;
+void xc_link_free_msg(xc_link *link, xc_msg *msg) XC_TAKES_LINK;
 
 typedef struct {
     bool closed, recv_closed, callback;
@@ -143,32 +143,32 @@ typedef struct {
     bool item;     /* an item can be received */
     bool may_tell; /* the far end must be told when this side closes the channel */
 } xc_chan_state;
-xc_chan_state xc_link_chan_state(xc_link *link, xc_chan *chan);
+xc_chan_state xc_link_chan_state(xc_link *link, xc_chan *chan) XC_TAKES_LINK;
 
 /* Closes this side: no more sending, no more receiving. XC_OK: it was open or send-only; *tell: the far end must be
  * told. XC_CLOSED: it was closed before. `error`: a text that receive() here shall raise, or NULL (taken). */
-xc_status xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *error);
+xc_status xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *error) XC_TAKES_LINK;
 
 /* String coercion of what arrives for `chan` from now on; NULL: of channels that are made from now on. */
-void xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce);
+void xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce) XC_TAKES_LINK;
 
 /* What has arrived for `chan`, and what arrives from now on, goes to `forward`. The forwarding holds one count. */
-void xc_link_set_forward(xc_link *link, xc_chan *chan, xc_forward *forward);
+void xc_link_set_forward(xc_link *link, xc_chan *chan, xc_forward *forward) XC_TAKES_LINK;
 /* The functions of `forward` are not called again, and its count is released. If the forwarding has ended, only the
  * latter. */
-void xc_link_unset_forward(xc_link *link, xc_chan *chan);
+void xc_link_unset_forward(xc_link *link, xc_chan *chan) XC_TAKES_LINK;
 
 /* --- callbacks ------------------------------------------------------------------------------------------------ */
 
 /* Takes the dispatcher role; its owner may take it again. XC_OK, or XC_AGAIN: another thread has it. */
-xc_status xc_link_dispatch_enter(xc_link *link);
-void xc_link_dispatch_leave(xc_link *link);
+xc_status xc_link_dispatch_enter(xc_link *link) XC_TAKES_LINK;
+void xc_link_dispatch_leave(xc_link *link) XC_TAKES_LINK;
 /* True: the calling thread has the dispatcher role. */
-bool xc_link_dispatching(xc_link *link);
+bool xc_link_dispatching(xc_link *link) XC_TAKES_LINK;
 /* From now on items of `chan` go to its callback, which holds a count. False: nothing more will arrive. */
-bool xc_link_set_callback(xc_link *link, xc_chan *chan);
+bool xc_link_set_callback(xc_link *link, xc_chan *chan) XC_TAKES_LINK;
 /* The callback ends (this side closed the channel, or the callback failed): its count is released. */
-void xc_link_end_callback(xc_link *link, xc_chan *chan);
+void xc_link_end_callback(xc_link *link, xc_chan *chan) XC_TAKES_LINK;
 
 /*
  * Works off the backlog until a message needs Python; the caller has the dispatcher role. Returns that message, owned,
@@ -179,43 +179,43 @@ void xc_link_end_callback(xc_link *link, xc_chan *chan);
  *
  * NULL: the backlog is empty.
  */
-xc_msg *xc_link_backlog_next(xc_link *link, xc_chan **chan);
+xc_msg *xc_link_backlog_next(xc_link *link, xc_chan **chan) XC_TAKES_LINK;
 /* The message from xc_link_backlog_next takes effect; it is taken. */
-void xc_link_settle(xc_link *link, xc_msg *msg);
+void xc_link_settle(xc_link *link, xc_msg *msg) XC_TAKES_LINK;
 /* Any channel with a callback, counted; NULL: none. */
-xc_chan *xc_link_any_callback(xc_link *link);
+xc_chan *xc_link_any_callback(xc_link *link) XC_TAKES_LINK;
 
 /* --- sending -------------------------------------------------------------------------------------------------- */
 
 /* The link's writer; see xc_writer.h. */
 xc_writer *xc_link_writer(xc_link *link);
 /* Closes the far end's channel of that id with an error text of at most 100 bytes. Allocates nothing, never blocks. */
-void xc_link_post_error(xc_link *link, uint32_t id, const char *text);
+void xc_link_post_error(xc_link *link, uint32_t id, const char *text) XC_TAKES_WRITER;
 /* Sends a small frame without waiting: it may go out later. */
-xc_status xc_link_post(xc_link *link, xc_code code, uint32_t id, const void *payload, size_t size);
+xc_status xc_link_post(xc_link *link, xc_code code, uint32_t id, const void *payload, size_t size) XC_TAKES_WRITER;
 /* Says goodbye and ends the writing side. Idempotent, never blocks. */
-void xc_link_goodbye(xc_link *link);
+void xc_link_goodbye(xc_link *link) XC_TAKES_LINK;
 
 /* --- the worker's tasks --------------------------------------------------------------------------------------- */
 
 /* The next task, owned, with its channel counted in *chan. `primary`: the caller is the main thread. XC_AGAIN: none
  * now. XC_CLOSED: none ever. */
-xc_status xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan);
+xc_status xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan) XC_TAKES_LINK;
 /* A task is over. `primary`: the main thread ran it, and is free for the next one. */
-void xc_link_task_done(xc_link *link, bool primary);
+void xc_link_task_done(xc_link *link, bool primary) XC_TAKES_LINK;
 /* The same for a task of `size` bytes that could not run because there was no memory: closes its channel, and tells the
  * far end why. */
-void xc_link_refuse_task(xc_link *link, xc_chan *chan, size_t size, bool primary);
+void xc_link_refuse_task(xc_link *link, xc_chan *chan, size_t size, bool primary) XC_TAKES_LINK;
 /* Who runs tasks. The answer to a status request has its name. With XC_MODEL_MAIN_ONLY a task that the main thread does
  * not take in time is refused: see xc_task_timeout.c. */
 typedef enum { XC_MODEL_THREAD, XC_MODEL_MAIN_ONLY, XC_MODEL_GEVENT, XC_MODEL_EVENTLET, XC_MODELS } xc_model;
 const char *xc_model_name(xc_model model);
 /* Call it before the first task is taken. Never blocks. */
-void xc_link_set_model(xc_link *link, xc_model model);
+void xc_link_set_model(xc_link *link, xc_model model) XC_TAKES_LINK;
 /* The fd on which a worker says why its link broke by a fault of its own end (see xc_exit_policy.h): borrowed for good;
  * stderr unless this is called. Nothing is written if the program has closed the fd and another file has its number. */
 void xc_link_set_words(xc_link *link, int fd);
-xc_model xc_link_model(xc_link *link);
+xc_model xc_link_model(xc_link *link) XC_TAKES_LINK;
 
 /* --- moving ----------------------------------------------------------------------------------------------------- */
 
@@ -226,12 +226,12 @@ xc_model xc_link_model(xc_link *link);
  * writer's side, and such a notification must not arrive before that side has moved.
  */
 /* The link may move to `region` (taken). False: it has a region already. Never blocks. */
-bool xc_link_offer(xc_link *link, xc_region *region);
+bool xc_link_offer(xc_link *link, xc_region *region) XC_TAKES_LINK;
 /* The link will not move. A far end that moves all the same breaks the rules. Never blocks. */
-void xc_link_withdraw(xc_link *link);
+void xc_link_withdraw(xc_link *link) XC_TAKES_LINK;
 /* What is sent from now on goes through the region, whose fd is closed. XC_OK; other codes: nothing more can be sent,
  * *err says why. */
-xc_status xc_link_move_nogil(xc_link *link, xc_err *err);
+xc_status xc_link_move_nogil(xc_link *link, xc_err *err) XC_HOLDS_NONE;
 
 /* --- how it stands -------------------------------------------------------------------------------------------- */
 
@@ -245,14 +245,14 @@ typedef struct {
     uint32_t channels;  /* open ones */
     bool rings;         /* what arrives comes through shared memory */
 } xc_link_state;
-void xc_link_get_state(xc_link *link, xc_link_state *out);
+void xc_link_get_state(xc_link *link, xc_link_state *out) XC_TAKES_LINK;
 /* Copies the preamble, `max` bytes at most. Returns its size. */
-size_t xc_link_preamble(xc_link *link, void *into, size_t max);
+size_t xc_link_preamble(xc_link *link, void *into, size_t max) XC_TAKES_LINK;
 /* From now on a status request with a payload is answered with `facts`, a serialized dict with its STOP, which is
  * copied, and with the current directory added as "cwd". XC_NOMEM, XC_LIMIT. */
-xc_status xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err);
+xc_status xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err) XC_TAKES_LINK;
 /* The far end's next hello, owned; NULL if there is none now. */
-xc_msg *xc_link_take_hello(xc_link *link);
+xc_msg *xc_link_take_hello(xc_link *link) XC_TAKES_LINK;
 
 /*
  * From now on the link ends with XC_SILENT when nothing has come from the far end for `silence` (ns; 0: never, as at
@@ -260,14 +260,14 @@ xc_msg *xc_link_take_hello(xc_link *link);
  * thread, unless it is NULL. Only for a far end that answers whatever its tasks do. Any thread, never blocks. `arg` is
  * borrowed until the link has ended or xc_link_peer_gone was called on the pump's thread.
  */
-void xc_link_keepalive(xc_link *link, int64_t silence, void (*give_up)(void *arg), void *arg);
+void xc_link_keepalive(xc_link *link, int64_t silence, void (*give_up)(void *arg), void *arg) XC_TAKES_LINK;
 
 /* The far end is a process, and xc_link_peer_gone will be called when it has ended: XC_WAIT_GONE waits for that. */
-void xc_link_owns_peer(xc_link *link);
+void xc_link_owns_peer(xc_link *link) XC_TAKES_LINK;
 /* The far end's process has ended: what it wrote is still read, then the link ends, even if another process still has
  * the pipe open. Any thread, never blocks. */
-void xc_link_peer_gone(xc_link *link);
+void xc_link_peer_gone(xc_link *link) XC_TAKES_LINK;
 /* Over a socket: this side ends the connection. What has arrived is still read. Any thread, never blocks. */
-void xc_link_hang_up(xc_link *link);
+void xc_link_hang_up(xc_link *link) XC_TAKES_LINK;
 
 #endif

@@ -38,9 +38,9 @@ enum { XC_FDS_FINE, XC_FDS_HUNG_UP, XC_FDS_STRAY };
 typedef struct xc_waiter {
     struct xc_waiter *next;
     const xc_wait *wait;
-    xc_bell *bell; /* the thread's; NULL: this is a registration */
-    bool rung;     /* mu: woken, and has not checked since */
-    bool reader;   /* mu: it has the reader role */
+    xc_bell *bell;                /* the thread's; NULL: this is a registration */
+    bool rung XC_GUARDED(link);   /* woken, and has not checked since */
+    bool reader XC_GUARDED(link); /* it has the reader role */
 } xc_waiter;
 
 struct xc_registration {
@@ -77,89 +77,89 @@ typedef struct {
     xc_spin spin;
 } xc_reader;
 
-/* mu: who waits, and whether somebody has the reader role. */
+/* Who waits, and whether somebody has the reader role. */
 typedef struct {
-    xc_waiter *waiters; /* borrowed, oldest first */
-    bool reading;       /* a waiter or the pump has the role */
+    xc_waiter *waiters XC_GUARDED(link); /* borrowed, oldest first */
+    bool reading XC_GUARDED(link);       /* a waiter or the pump has the role */
 } xc_waiters;
 
-/* mu: what the pump does for a link that nobody reads. */
+/* What the pump does for a link that nobody reads. */
 typedef struct {
-    xc_watch watch; /* once the link reads a ring, armed until the end */
-    xc_timer rearm;
-    bool rearm_set;     /* the rearm timer runs */
-    bool used;          /* somebody read since the rearm timer was set */
-    bool notified;      /* the pump has asked the far end to notify it when something comes */
-    bool retired;       /* the pump has forgotten the link */
-    atomic_int fds_say; /* without mu; with rings: what the fds tell, XC_FDS_... */
+    xc_watch watch XC_GUARDED(link); /* once the link reads a ring, armed until the end */
+    xc_timer rearm XC_GUARDED(link);
+    bool rearm_set XC_GUARDED(link); /* the rearm timer runs */
+    bool used XC_GUARDED(link);      /* somebody read since the rearm timer was set */
+    bool notified XC_GUARDED(link);  /* the pump has asked the far end to notify it when something comes */
+    bool retired XC_GUARDED(link);   /* the pump has forgotten the link */
+    atomic_int fds_say;              /* without mu; with rings: what the fds tell, XC_FDS_... */
 } xc_link_pump;
 
-/* mu: how the link ends. */
+/* How the link ends. */
 typedef struct {
-    bool eof;              /* nothing more can be read; `why` says why */
-    bool fin;              /* the XC_FIN message has taken effect, behind all callbacks */
-    xc_err why;            /* the first reason, never cleared */
-    xc_msg *last;          /* owned; the XC_FIN message. Made with the link: the end then needs no memory */
-    bool owns_peer;        /* xc_link_peer_gone will be called when the far end's process has ended */
-    atomic_bool peer_gone; /* without mu: that process has ended */
-    xc_exit_policy policy; /* of a worker */
-    atomic_int words;      /* without mu: borrowed fd on which a worker says why its link broke */
+    bool eof XC_GUARDED(link);       /* nothing more can be read; `why` says why */
+    bool fin XC_GUARDED(link);       /* the XC_FIN message has taken effect, behind all callbacks */
+    xc_err why XC_GUARDED(link);     /* the first reason, never cleared */
+    xc_msg *last XC_GUARDED(link);   /* owned; the XC_FIN message. Made with the link: the end then needs no memory */
+    bool owns_peer XC_GUARDED(link); /* xc_link_peer_gone will be called when the far end's process has ended */
+    atomic_bool peer_gone;           /* without mu: that process has ended */
+    xc_exit_policy policy XC_GUARDED(link); /* of a worker */
+    atomic_int words;                       /* without mu: borrowed fd on which a worker says why its link broke */
 } xc_link_end;
 
-/* mu: the far end's hellos. */
+/* The far end's hellos. */
 typedef struct {
-    xc_queue hellos;
-    unsigned n_hellos; /* hellos that came and were not taken, those in the backlog too */
-    bool greeted;
+    xc_queue hellos XC_GUARDED(link);
+    unsigned n_hellos XC_GUARDED(link); /* hellos that came and were not taken, those in the backlog too */
+    bool greeted XC_GUARDED(link);
 } xc_greeting;
 
-/* mu: goodbyes. */
+/* Goodbyes. */
 typedef struct {
-    bool leaves; /* this side sends nothing more */
-    bool said;   /* this side said goodbye before the link ended */
-    bool heard;  /* the far end said goodbye */
+    bool leaves XC_GUARDED(link); /* this side sends nothing more */
+    bool said XC_GUARDED(link);   /* this side said goodbye before the link ended */
+    bool heard XC_GUARDED(link);  /* the far end said goodbye */
 } xc_goodbye;
 
-/* mu: the channels. */
+/* The channels. */
 typedef struct {
-    uint32_t next_id;
-    xc_chan_table table;
-    int coerce;          /* string coercion of channels that are made from now on */
-    uint32_t n_carried;  /* carried by tasks and items that nobody has taken; XC_CARRIED_MAX at most */
-    uint32_t n_forwards; /* forwarded channels that were not told of their end yet */
+    uint32_t next_id XC_GUARDED(link);
+    xc_chan_table table XC_GUARDED(link);
+    int coerce XC_GUARDED(link);          /* string coercion of channels that are made from now on */
+    uint32_t n_carried XC_GUARDED(link);  /* carried by tasks and items that nobody has taken; XC_CARRIED_MAX at most */
+    uint32_t n_forwards XC_GUARDED(link); /* forwarded channels that were not told of their end yet */
 } xc_chans;
 
-/* mu: the dispatcher role, and the frames that wait for its owner. */
+/* The dispatcher role, and the frames that wait for its owner. */
 typedef struct {
-    xc_queue backlog; /* frames that wait behind a callback */
-    bool running;     /* a thread has the role */
-    pthread_t thread; /* the thread that has the role */
-    unsigned depth;   /* how often that thread has taken it */
-    uint32_t n_callbacks;
+    xc_queue backlog XC_GUARDED(link); /* frames that wait behind a callback */
+    bool running XC_GUARDED(link);     /* a thread has the role */
+    pthread_t thread XC_GUARDED(link); /* the thread that has the role */
+    unsigned depth XC_GUARDED(link);   /* how often that thread has taken it */
+    uint32_t n_callbacks XC_GUARDED(link);
 } xc_dispatch;
 
-/* mu: a worker's tasks. */
+/* A worker's tasks. */
 typedef struct {
-    xc_queue queue;      /* bounded by n_carried */
-    uint32_t executing;  /* tasks that run or wait to run */
-    bool primary_waits;  /* the worker's main thread is idle */
-    xc_model model;      /* for XC_MODEL_MAIN_ONLY see xc_task_timeout.c, as for the next two */
-    int64_t first_since; /* when the first task in the queue became the first */
-    xc_timer timeout;
+    xc_queue queue XC_GUARDED(link);      /* bounded by n_carried */
+    uint32_t executing XC_GUARDED(link);  /* tasks that run or wait to run */
+    bool primary_waits XC_GUARDED(link);  /* the worker's main thread is idle */
+    xc_model model XC_GUARDED(link);      /* for XC_MODEL_MAIN_ONLY see xc_task_timeout.c, as for the next two */
+    int64_t first_since XC_GUARDED(link); /* when the first task in the queue became the first */
+    xc_timer timeout XC_GUARDED(link);
 } xc_tasks;
 
-/* mu: answers to the far end that cannot be written yet, see xc_answer.c. */
+/* Answers to the far end that cannot be written yet, see xc_answer.c. */
 typedef struct {
-    xc_buf owed;    /* the noted answers, in five bytes each */
-    int64_t pay_ns; /* how long until `pay` looks for room again */
-    xc_timer pay;   /* the timer that sends noted answers */
-    xc_buf facts;   /* a serialized dict without its STOP; empty: there are no facts */
+    xc_buf owed XC_GUARDED(link);    /* the noted answers, in five bytes each */
+    int64_t pay_ns XC_GUARDED(link); /* how long until `pay` looks for room again */
+    xc_timer pay XC_GUARDED(link);   /* the timer that sends noted answers */
+    xc_buf facts XC_GUARDED(link);   /* a serialized dict without its STOP; empty: there are no facts */
 } xc_answers;
 
-/* mu: messages that are being freed, see xc_free.c. */
+/* Messages that are being freed, see xc_free.c. */
 typedef struct {
-    xc_queue queue;
-    bool freeing;
+    xc_queue queue XC_GUARDED(link);
+    bool freeing XC_GUARDED(link);
 } xc_deferred;
 
 /* Each part belongs to the file with its name; a function that needs only one part takes a pointer to that. */
@@ -176,10 +176,10 @@ struct xc_link {
     xc_writer writer;
     xc_reader reader;
 
-    xc_mutex mu; /* guards all that follows. Only the writer's and the pump's mutex may be taken while it is held */
+    xc_mutex mu; /* guards all that follows, but some atomics */
     xc_waiters wait;
     xc_link_pump pump;
-    xc_buf preamble; /* what came before the marker */
+    xc_buf preamble XC_GUARDED(link); /* what came before the marker */
     xc_greeting greeting;
     xc_goodbye goodbye;
     xc_link_end end;
@@ -192,18 +192,18 @@ struct xc_link {
 };
 
 /* xc_keepalive.c */
-void xc_keepalive_tick(xc_timer *timer);
+void xc_keepalive_tick(xc_timer *timer) XC_TAKES_LINK;
 xc_status xc_keepalive_verdict(const xc_link *link, xc_err *err); /* XC_OK: the far end is not silent */
 
-/* xc_wait.c */
-bool xc_ready_locked(xc_link *link, const xc_wait *wait); /* does it hold? */
-void xc_ring_waiter(xc_waiter *waiter);
-void xc_ring_all_locked(xc_link *link);
-void xc_wake_locked(xc_link *link);    /* rings every waiter whose condition holds */
-void xc_hand_on_locked(xc_link *link); /* if nobody reads: the next waiter shall, or the pump soon */
+/* Xc_wait.c. */
+bool xc_ready_locked(xc_link *link, const xc_wait *wait) XC_NEEDS(link); /* does it hold? */
+void xc_ring_waiter(xc_waiter *waiter) XC_NEEDS(link);
+void xc_ring_all_locked(xc_link *link) XC_NEEDS(link);
+void xc_wake_locked(xc_link *link) XC_NEEDS(link);    /* rings every waiter whose condition holds */
+void xc_hand_on_locked(xc_link *link) XC_NEEDS(link); /* if nobody reads: the next waiter shall, or the pump soon */
 
 /* xc_link.c */
-void xc_end_reading(xc_link *link, const xc_err *why); /* nothing more can be read; for the reader role */
+void xc_end_reading(xc_link *link, const xc_err *why) XC_TAKES_LINK; /* nothing more can be read; for the reader role */
 
 /* True: what arrives comes through a ring. Needs the reader role or mu. */
 static inline bool
@@ -213,30 +213,32 @@ xc_reads_ring(const xc_link *link)
 }
 
 /* xc_move.c */
-xc_status xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err); /* region: taken */
+xc_status xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err) XC_TAKES_LINK; /* region: taken */
 /* The far end has moved. What is left in the buffer behind its MOVE are notifications. */
-xc_status xc_take_move(xc_link *link, xc_err *err);
+xc_status xc_take_move(xc_link *link, xc_err *err) XC_TAKES_LINK;
 
 /* xc_link_pump.c */
-void xc_poll_soon(xc_link *link);                 /* makes the reader, or else the pump, read soon; any thread */
-bool xc_watched_locked(const xc_link *link);      /* the pump will learn when something comes */
-void xc_unwatch_locked(xc_link *link);            /* a thread reads now: the pump need not watch */
-void xc_readable(xc_watch *watch, short revents); /* something has come through the fds */
-void xc_rearm(xc_timer *timer);                   /* the pump watches again, unless somebody read meanwhile */
+void xc_poll_soon(xc_link *link) XC_TAKES_LINK; /* makes the reader, or else the pump, read soon; any thread */
+bool xc_watched_locked(const xc_link *link) XC_NEEDS(link);     /* the pump will learn when something comes */
+void xc_unwatch_locked(xc_link *link) XC_NEEDS(link);           /* a thread reads now: the pump need not watch */
+void xc_readable(xc_watch *watch, short revents) XC_TAKES_LINK; /* something has come through the fds */
+void xc_rearm(xc_timer *timer) XC_TAKES_LINK; /* the pump watches again, unless somebody read meanwhile */
 
 /* xc_reader.c: one read; what it brings takes effect. For the reader role, with no mutex held; never blocks. XC_OK:
  * something came. XC_AGAIN, XC_SPACE. Any other code: the stream has ended, *err says how. */
-xc_status xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err);
-void xc_forget_arrivals_locked(xc_link *link); /* frees what has arrived of messages that will never be complete */
+xc_status xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_TAKES_LINK;
+/* Frees what has arrived of messages that will never be complete. */
+void xc_forget_arrivals_locked(xc_link *link) XC_NEEDS(link);
 
 /* xc_answer.c: sends the answer `what` to a request on channel `id`, or notes it until there is room */
 typedef enum { XC_OWES_STATUS, XC_OWES_FACTS, XC_OWES_NO_TASKS, XC_OWES_TOO_MANY } xc_debt;
-void xc_owe_locked(xc_link *link, xc_debt what, uint32_t id);
-void xc_pay(xc_timer *timer);
+void xc_owe_locked(xc_link *link, xc_debt what, uint32_t id) XC_NEEDS(link);
+void xc_pay(xc_timer *timer) XC_TAKES_LINK;
 #define XC_NO_TASKS       "execution disallowed"
 #define XC_TOO_MANY_TASKS "too many tasks wait"
 #define XC_UNTOLD         "how the task ended could not be told"
-void xc_refuse_large_task_locked(xc_link *link, uint32_t id, size_t size); /* there is no memory for `size` bytes */
+/* There is no memory for `size` bytes. */
+void xc_refuse_large_task_locked(xc_link *link, uint32_t id, size_t size) XC_NEEDS(link);
 
 /* The channel of one of `tasks`. */
 static inline xc_chan *
@@ -246,33 +248,38 @@ xc_task_chan(const xc_msg *msg)
 }
 
 /* xc_task_timeout.c */
-void xc_task_timeout_begin_locked(xc_link *link); /* the time of the task that is the first in the queue now begins */
-void xc_task_timeout_over(xc_timer *timer);
+/* The time of the task that is the first in the queue now begins. */
+void xc_task_timeout_begin_locked(xc_link *link) XC_NEEDS(link);
+void xc_task_timeout_over(xc_timer *timer) XC_TAKES_LINK;
 
 /* xc_forward.c */
-bool xc_forward_takes_locked(xc_link *link, xc_msg *msg); /* true: msg was for a forwarded channel, and is taken */
+/* True: msg was for a forwarded channel, and is taken. */
+bool xc_forward_takes_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link);
 
 /* xc_inbox.c */
-void xc_scan_ids(xc_msg *msg);                     /* before delivery, without mu */
-void xc_arrive_locked(xc_link *link, xc_msg *msg); /* taken: takes effect now, or joins the backlog */
-void xc_apply_locked(xc_link *link, xc_msg *msg);  /* taken: takes effect now */
-bool xc_needs_python_locked(xc_link *link, const xc_msg *msg);
-void xc_cut_all_locked(xc_link *link); /* marks all open channels as cut */
+void xc_scan_ids(xc_msg *msg);                                    /* before delivery, without mu */
+void xc_arrive_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link); /* taken: takes effect now, or joins the backlog */
+void xc_apply_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link);  /* taken: takes effect now */
+bool xc_needs_python_locked(xc_link *link, const xc_msg *msg) XC_NEEDS(link);
+void xc_cut_all_locked(xc_link *link) XC_NEEDS(link); /* marks all open channels as cut */
 
 /* xc_channels.c */
-void xc_make_carried_locked(xc_link *link, xc_msg *msg); /* makes the channels whose ids the payload has */
-void xc_close_locked(xc_link *link, xc_chan *chan, bool send_only);
-xc_status xc_take_item_locked(xc_chan *chan, xc_msg **out); /* as xc_link_take_item */
+/* Makes the channels whose ids the payload has. */
+void xc_make_carried_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link);
+void xc_close_locked(xc_link *link, xc_chan *chan, bool send_only) XC_NEEDS(link);
+xc_status xc_take_item_locked(xc_chan *chan, xc_msg **out) XC_NEEDS(link); /* as xc_link_take_item */
 
-/* xc_tasks.c */
-void xc_queue_task_locked(xc_link *link, xc_msg *msg); /* taken: run later, or refused */
+/* Xc_tasks.c. */
+void xc_queue_task_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link); /* taken: run later, or refused */
 
-/* xc_free.c */
-void xc_free_later_locked(xc_link *link, xc_msg *msg); /* taken */
-void xc_free_all_locked(xc_link *link);                /* frees all that is left; the link itself is freed next */
-void xc_orphan_locked(xc_link *link, xc_msg *msg);     /* taken: the error of a channel that nobody holds */
-void xc_unhold_locked(xc_link *link, xc_chan *chan);   /* one count less */
-bool xc_is_left_locked(const xc_link *link);           /* a worker after a goodbye: nothing arrives, but it may send */
-bool xc_may_tell_locked(const xc_link *link, const xc_chan *chan); /* the far end still wants to know of a close */
+/* Xc_free.c. */
+void xc_free_later_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link); /* taken */
+void xc_free_all_locked(xc_link *link) XC_NEEDS(link); /* frees all that is left; the link itself is freed next */
+void xc_orphan_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link); /* taken: the error of a channel that nobody holds */
+void xc_unhold_locked(xc_link *link, xc_chan *chan) XC_NEEDS(link); /* one count less */
+/* A worker after a goodbye: nothing arrives, but it may send. */
+bool xc_is_left_locked(const xc_link *link) XC_NEEDS(link);
+/* The far end still wants to know of a close. */
+bool xc_may_tell_locked(const xc_link *link, const xc_chan *chan) XC_NEEDS(link);
 
 #endif

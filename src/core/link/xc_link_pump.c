@@ -22,7 +22,7 @@ xc_watched_locked(const xc_link *link)
 
 /* Lets the pump watch the link. XC_AGAIN: something has come already. XC_SYS: no memory for that at the moment. */
 static xc_status
-watch_locked(xc_link *link)
+watch_locked(xc_link *link) XC_NEEDS(link)
 {
     if (!xc_reads_ring(link)) {
         return xc_pump_arm(&link->pump.watch, POLLIN);
@@ -49,7 +49,7 @@ xc_unwatch_locked(xc_link *link)
 
 /* The timer calls again soon, when other links have had their turn. */
 static void
-read_again_soon_locked(xc_link *link)
+read_again_soon_locked(xc_link *link) XC_NEEDS(link)
 {
     link->pump.rearm_set = true;
     xc_pump_set(&link->pump.rearm, xc_now());
@@ -66,20 +66,20 @@ more_is_near(const xc_link *link)
 
 /* On the pump's thread: reads what is there, unless somebody else reads. */
 static void
-drain(xc_link *link)
+drain(xc_link *link) XC_TAKES_LINK
 {
     xc_err err = {.code = XC_OK};
     size_t space;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (link->wait.reading || link->end.eof) {
         xc_unwatch_locked(link);
-        xc_unlock(&link->mu);
+        xc_unlock_link(&link->mu);
         return;
     }
     link->wait.reading = true;
     link->pump.notified = false;
     link->incoming.polling = false;
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     xc_status rc = XC_OK;
     for (int i = 0; i < PUMP_READS && rc == XC_OK; i++) {
         rc = xc_read_some(link, false, &space, &err);
@@ -90,34 +90,34 @@ drain(xc_link *link)
     if (rc != XC_OK && rc != XC_AGAIN) {
         xc_end_reading(link, &err);
     }
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     link->wait.reading = false;
     if (xc_reads_ring(link) && !link->end.eof && (rc == XC_OK || watch_locked(link) == XC_AGAIN)) {
         read_again_soon_locked(link);
     }
     xc_hand_on_locked(link);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 /* Keeps bytes from the fds that are no notifications: a print in a start-up file, before the far end had moved its fds
  * out of the way. False: there are too many. */
 static bool
-keep_stray(xc_link *link, const unsigned char *bytes, size_t n)
+keep_stray(xc_link *link, const unsigned char *bytes, size_t n) XC_TAKES_LINK
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     for (size_t i = 0; i < n; i++) {
         if (bytes[i] != 0) {
             xc_preamble_rest(&link->preamble, bytes + i, 1);
         }
     }
     bool fine = xc_buf_size(&link->preamble) < XC_PREAMBLE_MAX;
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return fine;
 }
 
 /* With rings: a notification of the far end, or its hang-up. */
 static void
-take_notifications(xc_link *link)
+take_notifications(xc_link *link) XC_TAKES_LINK
 {
     unsigned char bytes[256];
     size_t got = 0;
@@ -127,9 +127,9 @@ take_notifications(xc_link *link)
     bool stray = rc == XC_OK && !keep_stray(link, bytes, got);
     if (stray || (rc != XC_OK && rc != XC_AGAIN)) {
         atomic_store(&link->pump.fds_say, stray ? XC_FDS_STRAY : XC_FDS_HUNG_UP);
-        xc_lock(&link->mu);
+        xc_lock_link(&link->mu);
         (void)xc_pump_arm(&link->pump.watch, 0);
-        xc_unlock(&link->mu);
+        xc_unlock_link(&link->mu);
         xc_poll_soon(link);
     }
     xc_writer_flush(&link->writer); /* there may be room */
@@ -140,9 +140,9 @@ xc_readable(xc_watch *watch, short revents)
 {
     xc_link *link = watch->owner;
     (void)revents;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     bool rings = xc_reads_ring(link);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     if (rings) {
         take_notifications(link);
     }
@@ -156,7 +156,7 @@ xc_rearm(xc_timer *timer)
     bool over = atomic_load(&link->end.peer_gone) || atomic_load(&link->pump.fds_say) != XC_FDS_FINE ||
                 xc_keepalive_verdict(link, NULL) != XC_OK;
     bool drains = over;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     link->pump.rearm_set = false;
     if (link->end.eof || link->wait.reading) {
         drains = false; /* the reader notices, and sets the timer again when it stops reading */
@@ -174,22 +174,22 @@ xc_rearm(xc_timer *timer)
             xc_pump_set(timer, xc_after(20 * XC_REARM_NS)); /* no memory in the kernel just now */
         }
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     if (!drains) {
         return;
     }
     drain(link);
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (over && !link->end.eof && !link->wait.reading) {
         read_again_soon_locked(link); /* no event will come if another process holds the pipe open */
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 void
 xc_poll_soon(xc_link *link)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     for (xc_waiter *waiter = link->wait.waiters; waiter != NULL; waiter = waiter->next) {
         /* A registration is rung only once, so only if its wait is over. */
         if (waiter->bell != NULL || xc_ready_locked(link, waiter->wait)) {
@@ -199,7 +199,7 @@ xc_poll_soon(xc_link *link)
     if (!link->end.eof) {
         read_again_soon_locked(link);
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 void
@@ -213,10 +213,10 @@ xc_link_peer_gone(xc_link *link)
 void
 xc_link_hang_up(xc_link *link)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (link->incoming.in >= 0 && xc_fd_ours(link->incoming.in)) {
         (void)shutdown(link->incoming.in, SHUT_RDWR);
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     xc_link_peer_gone(link);
 }

@@ -14,19 +14,19 @@
 #define MOVE_NS (10 * XC_S)
 
 static void
-keep_locked(xc_link *link, xc_region *region)
+keep_locked(xc_link *link, xc_region *region) XC_NEEDS(link)
 {
     link->region = *region;
     *region = (xc_region){.fd = -1};
-    xc_lock(&link->writer.mu);
+    xc_lock_writer(&link->writer.mu);
     link->region.in.notify_fd = link->region.out.notify_fd = link->outgoing.out;
     link->outgoing.kept = true;
-    xc_unlock(&link->writer.mu);
+    xc_unlock_writer(&link->writer.mu);
 }
 
 /* From now on the pump watches the fds as long as the link lives. */
 static xc_status
-read_ring_locked(xc_link *link, xc_err *err)
+read_ring_locked(xc_link *link, xc_err *err) XC_NEEDS(link)
 {
     if (xc_pump_arm(&link->pump.watch, POLLIN) != XC_OK) {
         return xc_fail(err, XC_SYS, ENOMEM, "watch a pipe");
@@ -39,23 +39,23 @@ xc_status
 xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err)
 {
     link->reader.unmarked = false;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     keep_locked(link, region);
     link->outgoing.ring = &link->region.out;
     xc_status rc = read_ring_locked(link, err);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return rc;
 }
 
 bool
 xc_link_offer(xc_link *link, xc_region *region)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     bool first = link->region.map == NULL;
     if (first) {
         keep_locked(link, region);
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     xc_region_close(region);
     return first;
 }
@@ -63,14 +63,14 @@ xc_link_offer(xc_link *link, xc_region *region)
 void
 xc_link_withdraw(xc_link *link)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (!xc_reads_ring(link)) {
-        xc_lock(&link->writer.mu);
+        xc_lock_writer(&link->writer.mu);
         link->outgoing.kept = false;
-        xc_unlock(&link->writer.mu);
+        xc_unlock_writer(&link->writer.mu);
         xc_region_close(&link->region);
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 xc_status
@@ -82,7 +82,7 @@ xc_link_move_nogil(xc_link *link, xc_err *err)
     int64_t until = xc_after(MOVE_NS);
     xc_frame_pack(frame, XC_MOVE, 0, 0);
     xc_status rc = XC_OK;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (link->end.eof) {
         *err = link->end.why;
         rc = err->code;
@@ -91,7 +91,7 @@ xc_link_move_nogil(xc_link *link, xc_err *err)
         rc = xc_failf(err, XC_BAD, "move", "no memory was offered");
     }
     xc_region_close_fd(&link->region);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     if (rc != XC_OK) {
         return rc;
     }
@@ -116,14 +116,14 @@ xc_take_move(xc_link *link, xc_err *err)
     if (xc_tracing()) {
         xc_trace_frame("received", XC_MOVE, 0, 0);
     }
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (link->region.map == NULL || xc_reads_ring(link)) {
         rc = xc_failf(err, XC_BAD, "read", "the far end moved to memory that nobody had offered");
     }
     else {
         rc = read_ring_locked(link, err);
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     link->reader.start = link->reader.end = 0;
     xc_pump_set(&link->writer.flush, xc_now()); /* a notification of room may have been thrown away with the buffer */
     return rc;

@@ -22,7 +22,7 @@ enum { BYTES_HEAD = 5, BYTES_AROUND = BYTES_HEAD + 1 }; /* opcode and length of 
 
 /* One message of a batch. XC_OK: more may follow. XC_CLOSED: it was a goodbye. XC_BAD: the far end breaks the rules. */
 static xc_status
-deliver_one_locked(xc_link *link, xc_msg *msg, xc_err *err)
+deliver_one_locked(xc_link *link, xc_msg *msg, xc_err *err) XC_NEEDS(link)
 {
     uint8_t code = msg->code;
     if (code == XC_HELLO && link->greeting.n_hellos++ == XC_UNREAD_HELLOS) {
@@ -39,7 +39,7 @@ deliver_one_locked(xc_link *link, xc_msg *msg, xc_err *err)
 
 /* The messages of one read take effect under one lock. Results as above. */
 static xc_status
-deliver(xc_link *link, xc_queue *batch, xc_err *err)
+deliver(xc_link *link, xc_queue *batch, xc_err *err) XC_TAKES_LINK
 {
     xc_status rc = XC_OK;
     if (batch->head == NULL) {
@@ -51,7 +51,7 @@ deliver(xc_link *link, xc_queue *batch, xc_err *err)
         }
         xc_scan_ids(msg);
     }
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     for (xc_msg *msg; rc == XC_OK && (msg = xc_queue_pop(batch)) != NULL;) {
         rc = deliver_one_locked(link, msg, err);
     }
@@ -59,7 +59,7 @@ deliver(xc_link *link, xc_queue *batch, xc_err *err)
         xc_free_later_locked(link, msg); /* what is behind a goodbye or an error is dropped */
     }
     xc_wake_locked(link); /* the reader wakes those whose items it read */
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return rc;
 }
 
@@ -189,7 +189,7 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
 {
     xc_msg *msg = xc_msg_new(XC_DATA, 0, 0);
     bool taken = false;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_arrival *arrival = link->wait.reading || link->end.eof ? NULL : link->reader.asking;
     if (msg != NULL && arrival != NULL && arrival->head.size - BYTES_HEAD == space) {
         msg->chan = arrival->head.chan;
@@ -201,7 +201,7 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
         link->reader.asking = NULL;
         taken = true;
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     if (!taken) {
         xc_msg_free(msg);
     }
@@ -212,7 +212,7 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
 
 /* A LONG or a DROP that is in the buffer completely. */
 static xc_status
-begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload, xc_err *err)
+begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload, xc_err *err) XC_TAKES_LINK
 {
     xc_arrival **p = find_long(&link->reader, frame->chan);
     if (frame->code == XC_DROP) {
@@ -220,9 +220,9 @@ begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload
             return xc_failf(err, XC_BAD, "read", "long message %u is dropped, and there is none", frame->chan);
         }
         if ((*p)->msg != NULL) {
-            xc_lock(&link->mu);
+            xc_lock_link(&link->mu);
             xc_free_later_locked(link, (*p)->msg);
-            xc_unlock(&link->mu);
+            xc_unlock_link(&link->mu);
         }
         unlist_long(&link->reader, p);
         return XC_OK;
@@ -263,7 +263,7 @@ take_piece(xc_reader *reader, const xc_frame *frame, size_t have, bool can_give,
 
 /* The frame at reader->start. XC_OK: it is done, or `current` goes on with it. XC_AGAIN: more of it must come first. */
 static xc_status
-parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err)
+parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err) XC_TAKES_LINK
 {
     xc_frame frame;
     const unsigned char *payload = link->reader.buf + link->reader.start + XC_HEADER_SIZE;
@@ -306,7 +306,7 @@ parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err)
 
 /* Cuts the buffer into messages. XC_OK: all complete ones were delivered. */
 static xc_status
-parse(xc_link *link, bool can_give, size_t *space, xc_err *err)
+parse(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_TAKES_LINK
 {
     xc_queue batch = {.head = NULL};
     xc_status rc = XC_OK;
@@ -352,7 +352,7 @@ choose_pages(const xc_link *link, xc_arrival *arrival)
 /* Goes on with a payload that is read in place. Behind a piece of a long message it also reads the next frame's header,
  * so that the next piece can be read in place, too. */
 static xc_status
-read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err)
+read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_TAKES_LINK
 {
     xc_arrival *arrival = link->reader.current;
     xc_queue batch = {.head = NULL};
@@ -387,13 +387,13 @@ read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err)
 
 /* Skips the preamble. XC_OK: frames begin at reader->start. XC_AGAIN: more must come. */
 static xc_status
-skip_preamble(xc_link *link, xc_err *err)
+skip_preamble(xc_link *link, xc_err *err) XC_TAKES_LINK
 {
     size_t used = 0;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_status rc = xc_preamble_skip(&link->preamble, link->reader.buf + link->reader.start,
                                     link->reader.end - link->reader.start, &used, err);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     link->reader.start += used;
     link->reader.unmarked = rc != XC_OK;
     return rc;
@@ -402,12 +402,12 @@ skip_preamble(xc_link *link, xc_err *err)
 size_t
 xc_link_preamble(xc_link *link, void *into, size_t max)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     size_t n = xc_buf_size(&link->preamble);
     if (n > 0 && max > 0) {
         memcpy(into, xc_buf_head(&link->preamble), n < max ? n : max);
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return n;
 }
 

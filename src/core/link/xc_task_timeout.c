@@ -20,17 +20,17 @@ xc_model_name(xc_model model)
 void
 xc_link_set_model(xc_link *link, xc_model model)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     link->tasks.model = model;
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 xc_model
 xc_link_model(xc_link *link)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_model model = link->tasks.model;
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return model;
 }
 
@@ -48,7 +48,7 @@ xc_task_timeout_begin_locked(xc_link *link)
 /* The channels among the task's arguments are released with it, as if a task had dropped them: whoever waits for one
  * learns it. */
 static void
-refuse_first_locked(xc_link *link)
+refuse_first_locked(xc_link *link) XC_NEEDS(link)
 {
     xc_msg *msg = xc_queue_pop(&link->tasks.queue);
     xc_chan *chan = xc_task_chan(msg);
@@ -64,7 +64,7 @@ void
 xc_task_timeout_over(xc_timer *timer)
 {
     xc_link *link = timer->owner;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (link->tasks.queue.head != NULL && link->tasks.executing > link->tasks.queue.count && !link->end.eof) {
         if (xc_now() < link->tasks.first_since + XC_S) { /* the timer was set for a task that has been taken */
             xc_pump_set(timer, link->tasks.first_since + XC_S);
@@ -75,5 +75,5 @@ xc_task_timeout_over(xc_timer *timer)
             xc_wake_locked(link);
         }
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }

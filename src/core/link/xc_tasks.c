@@ -30,7 +30,7 @@ xc_status
 xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan)
 {
     xc_status rc = XC_AGAIN;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (link->tasks.queue.count > (!primary && link->tasks.primary_waits ? 1 : 0)) {
         *out = xc_queue_pop(&link->tasks.queue);
         *chan = xc_task_chan(*out);
@@ -43,28 +43,28 @@ xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan)
     else if (link->end.fin && link->tasks.queue.head == NULL) {
         rc = XC_CLOSED;
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return rc;
 }
 
 void
 xc_link_task_done(xc_link *link, bool primary)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     link->tasks.executing--;
     link->tasks.primary_waits = link->tasks.primary_waits || primary;
     xc_wake_locked(link);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
 }
 
 void
 xc_link_refuse_task(xc_link *link, xc_chan *chan, size_t size, bool primary)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (!chan->recv_closed) {
         xc_refuse_large_task_locked(link, chan->id, size);
     }
     xc_close_locked(link, chan, false);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     xc_link_task_done(link, primary);
 }

@@ -103,7 +103,7 @@ may_read(const xc_waiter *waiter)
 
 /* The waiter that shall take the role if nobody has it. */
 static xc_waiter *
-next_reader_locked(const xc_waiters *all)
+next_reader_locked(const xc_waiters *all) XC_NEEDS(link)
 {
     xc_waiter *waiter = all->waiters;
     while (waiter != NULL && (!may_read(waiter) || waiter->rung)) {
@@ -131,7 +131,7 @@ xc_hand_on_locked(xc_link *link)
 }
 
 static bool
-take_role_locked(xc_link *link, xc_waiter *self)
+take_role_locked(xc_link *link, xc_waiter *self) XC_NEEDS(link)
 {
     if (link->wait.reading || link->end.eof || !may_read(self)) {
         return false;
@@ -146,7 +146,7 @@ take_role_locked(xc_link *link, xc_waiter *self)
 
 /* One read. XC_OK: something came. XC_AGAIN: nothing is there. XC_SPACE. XC_CLOSED: the link has ended. */
 static xc_status
-read_once(xc_link *link, bool can_give, size_t *space)
+read_once(xc_link *link, bool can_give, size_t *space) XC_TAKES_LINK
 {
     xc_err err = {.code = XC_OK};
     xc_status rc = xc_read_some(link, can_give, space, &err);
@@ -209,7 +209,7 @@ check_clock(wait_state *state)
 
 /* XC_OK: check the condition again. Other results as of xc_link_wait_nogil. */
 static xc_status
-read_round(xc_link *link, wait_state *state, size_t *space)
+read_round(xc_link *link, wait_state *state, size_t *space) XC_TAKES_LINK
 {
     xc_status rc = read_once(link, state->wait->can_give, space);
     if (rc == XC_CLOSED) {
@@ -230,14 +230,14 @@ read_round(xc_link *link, wait_state *state, size_t *space)
 bool
 xc_link_ready(xc_link *link, const xc_wait *wait)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     bool ready = xc_ready_locked(link, wait);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return ready;
 }
 
 static void
-join_waiters_locked(xc_waiters *all, xc_waiter *self)
+join_waiters_locked(xc_waiters *all, xc_waiter *self) XC_NEEDS(link)
 {
     xc_waiter **p = &all->waiters;
     while (*p != NULL) {
@@ -247,7 +247,7 @@ join_waiters_locked(xc_waiters *all, xc_waiter *self)
 }
 
 static void
-leave_waiters_locked(xc_waiters *all, xc_waiter *self)
+leave_waiters_locked(xc_waiters *all, xc_waiter *self) XC_NEEDS(link)
 {
     xc_waiter **p = &all->waiters;
     while (*p != self) {
@@ -262,22 +262,22 @@ xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out)
     const xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = chan};
     xc_waiter self = {.wait = &wait, .bell = xc_bell_mine()};
     size_t space;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     xc_status rc = xc_take_item_locked(chan, out);
     if (rc == XC_AGAIN && xc_reads_ring(link) && next_reader_locked(&link->wait) == NULL &&
         take_role_locked(link, &self)) {
         xc_status read = XC_OK;
         for (int i = 0; i < SOON_READS && rc == XC_AGAIN && read == XC_OK; i++) {
-            xc_unlock(&link->mu);
+            xc_unlock_link(&link->mu);
             bool there = link->reader.unparsed || xc_ring_spin(link->incoming.ring, ns);
             read = there ? read_once(link, true, &space) : XC_AGAIN;
-            xc_lock(&link->mu);
+            xc_lock_link(&link->mu);
             rc = xc_take_item_locked(chan, out);
         }
         link->wait.reading = false;
         xc_hand_on_locked(link);
     }
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return rc;
 }
 
@@ -289,7 +289,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
     wait_state state = {.wait = wait, .bell = self.bell, .signals_at = XC_FOREVER};
     xc_status rc = XC_OK;
     bool woken = false; /* by something that it did not wait for */
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     if (wait->kind == XC_WAIT_TASK) {
         link->tasks.primary_waits = true; /* until it has taken a task: the spare thread leaves the first one to it */
     }
@@ -303,10 +303,10 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
             link->wait.reading = self.reader = false;
         }
         bool reads = self.reader || take_role_locked(link, &self);
-        xc_unlock(&link->mu);
+        xc_unlock_link(&link->mu);
         rc = reads ? read_round(link, &state, space) : xc_bell_sleep_nogil(self.bell, -1, 0, wait->until);
         woken = state.dry_since == 0;
-        xc_lock(&link->mu);
+        xc_lock_link(&link->mu);
     }
     if (xc_ready_locked(link, wait)) {
         rc = XC_OK;
@@ -319,7 +319,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
         link->wait.reading = false;
     }
     xc_hand_on_locked(link); /* every way out hands the role on */
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return rc;
 }
 
@@ -334,27 +334,27 @@ xc_link_begin_registration(xc_link *link, const xc_wait *wait, int fd, uint64_t 
     }
     *registration = (xc_registration){.wait = *wait, .fd = fd, .number = number};
     registration->waiter.wait = &registration->wait;
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     registration->waiter.rung = xc_ready_locked(link, wait);
     join_waiters_locked(&link->wait, &registration->waiter);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return registration;
 }
 
 bool
 xc_registration_over(xc_link *link, const xc_registration *registration)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     bool over = registration->waiter.rung;
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     return over;
 }
 
 void
 xc_link_end_registration(xc_link *link, xc_registration *registration)
 {
-    xc_lock(&link->mu);
+    xc_lock_link(&link->mu);
     leave_waiters_locked(&link->wait, &registration->waiter);
-    xc_unlock(&link->mu);
+    xc_unlock_link(&link->mu);
     xc_free(registration);
 }

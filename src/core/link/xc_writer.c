@@ -27,6 +27,7 @@ static void flush_late(xc_timer *timer);
 void
 xc_writer_init(xc_writer *writer, xc_stream *stream)
 {
+    XC_ALONE(writer);
     xc_mutex_init(&writer->mu);
     writer->stream = stream;
     writer->watch.fd = stream->out;
@@ -44,14 +45,14 @@ xc_writer_fini(xc_writer *writer)
 }
 
 static bool
-has_leftovers_locked(const xc_writer *writer)
+has_leftovers_locked(const xc_writer *writer) XC_NEEDS(writer)
 {
     return xc_buf_size(&writer->flight) > 0 || xc_buf_size(&writer->outbox) > 0;
 }
 
 /* Takes the outbox out first; frames that join it later go out when the role is given back. */
 static void
-load_flight_locked(xc_writer *writer)
+load_flight_locked(xc_writer *writer) XC_NEEDS(writer)
 {
     if (xc_buf_size(&writer->flight) == 0 && xc_buf_size(&writer->outbox) > 0) {
         xc_buf empty = writer->flight;
@@ -76,7 +77,7 @@ xc_writer_refusal_locked(xc_writer *writer, xc_err *err)
 }
 
 static void
-close_locked(xc_writer *writer)
+close_locked(xc_writer *writer) XC_NEEDS(writer)
 {
     if (!writer->closed) {
         writer->closed = true;
@@ -90,7 +91,7 @@ close_locked(xc_writer *writer)
 
 /* The pump shall write what is left when there is room. */
 static bool
-watch_for_room_locked(xc_writer *writer)
+watch_for_room_locked(xc_writer *writer) XC_NEEDS(writer)
 {
     if (writer->stream->ring == NULL) {
         return xc_pump_arm(&writer->watch, POLLOUT) == XC_OK;
@@ -110,7 +111,7 @@ xc_writer_wake_all_locked(xc_writer *writer)
 }
 
 static void
-post_awaiting_locked(xc_writer *writer)
+post_awaiting_locked(xc_writer *writer) XC_NEEDS(writer)
 {
     while (writer->awaiting != NULL && !has_leftovers_locked(writer)) {
         xc_job *job = writer->awaiting;
@@ -167,7 +168,7 @@ xc_writer_release_locked(xc_writer *writer)
 
 /* Keeps the rest of a frame. XC_NOMEM: nothing of it was kept. */
 static xc_status
-keep_locked(xc_writer *writer, xc_sending *sending)
+keep_locked(xc_writer *writer, xc_sending *sending) XC_NEEDS(writer)
 {
     xc_buf *into = sending->started ? &writer->flight : &writer->outbox;
     size_t left = 0;
@@ -208,18 +209,18 @@ xc_writer_spill_locked(xc_writer *writer, xc_sending *sending)
 void
 xc_writer_spill(xc_writer *writer, xc_sending *sending)
 {
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     if (sending->mine) {
         xc_writer_spill_locked(writer, sending);
     }
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
 }
 
 xc_status
 xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
     xc_status rc = XC_OK;
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     if (sending->n > 0) { /* else our own signal handler spilled it */
         /* A frame with the role was accepted before xc_writer_end, if that was called. */
         rc = sending->mine && writer->broken.code == XC_OK ? XC_OK : xc_writer_refusal_locked(writer, err);
@@ -235,13 +236,13 @@ xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err)
             xc_writer_release_locked(writer); /* so that the pump writes it */
         }
     }
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
     return rc;
 }
 
 /* If a frame of this very thread has the role, we are in a signal handler that interrupted its sender. */
 static void
-spill_own_locked(xc_writer *writer)
+spill_own_locked(xc_writer *writer) XC_NEEDS(writer)
 {
     if (writer->writing && writer->current != NULL && pthread_equal(writer->writer, pthread_self())) {
         xc_writer_spill_locked(writer, writer->current);
@@ -250,7 +251,7 @@ spill_own_locked(xc_writer *writer)
 
 /* XC_OK: `sending` has the role. XC_AGAIN: another frame has it. */
 static xc_status
-take_role_locked(xc_writer *writer, xc_sending *sending, xc_err *err)
+take_role_locked(xc_writer *writer, xc_sending *sending, xc_err *err) XC_NEEDS(writer)
 {
     if (sending->mine) {
         return XC_OK;
@@ -287,14 +288,14 @@ write_flight(xc_writer *writer, xc_err *err)
 
 /* Writes leftovers, then the frame. This thread has the role, mu is not held. */
 static xc_status
-write_on(xc_writer *writer, xc_sending *sending, xc_err *err)
+write_on(xc_writer *writer, xc_sending *sending, xc_err *err) XC_TAKES_WRITER
 {
     xc_status rc = XC_OK;
     while (rc == XC_OK && xc_buf_size(&writer->flight) > 0) {
         rc = write_flight(writer, err);
-        xc_lock(&writer->mu);
+        xc_lock_writer(&writer->mu);
         load_flight_locked(writer); /* `flight` was the rest of a frame: now the outbox comes */
-        xc_unlock(&writer->mu);
+        xc_unlock_writer(&writer->mu);
     }
     while (rc == XC_OK && sending->n > 0) {
         size_t put = 0;
@@ -307,14 +308,14 @@ write_on(xc_writer *writer, xc_sending *sending, xc_err *err)
 
 /* Writes once, with the role. Keeps the role only to wait for room. */
 static xc_status
-write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err)
+write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err) XC_TAKES_WRITER
 {
     xc_err why = {.code = XC_OK};
     xc_status rc = write_on(writer, sending, &why);
     if (rc == XC_AGAIN) {
         return rc;
     }
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     if (rc != XC_OK) {
         xc_writer_break_locked(writer, &why);
         if (err != NULL) {
@@ -327,13 +328,13 @@ write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err)
     }
     sending->mine = false;
     xc_writer_release_locked(writer);
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
     return rc;
 }
 
 /* True: nobody waits for the role, and writing cannot block: mu may be held. */
 static bool
-is_idle_ring_locked(const xc_writer *writer)
+is_idle_ring_locked(const xc_writer *writer) XC_NEEDS(writer)
 {
     return writer->stream->ring != NULL && !writer->writing && writer->waiters == NULL && !writer->ending &&
            writer->broken.code == XC_OK && !has_leftovers_locked(writer);
@@ -341,7 +342,7 @@ is_idle_ring_locked(const xc_writer *writer)
 
 /* True: all of it is out. */
 static bool
-write_now_locked(xc_writer *writer, xc_sending *sending)
+write_now_locked(xc_writer *writer, xc_sending *sending) XC_NEEDS(writer)
 {
     size_t put = 0;
     (void)xc_stream_write(writer->stream, sending->parts, sending->n, &put, NULL); /* an error is found again */
@@ -354,18 +355,18 @@ xc_status
 xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
     xc_status rc = XC_OK;
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     bool out = is_idle_ring_locked(writer) && write_now_locked(writer, sending);
     if (!out) {
         rc = take_role_locked(writer, sending, err);
     }
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
     return out || rc != XC_OK ? rc : write_and_release(writer, sending, err);
 }
 
 /* In the order of tickets. The thread that has the role and waits for room stands first, with ticket 0. */
 static void
-join_line_locked(xc_writer *writer, struct xc_writer_waiter *self)
+join_line_locked(xc_writer *writer, struct xc_writer_waiter *self) XC_NEEDS(writer)
 {
     struct xc_writer_waiter **p = &writer->waiters;
     while (*p != NULL && (*p)->ticket < self->ticket) {
@@ -376,7 +377,7 @@ join_line_locked(xc_writer *writer, struct xc_writer_waiter *self)
 }
 
 static void
-leave_line_locked(xc_writer *writer, struct xc_writer_waiter *self)
+leave_line_locked(xc_writer *writer, struct xc_writer_waiter *self) XC_NEEDS(writer)
 {
     struct xc_writer_waiter **p = &writer->waiters;
     while (*p != self) {
@@ -387,7 +388,7 @@ leave_line_locked(xc_writer *writer, struct xc_writer_waiter *self)
 
 /* Waits until the role may be free. A polite frame waits until it is free and nobody is before it in the line. */
 static xc_status
-wait_role_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS(writer->mu)
+wait_role_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS(writer) XC_NEEDS_THIS(writer->mu)
 {
     xc_status rc = XC_OK;
     if (sending->ticket == 0) {
@@ -396,9 +397,9 @@ wait_role_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS
     struct xc_writer_waiter self = {.bell = xc_bell_mine(), .ticket = sending->ticket};
     join_line_locked(writer, &self);
     do {
-        xc_unlock(&writer->mu);
+        xc_unlock_writer(&writer->mu);
         rc = xc_bell_sleep_nogil(self.bell, -1, 0, until);
-        xc_lock(&writer->mu);
+        xc_lock_writer(&writer->mu);
     } while (rc == XC_OK && sending->polite && (writer->writing || writer->waiters != &self) &&
              xc_writer_refusal_locked(writer, NULL) == XC_OK);
     leave_line_locked(writer, &self);
@@ -410,7 +411,8 @@ wait_role_locked(xc_writer *writer, xc_sending *sending, int64_t until) XC_NEEDS
 
 /* XC_OK: this frame has the role. */
 static xc_status
-get_role_locked(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *err) XC_NEEDS(writer->mu)
+get_role_locked(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *err) XC_NEEDS(writer)
+    XC_NEEDS_THIS(writer->mu)
 {
     xc_status rc = XC_OK;
     if (sending->polite && !sending->mine) {
@@ -434,7 +436,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
         if (sending->n == 0) {
             return XC_OK; /* our own signal handler spilled it */
         }
-        xc_lock(&writer->mu);
+        xc_lock_writer(&writer->mu);
         xc_status rc = get_role_locked(writer, sending, until, err);
         bool broken = sending->mine && writer->broken.code != XC_OK;
         if (broken) {
@@ -445,7 +447,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
             sending->mine = false;
             xc_writer_release_locked(writer);
         }
-        xc_unlock(&writer->mu);
+        xc_unlock_writer(&writer->mu);
         if (rc != XC_OK) {
             return rc;
         }
@@ -454,16 +456,16 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
             return rc;
         }
         struct xc_writer_waiter self = {.bell = xc_bell_mine()};
-        xc_lock(&writer->mu);
+        xc_lock_writer(&writer->mu);
         join_line_locked(writer, &self); /* so that a break wakes us; we have the role and do not wait for it */
         bool already = writer->broken.code != XC_OK;
-        xc_unlock(&writer->mu);
+        xc_unlock_writer(&writer->mu);
         if (!already) {
             rc = xc_stream_sleep_nogil(writer->stream, self.bell, POLLOUT, until);
         }
-        xc_lock(&writer->mu);
+        xc_lock_writer(&writer->mu);
         leave_line_locked(writer, &self);
-        xc_unlock(&writer->mu);
+        xc_unlock_writer(&writer->mu);
         if (rc == XC_INTR || rc == XC_TIMEOUT) {
             return rc;
         }
@@ -476,24 +478,24 @@ void
 xc_writer_flush(xc_writer *writer)
 {
     xc_err why = {.code = XC_OK};
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     if (writer->writing || writer->closed || !has_leftovers_locked(writer)) {
         if (!writer->closed) {
             (void)xc_pump_arm(&writer->watch, 0); /* the writer will do this when it gives the role back */
         }
-        xc_unlock(&writer->mu);
+        xc_unlock_writer(&writer->mu);
         return;
     }
     writer->writing = true;
     load_flight_locked(writer);
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
     xc_status rc = write_flight(writer, &why);
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     if (rc != XC_OK && rc != XC_AGAIN) {
         xc_writer_break_locked(writer, &why);
     }
     xc_writer_release_locked(writer);
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
 }
 
 static void

@@ -22,24 +22,25 @@ struct xc_writer_waiter;
 typedef struct xc_sending xc_sending;
 
 typedef struct {
-    xc_mutex mu;                      /* no mutex but the pump's may be taken while it is held */
-    xc_stream *stream;                /* borrowed; only we use its `out` */
-    bool writing;                     /* mu: a thread has the writer role */
-    pthread_t writer;                 /* mu: that thread, if `current` is set */
-    xc_sending *current;              /* mu: borrowed from the writer; NULL while the pump writes */
-    struct xc_writer_waiter *waiters; /* mu: the line, oldest first; borrowed, each is on its thread's stack */
-    uint64_t last_ticket;             /* mu: the last one given to a thread in the line */
-    uint64_t numbers;                 /* mu: a bit for each number that a long message has */
-    xc_buf flight;                    /* for the role's owner; mu if there is none. Goes out before anything else */
-    xc_buf outbox;    /* mu: whole frames that go out after `flight`. Whoever posts limits it: answers by xc_answer.c,
-                         pieces of a relay and frames of greenlets by XC_WRITER_MUCH, closes by the number of channels
-                         */
-    bool ending;      /* mu: takes nothing more; the fd is closed when all is out */
-    bool closed;      /* mu: the fd is closed */
-    xc_err broken;    /* mu: first fatal error, never cleared */
-    xc_job *awaiting; /* mu: borrowed; posted when nothing is left to write */
-    xc_watch watch;   /* mu */
-    xc_timer flush;   /* on a ring: tries to write leftovers when no notification will come */
+    xc_mutex mu;
+    xc_stream *stream;                      /* borrowed; only we use its `out` */
+    bool writing XC_GUARDED(writer);        /* a thread has the writer role */
+    pthread_t writer XC_GUARDED(writer);    /* that thread, if `current` is set */
+    xc_sending *current XC_GUARDED(writer); /* borrowed from the writer; NULL while the pump writes */
+    /* The line, oldest first; borrowed, each is on its thread's stack. */
+    struct xc_writer_waiter *waiters XC_GUARDED(writer);
+    uint64_t last_ticket XC_GUARDED(writer); /* the last one given to a thread in the line */
+    uint64_t numbers XC_GUARDED(writer);     /* a bit for each number that a long message has */
+    xc_buf flight; /* for the role's owner; with mu if there is none. Goes out before anything else */
+    /* Whole frames that go out after `flight`. Whoever posts limits it: answers by xc_answer.c, pieces of a relay and
+     * frames of greenlets by XC_WRITER_MUCH, closes by the number of channels. */
+    xc_buf outbox XC_GUARDED(writer);
+    bool ending XC_GUARDED(writer);      /* takes nothing more; the fd is closed when all is out */
+    bool closed XC_GUARDED(writer);      /* the fd is closed */
+    xc_err broken XC_GUARDED(writer);    /* first fatal error, never cleared */
+    xc_job *awaiting XC_GUARDED(writer); /* borrowed; posted when nothing is left to write */
+    xc_watch watch XC_GUARDED(writer);
+    xc_timer flush; /* on a ring: tries to write leftovers when no notification will come */
 } xc_writer;
 
 /* A frame that is being sent; on its sender's stack, zeroed except for the first two fields. */
@@ -68,61 +69,62 @@ void xc_writer_fini(xc_writer *writer); /* nobody uses it any more, the pump has
 
 /* Writes without waiting. XC_OK: all of it is out. XC_AGAIN: call xc_writer_send_nogil with the same `sending`, or
  * xc_writer_spill. Other codes: nothing more can be sent (*err), and nothing was kept. */
-xc_status xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err);
+xc_status xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err) XC_TAKES_WRITER;
 
 /* Writes all of it, and sleeps where needed. XC_OK. XC_INTR, XC_TIMEOUT: call again, or xc_writer_spill. Others as
  * above. */
-xc_status xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *err);
+xc_status xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *err) XC_HOLDS_NONE;
 
 /* The sender stops: the rest of its frame is kept, and the next writer or the pump writes it. If the frame never had
  * the role, nothing of it was written and nothing is kept. Never blocks. */
-void xc_writer_spill(xc_writer *writer, xc_sending *sending);
+void xc_writer_spill(xc_writer *writer, xc_sending *sending) XC_TAKES_WRITER;
 
 /*
  * After XC_AGAIN of xc_writer_try: keeps the rest of the frame, or a copy of all of it, until the role is free. XC_OK:
  * it counts as sent. XC_NOMEM: it is not sent; the connection is broken only if a part of it was written. Others as
  * above. Never blocks.
  */
-xc_status xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err);
+xc_status xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err) XC_TAKES_WRITER;
 
 /* Bytes that wait to be written, without those that a thread is writing now. */
-size_t xc_writer_left(xc_writer *writer);
+size_t xc_writer_left(xc_writer *writer) XC_TAKES_WRITER;
 
 /* More than XC_WRITER_MUCH waits to be written: who hands frames over should wait until that is out. */
-bool xc_writer_is_full(xc_writer *writer);
+bool xc_writer_is_full(xc_writer *writer) XC_TAKES_WRITER;
 
 /* A message of XC_LONG_MIN bytes or more. `parts` as for xc_cut_begin. */
 void xc_long_begin(xc_long_sending *sending, const xc_long_frame *message, struct iovec *parts);
 
 /* Writes all of it, piece by piece. Results as of xc_writer_send_nogil, but to stop call xc_writer_drop. XC_TIMEOUT may
  * also come between two pieces. */
-xc_status xc_writer_send_long_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until, xc_err *err);
+xc_status xc_writer_send_long_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until,
+                                    xc_err *err) XC_HOLDS_NONE;
 
 /* The sender stops before its long message is complete: nothing of it will arrive. True: its last byte was written or
  * kept, so it counts as sent. Never blocks. */
-bool xc_writer_drop(xc_writer *writer, xc_long_sending *sending);
+bool xc_writer_drop(xc_writer *writer, xc_long_sending *sending) XC_TAKES_WRITER;
 
 /* Takes a copy of whole frames, which are written soon. Never blocks. XC_OK, or what broke the connection: XC_NOMEM
  * breaks it, because the far end relies on a frame that is lost. */
-xc_status xc_writer_post(xc_writer *writer, const void *frames, size_t n);
+xc_status xc_writer_post(xc_writer *writer, const void *frames, size_t n) XC_TAKES_WRITER;
 
 enum { XC_WRITER_MUCH = 256 * 1024 }; /* bytes */
 
 /* True: more than XC_WRITER_MUCH waits to be written, and `job` will be posted when all of it is out, or never can be.
  * For senders without an end, which would fill the memory while the connection is slow. Never blocks. */
-bool xc_writer_await_room(xc_writer *writer, xc_job *job);
+bool xc_writer_await_room(xc_writer *writer, xc_job *job) XC_TAKES_WRITER;
 
 /* Takes nothing more; the fd is closed as soon as all that was taken is written. Idempotent, never blocks. */
-void xc_writer_end(xc_writer *writer);
+void xc_writer_end(xc_writer *writer) XC_TAKES_WRITER;
 
 /* On the pump's thread: the far end has notified us, so there may be room for leftovers. Never blocks. */
-void xc_writer_flush(xc_writer *writer);
+void xc_writer_flush(xc_writer *writer) XC_TAKES_WRITER;
 
 /* True: the writing side broke here (no memory for a frame or its rest, or the program has closed the fd); *err says
  * so. */
-bool xc_writer_failed_here(xc_writer *writer, xc_err *err);
+bool xc_writer_failed_here(xc_writer *writer, xc_err *err) XC_TAKES_WRITER;
 
 /* The far end is gone: wakes all who wait to write. What is not written yet is dropped. Never blocks. */
-void xc_writer_break(xc_writer *writer, const xc_err *why);
+void xc_writer_break(xc_writer *writer, const xc_err *why) XC_TAKES_WRITER;
 
 #endif

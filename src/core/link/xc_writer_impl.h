@@ -9,15 +9,15 @@
 #include "xc_writer.h"
 
 /* XC_OK, or the reason why nothing more can be sent. `err` may be NULL. */
-xc_status xc_writer_refusal_locked(xc_writer *writer, xc_err *err);
+xc_status xc_writer_refusal_locked(xc_writer *writer, xc_err *err) XC_NEEDS(writer);
 /* Keeps the rest of a frame that has the role, and gives the role back. */
-void xc_writer_spill_locked(xc_writer *writer, xc_sending *sending);
+void xc_writer_spill_locked(xc_writer *writer, xc_sending *sending) XC_NEEDS(writer);
 /* Gives the role back: the next thread in the line gets it, or the pump if something is left to write. */
-void xc_writer_release_locked(xc_writer *writer);
+void xc_writer_release_locked(xc_writer *writer) XC_NEEDS(writer);
 /* Ends the connection, because a frame is lost on which the far end relies. */
-void xc_writer_break_for_memory_locked(xc_writer *writer, const char *what);
+void xc_writer_break_for_memory_locked(xc_writer *writer, const char *what) XC_NEEDS(writer);
 /* Breaks the connection; only the first reason is kept. Drops what waits to be written, and wakes all who wait. */
-void xc_writer_break_locked(xc_writer *writer, const xc_err *why);
-void xc_writer_wake_all_locked(xc_writer *writer);
+void xc_writer_break_locked(xc_writer *writer, const xc_err *why) XC_NEEDS(writer);
+void xc_writer_wake_all_locked(xc_writer *writer) XC_NEEDS(writer);
 
 #endif

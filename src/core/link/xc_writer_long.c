@@ -16,7 +16,7 @@ xc_long_begin(xc_long_sending *sending, const xc_long_frame *message, struct iov
 }
 
 static bool
-take_number_locked(xc_writer *writer, xc_long_sending *sending)
+take_number_locked(xc_writer *writer, xc_long_sending *sending) XC_NEEDS(writer)
 {
     for (uint32_t i = 0; i < XC_LONG_COUNT && !sending->numbered; i++) {
         if ((writer->numbers >> i & 1) == 0) {
@@ -29,7 +29,7 @@ take_number_locked(xc_writer *writer, xc_long_sending *sending)
 }
 
 static void
-free_number_locked(xc_writer *writer, xc_long_sending *sending)
+free_number_locked(xc_writer *writer, xc_long_sending *sending) XC_NEEDS(writer)
 {
     if (sending->numbered) {
         writer->numbers &= ~(UINT64_C(1) << sending->number);
@@ -38,13 +38,13 @@ free_number_locked(xc_writer *writer, xc_long_sending *sending)
 }
 
 static xc_status
-get_number_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until, xc_err *err)
+get_number_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until, xc_err *err) XC_HOLDS_NONE
 {
     for (;;) {
-        xc_lock(&writer->mu);
+        xc_lock_writer(&writer->mu);
         xc_status rc = xc_writer_refusal_locked(writer, err);
         bool got = rc == XC_OK && take_number_locked(writer, sending);
-        xc_unlock(&writer->mu);
+        xc_unlock_writer(&writer->mu);
         if (got || rc != XC_OK) {
             return rc;
         }
@@ -67,9 +67,9 @@ xc_writer_send_long_nogil(xc_writer *writer, xc_long_sending *sending, int64_t u
             *frame = (xc_sending){.polite = true};
             frame->n = xc_cut_next(&sending->cut, sending->number, &frame->parts);
             if (frame->n == 0) {
-                xc_lock(&writer->mu);
+                xc_lock_writer(&writer->mu);
                 free_number_locked(writer, sending);
-                xc_unlock(&writer->mu);
+                xc_unlock_writer(&writer->mu);
                 return XC_OK;
             }
         }
@@ -86,7 +86,7 @@ xc_writer_drop(xc_writer *writer, xc_long_sending *sending)
 {
     xc_sending *frame = &sending->frame;
     unsigned char drop[XC_HEADER_SIZE];
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     if (frame->mine && frame->started) {
         xc_writer_spill_locked(writer, frame);
     }
@@ -107,6 +107,6 @@ xc_writer_drop(xc_writer *writer, xc_long_sending *sending)
         }
     }
     free_number_locked(writer, sending);
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
     return sent;
 }

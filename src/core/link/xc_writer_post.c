@@ -8,7 +8,7 @@
 xc_status
 xc_writer_post(xc_writer *writer, const void *frames, size_t n)
 {
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     xc_status rc = xc_writer_refusal_locked(writer, NULL);
     if (rc == XC_OK) {
         rc = xc_buf_add(&writer->outbox, frames, n);
@@ -19,12 +19,12 @@ xc_writer_post(xc_writer *writer, const void *frames, size_t n)
             xc_writer_release_locked(writer);
         }
     }
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
     return rc;
 }
 
 static size_t
-left_locked(const xc_writer *writer)
+left_locked(const xc_writer *writer) XC_NEEDS(writer)
 {
     /* While a thread writes only it may look at `flight`, which is no longer than the outbox was when it began. */
     size_t left = xc_buf_size(&writer->outbox) + (writer->writing ? 0 : xc_buf_size(&writer->flight));
@@ -34,38 +34,38 @@ left_locked(const xc_writer *writer)
 size_t
 xc_writer_left(xc_writer *writer)
 {
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     size_t left = left_locked(writer);
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
     return left;
 }
 
 bool
 xc_writer_is_full(xc_writer *writer)
 {
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     bool full = left_locked(writer) > XC_WRITER_MUCH;
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
     return full;
 }
 
 bool
 xc_writer_await_room(xc_writer *writer, xc_job *job)
 {
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     bool much = left_locked(writer) > XC_WRITER_MUCH;
     if (much) {
         job->next = writer->awaiting;
         writer->awaiting = job;
     }
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
     return much;
 }
 
 void
 xc_writer_end(xc_writer *writer)
 {
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     if (!writer->ending) {
         writer->ending = true;
         if (!writer->writing) {
@@ -73,13 +73,13 @@ xc_writer_end(xc_writer *writer)
         }
         xc_writer_wake_all_locked(writer); /* each is refused now, and a refused thread does not wake the next one */
     }
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
 }
 
 bool
 xc_writer_failed_here(xc_writer *writer, xc_err *err)
 {
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     bool failed = writer->broken.code == XC_NOMEM || writer->broken.sys_errno == EBADF;
     if (failed) {
         *err = writer->broken;
@@ -87,14 +87,14 @@ xc_writer_failed_here(xc_writer *writer, xc_err *err)
     else {
         failed = xc_stream_check(writer->stream, err) != XC_OK;
     }
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
     return failed;
 }
 
 void
 xc_writer_break(xc_writer *writer, const xc_err *why)
 {
-    xc_lock(&writer->mu);
+    xc_lock_writer(&writer->mu);
     xc_writer_break_locked(writer, why);
-    xc_unlock(&writer->mu);
+    xc_unlock_writer(&writer->mu);
 }

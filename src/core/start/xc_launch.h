@@ -24,7 +24,7 @@ enum {
  * for xc_launch_listen_nogil. On failure nothing is left behind.
  */
 xc_status xc_launch_start(const xc_program *program, const xc_link_opts *opts, bool listens, xc_lent *lent,
-                          xc_launch **out, xc_link **link, xc_err *err);
+                          xc_launch **out, xc_link **link, xc_err *err) XC_TAKES_LINK;
 
 /* The same in steps, for a caller that needs the process's pipes for something else than a link: *fd_in is what it
  * writes, *fd_out what it reads, both owned by the caller. Then comes xc_launch_watch, or xc_launch_abandon. */
@@ -64,7 +64,7 @@ typedef struct {
  * at a time; sleeps without a mutex.
  */
 xc_status xc_launch_listen_nogil(xc_launch *launch, bool knows_end, int64_t until, void *into, size_t size,
-                                 xc_said *out);
+                                 xc_said *out) XC_HOLDS_NONE;
 
 /* Sends a signal, unless the process has ended. */
 void xc_launch_signal(xc_launch *launch, int sig);

@@ -174,7 +174,7 @@ write_arrived(xc_relay *relay)
 }
 
 static void
-write_side(xc_relay *relay)
+write_side(xc_relay *relay) XC_TAKES_WRITER
 {
     xc_queue arrived;
     xc_lock(&relay->mu);
@@ -217,7 +217,7 @@ write_side(xc_relay *relay)
 /* --- from the fd to the link: on the pump's thread ---------------------------------------------------------------- */
 
 static xc_status
-send_piece(xc_relay *relay, size_t n)
+send_piece(xc_relay *relay, size_t n) XC_TAKES_WRITER
 {
     xc_writer *writer = xc_link_writer(relay->link);
     unsigned char *frame = relay->frame;
@@ -243,7 +243,7 @@ send_piece(xc_relay *relay, size_t n)
 
 /* XC_OK: it goes on when the fd or the link is ready. XC_EOF: nothing more comes, or can be sent. */
 static xc_status
-read_some(xc_relay *relay)
+read_some(xc_relay *relay) XC_TAKES_WRITER
 {
     xc_err err;
     for (int i = 0; i < PIECES; i++) {
@@ -272,7 +272,7 @@ read_some(xc_relay *relay)
 }
 
 static void
-read_side(xc_relay *relay)
+read_side(xc_relay *relay) XC_TAKES_WRITER
 {
     if (relay->fds.in >= 0 && !relay->awaiting && read_some(relay) != XC_OK) {
         close_in(relay);
@@ -284,7 +284,7 @@ read_side(xc_relay *relay)
 
 /* Sends (status or None, end of its stderr). */
 static void
-tell_end(xc_relay *relay)
+tell_end(xc_relay *relay) XC_TAKES_WRITER
 {
     unsigned char frame[XC_HEADER_SIZE + 5 + 5 + XC_STDERR_TAIL + 6];
     unsigned char *p = frame + XC_HEADER_SIZE;
@@ -314,7 +314,7 @@ tell_end(xc_relay *relay)
 /* --- rounds ------------------------------------------------------------------------------------------------------ */
 
 static void
-free_relay(xc_relay *relay)
+free_relay(xc_relay *relay) XC_TAKES_LINK
 {
     drop_all(&relay->arrived);
     close_out(relay);
@@ -326,7 +326,7 @@ free_relay(xc_relay *relay)
 }
 
 static void
-run_round(xc_relay *relay)
+run_round(xc_relay *relay) XC_TAKES_LINK
 {
     if (!relay->over) {
         write_side(relay);
@@ -427,7 +427,7 @@ new_relay(xc_link *link, xc_chan *stream, int in, int out, xc_relay **result, xc
 }
 
 static void
-begin(xc_relay *relay)
+begin(xc_relay *relay) XC_TAKES_LINK
 {
     xc_lock(&relay->mu);
     relay->posted = true; /* the first round may free the relay, so nothing here touches it after the job is posted */

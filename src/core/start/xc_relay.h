@@ -20,10 +20,11 @@ enum { XC_RELAY_PIECE = 48 * 1024 };
  * on failure leave nothing behind. None of them sleeps, except while a process starts. */
 
 /* Through these two fds, which are taken. */
-xc_status xc_relay_fds(xc_link *link, xc_chan *stream, int in, int out, xc_err *err);
+xc_status xc_relay_fds(xc_link *link, xc_chan *stream, int in, int out, xc_err *err) XC_TAKES_LINK;
 
 /* The near end: a new link (one count for the caller) whose bytes go through `stream`. */
-xc_status xc_relay_link(xc_link *outer, xc_chan *stream, const xc_link_opts *opts, xc_link **link, xc_err *err);
+xc_status xc_relay_link(xc_link *outer, xc_chan *stream, const xc_link_opts *opts, xc_link **link,
+                        xc_err *err) XC_TAKES_LINK;
 
 /*
  * The far end: starts the program (as xc_launch_start does) with its standard input and output connected to `stream`.
@@ -31,6 +32,6 @@ xc_status xc_relay_link(xc_link *outer, xc_chan *stream, const xc_link_opts *opt
  * bytes) is sent on `control`, which is then closed. *pid is valid at once.
  */
 xc_status xc_relay_process(xc_link *link, xc_chan *stream, xc_chan *control, const xc_program *program, pid_t *pid,
-                           xc_err *err);
+                           xc_err *err) XC_TAKES_LINK;
 
 #endif

@@ -90,7 +90,7 @@ bool xc_ring_spin(xc_ring *ring, int64_t ns);
  * more: whoever learns of its death rings the bell. The thread takes its bell off the list where others find it before
  * the region is closed.
  */
-xc_status xc_ring_sleep_nogil(xc_ring *ring, xc_bell *bell, int64_t until);
+xc_status xc_ring_sleep_nogil(xc_ring *ring, xc_bell *bell, int64_t until) XC_HOLDS_NONE;
 
 /* The next change, and only that, makes the far end notify our pump. False: something has changed already, no
  * notification will come. A writer that waits for room is notified when a quarter of the ring is free. */

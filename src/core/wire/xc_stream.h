@@ -51,7 +51,7 @@ xc_status xc_stream_write(xc_stream *stream, const struct iovec *parts, int n, s
 
 /* Sleeps until another try is worth it, the thread's own bell rings, or the deadline passes: as xc_bell_sleep_nogil. A
  * ring does not tell of the far end's death: whoever learns of it rings the bell. */
-xc_status xc_stream_sleep_nogil(xc_stream *stream, xc_bell *bell, short events, int64_t until);
+xc_status xc_stream_sleep_nogil(xc_stream *stream, xc_bell *bell, short events, int64_t until) XC_HOLDS_NONE;
 
 /* Whether our fds are still ours, or the program has closed them: XC_OK or XC_SYS (EBADF). Reads and writes check it
  * now and then themselves. */
