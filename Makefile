@@ -212,6 +212,7 @@ lint-core: LOCKS = $(STRICT) -Wthread-safety -Wthread-safety-beta
 lint-core:
 	printf '%s\n' src/core/*/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE gcc $(STRICT) -c FILE -o /dev/null
 	printf '%s\n' src/core/*/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE clang $(LOCKS) -c FILE -o /dev/null
+	clang $(LOCKS) -DXC_PORTABLE -fsyntax-only src/core/system/*.c
 	CLANG="clang $(LOCKS)" sh tests/c/lock_mutants.sh src/core
 
 # ... and what is for this PYTHON.

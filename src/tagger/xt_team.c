@@ -26,7 +26,7 @@ struct xt_team {
     member members[];
 };
 
-XC_ANNOTATE(no_thread_safety_analysis)
+XC_NOT_CHECKED
 static void
 wait_for(pthread_cond_t *condition, xc_mutex *mu)
 {

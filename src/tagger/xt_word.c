@@ -178,7 +178,7 @@ xt_words_new(const xt_model *model)
     return words;
 }
 
-XC_ANNOTATE(no_thread_safety_analysis)
+XC_NOT_CHECKED
 static void
 forget_all(xt_words *words)
 {
@@ -263,7 +263,7 @@ known(const xt_words *words, xt_span raw, uint32_t hash, uint32_t *at)
     return NULL;
 }
 
-XC_ANNOTATE(no_thread_safety_analysis)
+XC_NOT_CHECKED
 static xt_word *
 take_room(xt_words *words, size_t size)
 {

@@ -23,6 +23,11 @@ mutant part xc_link xc_link_get_state '/lock_link/d' "reading variable 'fin' req
 mutant locked xc_channels xc_link_new_chan '/lock_link/d' "calling function 'new_chan_locked' requires holding mutex"
 mutant other xc_channels xc_link_set_coerce 's/xc_unlock_link(&link->mu)/xc_unlock_link(\&link[1].mu)/' 'still held'
 mutant writer xc_writer_post xc_writer_end '/lock_writer/d' "'ending' requires holding mutex 'xc_writer_mu'"
+mutant launch xc_launch xc_launch_signal '/lock_launch/d' "'ended' requires holding mutex 'xc_launch_mu'"
+mutant relay xc_relay run_job '/lock_relay/d' "'posted' requires holding mutex 'xc_relay_mu'"
+mutant pump xc_pump xc_pump_leave '/lock_pump/d' "'users' requires holding mutex 'xc_pump_mu'"
+mutant forkfds xc_forkfd xc_forkfd_remove '/lock_forkfds/d' "'n' requires holding mutex 'xc_forkfds_mu'"
+mutant bells xc_sync thread_ends '/lock_bells/d' "'link' requires holding mutex 'xc_bells_mu'"
 mutant asleep xc_writer wait_role_locked '/xc_unlock_writer/d' "cannot call function 'xc_bell_sleep_nogil' while"
 mutant twice xc_tasks xc_link_task_done 's/xc_wake_locked(link);/xc_link_goodbye(link);/' "'xc_link_goodbye' while"
 mutant order xc_writer_post xc_writer_end 's/xc_unlock_writer/xc_lock_link(\&writer->mu);&/' "'xc_link_mu' must be acquired before 'xc_writer_mu'"

@@ -24,6 +24,6 @@ void xc_exit_policy_tell(const xc_err *why, int fd);
 
 /* Starts the timer; only the first call counts. *policy is zeroed except for `busy` and `arg`, and lives as long as the
  * process. */
-void xc_exit_policy_begin(xc_exit_policy *policy, bool goodbye);
+void xc_exit_policy_begin(xc_exit_policy *policy, bool goodbye) XC_TAKES_PUMP;
 
 #endif

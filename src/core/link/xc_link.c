@@ -90,7 +90,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
 
 /* When nobody reads or writes any more. */
 static void
-close_streams(xc_link *link)
+close_streams(xc_link *link) XC_TAKES_FORKFDS
 {
     xc_forkfd_remove(link->incoming.in);
     xc_forkfd_remove(link->outgoing.out);
@@ -101,7 +101,7 @@ close_streams(xc_link *link)
 
 /* On the pump's thread, which does not touch the link's reading side and timers any more. */
 static void
-forget_by_pump(xc_link *link)
+forget_by_pump(xc_link *link) XC_TAKES_PUMP
 {
     xc_pump_forget(&link->pump.watch, &link->pump.rearm);
     xc_pump_forget(NULL, &link->keepalive.timer);
@@ -298,7 +298,7 @@ init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsi
 
 /* NULL: the fds are closed. The caller has joined the pump. */
 static xc_link *
-make_link(const xc_link_opts *opts, xc_stream *stream, xc_err *err)
+make_link(const xc_link_opts *opts, xc_stream *stream, xc_err *err) XC_TAKES_FORKFDS
 {
     xc_link *link = xc_alloc(sizeof *link);
     unsigned char *inbuf = xc_alloc(XC_INBUF);

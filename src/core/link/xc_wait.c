@@ -168,7 +168,7 @@ typedef struct {
 
 /* Nothing is there: spins for a while, then sleeps. XC_OK: read again. XC_TIMEOUT, XC_INTR. */
 static xc_status
-await_more(xc_link *link, wait_state *state)
+await_more(xc_link *link, wait_state *state) XC_TAKES_PUMP
 {
     int64_t now = xc_now(), until = state->wait->until < state->signals_at ? state->wait->until : state->signals_at;
     bool first = state->dry_since == 0, spins = !state->wait->no_spin;

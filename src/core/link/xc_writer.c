@@ -115,7 +115,7 @@ post_awaiting_locked(xc_writer *writer) XC_NEEDS(writer)
 {
     while (writer->awaiting != NULL && !has_leftovers_locked(writer)) {
         xc_job *job = writer->awaiting;
-        writer->awaiting = job->next;
+        writer->awaiting = XC_UNLOCKED(job->next); /* the pump has not got it yet */
         xc_pump_post(job);
     }
 }

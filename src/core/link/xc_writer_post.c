@@ -55,7 +55,7 @@ xc_writer_await_room(xc_writer *writer, xc_job *job)
     xc_lock_writer(&writer->mu);
     bool much = left_locked(writer) > XC_WRITER_MUCH;
     if (much) {
-        job->next = writer->awaiting;
+        XC_UNLOCKED(job->next) = writer->awaiting; /* the pump has not got it yet */
         writer->awaiting = job;
     }
     xc_unlock_writer(&writer->mu);

@@ -33,19 +33,19 @@ struct xc_launch {
     void (*over)(void *arg); /* only for the pump's thread; NULL once it was called */
     void *arg;
     xc_mutex mu;
-    xc_child child;               /* mu */
-    bool ended;                   /* mu */
-    xc_buf tail;                  /* mu */
-    bool listens;                 /* const */
-    bool closed;                  /* mu: err_fd is closed */
-    xc_buf said;                  /* mu: for xc_launch_listen_nogil */
-    size_t lost;                  /* mu: bytes before these that were dropped */
-    xc_bell *listener;            /* mu: borrowed from the thread in xc_launch_listen_nogil; NULL: none */
-    xc_lent lent;                 /* const from the start on, except the contents of its file */
-    atomic_bool passing;          /* the pump's thread has read something that is not passed on yet */
-    int err_fd;                   /* the pump's thread, closed under mu; -1 when closed */
-    unsigned char pending[CHUNK]; /* the pump's thread: read from err_fd, not passed on yet */
-    size_t n_pending;             /* the pump's thread */
+    xc_child child XC_GUARDED(launch);
+    bool ended XC_GUARDED(launch);
+    xc_buf tail XC_GUARDED(launch);
+    bool listens;                         /* const */
+    bool closed XC_GUARDED(launch);       /* err_fd is closed */
+    xc_buf said XC_GUARDED(launch);       /* for xc_launch_listen_nogil */
+    size_t lost XC_GUARDED(launch);       /* bytes before these that were dropped */
+    xc_bell *listener XC_GUARDED(launch); /* borrowed from the thread in xc_launch_listen_nogil; NULL: none */
+    xc_lent lent;                         /* const from the start on, except the contents of its file */
+    atomic_bool passing;                  /* the pump's thread has read something that is not passed on yet */
+    int err_fd;                           /* the pump's thread, closed under mu; -1 when closed */
+    unsigned char pending[CHUNK];         /* the pump's thread: read from err_fd, not passed on yet */
+    size_t n_pending;                     /* the pump's thread */
     xc_watch exit_watch;
     xc_watch err_watch;
     xc_timer retry;
@@ -68,7 +68,7 @@ xc_launch_release(xc_launch *launch)
 /* --- stderr --------------------------------------------------------------------------------------------------- */
 
 static void
-ring_listener_locked(xc_launch *launch)
+ring_listener_locked(xc_launch *launch) XC_NEEDS(launch)
 {
     if (launch->listener != NULL) {
         xc_bell_ring(launch->listener);
@@ -76,7 +76,7 @@ ring_listener_locked(xc_launch *launch)
 }
 
 static void
-keep_said_locked(xc_launch *launch, const unsigned char *bytes, size_t n)
+keep_said_locked(xc_launch *launch, const unsigned char *bytes, size_t n) XC_NEEDS(launch)
 {
     size_t over = xc_buf_size(&launch->said) + n;
     over = over > XC_STDERR_UNHEARD ? over - XC_STDERR_UNHEARD : 0;
@@ -90,16 +90,16 @@ keep_said_locked(xc_launch *launch, const unsigned char *bytes, size_t n)
 }
 
 static void
-keep(xc_launch *launch, const unsigned char *bytes, size_t n)
+keep(xc_launch *launch, const unsigned char *bytes, size_t n) XC_TAKES_LAUNCH
 {
-    xc_lock(&launch->mu);
+    xc_lock_launch(&launch->mu);
     if (xc_buf_add(&launch->tail, bytes, n) == XC_OK && xc_buf_size(&launch->tail) > XC_STDERR_TAIL) {
         xc_buf_take(&launch->tail, xc_buf_size(&launch->tail) - XC_STDERR_TAIL);
     }
     if (launch->listens) {
         keep_said_locked(launch, bytes, n);
     }
-    xc_unlock(&launch->mu);
+    xc_unlock_launch(&launch->mu);
 }
 
 /* False: our stderr takes nothing now. */
@@ -122,24 +122,24 @@ pass_on(xc_launch *launch)
 }
 
 static void
-close_stderr(xc_launch *launch)
+close_stderr(xc_launch *launch) XC_TAKES_LAUNCH
 {
     if (launch->err_fd >= 0) {
         xc_pump_forget(&launch->err_watch, NULL);
         xc_forkfd_remove(launch->err_fd);
-        xc_lock(&launch->mu);
+        xc_lock_launch(&launch->mu);
         xc_fd_close(launch->err_fd);
         launch->err_fd = -1;
         launch->closed = true;
         ring_listener_locked(launch);
-        xc_unlock(&launch->mu);
+        xc_unlock_launch(&launch->mu);
     }
 }
 
 /* Reads what is there. The tail is kept in any case. What our stderr cannot take now waits; with `all` (the process has
  * ended) it is not passed on, so that its last words are known. */
 static void
-read_stderr(xc_launch *launch, bool all)
+read_stderr(xc_launch *launch, bool all) XC_TAKES_LAUNCH
 {
     atomic_store(&launch->passing, true);
     for (int i = 0; launch->err_fd >= 0 && i < (all ? LAST_CHUNKS : CHUNKS); i++) {
@@ -189,7 +189,7 @@ pass_on_unserved(const xc_launch *launch)
 /* If the process is reaped and its stderr closed, the pump has nothing more to do with it. A grandchild that shares the
  * stderr may still write: that is passed on until the grandchild ends, too. */
 static void
-release_if_done(xc_launch *launch)
+release_if_done(xc_launch *launch) XC_TAKES_PUMP
 {
     if (launch->over == NULL && launch->err_fd < 0) {
         xc_pump_forget(NULL, &launch->retry);
@@ -220,12 +220,12 @@ trace_end(const xc_child *child)
 }
 
 static void
-poll_for_end(xc_launch *launch)
+poll_for_end(xc_launch *launch) XC_TAKES_LAUNCH
 {
-    xc_lock(&launch->mu);
+    xc_lock_launch(&launch->mu);
     bool before = launch->ended;
     bool reaped = !before && xc_child_reap(&launch->child) == XC_OK;
-    xc_unlock(&launch->mu);
+    xc_unlock_launch(&launch->mu);
     if (!reaped) {
         if (!before && launch->exit_watch.fd < 0) {
             xc_pump_set(&launch->retry, xc_after(RETRY_NS));
@@ -238,12 +238,12 @@ poll_for_end(xc_launch *launch)
     }
     read_stderr(launch, true);
     pass_on_unserved(launch);
-    xc_lock(&launch->mu);
+    xc_lock_launch(&launch->mu);
     xc_forkfd_remove(launch->child.pidfd);
     xc_child_fini(&launch->child);
     launch->ended = true;
     ring_listener_locked(launch);
-    xc_unlock(&launch->mu);
+    xc_unlock_launch(&launch->mu);
     void (*over)(void *arg) = launch->over;
     launch->over = NULL;
     over(launch->arg);
@@ -291,7 +291,7 @@ start_watching(xc_job *job)
 /* --- what others call ----------------------------------------------------------------------------------------- */
 
 static void
-free_unstarted(xc_launch *launch)
+free_unstarted(xc_launch *launch) XC_TAKES_PUMP
 {
     xc_mutex_fini(&launch->mu);
     xc_free(launch);
@@ -300,7 +300,7 @@ free_unstarted(xc_launch *launch)
 
 static xc_status
 spawn(const xc_program *program, const xc_child_fds *fds, xc_launch **out, pid_t *pid, int *fd_in, int *fd_out,
-      xc_err *err)
+      xc_err *err) XC_TAKES_PUMP
 {
     xc_child_pipes pipes;
     xc_err ignored;
@@ -314,6 +314,7 @@ spawn(const xc_program *program, const xc_child_fds *fds, xc_launch **out, pid_t
         xc_pump_leave();
         return xc_fail(err, XC_NOMEM, 0, "start a worker");
     }
+    XC_ALONE(launch);
     memset(launch, 0, sizeof *launch);
     xc_mutex_init(&launch->mu);
     launch->forks = xc_fork_count();
@@ -360,6 +361,7 @@ xc_launch_abandon(xc_launch *launch)
 void
 xc_launch_watch(xc_launch *launch, void (*over)(void *arg), void *arg)
 {
+    XC_ALONE(launch);
     if (launch->err_fd >= 0) {
         (void)fcntl(launch->err_fd, F_SETFL, O_NONBLOCK);
         (void)xc_forkfd_add(launch->err_fd);
@@ -441,7 +443,7 @@ xc_launch_start(const xc_program *program, const xc_link_opts *opts, bool listen
 /* Whether the pipe is empty, and what was read from it is written. Checked in this order, because the pump sets
  * `passing` before it reads. */
 static bool
-has_passed_locked(xc_launch *launch)
+has_passed_locked(xc_launch *launch) XC_NEEDS(launch)
 {
     struct pollfd pipe = {.fd = launch->err_fd, .events = POLLIN};
     return (launch->err_fd < 0 || poll(&pipe, 1, 0) == 0) && !atomic_load(&launch->passing);
@@ -471,7 +473,7 @@ check_lent(const xc_launch *launch, xc_launch_state *out)
 void
 xc_launch_get_state(xc_launch *launch, xc_launch_state *out)
 {
-    xc_lock(&launch->mu);
+    xc_lock_launch(&launch->mu);
     out->pid = launch->child.pid;
     out->ended = launch->ended;
     out->known = launch->child.known;
@@ -482,11 +484,11 @@ xc_launch_get_state(xc_launch *launch, xc_launch_state *out)
     }
     out->passed = has_passed_locked(launch);
     check_lent(launch, out);
-    xc_unlock(&launch->mu);
+    xc_unlock_launch(&launch->mu);
 }
 
 static bool
-has_news_locked(xc_launch *launch, bool knows_end)
+has_news_locked(xc_launch *launch, bool knows_end) XC_NEEDS(launch)
 {
     return xc_buf_size(&launch->said) > 0 || launch->lost > 0 || (launch->ended && (launch->closed || !knows_end));
 }
@@ -497,16 +499,16 @@ xc_launch_listen_nogil(xc_launch *launch, bool knows_end, int64_t until, void *i
     XC_ASSERT_NOGIL();
     xc_status rc = XC_OK;
     xc_bell *bell = xc_bell_mine();
-    xc_lock(&launch->mu);
+    xc_lock_launch(&launch->mu);
     while (rc == XC_OK && !has_news_locked(launch, knows_end)) {
         launch->listener = bell;
-        xc_unlock(&launch->mu);
+        xc_unlock_launch(&launch->mu);
         rc = xc_bell_sleep_nogil(bell, -1, 0, until);
-        xc_lock(&launch->mu);
+        xc_lock_launch(&launch->mu);
         launch->listener = NULL;
     }
     if (rc != XC_OK) { /* what has come meanwhile is for the next call */
-        xc_unlock(&launch->mu);
+        xc_unlock_launch(&launch->mu);
         return rc;
     }
     size_t there = xc_buf_size(&launch->said), n = there < size ? there : size;
@@ -519,18 +521,18 @@ xc_launch_listen_nogil(xc_launch *launch, bool knows_end, int64_t until, void *i
         memcpy(into, xc_buf_head(&launch->said), n);
         xc_buf_take(&launch->said, n);
     }
-    xc_unlock(&launch->mu);
+    xc_unlock_launch(&launch->mu);
     return XC_OK;
 }
 
 void
 xc_launch_signal(xc_launch *launch, int sig)
 {
-    xc_lock(&launch->mu);
+    xc_lock_launch(&launch->mu);
     if (!launch->ended) {
         xc_child_signal(&launch->child, sig);
     }
-    xc_unlock(&launch->mu);
+    xc_unlock_launch(&launch->mu);
 }
 
 void

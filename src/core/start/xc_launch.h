@@ -28,12 +28,13 @@ xc_status xc_launch_start(const xc_program *program, const xc_link_opts *opts, b
 
 /* The same in steps, for a caller that needs the process's pipes for something else than a link: *fd_in is what it
  * writes, *fd_out what it reads, both owned by the caller. Then comes xc_launch_watch, or xc_launch_abandon. */
-xc_status xc_launch_spawn(const xc_program *program, xc_launch **out, pid_t *pid, int *fd_in, int *fd_out, xc_err *err);
+xc_status xc_launch_spawn(const xc_program *program, xc_launch **out, pid_t *pid, int *fd_in, int *fd_out,
+                          xc_err *err) XC_TAKES_PUMP;
 /* From now on the pump watches the process. On its thread it calls `over` once, when xc_launch_get_state says
  * `ended`. */
-void xc_launch_watch(xc_launch *launch, void (*over)(void *arg), void *arg);
+void xc_launch_watch(xc_launch *launch, void (*over)(void *arg), void *arg) XC_TAKES_FORKFDS;
 /* Kills the process and frees everything except the two fds. */
-void xc_launch_abandon(xc_launch *launch);
+void xc_launch_abandon(xc_launch *launch) XC_TAKES_PUMP;
 
 /* One count less. That does not end the process, which is reaped whenever it ends. Takes NULL. */
 void xc_launch_release(xc_launch *launch);
@@ -49,7 +50,7 @@ typedef struct {
     char tail[XC_STDERR_TAIL]; /* the end of its stderr so far, as far as we have read it */
 } xc_launch_state;
 
-void xc_launch_get_state(xc_launch *launch, xc_launch_state *out);
+void xc_launch_get_state(xc_launch *launch, xc_launch_state *out) XC_TAKES_LAUNCH;
 
 typedef struct {
     size_t lost; /* bytes before these that were dropped, as nobody asked in time */
@@ -67,9 +68,9 @@ xc_status xc_launch_listen_nogil(xc_launch *launch, bool knows_end, int64_t unti
                                  xc_said *out) XC_HOLDS_NONE;
 
 /* Sends a signal, unless the process has ended. */
-void xc_launch_signal(xc_launch *launch, int sig);
+void xc_launch_signal(xc_launch *launch, int sig) XC_TAKES_LAUNCH;
 
 /* Sends SIGKILL to an xc_launch; has the type that xc_link_keepalive needs. */
-void xc_launch_kill(void *launch);
+void xc_launch_kill(void *launch) XC_TAKES_LAUNCH;
 
 #endif

@@ -33,11 +33,11 @@ typedef struct {
     xc_chan *control;  /* likewise; NULL without a process */
     xc_launch *launch; /* counted; NULL without a process */
 
-    xc_mutex mu;      /* no mutex but the pump's may be taken while it is held */
-    xc_queue arrived; /* mu: the pump has not seen these yet */
-    bool ended;       /* mu: nothing more will arrive */
-    bool send_closed; /* mu: nothing more may be sent */
-    bool posted;      /* mu: `job` is posted */
+    xc_mutex mu;
+    xc_queue arrived XC_GUARDED(relay); /* the pump has not seen these yet */
+    bool ended XC_GUARDED(relay);       /* nothing more will arrive */
+    bool send_closed XC_GUARDED(relay); /* nothing more may be sent */
+    bool posted XC_GUARDED(relay);      /* `job` is posted */
     xc_job job;
 
     /* Only for the pump's thread: */
@@ -55,7 +55,7 @@ typedef struct {
 /* --- the forwards: any thread, with the link's mutex held ------------------------------------------------------- */
 
 static void
-post_locked(xc_relay *relay)
+post_locked(xc_relay *relay) XC_NEEDS(relay)
 {
     if (!relay->posted) {
         relay->posted = true;
@@ -73,21 +73,21 @@ static void
 stream_item(xc_forward *forward, xc_msg *msg)
 {
     xc_relay *relay = relay_of_stream(forward);
-    xc_lock(&relay->mu);
+    xc_lock_relay(&relay->mu);
     xc_queue_push(&relay->arrived, msg);
     post_locked(relay);
-    xc_unlock(&relay->mu);
+    xc_unlock_relay(&relay->mu);
 }
 
 static void
 stream_end(xc_forward *forward, bool half)
 {
     xc_relay *relay = relay_of_stream(forward);
-    xc_lock(&relay->mu);
+    xc_lock_relay(&relay->mu);
     relay->ended = true;
     relay->send_closed = relay->send_closed || !half;
     post_locked(relay);
-    xc_unlock(&relay->mu);
+    xc_unlock_relay(&relay->mu);
 }
 
 static void
@@ -119,7 +119,7 @@ drop_all(xc_queue *queue)
 }
 
 static void
-close_out(xc_relay *relay)
+close_out(xc_relay *relay) XC_TAKES_FORKFDS
 {
     if (relay->fds.out >= 0) {
         xc_pump_forget(&relay->out_watch, NULL);
@@ -131,7 +131,7 @@ close_out(xc_relay *relay)
 }
 
 static void
-close_in(xc_relay *relay)
+close_in(xc_relay *relay) XC_TAKES_FORKFDS
 {
     if (relay->fds.in >= 0) {
         xc_pump_forget(&relay->in_watch, NULL);
@@ -174,14 +174,14 @@ write_arrived(xc_relay *relay)
 }
 
 static void
-write_side(xc_relay *relay) XC_TAKES_WRITER
+write_side(xc_relay *relay) XC_TAKES_RELAY
 {
     xc_queue arrived;
-    xc_lock(&relay->mu);
+    xc_lock_relay(&relay->mu);
     arrived = relay->arrived;
     relay->arrived = (xc_queue){.head = NULL};
     bool ended = relay->ended, send_closed = relay->send_closed;
-    xc_unlock(&relay->mu);
+    xc_unlock_relay(&relay->mu);
     for (xc_msg *msg; (msg = xc_queue_pop(&arrived)) != NULL;) {
         if (relay->fds.out >= 0 && xc_scan_is_bytes(msg->data, msg->size)) {
             xc_queue_push(&relay->writing, msg);
@@ -284,7 +284,7 @@ read_side(xc_relay *relay) XC_TAKES_WRITER
 
 /* Sends (status or None, end of its stderr). */
 static void
-tell_end(xc_relay *relay) XC_TAKES_WRITER
+tell_end(xc_relay *relay) XC_TAKES_LAUNCH
 {
     unsigned char frame[XC_HEADER_SIZE + 5 + 5 + XC_STDERR_TAIL + 6];
     unsigned char *p = frame + XC_HEADER_SIZE;
@@ -343,9 +343,9 @@ run_round(xc_relay *relay) XC_TAKES_LINK
             xc_link_unset_forward(relay->link, relay->control);
         }
     }
-    xc_lock(&relay->mu);
+    xc_lock_relay(&relay->mu);
     bool posted = relay->posted; /* final: the forwards, which could post it, are unset */
-    xc_unlock(&relay->mu);
+    xc_unlock_relay(&relay->mu);
     if (!posted) {
         free_relay(relay);
         xc_pump_leave();
@@ -356,9 +356,9 @@ static void
 run_job(xc_job *job)
 {
     xc_relay *relay = job->owner;
-    xc_lock(&relay->mu);
+    xc_lock_relay(&relay->mu);
     relay->posted = false;
-    xc_unlock(&relay->mu);
+    xc_unlock_relay(&relay->mu);
     run_round(relay);
 }
 
@@ -390,7 +390,7 @@ process_over(void *arg)
 
 /* A relay that has not begun; the fds are taken. */
 static xc_status
-new_relay(xc_link *link, xc_chan *stream, int in, int out, xc_relay **result, xc_err *err)
+new_relay(xc_link *link, xc_chan *stream, int in, int out, xc_relay **result, xc_err *err) XC_TAKES_FORKFDS
 {
     xc_stream fds;
     xc_status rc = xc_stream_open(&fds, in, out, err);
@@ -429,9 +429,9 @@ new_relay(xc_link *link, xc_chan *stream, int in, int out, xc_relay **result, xc
 static void
 begin(xc_relay *relay) XC_TAKES_LINK
 {
-    xc_lock(&relay->mu);
+    xc_lock_relay(&relay->mu);
     relay->posted = true; /* the first round may free the relay, so nothing here touches it after the job is posted */
-    xc_unlock(&relay->mu);
+    xc_unlock_relay(&relay->mu);
     xc_link_set_forward(relay->link, relay->stream, &relay->stream_forward);
     xc_pump_post(&relay->job);
 }

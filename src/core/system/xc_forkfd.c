@@ -5,35 +5,33 @@
 
 static struct {
     xc_mutex mu;
-    int *fds; /* mu: owned array */
-    size_t n, cap;
+    int *fds XC_GUARDED(forkfds); /* owned array */
+    size_t n XC_GUARDED(forkfds);
+    size_t cap XC_GUARDED(forkfds);
 } list;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-XC_ANNOTATE(no_thread_safety_analysis)
 static void
-before_fork(void)
+before_fork(void) XC_LOCKS(xc_forkfds_mu, list.mu)
 {
-    xc_lock(&list.mu);
+    xc_lock_forkfds(&list.mu);
 }
 
-XC_ANNOTATE(no_thread_safety_analysis)
 static void
-after_fork_parent(void)
+after_fork_parent(void) XC_UNLOCKS(xc_forkfds_mu, list.mu)
 {
-    xc_unlock(&list.mu);
+    xc_unlock_forkfds(&list.mu);
 }
 
-XC_ANNOTATE(no_thread_safety_analysis)
 static void
-after_fork_child(void)
+after_fork_child(void) XC_UNLOCKS(xc_forkfds_mu, list.mu)
 {
     for (size_t i = 0; i < list.n; i++) {
         xc_fd_close(list.fds[i]);
     }
     list.n = 0;
-    xc_unlock_in_child(&list.mu);
+    xc_unlock_forkfds_in_child(&list.mu);
 }
 
 static void
@@ -50,7 +48,7 @@ xc_forkfd_add(int fd)
     xc_status rc = XC_OK;
     (void)pthread_once(&once, setup);
     xc_fd_own(fd);
-    xc_lock(&list.mu);
+    xc_lock_forkfds(&list.mu);
     if (list.n == list.cap) {
         size_t cap = list.cap == 0 ? 16 : list.cap * 2;
         int *fds = xc_realloc(list.fds, cap * sizeof *fds);
@@ -65,7 +63,7 @@ xc_forkfd_add(int fd)
     if (rc == XC_OK) {
         list.fds[list.n++] = fd;
     }
-    xc_unlock(&list.mu);
+    xc_unlock_forkfds(&list.mu);
     return rc;
 }
 
@@ -75,12 +73,12 @@ xc_forkfd_remove(int fd)
     if (fd < 0) {
         return;
     }
-    xc_lock(&list.mu);
+    xc_lock_forkfds(&list.mu);
     for (size_t i = 0; i < list.n; i++) {
         if (list.fds[i] == fd) {
             list.fds[i] = list.fds[--list.n];
             break;
         }
     }
-    xc_unlock(&list.mu);
+    xc_unlock_forkfds(&list.mu);
 }

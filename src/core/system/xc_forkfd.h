@@ -9,8 +9,8 @@
 #include "xc_sync.h"
 
 /* From now on each forked child closes `fd` before anything else. Fails with XC_NOMEM only. */
-xc_status xc_forkfd_add(int fd);
+xc_status xc_forkfd_add(int fd) XC_TAKES_FORKFDS;
 /* Call it before closing the fd. A negative or unknown fd is ignored. */
-void xc_forkfd_remove(int fd);
+void xc_forkfd_remove(int fd) XC_TAKES_FORKFDS;
 
 #endif

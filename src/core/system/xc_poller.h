@@ -19,34 +19,34 @@ enum { XC_POLLER_ARMS_AT_ONCE = false, XC_POLLER_CAN_REPLACE = false };
 /* The state of the one pump of the process. */
 typedef struct {
     xc_mutex mu;
-    int users;            /* mu */
-    bool running;         /* mu: the thread exists and has not decided to end */
-    unsigned thread;      /* mu: number of the thread that is the pump now */
-    int bell_in;          /* wakes the thread; made and closed under mu */
-    int bell_out;         /* the same fd as bell_in for an eventfd */
-    int64_t asleep_until; /* mu: 0 while it is awake */
-    bool fds_lost;        /* mu: the program has closed the thread's fds, so it must open new ones */
-    bool watches_lost;    /* mu: some watch has `lost` set */
-    xc_timer *timers;     /* mu */
-    xc_job *jobs;         /* mu: in order */
-    xc_job **jobs_tail;   /* mu */
-    xc_watch *watches;    /* mu: the armed ones */
-    size_t n_watches;     /* mu */
+    int users XC_GUARDED(pump);
+    bool running XC_GUARDED(pump);         /* the thread exists and has not decided to end */
+    unsigned thread XC_GUARDED(pump);      /* number of the thread that is the pump now */
+    int bell_in XC_GUARDED(pump);          /* wakes the thread */
+    int bell_out XC_GUARDED(pump);         /* the same fd as bell_in for an eventfd */
+    int64_t asleep_until XC_GUARDED(pump); /* 0 while it is awake */
+    bool fds_lost XC_GUARDED(pump);        /* the program has closed the thread's fds, so it must open new ones */
+    bool watches_lost XC_GUARDED(pump);    /* some watch has `lost` set */
+    xc_timer *timers XC_GUARDED(pump);
+    xc_job *jobs XC_GUARDED(pump); /* in order */
+    xc_job **jobs_tail XC_GUARDED(pump);
+    xc_watch *watches XC_GUARDED(pump); /* the armed ones */
+    size_t n_watches XC_GUARDED(pump);
 } xc_pump_state;
 
 extern xc_pump_state xc_pump;
 
 /* Opens the bell and the poller's own fds; from then on all armed watches are watched. False: *err says why. */
-bool xc_poller_open_locked(xc_err *err);
+bool xc_poller_open_locked(xc_err *err) XC_NEEDS(pump);
 /* Closes the poller's own fds, not the bell. */
-void xc_poller_close_locked(void);
+void xc_poller_close_locked(void) XC_NEEDS(pump);
 /* In a forked child: nothing is watched any more. */
-void xc_poller_forget_all_locked(void);
+void xc_poller_forget_all_locked(void) XC_NEEDS(pump);
 /* False: no memory here or in the kernel. Sets watch->lost if its fd is not ours any more. */
-bool xc_poller_arm_locked(xc_watch *watch, short events);
+bool xc_poller_arm_locked(xc_watch *watch, short events) XC_NEEDS(pump);
 /* On the pump's thread: the watch is not called any more in this round. */
 void xc_poller_forget(const xc_watch *watch);
 /* Unlocks, sleeps until something is ready, calls the watches. False: another thread has taken this one's place. */
-bool xc_poller_poll_locked(unsigned thread, int timeout_ms) XC_ANNOTATE(release_capability(xc_pump.mu));
+bool xc_poller_poll_locked(unsigned thread, int timeout_ms) XC_UNLOCKS(xc_pump_mu, xc_pump.mu);
 
 #endif

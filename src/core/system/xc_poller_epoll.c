@@ -11,7 +11,7 @@
 
 enum { BATCH = 64 };
 
-static int epoll_fd = -1;         /* the pump's mu */
+static int epoll_fd XC_GUARDED(pump) = -1;
 static struct epoll_event *batch; /* the pump's thread: borrowed from its stack */
 static int n_batch;               /* the pump's thread */
 
@@ -32,7 +32,7 @@ xc_poller_forget_all_locked(void)
 }
 
 static void
-watch_anew_locked(void)
+watch_anew_locked(void) XC_NEEDS(pump)
 {
     for (xc_watch *watch = xc_pump.watches; watch != NULL; watch = watch->next) {
         struct epoll_event event = {.events = (uint32_t)watch->armed, .data.ptr = watch};
@@ -85,11 +85,12 @@ xc_poller_forget(const xc_watch *watch)
     }
 }
 
+/* Nobody closes the bell while this thread is awake, so no mutex is needed. */
 static void
 drain_bell(void)
 {
     uint64_t count;
-    ssize_t ignored = read(xc_pump.bell_in, &count, sizeof count);
+    ssize_t ignored = read(XC_UNLOCKED(xc_pump.bell_in), &count, sizeof count);
     (void)ignored;
 }
 
@@ -98,15 +99,15 @@ xc_poller_poll_locked(unsigned thread, int timeout_ms)
 {
     struct epoll_event events[BATCH];
     int epoll = epoll_fd;
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
     int n = epoll < 0 ? poll(NULL, 0, 20) : epoll_wait(epoll, events, BATCH, timeout_ms);
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
     if (xc_pump.thread != thread) {
-        xc_unlock(&xc_pump.mu);
+        xc_unlock_pump(&xc_pump.mu);
         return false;
     }
     xc_pump.asleep_until = 0;
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
     batch = events;
     n_batch = n < 0 ? 0 : n;
     for (int i = 0; i < n_batch; i++) {

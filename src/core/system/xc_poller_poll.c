@@ -15,9 +15,9 @@ struct poll_room {
     size_t cap;
 };
 
-static struct poll_room grown; /* the pump's mu: owned, for the thread's next round */
-static struct poll_room room;  /* the pump's thread, but `cap`: the pump's mu */
-static int n_batch;            /* the pump's thread */
+static struct poll_room grown XC_GUARDED(pump); /* owned, for the thread's next round */
+static struct poll_room room;                   /* the pump's thread, but `cap`: the pump's mu */
+static int n_batch;                             /* the pump's thread */
 
 void
 xc_poller_close_locked(void)
@@ -56,7 +56,7 @@ xc_poller_open_locked(xc_err *err)
 
 /* Room for one more watch. */
 static bool
-make_room_locked(void)
+make_room_locked(void) XC_NEEDS(pump)
 {
     if (xc_pump.n_watches < room.cap || xc_pump.n_watches < grown.cap) {
         return true;
@@ -88,11 +88,12 @@ xc_poller_forget(const xc_watch *watch)
     }
 }
 
+/* Nobody closes the bell while this thread is awake, so no mutex is needed. */
 static void
 drain_bell(void)
 {
     unsigned char dump[64];
-    while (read(xc_pump.bell_in, dump, sizeof dump) == (ssize_t)sizeof dump) {
+    while (read(XC_UNLOCKED(xc_pump.bell_in), dump, sizeof dump) == (ssize_t)sizeof dump) {
     }
 }
 
@@ -114,14 +115,14 @@ xc_poller_poll_locked(unsigned thread, int timeout_ms)
         n++;
     }
     n_batch = n;
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
     if (n > 0) {
         fds[n] = own;
     }
     int rc = poll(n > 0 ? fds : &own, (nfds_t)n + 1, timeout_ms);
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
     xc_pump.asleep_until = 0;
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
     if (rc > 0 && (n > 0 ? fds[n].revents : own.revents) != 0) {
         drain_bell();
     }

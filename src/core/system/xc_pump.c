@@ -26,10 +26,10 @@ xc_pump_state xc_pump = {.bell_in = -1, .bell_out = -1};
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static bool start_locked(xc_err *err);
+static bool start_locked(xc_err *err) XC_NEEDS(pump);
 
 static void
-close_fds_locked(void)
+close_fds_locked(void) XC_NEEDS(pump)
 {
     xc_poller_close_locked();
     xc_fd_close(xc_pump.bell_in);
@@ -39,23 +39,20 @@ close_fds_locked(void)
     xc_pump.bell_in = xc_pump.bell_out = -1;
 }
 
-XC_ANNOTATE(no_thread_safety_analysis)
 static void
-before_fork(void)
+before_fork(void) XC_LOCKS(xc_pump_mu, xc_pump.mu)
 {
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
 }
 
-XC_ANNOTATE(no_thread_safety_analysis)
 static void
-after_fork_parent(void)
+after_fork_parent(void) XC_UNLOCKS(xc_pump_mu, xc_pump.mu)
 {
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
 }
 
-XC_ANNOTATE(no_thread_safety_analysis)
 static void
-after_fork_child(void)
+after_fork_child(void) XC_UNLOCKS(xc_pump_mu, xc_pump.mu)
 {
     close_fds_locked();
     xc_poller_forget_all_locked();
@@ -67,12 +64,13 @@ after_fork_child(void)
     xc_pump.jobs_tail = &xc_pump.jobs;
     xc_pump.watches = NULL;
     xc_pump.n_watches = 0;
-    xc_unlock_in_child(&xc_pump.mu);
+    xc_unlock_pump_in_child(&xc_pump.mu);
 }
 
 static void
 setup(void)
 {
+    XC_ALONE(pump);
     xc_mutex_init(&xc_pump.mu);
     xc_pump.jobs_tail = &xc_pump.jobs;
     xc_sync_setup();
@@ -82,7 +80,7 @@ setup(void)
 /* The program has closed all fds. A thread that sleeps on them would sleep for ever: it is left there, and another one
  * takes its place. */
 static void
-replace_locked(void)
+replace_locked(void) XC_NEEDS(pump)
 {
     if (xc_pump.asleep_until == 0) {
         xc_pump.fds_lost = true;
@@ -94,7 +92,7 @@ replace_locked(void)
 }
 
 static void
-ring_locked(void)
+ring_locked(void) XC_NEEDS(pump)
 {
     uint64_t one = 1;
     bool rung = xc_fd_ours(xc_pump.bell_out);
@@ -109,10 +107,10 @@ ring_locked(void)
 /* --- one round of the thread ---------------------------------------------------------------------------------- */
 
 static void
-fire_timers(void)
+fire_timers(void) XC_TAKES_PUMP
 {
     int64_t now = xc_now();
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
     for (xc_timer **p = &xc_pump.timers; *p != NULL;) {
         xc_timer *timer = *p;
         if (timer->when > now) {
@@ -121,18 +119,18 @@ fire_timers(void)
         }
         *p = timer->next;
         timer->when = 0;
-        xc_unlock(&xc_pump.mu);
+        xc_unlock_pump(&xc_pump.mu);
         timer->fire(timer);
-        xc_lock(&xc_pump.mu);
+        xc_lock_pump(&xc_pump.mu);
         p = &xc_pump.timers; /* the list may have changed meanwhile */
     }
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
 }
 
 static void
-run_jobs(void)
+run_jobs(void) XC_TAKES_PUMP
 {
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
     while (xc_pump.jobs != NULL) {
         xc_job *job = xc_pump.jobs;
         xc_pump.jobs = job->next;
@@ -140,16 +138,16 @@ run_jobs(void)
             xc_pump.jobs_tail = &xc_pump.jobs;
         }
         job->next = NULL;
-        xc_unlock(&xc_pump.mu);
+        xc_unlock_pump(&xc_pump.mu);
         job->run(job);
-        xc_lock(&xc_pump.mu);
+        xc_lock_pump(&xc_pump.mu);
     }
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
 }
 
 /* The earliest timer; 0 if jobs wait. */
 static int64_t
-wake_time_locked(void)
+wake_time_locked(void) XC_NEEDS(pump)
 {
     int64_t until = XC_FOREVER;
     for (xc_timer *timer = xc_pump.timers; timer != NULL; timer = timer->next) {
@@ -175,9 +173,9 @@ milliseconds_until(int64_t until)
 }
 
 static void
-report_lost_watches(void)
+report_lost_watches(void) XC_TAKES_PUMP
 {
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
     bool more = xc_pump.watches_lost;
     xc_pump.watches_lost = false;
     while (more) {
@@ -188,12 +186,12 @@ report_lost_watches(void)
         more = watch != NULL;
         if (more) {
             watch->lost = false;
-            xc_unlock(&xc_pump.mu);
+            xc_unlock_pump(&xc_pump.mu);
             watch->ready(watch, POLLERR);
-            xc_lock(&xc_pump.mu);
+            xc_lock_pump(&xc_pump.mu);
         }
     }
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
 }
 
 static void *
@@ -202,7 +200,7 @@ pump_main(void *number)
     unsigned thread = (unsigned)(uintptr_t)number;
     for (;;) {
         run_jobs();
-        xc_lock(&xc_pump.mu);
+        xc_lock_pump(&xc_pump.mu);
         if (xc_pump.fds_lost) {
             close_fds_locked();
             xc_pump.fds_lost = !xc_poller_open_locked(NULL);
@@ -210,7 +208,7 @@ pump_main(void *number)
         if (xc_pump.users == 0 && xc_pump.jobs == NULL) {
             xc_pump.running = false;
             close_fds_locked();
-            xc_unlock(&xc_pump.mu);
+            xc_unlock_pump(&xc_pump.mu);
             return NULL;
         }
         int64_t until = xc_pump.watches_lost ? 0 : wake_time_locked();
@@ -226,7 +224,7 @@ pump_main(void *number)
 /* --- what others call ---------------------------------------------------------------------------------------- */
 
 static bool
-start_locked(xc_err *err)
+start_locked(xc_err *err) XC_NEEDS(pump)
 {
     pthread_attr_t attr;
     pthread_t thread;
@@ -258,7 +256,7 @@ start_locked(xc_err *err)
 }
 
 static void
-check_locked(void)
+check_locked(void) XC_NEEDS(pump)
 {
     if (XC_POLLER_CAN_REPLACE && xc_pump.running && !xc_fd_ours(xc_pump.bell_out)) {
         replace_locked();
@@ -268,9 +266,9 @@ check_locked(void)
 void
 xc_pump_check(void)
 {
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
     check_locked();
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
 }
 
 xc_status
@@ -278,7 +276,7 @@ xc_pump_join(xc_err *err)
 {
     xc_status rc = XC_OK;
     (void)pthread_once(&once, setup);
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
     check_locked();
     if (!xc_pump.running && !start_locked(err)) {
         rc = XC_SYS;
@@ -286,23 +284,23 @@ xc_pump_join(xc_err *err)
     else {
         xc_pump.users++;
     }
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
     return rc;
 }
 
 void
 xc_pump_leave(void)
 {
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
     xc_pump.users--;
     if (xc_pump.users == 0) {
         ring_locked();
     }
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
 }
 
 static void
-list_locked(xc_watch *watch)
+list_locked(xc_watch *watch) XC_NEEDS(pump)
 {
     watch->next = xc_pump.watches;
     xc_pump.watches = watch;
@@ -310,7 +308,7 @@ list_locked(xc_watch *watch)
 }
 
 static void
-unlist_locked(xc_watch *watch)
+unlist_locked(xc_watch *watch) XC_NEEDS(pump)
 {
     xc_watch **p = &xc_pump.watches;
     while (*p != NULL && *p != watch) {
@@ -329,9 +327,9 @@ xc_pump_arm(xc_watch *watch, short events)
     if (watch->armed == events) {
         return XC_OK;
     }
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
     if (!xc_poller_arm_locked(watch, events)) {
-        xc_unlock(&xc_pump.mu);
+        xc_unlock_pump(&xc_pump.mu);
         return XC_SYS;
     }
     if (watch->armed == 0) {
@@ -345,14 +343,14 @@ xc_pump_arm(xc_watch *watch, short events)
     if (watch->lost || !XC_POLLER_ARMS_AT_ONCE) {
         ring_locked();
     }
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
     return XC_OK;
 }
 
 void
 xc_pump_set(xc_timer *timer, int64_t when)
 {
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
     if (timer->when == 0) {
         timer->next = xc_pump.timers;
         xc_pump.timers = timer;
@@ -365,18 +363,18 @@ xc_pump_set(xc_timer *timer, int64_t when)
         xc_pump.asleep_until = timer->when;
         ring_locked();
     }
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
 }
 
 void
 xc_pump_post(xc_job *job)
 {
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
     job->next = NULL;
     *xc_pump.jobs_tail = job;
     xc_pump.jobs_tail = &job->next;
     ring_locked();
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
 }
 
 void
@@ -389,7 +387,7 @@ xc_pump_forget(xc_watch *watch, xc_timer *timer)
     if (watch != NULL) {
         xc_poller_forget(watch);
     }
-    xc_lock(&xc_pump.mu);
+    xc_lock_pump(&xc_pump.mu);
     for (xc_timer **p = &xc_pump.timers; timer != NULL && *p != NULL; p = &(*p)->next) {
         if (*p == timer) {
             *p = timer->next;
@@ -397,5 +395,5 @@ xc_pump_forget(xc_watch *watch, xc_timer *timer)
             break;
         }
     }
-    xc_unlock(&xc_pump.mu);
+    xc_unlock_pump(&xc_pump.mu);
 }

@@ -65,13 +65,13 @@ struct xc_bell {
     _Atomic(atomic_uint *) word; /* borrowed: where the owner sleeps */
     atomic_uint value;           /* what *word has while the owner sleeps */
     bool bare;                   /* has no fd, because nobody would close it when the thread ends */
-    xc_bell *next;               /* all.mu */
-    xc_bell **link;              /* all.mu: what points to this bell */
+    xc_bell *next XC_GUARDED(bells);
+    xc_bell **link XC_GUARDED(bells); /* what points to this bell */
 };
 
 static struct {
     xc_mutex mu;
-    xc_bell *first; /* mu */
+    xc_bell *first XC_GUARDED(bells);
 } all;
 
 static pthread_once_t setup_once = PTHREAD_ONCE_INIT;
@@ -113,14 +113,14 @@ xc_mutex_fini(xc_mutex *mu)
 }
 
 /* The lock analysis takes these two as given and does not look into them. */
-XC_ANNOTATE(no_thread_safety_analysis)
+XC_NOT_CHECKED
 void
 xc_lock(xc_mutex *mu)
 {
     must(pthread_mutex_lock(&mu->raw), "pthread_mutex_lock");
 }
 
-XC_ANNOTATE(no_thread_safety_analysis)
+XC_NOT_CHECKED
 void
 xc_unlock(xc_mutex *mu)
 {
@@ -128,7 +128,7 @@ xc_unlock(xc_mutex *mu)
 }
 
 /* A mutex that checks its owner would refuse, as the child's thread has another id. So it is initialized again. */
-XC_ANNOTATE(no_thread_safety_analysis)
+XC_NOT_CHECKED
 void
 xc_unlock_in_child(xc_mutex *mu)
 {
@@ -169,31 +169,28 @@ close_fds(xc_bell *bell)
     }
 }
 
-XC_ANNOTATE(no_thread_safety_analysis)
 static void
-before_fork(void)
+before_fork(void) XC_LOCKS(xc_bells_mu, all.mu)
 {
-    xc_lock(&all.mu);
+    xc_lock_bells(&all.mu);
 }
 
-XC_ANNOTATE(no_thread_safety_analysis)
 static void
-after_fork_in_parent(void)
+after_fork_in_parent(void) XC_UNLOCKS(xc_bells_mu, all.mu)
 {
-    xc_unlock(&all.mu);
+    xc_unlock_bells(&all.mu);
 }
 
 /* The list is locked during each fork, so the child finds it whole. */
-XC_ANNOTATE(no_thread_safety_analysis)
 static void
-after_fork_in_child(void)
+after_fork_in_child(void) XC_UNLOCKS(xc_bells_mu, all.mu)
 {
     atomic_fetch_add(&fork_count, 1);
     for (xc_bell *bell = all.first; bell != NULL; bell = bell->next) {
         close_fds(bell);
         atomic_store(&bell->state, IDLE);
     }
-    xc_unlock_in_child(&all.mu);
+    xc_unlock_bells_in_child(&all.mu);
 }
 
 static void
@@ -201,13 +198,13 @@ thread_ends(void *arg)
 {
     xc_bell *bell = arg;
     mine = NULL;
-    xc_lock(&all.mu);
+    xc_lock_bells(&all.mu);
     *bell->link = bell->next;
     if (bell->next != NULL) {
         bell->next->link = bell->link;
     }
     close_fds(bell);
-    xc_unlock(&all.mu);
+    xc_unlock_bells(&all.mu);
     xc_free(bell);
 }
 
@@ -245,7 +242,7 @@ bell_init(xc_bell *bell, bool bare)
 }
 
 static xc_bell *
-make_mine(void)
+make_mine(void) XC_TAKES_BELLS
 {
     xc_sync_setup();
     xc_bell *bell = have_key ? xc_alloc(sizeof(*bell)) : NULL;
@@ -258,14 +255,14 @@ make_mine(void)
         return &spare;
     }
     bell_init(bell, false);
-    xc_lock(&all.mu);
+    xc_lock_bells(&all.mu);
     bell->next = all.first;
     bell->link = &all.first;
     if (bell->next != NULL) {
         bell->next->link = &bell->next;
     }
     all.first = bell;
-    xc_unlock(&all.mu);
+    xc_unlock_bells(&all.mu);
     return bell;
 }
 
@@ -279,9 +276,9 @@ xc_bell_mine(void)
 }
 
 #if HAS_EVENTFD
-/* Under the list's mutex: a fork at this moment must either find the fd in the bell or not have it at all. */
+/* A fork at this moment must either find the fd in the bell or not have it at all. */
 static void
-open_fds_locked(xc_bell *bell)
+open_fds_locked(xc_bell *bell) XC_NEEDS(bells)
 {
     int fd = xc_fd_lift(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     xc_fd_own(fd);
@@ -297,7 +294,7 @@ prepare_end(int fd)
 }
 
 static void
-open_fds_locked(xc_bell *bell)
+open_fds_locked(xc_bell *bell) XC_NEEDS(bells)
 {
     int ends[2];
     if (pipe(ends) != 0) {
@@ -316,14 +313,14 @@ open_fds_locked(xc_bell *bell)
 #endif
 
 static void
-open_fds(xc_bell *bell)
+open_fds(xc_bell *bell) XC_TAKES_BELLS
 {
     if (bell->bare || atomic_load(&bell->fd) >= 0) {
         return;
     }
-    xc_lock(&all.mu);
+    xc_lock_bells(&all.mu);
     open_fds_locked(bell);
-    xc_unlock(&all.mu);
+    xc_unlock_bells(&all.mu);
 }
 
 #if XC_FUTEX

@@ -64,6 +64,10 @@ typedef struct XC_ANNOTATE(capability("mutex")) xc_kind xc_kind;
     {                                                                                                                  \
         xc_unlock(mu);                                                                                                 \
     }                                                                                                                  \
+    XC_NOT_CHECKED static inline void xc_unlock_##kind##_in_child(xc_mutex *mu) XC_UNLOCKS(*mu, xc_##kind##_mu)        \
+    {                                                                                                                  \
+        xc_unlock_in_child(mu);                                                                                        \
+    }                                                                                                                  \
     static inline void xc_alone_##kind(void) XC_ANNOTATE(assert_capability(xc_##kind##_mu))                            \
     {                                                                                                                  \
     }
@@ -88,9 +92,11 @@ extern xc_kind xc_link_mu XC_BEFORE(xc_relay_mu, XC_INSIDE_RELAY);
 #define XC_INSIDE_LINK xc_relay_mu, XC_INSIDE_RELAY
 
 /* A function that takes a mutex of the kind: its caller holds neither such a one nor one that is only taken inside. */
+#define XC_TAKES_BELLS   XC_EXCLUDES(xc_bells_mu)
 #define XC_TAKES_PUMP    XC_EXCLUDES(xc_pump_mu, XC_INSIDE_PUMP)
 #define XC_TAKES_FORKFDS XC_EXCLUDES(xc_forkfds_mu, XC_INSIDE_FORKFDS)
 #define XC_TAKES_WRITER  XC_EXCLUDES(xc_writer_mu, XC_INSIDE_WRITER)
+#define XC_TAKES_RELAY   XC_EXCLUDES(xc_relay_mu, XC_INSIDE_RELAY)
 #define XC_TAKES_LAUNCH  XC_EXCLUDES(xc_launch_mu, XC_INSIDE_LAUNCH)
 #define XC_TAKES_LINK    XC_EXCLUDES(xc_link_mu, XC_INSIDE_LINK)
 /* A function that sleeps, or calls what may take any mutex: its caller holds none. */
@@ -124,7 +130,7 @@ typedef struct xc_bell xc_bell;
 
 /* The calling thread's bell, made at the first call and freed when the thread ends. Never NULL: a bell without an fd
  * works, too, but sleeps in slices of 5 ms. */
-xc_bell *xc_bell_mine(void);
+xc_bell *xc_bell_mine(void) XC_TAKES_BELLS;
 
 /* Wakes the bell's thread, now or in its next sleep. Any thread, never blocks. The caller makes sure that the bell's
  * thread cannot end meanwhile (it holds the mutex of the list where it found the bell). */

@@ -31,17 +31,17 @@ typedef struct {
 
 /* A new region; `size` is that of each ring: a power of two, at least a page. XC_SYS (ENOSYS: not on this system;
  * ENOSPC: the system has not enough memory), XC_NOMEM. After a failure there is nothing to close. */
-xc_status xc_region_create(size_t size, xc_region *out, xc_err *err);
+xc_status xc_region_create(size_t size, xc_region *out, xc_err *err) XC_TAKES_FORKFDS;
 
 /* The other side of the region behind `fd`, which is taken. XC_BAD: it is no region of this layout, or not sealed as it
  * must be. XC_SYS. After a failure there is nothing to close. */
-xc_status xc_region_attach(int fd, xc_region *out, xc_err *err);
+xc_status xc_region_attach(int fd, xc_region *out, xc_err *err) XC_TAKES_FORKFDS;
 
 /* Call it when the other side has its copy of the fd. Idempotent. */
-void xc_region_close_fd(xc_region *region);
+void xc_region_close_fd(xc_region *region) XC_TAKES_FORKFDS;
 
 /* Unmaps the region, when nobody uses its rings any more. The other side is not told, see xc_ring_close. Idempotent; in
  * a forked child it only forgets. */
-void xc_region_close(xc_region *region);
+void xc_region_close(xc_region *region) XC_TAKES_FORKFDS;
 
 #endif
