@@ -1,4 +1,4 @@
-"""What the works of all subjects share: a work and its lines, the sizes, and what a process holds of memory."""
+"""What the works of all subjects share: the classes of a work and its lines, the sizes, the memory of this process."""
 
 import contextlib
 import importlib.metadata
@@ -9,11 +9,11 @@ SIZES = ("full", "quick", "small")
 
 
 class Missing(Exception):
-    """What a peer needs is not there; the text says what."""
+    """Something that a peer needs is missing; the text says what."""
 
 
 class Line:
-    """One line of the report: what its number is, and in what unit."""
+    """One line of the report: the title and the unit of its number."""
 
     def __init__(self, title, unit, more_is_better=False):
         self.title = title
@@ -24,9 +24,10 @@ class Line:
 class Work:
     """Something to measure.
 
-    function(peer, setting) gives {line: number} for one of `peers`, {name: class}; `floors` are {name: function} and
-    need no peer: what the system itself takes for it, function(setting). left_out: {name: why} of peers that somebody
-    might look for here. rounds: at most so many (full, quick), none if it is to be asked for. limit: seconds for one measurement.
+    peers: {name: class}; function(peer, setting) measures one of them, and returns {line: number}. floors: {name:
+    function(setting)}; these measure what the system itself takes for the same work, without a library. left_out: {name:
+    why} of peers that a reader might expect here. rounds: (full, quick), the rounds at most; 0: only if --only names the
+    work. limit: seconds for one measurement.
     """
 
     def __init__(self, title, function, peers, lines, floors=(), left_out=(), rounds=(15, 1), limit=60, needs_host=False):
@@ -41,7 +42,7 @@ class Work:
         self.needs_host = needs_host
 
     def names(self):
-        """Of all who take turns, ours first."""
+        """The names of all peers and floors that take turns, ours first."""
         return [*self.peers, *self.floors]
 
 
@@ -53,20 +54,20 @@ class Setting:
         self.limits = limits  # the directory of the compiled C programs
         self.host = host
         self.ssh_config = ssh_config
-        self.python = python  # the command at that host
+        self.python = python  # the command for Python at that host
         self.scratch = scratch  # a directory that the measurements of a run share
-        self.pythons = pythons  # command lines of other interpreters here
+        self.pythons = pythons  # command lines of other interpreters on this machine
 
     def pick(self, full, quick, small):
         return (full, quick, small)[SIZES.index(self.size)]
 
     def spec(self):
-        """Of a gateway to the host."""
+        """The spec of a gateway to the host."""
         config = [f"ssh_config={self.ssh_config}"] if self.ssh_config else []
         return "//".join([f"ssh={self.host}", *config, f"python={self.python}"])
 
     def ssh(self, *words):
-        """A command line of ssh's own."""
+        """The command line of an ssh client that runs `words` at the host."""
         return ["ssh", *(["-F", self.ssh_config] if self.ssh_config else []), self.host, *words]
 
 
@@ -99,7 +100,7 @@ def only(peers, *names):
 
 
 def memory(field):
-    """MiB of this process: VmRSS, what it holds, or VmHWM, the most that it held since `forget_peak`."""
+    """Memory of this process, in MiB. field: VmRSS, what it has now; VmHWM, the most since forget_peak()."""
     with open("/proc/self/status") as file:
         return int(file.read().split(f"{field}:")[1].split()[0]) / 1024
 

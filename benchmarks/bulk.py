@@ -1,7 +1,7 @@
-"""Large items of bytes, each way, on this machine and over ssh; and what memory they take at both ends.
+"""Large bytes objects, each way, on this machine and over ssh; and how much memory they need at both ends.
 
-Random bytes, because a compressing ssh (execnet's always does) would otherwise show how well zeros compress. Each end
-that takes an item checks its length within the time that is measured, and its CRC after it.
+The bytes are random: ssh may compress (execnet always tells it to), and zeros would compress too well. The end that
+receives an item checks its length within the measured time, and its CRC afterwards.
 """
 
 import mmap
@@ -17,15 +17,15 @@ from base import MIB, Clock, Line, Work, forget_peak, memory, only, talking
 
 
 def hold_memory(size):
-    """Fill so many bytes, and free them. The host of a virtual machine takes back what is free there: who then is the
-    first to fill a GiB pays up to 8 s for it, which is no library's doing."""
+    """Fill so many bytes of memory, then free them. The host of a virtual machine may have taken back the memory that is
+    free here. The first process that fills a GiB then waits for it, up to 8 s, which must not count for a peer."""
     with mmap.mmap(-1, size) as filled:
         for at in range(0, size, MIB):
             filled[at : at + MIB] = bytes(MIB)
 
 
 def to_there(peer, data, crc):
-    """(MB/s, MiB that our memory grew by, MiB that theirs did)"""
+    """Send `data` to the far end: (MB/s, MiB by which memory grew at the near end, and at the far end)."""
     peer.send(("take", len(data) // MIB))
     assert peer.receive() == "ready"
     forget_peak()
@@ -40,6 +40,7 @@ def to_there(peer, data, crc):
 
 
 def from_there(peer, mib):
+    """Receive so many MiB from the far end; returns the same."""
     peer.send(("give", mib))
     crc = peer.receive()
     forget_peak()
@@ -54,7 +55,7 @@ def from_there(peer, mib):
 
 
 def moving(suffix, sizes, times):
-    """Measures both ways; the line's names end in that suffix."""
+    """The function that measures both ways; the names of its lines end in `suffix`."""
 
     def measure(peer, setting):
         mib = setting.pick(*sizes)
@@ -75,7 +76,7 @@ def moving(suffix, sizes, times):
 
 
 def in_c(suffix, sizes, way):
-    """One way is as the other."""
+    """The function that measures with the C program, whose rate is the same each way."""
 
     def measure(setting):
         rate = limits.run(setting, "bandwidth", way, setting.pick(*sizes))
@@ -84,14 +85,15 @@ def in_c(suffix, sizes, way):
     return measure
 
 
-# Ends with the last byte that it was sent, and has all of them then, as who receives an item has.
+# A program that reads all of its stdin into memory, as a process that receives an item does, and then ends.
 KEEP = "import sys; sys.stdout.write('x'); sys.stdout.flush(); data = sys.stdin.buffer.read()"
 
 
 def by_ssh(suffix, sizes, kept=False):
-    """`cat` over there takes the bytes; `head` gives zeros, which are as good as others to an ssh that does not compress.
+    """The function that measures ssh alone. At the far end `cat` takes the bytes, and `head` gives zeros: this ssh does not
+    compress, so that zeros are as good as other bytes.
 
-    kept: whoever receives them has them all in fresh memory in the end.
+    kept: the process that receives the bytes keeps all of them, in new memory.
     """
     pipe = subprocess.PIPE
 

@@ -1,6 +1,6 @@
-"""Text to serialize, to send and to tag: NLTK's treebank and Brown where they are, else Python's own help texts.
+"""Text to serialize, to send and to tag: NLTK's treebank and Brown if they are installed, else Python's own help texts.
 
-NLTK's data is looked for in EXECNET_C_NLTK_DATA, NLTK_DATA and the data folder beside the checkout, as the tests do.
+As in the tests, NLTK's data is searched in EXECNET_C_NLTK_DATA, NLTK_DATA and the data folder beside the checkout.
 """
 
 import itertools
@@ -16,7 +16,7 @@ EXAMPLES = os.path.join(ROOT, "examples")
 
 
 def find_data():
-    """Before nltk is imported: it reads NLTK_DATA once."""
+    """Set NLTK_DATA. Must be called before nltk is imported, because nltk reads it only then."""
     named = os.environ.get("EXECNET_C_NLTK_DATA") or os.environ.get("NLTK_DATA")
     beside = os.path.join(os.path.dirname(ROOT), "shared", "nltk_data")
     if named or os.path.isdir(beside):
@@ -26,7 +26,8 @@ def find_data():
 def load(number, scratch=None):
     """(where the text is from, a list of so many sentences, each a list of (word, tag) pairs).
 
-    scratch: a directory where it stays for the next who asks: the import of nltk takes longer than most measurements.
+    scratch: a directory in which the text is kept for the next measurement, because the import of nltk takes longer than
+    most measurements.
     """
     return kept(f"{number} sentences", scratch, lambda: _load(number))
 
@@ -37,7 +38,7 @@ def load_words(number, scratch=None):
 
 
 def kept(name, scratch, make):
-    """What make() gave to the first who asked for that name; each has a copy."""
+    """What make() returned to the first process that asked for that name; every process gets a copy."""
     if scratch is None:
         return make()
     path = os.path.join(scratch, name)
@@ -70,7 +71,7 @@ def _load_words(number):
 
 
 def tagger():
-    """The trained tagger, with whatever weights there are. ImportError, LookupError or NoWeights without it."""
+    """A trained tagger. Raises ImportError, LookupError or NoWeights if there is none."""
     find_data()
     sys.path.insert(0, EXAMPLES)
     import tagging_data

@@ -1,10 +1,11 @@
-"""The far ends' programs of peers that import them: each makes its end of the line and runs the task of that name."""
+"""What far ends of multiprocessing, pyzmq and mpi4py run: each function makes its end of the line, and runs the task of
+that name."""
 
 import tasks
 
 
 class Line:
-    """An end of a line as tasks know it."""
+    """One end of a line between near end and far end, as tasks.py uses it."""
 
     def __init__(self, receive, send, receive_bytes=None, send_bytes=None):
         self.receive, self.send = receive, send
@@ -63,6 +64,6 @@ def of_mpi(comm, other):
 
 
 def serve_mpi(comm):
-    """Tasks one after the other, as rank 0 names them."""
+    """Run the tasks that rank 0 names, one after the other."""
     while (name := comm.recv(source=0, tag=2)) is not None:
         getattr(tasks, name)(of_mpi(comm, 0))

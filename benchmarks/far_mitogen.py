@@ -1,4 +1,4 @@
-"""The far end's program for mitogen, which fetches this module from here."""
+"""What a far end of mitogen runs. mitogen fetches this module from the near end."""
 
 import far
 import mitogen.core

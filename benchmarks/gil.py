@@ -1,4 +1,4 @@
-"""What is left to the Python work of one thread while another thread receives or sends."""
+"""How fast one thread computes in Python while another thread receives or sends."""
 
 import threading
 import time
@@ -25,13 +25,14 @@ def units_per_second(is_over):
 
 
 def scheduled():
-    """Seconds that this thread ran, and that it waited for a CPU: what is left was waiting for the GIL."""
+    """Seconds that this thread ran or waited for a CPU. The rest of the time it waited for the GIL."""
     with open(f"/proc/self/task/{threading.get_native_id()}/schedstat") as file:
         return sum(int(number) for number in file.read().split()[:2]) / 1e9
 
 
 def beside(other, setting):
-    """(% of the speed of work alone, % of the time without waiting for the GIL, seconds) beside other()."""
+    """Compute while another thread calls other(). Returns (speed, as % of the speed without other(); % of the time in which
+    this thread did not wait for the GIL; seconds that other() took)."""
     done, failures = threading.Event(), []
 
     def run():
@@ -83,7 +84,7 @@ def with_bulk(peer, setting):
     found = {}
     for name, (task, first, other) in ways.items():
         with talking(peer, task):
-            first()  # until then it may still be starting
+            first()  # after this the far end has surely started
             work, free, spent = beside(other, setting)
         found[f"gil_{name}"] = work
         found[f"gil_{name}_free"] = free
@@ -92,7 +93,7 @@ def with_bulk(peer, setting):
 
 
 def with_messages(peer, setting):
-    """A thousand messages a second pass."""
+    """Compute while another thread receives a thousand messages a second."""
     number, seconds = setting.pick((1000, 1.0), (500, 0.5), (20, 0.02))
 
     def receive_all():

@@ -1,4 +1,4 @@
-"""A host to reach by ssh: a private sshd on loopback, the one of the tests."""
+"""A host for ssh: the private sshd of the tests, on loopback."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ TESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "tes
 
 @contextlib.contextmanager
 def own():
-    """(host, ssh_config), or (None, what is missing). The far end's Python is one with nothing installed."""
+    """(host, ssh_config), or (None, what is missing). The Python at that host has no packages installed."""
     sys.path.insert(0, TESTS)
     import sshd
 

@@ -7,7 +7,7 @@ from base import Missing
 
 
 def run(setting, program, *arguments):
-    """The number that it prints."""
+    """Run a C program; returns the number that it prints."""
     path = os.path.join(setting.limits or "", program)
     if setting.limits is None or not os.path.exists(path):
         raise Missing("the C programs are not compiled, or --limits does not say where: make bench does both")

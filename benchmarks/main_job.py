@@ -1,8 +1,8 @@
-"""The main job: tagging the treebank over two far ends, against two processes that have nothing to say to each other.
+"""The main job: tagging the treebank over two far ends, compared with two processes that do not communicate.
 
-In lockstep (each far end gets its next sentence when its answer is here), all sentences sent ahead, and in batches of
-100. Each far end has the pickled tagger before the time starts. The answers are checked: all for their words, a part
-for their tags.
+Sentences are sent in three ways: in lockstep (a far end gets its next sentence when its last answer has arrived), all
+ahead of the answers, and in batches of 100. Each far end has the pickled tagger before the time starts. The words of all
+answers are checked, and the tags of the first.
 """
 
 import pickle
@@ -15,7 +15,7 @@ from base import Clock, Line, Missing, Work
 BATCH = 100
 CHECKED = 20
 
-# Sentences, or batches of them if it is told so. NLTK's import takes long: the first word says that it is over.
+# The task of a far end: an item is a sentence or a batch of them. It sends "ready" when NLTK, which takes long, is imported.
 REMOTE_TAG = """
 import pickle
 tagger = pickle.loads(channel.receive())
@@ -40,7 +40,7 @@ class Job:
         self._known = [tagger.tag(sentence) for sentence in self.sentences[:CHECKED]]
 
     def rate(self, function):
-        """Sentences a second of function(), which gives them all tagged, in their order."""
+        """Sentences a second of function(), which must return all sentences tagged, in their order."""
         with Clock() as clock:
             tagged = function()
         assert [[word for word, _ in sentence] for sentence in tagged] == self.sentences
@@ -84,7 +84,8 @@ def with_gateways(peer, setting):
 
 
 def in_lockstep(ask, sentences):
-    """One half of the sentences to each of two, by a thread that has ask(0 or 1, sentence) answered before the next."""
+    """Tag the sentences in two threads, one for each far end. A thread calls ask(0 or 1, sentence), which returns the tagged
+    sentence, for every second sentence."""
     tagged = [None] * len(sentences)
 
     def run(number):
@@ -100,7 +101,7 @@ def in_lockstep(ask, sentences):
 
 
 def load_there(pickled):
-    """In a process of a pool: its tagger."""
+    """In a process of a pool: load its tagger."""
     global _tagger
     _tagger = pickle.loads(pickled)
 
@@ -172,7 +173,7 @@ def with_library(peer, setting):
 
 
 def serve_half(connection, pickled, sentences):
-    """The far end of the ideal: it has its half before the start, and keeps its answers until the time is over."""
+    """A far end of alone(): it gets its sentences before the time starts, and sends its answers when it is over."""
     load_there(pickled)
     connection.send("ready")
     while connection.recv() == "go":
@@ -183,7 +184,8 @@ def serve_half(connection, pickled, sentences):
 
 
 def alone(setting):
-    """Two processes that are told when to begin, and that say when they are done."""
+    """The floor: two processes that are told when to begin, and say when they are done. All else is sent before or after
+    the measured time."""
     import multiprocessing
 
     work = job(setting)

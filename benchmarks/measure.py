@@ -2,9 +2,9 @@
 
     python measure.py WORK PEER [SETTING]
 
-prints a JSON object, a number for each line of the report that this work has, or {"missing": why} where the peer or
-what the work needs is not there. SETTING is what `base.Setting` takes, in JSON. Nothing is imported at the top:
-processes that multiprocessing starts import this module before they do anything else.
+prints a JSON object: a number for each of the work's lines in the report, or {"missing": why} if the peer, or something
+that the work needs, is not installed. SETTING has the arguments of `base.Setting` as JSON. Nothing is imported at the top
+of this module, because each process that multiprocessing starts imports it first.
 """
 
 

@@ -1,4 +1,4 @@
-"""Messages one way, as fast as they go: into one channel, and into a hundred in turn."""
+"""Messages one way, as many as possible: into one channel, and into a hundred channels in turn."""
 
 import corpus
 import peers
@@ -7,7 +7,7 @@ from base import Clock, Line, Work, talking
 
 
 def thousands_a_second(peer, channels, item, number):
-    """The channels of the peer that take turns, or the peer itself."""
+    """How many thousand items a second are sent. channels: the channels that take turns, or only the peer itself."""
     sends = [channel.send for channel in channels]
     for n in (len(sends), number):
         with Clock() as clock:

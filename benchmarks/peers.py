@@ -1,8 +1,9 @@
-"""Who is measured against each other, behind one interface.
+"""The peers: the libraries that are compared with each other, behind a common interface.
 
-A conversation starts another interpreter that runs one of `tasks`, and is the near end of the line to it; one that is
-made of calls only echoes. `stop` ends it, whatever has become of the task. A serializer turns items into bytes and
-back. Constructing one imports its library: ImportError or `Missing` says that it is not there.
+CONVERSATIONS: start(task) starts another interpreter that runs that function of tasks.py; the peer is then the near end of
+the line to it. CALLS: start() starts a pool whose function returns its argument; send() calls it, receive() returns the
+result. stop() ends both kinds, whatever the task does. SERIALIZERS have dumps() and loads(), TAGGERS tag_sents(). The
+constructor of a peer imports its library; it raises ImportError or `Missing` if that is not installed.
 """
 
 import importlib
@@ -18,7 +19,8 @@ from base import Missing, version_of
 
 OURS = "execnet_c"
 
-# For those who are in a hurry: peers that take long to start or that few have installed are asked for by name.
+# Peers that take long to start, or that few people have installed. In a shorter run they take part only if --peers names
+# them.
 HEAVY = {"multiprocessing.Pool", "concurrent.futures", "fastnltk", "joblib", "pyzmq", "mpi4py", "mitogen"}
 
 _GATEWAY_LINE = """
@@ -39,7 +41,7 @@ class Gateways:
         self.spec = "popen"
 
     def remote_exec(self, task, gateway=None):
-        """The channel to a task, on a new gateway if there is none."""
+        """Start a task, on a new gateway if none is given; returns its channel."""
         text = f"{_GATEWAY_LINE}\n{inspect.getsource(task)}\n{task.__name__}(line)"
         return (gateway or self.group.makegateway(self.spec)).remote_exec(text)
 
@@ -52,7 +54,7 @@ class Gateways:
         self.send_bytes, self.receive_bytes = channel.send, channel.receive
 
     def start_many(self, number, task):
-        """Gateways side by side; waits for a first word of each, and gives their channels."""
+        """Start so many gateways at once, with a task on each. Waits for a first item from each; returns the channels."""
         self.group = self.module.Group([self.spec] * number)
         channels = [self.remote_exec(task, gateway) for gateway in self.group]
         for channel in channels:
@@ -87,14 +89,14 @@ class ExecnetSsh(Execnet):
 
 
 class _Standard:
-    """One of the standard library."""
+    """A peer of the standard library."""
 
     def version(self):
         return sys.version.split()[0]
 
 
 class _Near(far.Line):
-    """The near end of a line that comes up with `start`."""
+    """The near end of a line, which start() makes."""
 
     def __init__(self, setting):
         import multiprocessing
@@ -106,7 +108,7 @@ class _Near(far.Line):
 
 
 class Pipe(_Standard, _Near):
-    """The standard library's own: a process with a fresh interpreter at the other end of multiprocessing.Pipe."""
+    """multiprocessing.Pipe, with a process of a new interpreter at its other end."""
 
     def __init__(self, setting):
         super().__init__(setting)
@@ -137,7 +139,7 @@ class Pipe(_Standard, _Near):
 
 
 class Zmq(_Near):
-    """A pair of sockets over a Unix socket, to a process of the standard library's."""
+    """Two sockets of pyzmq, of the kind PAIR, over a Unix socket; multiprocessing starts the process at the other end."""
 
     def __init__(self, setting):
         super().__init__(setting)
@@ -167,23 +169,23 @@ class Zmq(_Near):
 
 
 def mpiexec():
-    """Its path, or None. The wheel of mpich has it installed beside Python."""
+    """The path of mpiexec, or None. The wheel of mpich installs it beside Python."""
     return shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]))
 
 
 class Mpi(far.Line):
-    """Two ranks of MPI, on shared memory; the one that is not this process runs the tasks."""
+    """Two ranks of MPI, which share memory; rank 0 is this process, rank 1 runs the tasks."""
 
     @staticmethod
     def launched(python, *words):
-        """The command line for a measurement; mpi4py's runner ends both ranks if one fails."""
+        """The command line of a measurement. mpi4py's runner ends both ranks if one fails."""
         start = [mpiexec(), "-n", "2"] if mpiexec() else []
         return [*start, python, "-m", "mpi4py", *words]
 
     def __init__(self, setting):
         try:
             from mpi4py import MPI
-        except RuntimeError as error:  # it looks for libmpi while it is imported
+        except RuntimeError as error:  # mpi4py has not found libmpi
             raise Missing(str(error).splitlines()[0]) from error
         self._comm = MPI.COMM_WORLD
         if mpiexec() is None:
@@ -209,7 +211,7 @@ class Mpi(far.Line):
 
 
 class Mitogen(far.Line):
-    """A local context of mitogen's."""
+    """A local context of mitogen."""
 
     def __init__(self, setting):
         import mitogen.core
@@ -239,7 +241,7 @@ class Mitogen(far.Line):
 
 
 class Pool(_Standard):
-    """Calls of a function that gives its argument back, in a pool of fresh interpreters."""
+    """multiprocessing.Pool, of one new interpreter; each call returns its argument."""
 
     def __init__(self, setting):
         import multiprocessing
@@ -261,7 +263,7 @@ class Pool(_Standard):
 
 
 class Futures(_Standard):
-    """The same with a ProcessPoolExecutor."""
+    """As Pool, with a ProcessPoolExecutor."""
 
     def __init__(self, setting):
         import concurrent.futures
@@ -283,7 +285,7 @@ class Futures(_Standard):
 
 
 class Joblib:
-    """The same with joblib's processes; it has two, for with one it calls the function right here."""
+    """As Pool, with joblib. It has two processes, because with n_jobs=1 joblib calls the function in this process."""
 
     def __init__(self, setting):
         self._joblib = importlib.import_module("joblib")
@@ -325,7 +327,7 @@ class ExecnetSerializer(_Functions):
 
 
 class Pickle(_Standard):
-    """With protocol 5."""
+    """pickle, with protocol 5."""
 
     def __init__(self, setting):
         import pickle
@@ -341,7 +343,7 @@ class Marshal(_Standard):
 
 
 class Msgpack:
-    """It has one kind of row: with use_list=False all of them come back as tuples."""
+    """msgpack does not tell lists from tuples: with use_list=False it loads all of them as tuples."""
 
     def __init__(self, setting):
         import msgpack
@@ -354,9 +356,9 @@ class Msgpack:
 
 
 class OurTagger:
-    """Each tagger gets one of NLTK's, and has the same weights. Whether tag_sents gives the same tags, says `exact`.
+    """start() of each tagger gets a tagger of NLTK, whose weights it takes. exact: its tags must be those of NLTK.
 
-    None of them imports nltk, which has to be told first where its data is: that comes with the tagger.
+    No class here imports nltk, because corpus.find_data() must be called before that.
     """
 
     exact = True
@@ -388,7 +390,8 @@ class NltkTagger:
 
 
 class FastNltkTagger:
-    """It is handed the weights: by itself it would want them unzipped, and keep a copy for all in the temporary directory."""
+    """It is given the weights here. Otherwise it would need them unzipped, and would keep a copy in the temporary directory
+    that all users share."""
 
     exact = False
 

@@ -1,7 +1,8 @@
-"""The tagger in C: beside NLTK's and fastnltk's on one thread, and on two threads, beside Python work, on two gateways.
+"""The tagger in C: compared with those of NLTK and fastnltk on one thread; and on two threads, beside Python work, and on two
+gateways.
 
-All have the same weights. Whether tags are right is what NLTK says; it says so before the time starts, and the first who
-asks keeps it for the others. NLTK being the slow one, the text of the first work is short.
+All have the same weights. The tags are compared with those of NLTK. These are made before the time starts, and kept for the
+other measurements. The text of the first work is short, because NLTK is slow.
 """
 
 import gc
@@ -15,7 +16,7 @@ from base import Clock, Line, Missing, Work, only
 from gil import beside
 
 BATCH = 1000
-AHEAD = 3  # batches that a gateway has beyond the one that it works on
+AHEAD = 3  # batches that are sent to a gateway before the answer to the first of them
 
 REMOTE_TAG = """
 import pickle
@@ -40,7 +41,7 @@ def count(sentences):
 
 
 def seconds(function, sentences):
-    """How long it takes to tag them, and what comes out."""
+    """(seconds that function(sentences) takes, what it returns)"""
     with Clock() as clock:
         tagged = function(sentences)
     return clock.seconds, tagged
@@ -58,7 +59,7 @@ def one_thread(peer, setting):
     known = corpus.kept(f"NLTK's tags of {number} sentences", setting.scratch, lambda: tagger.tag_sents(sentences))
     peer.start(tagger)
     peer.tag_sents(others)
-    # Once only: the second time the CPU's caches hold what this text needs of the weights.
+    # Measured once only: a second time the weights that this text needs would be in the CPU's caches.
     spent, found = seconds(peer.tag_sents, sentences)
     other = 0
     for mine, right in zip(found, known):
@@ -72,7 +73,8 @@ def one_thread(peer, setting):
 
 
 def over(channels, tagger, as_doc):
-    """A function that tags over them: batches are sent ahead, numbers of tags come back and go with the words here."""
+    """The function that tags through two channels: it sends batches ahead; the far ends answer with the numbers of tags,
+    which are paired with the words here."""
 
     def tag(sentences):
         batches, tagged = [sentences[at : at + BATCH] for at in range(0, len(sentences), BATCH)], []
@@ -88,7 +90,7 @@ def over(channels, tagger, as_doc):
 
 
 def in_turns(ways, sentences, budget):
-    """{way: tokens a second}, medians; all are to give the same, or None."""
+    """{way: tokens a second}, the medians. All functions must return the same tagged sentences, or None."""
     times, end, known = {way: [] for way in ways}, time.perf_counter() + budget, None
     while known is None or time.perf_counter() < end:
         for way, function in ways.items():
@@ -101,12 +103,12 @@ def in_turns(ways, sentences, budget):
             assert known is None or tagged == known, way
             if known is None:
                 known = tagged
-                gc.freeze()  # what is only compared with is no business of the collector's
+                gc.freeze()  # so that the garbage collector does not scan `known` while the time runs
     return {way: count(sentences) / statistics.median(spent) for way, spent in times.items()}
 
 
 def more_than_one(peer, setting):
-    """The text of Brown again and again: a thread's start and a gateway's are not what is measured."""
+    """The text of Brown several times over, so that the start of threads and gateways does not count much."""
     import execnet_c
 
     number, times = setting.pick((8000, 6), (4000, 3), (30, 2))

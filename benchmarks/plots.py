@@ -1,10 +1,10 @@
-"""One plot a subject: a panel for each line of the report, a bar for each peer, the quartiles on it."""
+"""One plot for each subject: a panel for each line of the report, with a bar for each peer and its quartiles."""
 
 import matplotlib
 import peers
 
 matplotlib.use("svg")
-# Text stays text, and the same numbers give the same file.
+# Text stays text in the SVG, and the same numbers make the same file.
 matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "execnet_c", "font.size": 8, "font.family": "sans-serif"})
 
 from matplotlib import pyplot  # noqa: E402
@@ -12,11 +12,11 @@ from matplotlib import pyplot  # noqa: E402
 COLUMNS = 3
 WIDTH, BAR, HEAD, TITLE = 10.0, 0.2, 0.75, 0.2  # inches
 OURS, FLOOR, OTHERS = "#1f6f8b", "#b9b9b9", "#d98c4a"
-WIDE_RANGE = 15  # from there on, a logarithmic scale
+WIDE_RANGE = 15  # if the largest number is more than so many times the smallest, the scale is logarithmic
 
 
 def rows_of(work):
-    """Rows of panels: (title, what the axis says, figures by peer) of each line that has numbers of more than one peer."""
+    """Rows of panels: (title, text of the axis, {peer: figures}) for each line that has numbers of more than one peer."""
     panels = []
     for line in work["lines"].values():
         some = {peer: found["figures"] for peer, found in line["peers"].items() if found["figures"]}
@@ -37,7 +37,7 @@ NAMED = {*peers.CONVERSATIONS, *peers.CALLS, *peers.SERIALIZERS, *peers.TAGGERS}
 
 
 def draw(works, path):
-    """Each work begins a row, with its title above. Nothing is drawn where there is nothing to compare."""
+    """Draw the plot of these works. Each work begins a new row, under its title. A plot without panels is not written."""
     rows = [(work["title"] if first else "", row) for work in works for first, row in _first_marked(rows_of(work))]
     if not rows:
         return
@@ -47,7 +47,7 @@ def draw(works, path):
     )
     for (heading, row), panels in zip(rows, axes):
         for (title, axis, some), panel in zip(row, panels):
-            # The line above is the room for the heading, which is as wide as the whole row.
+            # The empty line makes room for the heading, which is as wide as the whole row.
             panel_of(panel, f" \n{title}" if heading else title, axis, some)
         if heading:
             panels[0].annotate(
@@ -71,7 +71,7 @@ def panel_of(panel, title, axis, some):
         [median - some[name]["spread"][0] for name, median in zip(names, medians)],
         [some[name]["spread"][1] - median for name, median in zip(names, medians)],
     ]
-    # Few values: a median can lie outside of what the quartiles of others say by a rounding error.
+    # Of few values, a rounding error may put the median outside of the quartiles.
     errors = [[max(0.0, error) for error in side] for side in errors]
     panel.barh(names, medians, xerr=errors, color=[colour(name) for name in names], error_kw={"lw": 0.8})
     if min(medians) > 0 and max(medians) / min(medians) > WIDE_RANGE:
@@ -79,5 +79,5 @@ def panel_of(panel, title, axis, some):
         panel.set_xlim(left=min(medians) / 3)
     panel.set_title(title, fontsize=8, loc="left")
     panel.set_xlabel(axis, fontsize=7, loc="left", labelpad=1)
-    panel.minorticks_off()  # there are so many of them that the file would be twice as large
+    panel.minorticks_off()  # they would make the file twice as large
     panel.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""What the measurements say: facts about the machine, medians with their spread, ratios; as JSON, table and plots."""
+"""The report of a run: facts about the machine, medians with their spread, ratios; as JSON, as a table and as plots."""
 
 import json
 import os
@@ -10,11 +10,11 @@ import subprocess
 
 import peers
 
-SAMPLES = 2000  # of the bootstrap
+SAMPLES = 2000  # that the bootstrap draws
 
 
 def machine():
-    """Facts that a number means nothing without."""
+    """Facts about this machine, without which the numbers mean nothing."""
     return {
         "cpu": _first("/proc/cpuinfo", r"model name\s*: (.*)") or platform.machine(),
         "cpus": len(os.sched_getaffinity(0)),
@@ -45,7 +45,8 @@ def _said(command):
 
 
 def ratios(ours, theirs, more_is_better):
-    """How many times better we are, round by round: what disturbs the machine for a while disturbs both sides."""
+    """How many times better we are, for each round: what disturbs the machine for a while disturbs both numbers of a
+    round."""
     return [
         a / b if more_is_better else b / a
         for a, b in zip(ours, theirs)
@@ -61,7 +62,8 @@ def quartiles(values):
 
 
 def interval(values):
-    """That has the median in 95 of 100 cases, by bootstrap; of few values, the least and the most."""
+    """The interval that has the median in 95 of 100 cases, by bootstrap. Of fewer than five values: the least and the
+    most."""
     if len(values) < 5:
         return [min(values), max(values)]
     source = random.Random(1)
@@ -70,7 +72,7 @@ def interval(values):
 
 
 def figures(values, spread):
-    """{"median", "spread", "rounds"} of those that are numbers, or None."""
+    """{"median", "spread", "rounds"} of the values that are not None; None if there are none."""
     values = [value for value in values if value is not None]
     if not values:
         return None
@@ -79,7 +81,7 @@ def figures(values, spread):
 
 
 def collected(facts, results, works):
-    """All that is to be known, ready for JSON."""
+    """The whole report as a dict, ready for JSON."""
     found = {"machine": facts, "versions": results.versions, "failures": results.failures, "works": {}}
     for name, work in works.items():
         found["works"][name] = {
@@ -102,7 +104,7 @@ def _line(line, values):
 
 
 def rounded(value):
-    """To what a measurement can know."""
+    """The value with five digits: a measurement is not more exact."""
     return None if value is None else float(f"{value:.5g}")
 
 
@@ -114,7 +116,7 @@ ROW = "{:42} {:22} {:>9} {:7} {:21} {:>8}  {}"
 
 
 def rows(line):
-    """The table's rows for one line: one a peer, ours first."""
+    """The rows of the table for one line of the report: one for each peer, ours first."""
     title = line["title"]
     for peer, found in line["peers"].items():
         if found["figures"] is None:
@@ -159,7 +161,7 @@ def table(found):
 
 
 def write(found, subjects, directory):
-    """results.json, table.txt, and a plot for each subject."""
+    """Write results.json, table.txt, and a plot for each subject."""
     os.makedirs(directory, exist_ok=True)
     with open(os.path.join(directory, "results.json"), "w") as file:
         json.dump(found, file, indent=1)

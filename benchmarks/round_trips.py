@@ -1,4 +1,4 @@
-"""Round trips: an item to the far end and back, while both CPUs have nothing else to do, and while they have."""
+"""Round trips: an item to the far end and back, while the CPUs are idle, and while they are busy."""
 
 import contextlib
 import os
@@ -33,13 +33,13 @@ def items():
 
 
 def seconds(setting):
-    """That a row of round trips takes."""
+    """Seconds for each measured row of round trips."""
     return setting.pick(0.06, 0.04, 0.005)
 
 
 @contextlib.contextmanager
 def busy_machine():
-    """Every CPU that this process may use has other work to do. The work ends with this process, however it ends."""
+    """Keep every CPU that this process may use busy. The processes that do so end with this one, however it ends."""
     loop = f"import os\nwhile os.getppid() == {os.getpid()}:\n    for _ in range(10**5): pass"
     others = [subprocess.Popen([sys.executable, "-c", loop]) for _ in os.sched_getaffinity(0)]
     try:
@@ -80,7 +80,7 @@ def busy(peer, setting):
 
 
 def in_c(way):
-    """The same bytes, as many as pickle makes of the item, by a C program."""
+    """The function that measures the C program, with as many bytes as pickle makes of each item."""
 
     def measure(setting):
         return {

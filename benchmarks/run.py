@@ -1,11 +1,11 @@
-"""Measures execnet_c beside execnet, the standard library, other libraries, and what the system gives at best.
+"""Compares execnet_c with execnet, the standard library, other libraries, and the best that the system itself can do.
 
     python run.py [--quick] [--only WORK ...] [--peers PEER ...] [--results DIR]
 
-The peers take turns (A B C, A B C, ...), each measurement in a process of its own, so that nothing is shared and what
-disturbs the machine disturbs all of them. Works take part in as many rounds as they are worth; when the time is over,
-what has begun is brought to its end and no further turn begins. Prints a table of medians; exits with 1 if a
-measurement failed. What is missing is named.
+The peers take turns (A B C, A B C, ...), so that what disturbs the machine for a while disturbs all of them. Each
+measurement has a process of its own, so that they share nothing. Works have different numbers of rounds. When the time is
+over, the works that have begun their turn complete it, and no other turn begins. Prints a table of medians, which also
+names what is missing; the exit status is 1 if a measurement failed.
 """
 
 import argparse
@@ -31,11 +31,11 @@ MINUTES = {"full": 9.0, "quick": 0.75, "small": 5.0}
 
 @dataclasses.dataclass
 class Results:
-    """What all measurements gave."""
+    """The results of all measurements."""
 
     values: dict = dataclasses.field(default_factory=dict)  # line -> peer -> a number or None for each round
     versions: dict = dataclasses.field(default_factory=dict)
-    missing: dict = dataclasses.field(default_factory=dict)  # peer -> why
+    missing: dict = dataclasses.field(default_factory=dict)  # peer -> {work: why}
     left_out: dict = dataclasses.field(default_factory=dict)  # work -> {peer: why}
     failures: list = dataclasses.field(default_factory=list)
     texts: set = dataclasses.field(default_factory=set)  # where the tagged text is from
@@ -84,7 +84,8 @@ def measure(work, peer, setting):
 
 
 def one_line(err):
-    """The end of what it said, in full for who watches: reports say no paths."""
+    """The last line of a stderr that tells the error. All of it is printed only to a terminal or in CI, because it has
+    paths, which no report may have."""
     if sys.stderr.isatty() or os.environ.get("CI"):
         print(err, file=sys.stderr)
     said = [line.strip() for line in err.splitlines() if line.strip() and not line.startswith(" ")]
@@ -92,11 +93,11 @@ def one_line(err):
 
 
 def take_turns(chosen, rounds, setting, seconds):
-    """chosen: {work: names of who takes part}; rounds: {work: at most so many}."""
+    """Measure. chosen: {work: names of peers and floors}; rounds: {work: number of rounds at most}."""
     results, end, most = Results(), time.monotonic() + seconds, max(rounds.values())
     for number in range(most):
         for work, names in chosen.items():
-            # The first round is taken in any case: a line without a number says nothing.
+            # All works have their first round, even if the time is over: else a line would have no number.
             if not takes_part(number, rounds[work], most) or (number > 0 and time.monotonic() > end):
                 continue
             for peer in names:
@@ -108,18 +109,19 @@ def take_turns(chosen, rounds, setting, seconds):
 
 
 def takes_part(number, rounds, most):
-    """Who takes part in fewer rounds does so all over the run, from the first one on."""
+    """Whether a work with `rounds` rounds takes part in round `number` of `most`. Its rounds are spread over the run, and
+    the first is one of them."""
     return number == 0 or number * rounds // most > (number - 1) * rounds // most
 
 
 def tell(text):
-    """How far it is, for who watches."""
+    """Show the progress, if stderr is a terminal."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def choose(options):
-    """{work: names of who takes part}"""
+    """{work: names of the peers and floors that take part}"""
     chosen = {}
     for work in options.only or WORKS:
         if options.size == "quick" and not options.only and not WORKS[work].rounds[1]:
@@ -139,7 +141,8 @@ def everybody(works=WORKS):
 
 
 def not_asked(options, chosen):
-    """Peers that the chosen works have and that do not take part, and works; but of works that were named no others."""
+    """Names of peers of the chosen works that do not take part; and of works that were not chosen, unless the user has
+    named works or peers."""
     taking_part = {name for names in chosen.values() for name in names}
     works = [] if options.only or options.peers else [work for work in WORKS if work not in chosen]
     return [name for name in everybody(chosen) if name not in taking_part] + works
@@ -147,7 +150,8 @@ def not_asked(options, chosen):
 
 @contextlib.contextmanager
 def setting_of(options, scratch, chosen, without_host):
-    """What each measurement is told. Works that need a host where there is none go from `chosen` to `without_host`."""
+    """The setting for each measurement. If there is no host, the works that need one are moved from `chosen` to
+    `without_host`."""
     setting = {"size": options.size, "limits": options.limits, "scratch": scratch}
     setting.update(python=options.remote_python, pythons=options.python)
     needing = [work for work in chosen if WORKS[work].needs_host]

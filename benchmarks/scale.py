@@ -1,4 +1,4 @@
-"""Many channels, many gateways, and much in flight: what each takes, and what it leaves to others."""
+"""Many channels, many gateways, and a large item on its way: their time and memory, and how much they delay others."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""dumps and loads, in memory: tagged text, wide and deep structures, numbers, and dicts like those of pytest's reports."""
+"""dumps and loads, in memory: of tagged text, wide and deep structures, numbers, and dicts like pytest's reports."""
 
 import time
 
@@ -19,7 +19,7 @@ TITLES = {
 
 
 def report(number):
-    """What a worker of pytest-xdist sends of a test that passed."""
+    """What a worker of pytest-xdist sends about a test that passed."""
     nodeid = f"tests/test_module_{number % 40}.py::TestSomething::test_case[{number}]"
     return {
         "nodeid": nodeid,
@@ -59,7 +59,7 @@ def cases(sentences, setting):
 
 
 def tuples(item):
-    """The item with all its rows as tuples: msgpack does not tell the kinds apart."""
+    """The item with all its lists as tuples: msgpack does not tell lists from tuples."""
     if isinstance(item, (list, tuple)):
         return tuple(map(tuples, item))
     if isinstance(item, dict):

@@ -1,4 +1,4 @@
-"""How long it takes until far ends have said their first word: one, many at once, over ssh, on other Pythons."""
+"""How long it takes from the start of far ends until their first item is here: one, many at once, over ssh, other Pythons."""
 
 import shlex
 import statistics
@@ -32,7 +32,7 @@ def one(peer, setting):
 
 
 def one_call(peer, setting):
-    """A pool has no first word of its own: the answer to a first call."""
+    """A pool sends nothing by itself, so this measures until the first call is answered."""
 
     def call():
         peer.start(None)
@@ -58,7 +58,7 @@ def bare(setting):
 
 
 def by_mpi(setting):
-    """mpiexec starts both ends; the first word is the near end's last."""
+    """mpiexec starts both ends. The near end ends when it has received the first item, so this measures until then."""
     if peers.mpiexec() is None:
         raise Missing("no mpiexec: pip install mpich")
     return {"start": milliseconds(run_bare, [peers.mpiexec(), "-n", "2", sys.executable, "-c", MPI_FIRST_WORD])}
@@ -107,7 +107,7 @@ def importing_it(peer, setting):
 
 
 def other_pythons(peer, setting):
-    """Of each command line of --python; this interpreter if there is none."""
+    """The mean over all command lines of --python; if there are none, this interpreter."""
     times = []
     for command in setting.pythons or [sys.executable]:
         peer.spec = f"popen//python={command}"

@@ -1,7 +1,7 @@
-"""What the far ends do. A task gets its end of a line: `receive` and `send` for items, `receive_bytes` and `send_bytes`
-for large bytes, for which some peers have ways of their own. Each task ends when it gets None.
+"""The tasks: what the far ends run. A task gets its end of a line: receive() and send() for items, receive_bytes() and
+send_bytes() for large bytes objects, because some peers have other functions for these. A task ends when it receives None.
 
-The text of a task travels to gateways, so a task uses nothing from outside itself.
+Gateways are sent the source of a task alone, so a task uses nothing from outside of its function.
 """
 
 
@@ -15,7 +15,7 @@ def echo(line):
 
 
 def count(line):
-    """Takes a number, then that many items, and acknowledges them all at once with the last one."""
+    """Receives a number, then so many items, then answers once with (number, last item)."""
     receive = line.receive
     while True:
         number = receive()
@@ -27,7 +27,7 @@ def count(line):
 
 
 def count_in_turn(line):
-    """As `count`; the items come on channels, one after the other, and those come first."""
+    """As count(), but first it receives a list of channels; the items arrive at these channels in turn."""
     channels = line.receive()
     while True:
         number = line.receive()
@@ -39,7 +39,8 @@ def count_in_turn(line):
 
 
 def bulk(line):
-    """Takes or gives bytes, as ordered, and tells their CRC and by how many MiB its memory grew meanwhile at most."""
+    """Receives an order, ("take", MiB) or ("give", MiB). Then it receives or sends so many bytes, and sends their CRC, and by
+    how many MiB its memory grew meanwhile at most."""
     import os
     import zlib
 
@@ -77,7 +78,7 @@ def bulk(line):
 
 
 def flood(line):
-    """Takes (MiB, pieces) and sends so many items of so many MiB."""
+    """Receives (MiB, pieces), then sends so many items of so many MiB."""
     while True:
         order = line.receive()
         if order is None:
@@ -89,7 +90,7 @@ def flood(line):
 
 
 def drain(line):
-    """Takes a number, then that many items of bytes, and says how long they were in all."""
+    """Receives a number, then so many bytes objects, then sends the sum of their lengths."""
     while True:
         pieces = line.receive()
         if pieces is None:
@@ -101,7 +102,7 @@ def drain(line):
 
 
 def tick(line):
-    """Takes (number, seconds) and sends so many ints, spread over so many seconds."""
+    """Receives (number, seconds), then sends so many ints, spread over so many seconds."""
     import time
 
     while True:

@@ -1,4 +1,4 @@
-"""What programs make of gateways: RSync to far ends, and test runs of pytest-xdist."""
+"""Programs that use gateways: RSync to far ends, and test runs of pytest-xdist."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from base import MIB, Clock, Line, Missing, Work, memory
 
 PEAK = "channel.send(int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024)"
 
-# Without plugins that happen to be installed: the import of some takes longer than the whole start.
+# Other plugins that are installed are not loaded: the import of some takes longer than all else at the start.
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 TESTS_IN_A_FILE = 100
@@ -28,7 +28,7 @@ def make_sources(top, files, mib):
 
 
 def tree(directory):
-    """{path: content} of all files below."""
+    """{path: content} of all files in the directory and below it."""
     found = {}
     for base, _, names in os.walk(directory):
         for name in names:
@@ -74,7 +74,7 @@ def make_suite(directory, tests):
 
 
 def run_of(tests, *arguments):
-    """Seconds for so many tests that do nothing."""
+    """Seconds that pytest takes for so many tests that do nothing."""
     with tempfile.TemporaryDirectory() as directory:
         make_suite(directory, tests)
         env = {**os.environ, **ALONE}

@@ -1,4 +1,4 @@
-"""All works by name, in the order of the report; each subject has a file of its own."""
+"""All works by name, in the order of the report. Each subject is a file with some works."""
 
 import bulk
 import gil

@@ -1,12 +1,12 @@
 #!/bin/bash
-# Makes far ends of other kinds for the tests, from Debian's packages: a 32-bit Python (i386), which runs in a chroot,
-# and a big-endian one (s390x), which runs under qemu's user emulation.
+# Makes foreign interpreters for the tests from Debian's packages: a 32-bit Python (i386), which runs in a chroot, and a
+# big-endian one (s390x), which runs under qemu's user emulation.
 #
 #   tests/foreign_python.sh DIRECTORY [i386] [s390x]
 #   EXECNET_C_FOREIGN_PYTHONS=DIRECTORY make test-python
 #
-# Needs apt and dpkg-deb, and root for the chroot. Nothing is installed, and the system's own package lists stay as they
-# are: all goes into DIRECTORY, which may be removed afterwards. What is there already is not made again.
+# Needs apt and dpkg-deb, and root for the chroot. Nothing is installed on this system, and its package lists do not
+# change: all files go into DIRECTORY, which may be removed afterwards. What DIRECTORY already has is not made again.
 #
 # DIRECTORY/i386/root and DIRECTORY/s390x/root hold usr/bin/python3, DIRECTORY/s390x/qemu the emulator.
 set -eu
@@ -17,12 +17,12 @@ top=$(cd "$1" && pwd)
 shift
 test $# -gt 0 || set -- i386 s390x
 
-# download ARCH DIR PACKAGE...: those packages, and what they depend on, as DIR/apt/cache/archives/*.deb
+# download ARCH DIR PACKAGE...: these packages and all that they depend on, to DIR/apt/cache/archives/*.deb
 download() {
     local arch=$1 apt=$2/apt
     shift 2
     mkdir -p "$apt"/lists/partial "$apt"/cache/archives/partial "$apt"/etc/sources.list.d
-    touch "$apt"/status # an empty system: dependencies come too
+    touch "$apt"/status # nothing counts as installed, so that apt downloads all dependencies
     cp /etc/apt/sources.list "$apt"/etc/ 2>/dev/null || :
     cp -r /etc/apt/sources.list.d/. "$apt"/etc/sources.list.d/ 2>/dev/null || :
     local options=(
@@ -31,7 +31,7 @@ download() {
         -o Dir::Etc::sourceparts="$apt"/etc/sources.list.d -o APT::Architecture="$arch" -o APT::Architectures="$arch"
         -o APT::Sandbox::User=root
     )
-    # A source without packages for this architecture makes the update fail; what matters is that the packages come.
+    # The update fails if a source has no packages for this architecture. Only the download below has to succeed.
     apt-get "${options[@]}" update >"$apt"/update.log 2>&1 || :
     apt-get "${options[@]}" install -y --download-only --no-install-recommends "$@" >"$apt"/download.log 2>&1 ||
         { cat "$apt"/update.log "$apt"/download.log >&2; exit 1; }

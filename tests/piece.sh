@@ -1,7 +1,8 @@
 #!/bin/sh
-# A piece of the tests: its output goes into a file, and one line says how it went; where it fails, all of it is shown.
-# usage: piece.sh FOLDER NAME COMMAND...     with LOUD in the environment, all of it is shown in any case
-#        piece.sh FOLDER                     sums up the pieces that have run
+# Runs a piece of the tests. Its output goes to FOLDER/NAME.log, and one line says whether it succeeded. If it failed, or
+# LOUD is set in the environment, the whole output is shown, too.
+# usage: piece.sh FOLDER NAME COMMAND...
+#        piece.sh FOLDER                     shows the sum of all pieces that have run
 set -u
 logs=$1
 shift
