@@ -8,9 +8,9 @@ If the server has a secret, a connection speaks TLS, and both ends prove that th
 read (see tls.py). Such a connection has two processes: one speaks TLS; the other runs the program, whose `clientsock` is
 one end of a socketpair between the two.
 
-A connection is *pending* until its first line is complete, or its client has proved that it knows the secret. It has no
-process then: one loop reads all pending connections. Each may take LINE_TIMEOUT. If there are too many, the network that
-has most of them loses one.
+A connection is *pending* until its first line is complete; with a secret, until its client has proved that it knows the
+secret. It has no process then: one loop reads all pending connections. Each may be pending for LINE_TIMEOUT. If there are
+too many, the network that has most of them loses one.
 
 This module is also sent to far ends without the package (installvia=): it runs on Python 3.8, and imports nothing of this
 package but tls.py, whose source near/sockets.py puts in the place of the import.
@@ -54,7 +54,7 @@ def is_loopback(host):
 
 
 def listen(host, port):
-    """A socket that listens there. Raises OSError."""
+    """A socket that listens at the first address of `host` that can be used. Raises OSError."""
     error = OSError(f"no address for {host!r}")
     flags = socket.AI_PASSIVE
     for family, kind, number, _, sockaddr in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags):

@@ -447,7 +447,7 @@ class Channel:
             raise StopIteration from None
 
     def next(self):
-        """The same as the built-in next() on the channel."""
+        """As the built-in next() on the channel."""
         return self.__next__()
 
     def _end(self):

@@ -3,9 +3,9 @@
 It is sent to far ends without the package, and serves the near end where there is no C core. Some parts of Gateway have
 files of their own: pyreader.py reads frames, pytasks.py has a worker's tasks, pynear.py has what only near ends need.
 
-Only the I/O thread changes a gateway's state (see pypump.py). Any other thread may be interrupted by an exception out of
-a signal handler between any two steps. So it changes that state only in ways that are a single step: it appends to a
-deque, or sets an attribute.
+Mostly the I/O thread changes a gateway's state (see pypump.py). In another thread an exception out of a signal handler may
+come between any two steps. So other threads change that state only in single steps: they append to a deque, or set an
+attribute.
 
 As in execnet, frames take effect one after the other, in the order in which they arrived. All go through the backlog,
 and the thread that has the dispatcher role applies them. A frame that needs a callback waits for the gateway's callback
@@ -68,7 +68,7 @@ from .pywire import trace_to as _trace_to
 dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "load", "loads"))
 
 SHORT = 128  # bytes: for a shorter item load_plain() is tried first, because it takes half the time of load_item()
-MAX_ANSWERS = 4000  # frames that wait to be written: no answer joins them, see src/core/link/xc_answer.c
+MAX_ANSWERS = 4000  # if so many frames wait to be written, answers wait in `_owed`, see src/core/link/xc_answer.c
 
 
 def _main_thread_ident():

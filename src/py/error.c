@@ -21,10 +21,10 @@ PyDoc_STRVAR(load_error_doc, "What was to be loaded is not well formed. The text
 PyDoc_STRVAR(truncated_error_doc, "What was to be loaded ends too early.");
 PyDoc_STRVAR(remote_error_doc,
              "RemoteError(formatted)\n--\n\n"
-             "What failed at the other side; str() of it, and its attribute `formatted`, is the\n"
-             "traceback from there.\n\n"
-             "remote_type, remote_message: of the exception over there, its name (with that of its\n"
-             "module where the text has it) and str() of it; None where the other side has not said.");
+             "Code at the other side failed. str() of this exception, and its attribute `formatted`, is\n"
+             "the traceback from there.\n\n"
+             "remote_type, remote_message: the name of the exception's class there (with its module, if\n"
+             "the traceback shows it) and str() of the exception; None if the other side has not said.");
 PyDoc_STRVAR(timeout_error_doc, "The time given for an operation is over.");
 PyDoc_STRVAR(gateway_died_doc, "The far end is gone. The text says how it ended.");
 

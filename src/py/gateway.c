@@ -442,7 +442,7 @@ static PyMethodDef Gateway_methods[] = {
 };
 
 static PyType_Slot Gateway_slots[] = {
-    {Py_tp_doc, "Gateway()\n--\n\nThe mechanism of a gateway: a connection and the process behind it."},
+    {Py_tp_doc, "Gateway()\n--\n\nThe mechanism of a gateway: a connection and the process at its other end."},
     {Py_tp_new, Gateway_new},
     {Py_tp_dealloc, Gateway_dealloc},
     {Py_tp_traverse, Gateway_traverse},
