@@ -1,8 +1,8 @@
 # Set-up, tests and checks of execnet_c. `make tag` and `make test` need Python (3.10 or newer, with its headers),
 # a C compiler and pip; they work in a virtual environment of their own.
 #
-#   make quick          between two edits: a few tests of every room, in less than a minute once all is built
-#   make test           before a change goes in: everything but what is in check-deep, in some minutes
+#   make quick          between two edits: a few tests of each file, in less than a minute once all is built
+#   make test           before a change goes in: everything but what is in check-deep, in less than eight minutes on two CPUs
 #   make check-deep     sanitizers, the tests' own test by mutants, portable back ends, other programs that use execnet, what
 #                       execnet itself does, long tests. CI runs this after `make test`
 #
@@ -12,8 +12,8 @@
 #   SANITIZERS=required fail where the sanitizers cannot run, instead of saying so
 #   PAIRINGS="C-C"      the cores to run the Python tests over, near end and far end; all four of C and Python if not set
 #   USERS=              without the tests of other programs that use execnet, and without installing those
-#   LANES=3             how many pieces of these run beside one another: one more than there are CPUs, if not set
-#   PARTS="1.2 2.2"     the Python tests in two parts, each with half the files; four if not set
+#   LANES=4             how many pieces of these run beside one another: two more than there are CPUs, if not set
+#   PARTS="1.2 2.2"     the Python tests in two parts, each with half the files; five if not set
 #   LOUD=yes            what all pieces say, not only those that fail (it is in VENV/logs in any case)
 #   RESULTS=DIR         where `make bench` writes its numbers, table and plots (in the environment, if not set)
 #   BENCH_ARGS          more for benchmarks/run.py, as "--only round-trips --peers execnet_c execnet"
@@ -23,8 +23,8 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 SANITIZERS ?=
 USERS ?= yes
-PARTS ?= 1.4 2.4 3.4 4.4
-LANES ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 1)))
+PARTS ?= 1.5 2.5 3.5 4.5 5.5
+LANES ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 2)))
 export LOUD
 RESULTS ?= $(VENV)/bench
 BENCH_ARGS ?=

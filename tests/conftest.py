@@ -6,9 +6,8 @@ is about what execnet_c does better, on purpose, and runs against execnet_c only
 execnet_c has two cores, and a run is over one pairing of them (see pairing.py). Tests that do not depend on the cores, and
 those against execnet, run over the default pairing only; tests about one end only, over C-C and Python-Python.
 
-pytest without options runs every test. The commands of the Makefile leave some out by --depth: `make test` leaves out those
-marked `deep` and those against execnet, which change only if the test does; `make check-deep` runs just these. `make quick`
-takes a few tests of each file.
+pytest without options runs every test. The commands of the Makefile leave some out by --depth: `make test` leaves out what
+is_deep() says is deep; `make check-deep` runs just this. `make quick` takes a few tests of each file.
 """
 
 import pairing  # isort: skip (before anything takes a core)
@@ -26,26 +25,34 @@ from masters import TIMEOUT, sleep_at_a_pipe, stat_of, wait_until
 
 LIBS = ["execnet_c", "execnet"] if pairing.name == pairing.DEFAULT else ["execnet_c"]
 
-# Files whose tests are all about one process and name their core themselves, or about programs around the package.
-ANY_CORE = ("test_serializer", "test_examples", "test_makefile", "test_users", "test_rings", "test_tagging")
 
-# Files about what may differ if the two ends have different cores: C-Python and Python-C run only these. The others are
-# about one end at a time; C-C and Python-Python test each core at both ends.
-BOTH_ENDS = tuple(
-    f"test_{name}"
-    for name in (
-        *("alive", "callback", "channel", "coercion", "core_frames", "deaths", "debug", "errors", "execmodel", "gateway"),
-        *("pairing", "pieces", "stderr", "via", "watch", "with"),
-    )
+def files(*names):
+    """Files of tests, by how their names begin."""
+    return tuple(f"test_{name}" for name in names)
+
+
+# Files whose tests are all about one process and name their core themselves, or about programs around the package.
+ANY_CORE = files("serializer", "examples", "makefile", "users", "rings", "tagging")
+
+# Files about what crosses the wire between two cores...
+WIRE = files("callback", "channel", "coercion", "core_frames", "gateway", "pairing", "pieces")
+
+# ... and about what else may differ if the two ends have different cores: C-Python and Python-C run only these two kinds.
+# The others are about one end at a time; C-C and Python-Python test each core at both ends.
+BOTH_ENDS = WIRE + files("alive", "deaths", "debug", "errors", "execmodel", "stderr", "via", "watch", "with")
+
+# Files about what each core does in its own way. The others are about Python code that both cores share.
+CORES = BOTH_ENDS + files(
+    *("closed_fds", "conformance", "cut", "fork", "interpreters", "no_fds", "no_memory", "pump", "signals", "terminal"),
+    *("threads",),
 )
 
-# Files of long tests: `make quick` takes one test of each; over Python-Python only `make check-deep` runs them.
-LONG = tuple(
-    f"test_{name}"
-    for name in (
-        *("examples", "leaks", "limits", "nltk", "pytest_plugin", "serializer_twins", "ssh_tagging"),
-        *("tagging_answers", "xdist"),
-    )
+# The files that `make test` runs over a pairing. All others that run over it are deep.
+NOT_DEEP = {"C-C": files(""), "Python-Python": CORES, "C-Python": WIRE, "Python-C": WIRE}[pairing.name]
+
+# Files of long tests: `make quick` takes one test of each.
+LONG = files(
+    *("examples", "leaks", "limits", "nltk", "pytest_plugin", "serializer_twins", "ssh_tagging", "tagging_answers", "xdist")
 )
 
 TESTS = sorted(pathlib.Path(__file__).parent.glob("test_*.py"))
@@ -83,6 +90,8 @@ def is_left_out(path, config):
         return True
     if pairing.near != pairing.far and not path.name.startswith(BOTH_ENDS):
         return True
+    if config.getoption("depth") in ("test", "quick") and not path.name.startswith(NOT_DEEP):
+        return True
     return pairing.name != pairing.DEFAULT and path.name.startswith(ANY_CORE)
 
 
@@ -91,9 +100,12 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def is_deep(item):
-    of_execnet = getattr(item, "callspec", None) and item.callspec.params.get("lib") == "execnet"
-    long = pairing.near == pairing.far == "Python" and item.path.name.startswith(LONG)
-    return bool(of_execnet or long or item.get_closest_marker("deep"))
+    """Whether only `make check-deep` runs a test: one that is marked so, one over another pairing than `make test` runs its
+    file, one against execnet, which changes only if the test does, and one with a far end that is deep."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    if params.get("lib") == "execnet" or any(getattr(value, "deep", False) for value in params.values()):
+        return True
+    return not item.path.name.startswith(NOT_DEEP) or item.get_closest_marker("deep") is not None
 
 
 def a_few_of_each_file(items):
@@ -190,6 +202,15 @@ def children_of(pid):
     return {child for child, stat in stats.items() if stat and int(stat[1]) == pid}
 
 
+def has_children():
+    """Whether this process has any; children_of() takes long to find none."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 class Footprint:
     """What this process holds of the system right now."""
 
@@ -202,7 +223,7 @@ class Footprint:
                 pass  # the fd of the listing itself
         self.tasks = set(os.listdir("/proc/self/task"))
         self.threads = set(threading.enumerate())
-        self.children = children_of(os.getpid())
+        self.children = children_of(os.getpid()) if has_children() else set()
 
     def beyond(self, before, floor):
         """What is left behind: more than there was before the test, and more than the library always keeps (`floor`)."""

@@ -17,6 +17,7 @@ import tempfile
 import pytest
 
 OLDEST, NEWEST = (3, 8), (3, 13)
+OURS = f"cpython{sys.version_info[0]}.{sys.version_info[1]}."
 
 PLACES = [
     os.path.join(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"), "versions", "*", "bin"),
@@ -55,9 +56,10 @@ class FarEnd:
 
     inside: the command line by which a program at the far end starts this Python. missing: why it cannot be started here.
     root: the directory that is / at the far end. outlives: a signal to the process that we start does not reach Python.
+    deep: only `make check-deep` starts it.
     """
 
-    def __init__(self, name, command=(), inside=None, missing=None, root="", read_only=False, outlives=False):
+    def __init__(self, name, command=(), inside=None, missing=None, root="", read_only=False, outlives=False, deep=False):
         self.name = name
         self.command = list(command)
         self.inside = list(inside or command)
@@ -65,6 +67,7 @@ class FarEnd:
         self.root = root
         self.read_only = read_only
         self.outlives = outlives
+        self.deep = deep
 
     def __repr__(self):
         return f"<FarEnd {self.name}>"
@@ -120,6 +123,9 @@ def _plain_ones(pythons, installed):
         if version >= OLDEST:
             name += f"_{count + 1}" if count else ""
             far_ends.append(FarEnd(name, [pythons[implementation, version, text]]))
+    there = [end for end in far_ends if end.name.startswith("cpython")]
+    for end in there[1:-1]:  # between the oldest and the newest
+        end.deep = not end.name.startswith(OURS)
     but = f" (left out, for they have execnet_c: {', '.join(installed)})" if installed else ""
     for minor in range(OLDEST[1], NEWEST[1] + 1):
         if not any(end.name.startswith(f"cpython3.{minor}.") for end in far_ends):
@@ -141,16 +147,15 @@ def _hostile_directory():
 
 def _options_of(far_ends):
     """Pythons with other options: our own version, which takes code objects, the oldest CPython, and PyPy."""
-    ours = f"cpython{sys.version_info[0]}.{sys.version_info[1]}."
     hostile = _hostile_directory()
     chosen = []
-    for prefix in (ours, "cpython", "pypy"):
+    for prefix in (OURS, "cpython", "pypy"):
         chosen += [end for end in far_ends if end.name.startswith(prefix) and not end.missing and end not in chosen][:1]
     for end in chosen:
-        python = end.command
-        yield FarEnd(f"{end.name}-isolated", [*python, "-I"])
-        yield FarEnd(f"{end.name}-without-site", [*python, "-S"])
-        yield FarEnd(f"{end.name}-hostile-path", ["env", f"PYTHONPATH={hostile}", *python], inside=python)
+        python, deep = end.command, end is not chosen[0]
+        yield FarEnd(f"{end.name}-isolated", [*python, "-I"], deep=deep)
+        yield FarEnd(f"{end.name}-without-site", [*python, "-S"], deep=deep)
+        yield FarEnd(f"{end.name}-hostile-path", ["env", f"PYTHONPATH={hostile}", *python], inside=python, deep=deep)
 
 
 def _why_not(command):
