@@ -130,9 +130,9 @@ def test_what_wakes_up_behind_the_verdict_changes_nothing(lib, group, tmp_path):
 @asked
 def test_one_that_keeps_the_gil_lives(lib, group):
     gw = group.makegateway("popen//keepalive=1")
-    channel = gw.remote_exec(HOG.format(seconds=3))
+    channel = gw.remote_exec(HOG.format(seconds=2))
     assert channel.receive(TIMEOUT) == "ready"
-    assert channel.receive(2 * TIMEOUT) > 1.5
+    assert channel.receive(2 * TIMEOUT) > 1  # longer than it may be silent
     channel.waitclose(TIMEOUT)
     assert gw.remote_exec("channel.send(7**3)").receive(TIMEOUT) == 343
 
@@ -153,7 +153,7 @@ def test_one_whose_callback_computes_lives(lib, group):
 @pytest.mark.parametrize("near_computes", [False, True])
 def test_an_idle_one_lives(group, near_computes):
     gw = group.makegateway("popen//keepalive=1")
-    until = time.monotonic() + 5
+    until = time.monotonic() + 3
     if near_computes:
         while time.monotonic() < until:
             sum(range(10**7))
@@ -165,7 +165,7 @@ def test_an_idle_one_lives(group, near_computes):
 
 @asked
 def test_one_behind_a_slow_line_lives_while_much_is_sent(group, tmp_path):
-    """For some ten seconds nothing comes back, neither from the task nor an answer to what stands behind 20 MB."""
+    """For some five seconds nothing comes back, neither from the task nor an answer to what stands behind 10 MB."""
     script = tmp_path / "line.py"
     script.write_text(SLOW_LINE)
     line = shlex.join([sys.executable, str(script), str(200_000), "0.1"])
@@ -173,8 +173,8 @@ def test_one_behind_a_slow_line_lives_while_much_is_sent(group, tmp_path):
     channel = gw.remote_exec("channel.send(1); channel.send(len(channel.receive()))")
     assert channel.receive(TIMEOUT) == 1
     began = time.monotonic()
-    channel.send(bytes(20_000_000))
-    assert channel.receive(4 * TIMEOUT) == 20_000_000
+    channel.send(bytes(10_000_000))
+    assert channel.receive(4 * TIMEOUT) == 10_000_000
     assert time.monotonic() - began > 4, "the line was not slow"
     assert gw._state()["reason"] == "XC_OK"
 

@@ -89,7 +89,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("task", ["waits", "busy"])
+@pytest.mark.parametrize("task", ["waits", pytest.param("busy", marks=pytest.mark.deep)])
 def test_ways_to_end(way, task):
     code, status, words = WAYS[way]
     with Program(START + code, TASKS[task]) as program:
@@ -102,7 +102,7 @@ def test_ways_to_end(way, task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("way", ["os._exit(0)", "os.kill(os.getpid(), 9)"])
+@pytest.mark.parametrize("way", ["os.kill(os.getpid(), 9)", pytest.param("os._exit(0)", marks=pytest.mark.deep)])
 def test_a_worker_ends_itself_when_its_master_is_gone(way, task):
     with Program(START + way, TASKS[task]) as program:
         assert program.line() == "up"
@@ -163,7 +163,7 @@ def test_a_worker_ends_though_its_masters_child_lives():
 # ---- terminate
 
 
-@pytest.mark.parametrize("timeout", ["0", "0.3", "1.0"])
+@pytest.mark.parametrize("timeout", ["0", "0.3", pytest.param("1.0", marks=pytest.mark.deep)])
 def test_terminate_takes_about_twice_its_timeout_and_leaves_nothing(timeout):
     lines = run(
         """
@@ -262,7 +262,7 @@ def test_many_gateways_one_after_the_other_leave_nothing():
         sleep_at_a_pipe(execnet_c)
         execnet_c.Group(["popen"]).terminate(timeout=5)
         before = len(fds())
-        for i in range(30):
+        for i in range(12):
             group = execnet_c.Group(["popen"] * 2)
             if i % 3:
                 group[0].remote_exec("channel.send(1)").receive(30)

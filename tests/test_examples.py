@@ -84,6 +84,7 @@ def test_two_gateways_show_the_known_answer_twice(tmp_path):
     assert len(lines) == 7
 
 
+@pytest.mark.deep
 def test_the_recipe_with_the_weights_from_pypi(tmp_path):
     """Without any NLTK data: textblob-aptagger's weights, and the recipe's sentence in place of the treebank."""
     if tagging_data._textblob_path() is None:
@@ -123,7 +124,9 @@ def test_sentences_of_a_text():
     ), "splitting loses no character but white space"
 
 
-@pytest.mark.parametrize("specs", [[], ["--tx", "popen"], ["--tx", "2*popen", "--tx", "popen"]])
+@pytest.mark.parametrize(
+    "specs", [[], pytest.param(["--tx", "popen"], marks=pytest.mark.deep), ["--tx", "2*popen", "--tx", "popen"]]
+)
 def test_a_file_tagged_equals_in_process(tmp_path, text_file, specs):
     done = tagging.run_example("tag_corpus.py", text_file, *specs, cwd=tmp_path)
     assert (done.stdout, done.returncode) == (in_process(TEXT), 0)
@@ -133,6 +136,7 @@ def test_a_file_tagged_equals_in_process(tmp_path, text_file, specs):
     assert "tokens a second" in done.stderr
 
 
+@pytest.mark.deep
 def test_a_long_text_keeps_its_order(tmp_path, long_file):
     done = tagging.run_example("tag_corpus.py", long_file, "--tx", "3*popen", "--output", "tagged.txt", cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("", 0)
@@ -222,7 +226,7 @@ def test_an_output_that_can_not_be_written(tmp_path, text_file):
     assert done.stderr.endswith("tag_corpus: can not write no/such/folder: No such file or directory\n")
 
 
-@pytest.mark.parametrize("spec", ["0*popen", "3*", "*popen", ""])
+@pytest.mark.parametrize("spec", ["0*popen", *(pytest.param(spec, marks=pytest.mark.deep) for spec in ("3*", "*popen", ""))])
 def test_a_spec_that_names_no_gateway(tmp_path, text_file, spec):
     done = tagging.run_example("tag_corpus.py", text_file, "--tx", spec, cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("", 2)

@@ -97,17 +97,17 @@ def test_while_one_starts_uses_and_ends_gateways(library):
             gateway = group.makegateway("popen")
             gateway._rinfo()
         with others_run():
-            assert gateway.remote_exec("import time; time.sleep(1); channel.send(1)").receive(60) == 1
+            assert gateway.remote_exec("import time; time.sleep(0.3); channel.send(1)").receive(60) == 1
         with others_run():
-            gateway.remote_exec("import time; time.sleep(1)").waitclose(60)
+            gateway.remote_exec("import time; time.sleep(0.3)").waitclose(60)
         with others_run():
-            raises(execnet.TimeoutError, gateway.newchannel().receive, 1)
+            raises(execnet.TimeoutError, gateway.newchannel().receive, 0.3)
         assert gateway.remote_status().execmodel == gateway.execmodel.backend == library
         with others_run():
             more = execnet.Group(["popen"] * 3, execmodel=library)
         assert len(more) == 3
         with others_run():
-            spawn(lambda: (sleep(1), gateway.exit()))
+            spawn(lambda: (sleep(0.3), gateway.exit()))
             gateway.join(60)
         with others_run():
             stuck = more[0].remote_exec("import time; channel.send(0); time.sleep(99)")
@@ -244,9 +244,9 @@ def test_callbacks_run_in_a_greenlet_of_this_thread_one_after_the_other(library)
             got.append(item)
 
         channels = [gateway.remote_exec("for i in range(5): channel.send(i)") for _ in range(3)]
-        for channel in channels:
-            channel.setcallback(callback, endmarker="end")
         with others_run():
+            for channel in channels:
+                channel.setcallback(callback, endmarker="end")
             for channel in channels:
                 channel.waitclose(60)
         assert sorted(map(str, got)) == sorted([*"01234", "end"] * 3), got

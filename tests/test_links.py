@@ -81,7 +81,9 @@ def test_the_wire_itself_delays_and_loses(link, group):
     channel.close()
 
 
-@pytest.mark.parametrize("delay, loss, size", [(0.02, 0.01, 600_000), (0.005, 0.05, 200_000), (0.1, 0.0, 2_000_000)])
+@pytest.mark.parametrize(
+    "delay, loss, size", [(0.02, 0.01, 600_000), (0.005, 0.05, 200_000), pytest.param(0.1, 0.0, 2_000_000, marks=pytest.mark.deep)]
+)
 def test_what_is_sent_arrives_whole(link, group, delay, loss, size):
     link.carry(delay, loss)
     link.count()
@@ -170,7 +172,7 @@ def test_a_near_end_leaves_a_cut_link_in_time(link):
         channel.receive(SLOW_TIMEOUT)
 
 
-@pytest.mark.parametrize("keys", [[], ["keepalive=60"]], ids=["", "keepalive"])
+@pytest.mark.parametrize("keys", [[], pytest.param(["keepalive=60"], marks=pytest.mark.deep)], ids=["", "keepalive"])
 def test_a_cut_that_heals_loses_nothing(link, group, keys):
     gateway = group.makegateway(link.spec(*keys))
     channel = gateway.remote_exec("for number in range(channel.receive()): channel.send((number, b'x' * 500))")

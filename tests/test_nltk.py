@@ -68,7 +68,7 @@ def topics(tagger):
     return [tag_corpus.split_words(sentence) for sentence in sentences]
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.deep), 3])
 def test_treebank_over_gateways_equals_in_process(tagger, treebank, count):
     assert len(treebank) == SENTENCES
     assert tag_over_gateways(tagger, treebank, count) == [tagger.tag(sentence) for sentence in treebank]

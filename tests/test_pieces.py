@@ -471,6 +471,7 @@ def available():
 
 @pytest.mark.skipif(available() < 8 << 30, reason="it takes 8 GiB of memory")
 @pytest.mark.skipif(pairing.near != pairing.far, reason="C-C and Python-Python have each core at both ends")
+@pytest.mark.deep
 def test_beyond_2_gib():
     run(
         """

@@ -54,6 +54,7 @@ elif what == "read":
     print(sys.stdin.read(), file=sys.stderr)
 """
 
+STARTS = ["program.py", "elsewhere/link.py", "-m package", "-m program", "directory", "archive.zip"]
 WAYS = ["raise", "chain", "status", "words", "interrupt", "hook", "import", "read", "nothing"]
 
 
@@ -89,8 +90,15 @@ def outcome(folder, *words, options=()):
     return done.returncode, re.sub("0x[0-9a-f]+", "0x", done.stdout), errors
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("start", ["program.py", "elsewhere/link.py", "-m package", "-m program", "directory", "archive.zip"])
+@pytest.mark.parametrize(
+    "start, way",
+    [
+        # Each start, and each way; all of them together are deep.
+        pytest.param(start, way, marks=[pytest.mark.deep] * (start != STARTS[0] and way not in ("raise", "status")))
+        for start in STARTS
+        for way in WAYS
+    ],
+)
 def test_it_runs_as_by_python(folder, start, way):
     words = [*start.split(), way, "--option", "-m", "run"]
     expected = outcome(folder, *words)

@@ -186,7 +186,7 @@ def deep(n, key=b"@\0\0\0\0"):
     ],
     ids=lambda program: f"{program[:8]!r}{len(program)}",
 )
-@pytest.mark.parametrize("around", [b"Q", b"@\0\0\0\1Q", b""])
+@pytest.mark.parametrize("around", [b"Q", *(pytest.param(rest, marks=pytest.mark.deep) for rest in (b"@\0\0\0\1Q", b""))])
 def test_depth(program, around):
     """Loaded where it may be; compared by what is written of it, or, being too deep for that, not at all."""
     data = b"\x02" + program + around

@@ -373,6 +373,7 @@ def test_a_server_with_few_fds(known):
             peer.close()
 
 
+@pytest.mark.deep
 def test_a_silent_connection_is_ended(guarded):
     host, port = socketserver.address_of(guarded.address)
     with socket.create_connection((host, port), socketserver.LINE_TIMEOUT + TIMEOUT) as peer:

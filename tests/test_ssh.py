@@ -166,6 +166,7 @@ def test_a_setting_that_fails_over_there(server, group):
 
 
 @pytest.mark.ours
+@pytest.mark.deep
 def test_keepalive_of_a_link_that_is_well(server, group):
     gateway = group.makegateway(server.spec("h1", "keepalive=5"))
     channel = gateway.remote_exec("import time; time.sleep(8); channel.send(1)")
@@ -383,7 +384,9 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=[pytest.mark.deep] * (task in ("computes", "ignores"))) for task in TASKS]
+)
 def test_terminate_leaves_nothing_on_either_side(server, task):
     group = execnet_c.Group()
     gateway = group.makegateway(server.spec("h1"))

@@ -146,6 +146,7 @@ def test_local_gateways_and_hosts(tmp_path, server, long_file):
     assert done.sessions == 2
 
 
+@pytest.mark.deep
 def test_hosts_alone_do_all_the_work(tmp_path, server, long_file):
     done = tag(server, tmp_path, long_file, "2*" + server.spec("linked1"), server.spec("linked2"))
     assert (done.stdout, done.returncode) == (in_process(LONG_TEXT), 0), done.stderr
@@ -153,6 +154,7 @@ def test_hosts_alone_do_all_the_work(tmp_path, server, long_file):
     assert done.sessions == 3
 
 
+@pytest.mark.deep
 @pytest.mark.any_core
 def test_a_host_with_another_python_and_its_own_nltk(tmp_path, server, environments, long_file):
     directory, reason = _installed_environment(environments / "installed")
@@ -163,6 +165,7 @@ def test_a_host_with_another_python_and_its_own_nltk(tmp_path, server, environme
     assert failures(done.stderr) == {}
 
 
+@pytest.mark.deep
 def test_a_host_without_nltk_is_named_and_the_others_go_on(tmp_path, server, long_file):
     specs = ["popen", server.spec("bare"), server.spec("linked1")]
     done = tag(server, tmp_path, long_file, *specs)
@@ -179,6 +182,7 @@ def test_only_a_host_without_nltk(tmp_path, server, long_file):
     assert done.stderr.endswith("no gateway is left to go on\n")
 
 
+@pytest.mark.deep
 @pytest.mark.any_core
 def test_hosts_that_are_not_there_are_named_and_the_others_go_on(tmp_path, server, long_file):
     done = tag(server, tmp_path, long_file, server.spec("down"), "popen", server.spec("unknown"), server.spec("linked1"))
@@ -189,6 +193,7 @@ def test_hosts_that_are_not_there_are_named_and_the_others_go_on(tmp_path, serve
     assert "HostUnknown" in failed[3] and "resolve" in failed[3]
 
 
+@pytest.mark.deep
 @pytest.mark.any_core
 def test_a_host_that_is_lost_in_the_middle(tmp_path, server, long_file):
     command = tagging.command("tag_corpus.py", long_file, "--tx", "popen", "--tx", server.spec("linked1"))

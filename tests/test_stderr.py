@@ -316,8 +316,13 @@ def open_socket():
 KINDS = {"pipe": os.pipe, "terminal": pty.openpty, "socket": open_socket}
 
 
-@pytest.mark.parametrize("argument", ["", "others write"])
-@pytest.mark.parametrize("room", [0, 700])
+@pytest.mark.parametrize(
+    "room, argument",
+    [
+        *((0, ""), (700, "others write")),
+        *(pytest.param(*both, marks=pytest.mark.deep) for both in ((0, "others write"), (700, ""))),
+    ],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stderr_that_takes_nothing_more_holds_up_nobody(kind, room, argument):
     """Or takes a little, less than there is to say."""

@@ -9,7 +9,6 @@ import time
 
 import pytest
 from conftest import TIMEOUT
-from execnet_c.twin import pywatch
 
 pytestmark = [pytest.mark.ours, pytest.mark.any_core]
 
@@ -44,7 +43,11 @@ def test_a_goodbye_that_the_worker_cannot_tell_of(group, tmp_path):
     assert gw._wait_gone(TIMEOUT) and done.read_text() == "done"
 
 
-WATCHES = "import sys; from execnet_c.twin import pywatch; pywatch._watch(*map(int, sys.argv[1:]))"
+GOODBYE_TIMEOUT = 1.0
+WATCHES = (
+    f"import sys; from execnet_c.twin import pywatch; pywatch.GOODBYE_TIMEOUT = {GOODBYE_TIMEOUT}; "
+    "pywatch._watch(*map(int, sys.argv[1:]))"
+)
 
 
 @pytest.fixture(params=["pipes", "socket"])
@@ -85,4 +88,4 @@ def test_a_goodbye(watched):
         into.close()
     start = time.monotonic()
     process.wait(TIMEOUT)
-    assert process.returncode == -signal.SIGINT and time.monotonic() - start > pywatch.GOODBYE_TIMEOUT
+    assert process.returncode == -signal.SIGINT and time.monotonic() - start > GOODBYE_TIMEOUT

@@ -308,7 +308,9 @@ CAUSES = {
 }
 
 
-@pytest.mark.parametrize("how, cause", CAUSES.items())
+@pytest.mark.parametrize(
+    "how, cause", [pytest.param(*both, marks=[pytest.mark.deep] * ("kill" not in both[0])) for both in CAUSES.items()]
+)
 def test_a_worker_that_crashes_is_replaced(suite, how, cause):
     suite.write("test_crash.py", CRASHES.format(how=how))
     result = suite.both("-n", 2)
