@@ -437,6 +437,7 @@ closed_behind_our_back(void)
     int ends[2], others[2];
     CHECK(xc_make_pipe(ends));
     xc_fd_own(ends[0]);
+    xc_fd_own(ends[1]);
     CHECK(xc_fd_ours(ends[0]) && xc_fd_ours(ends[1]) && xc_fd_ours(-1));
     CHECK_INT(close(ends[0]), 0);
     CHECK(!xc_fd_ours(ends[0]));
@@ -450,6 +451,7 @@ closed_behind_our_back(void)
     CHECK_INT(close(others[1]), 0);
     CHECK(xc_make_pipe(others));
     xc_fd_own(others[0]);
+    xc_fd_own(others[1]);
     CHECK_INT(close(others[0]), 0);
     CHECK(xc_fd_lift(dup(0)) > others[0]);
     xc_fd_close(others[0]);

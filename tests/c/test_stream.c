@@ -285,6 +285,7 @@ socket_closes_one_way(void)
     /* The same where the two fds are copies of one socket. */
     open_pair(&a, &b);
     a.out = xc_fd_lift(dup(a.in));
+    xc_fd_own(a.out);
     check_half_closed(&a, &b);
     xc_stream_close(&a);
     xc_stream_close(&b);

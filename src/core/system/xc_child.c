@@ -357,6 +357,8 @@ start(xc_child *child, const xc_program *program, const xc_child_fds *fds, bool 
         .report = {-1, -1},
     };
     xc_status rc;
+    XC_ASSERT(program->argv[0] != NULL && program->places[0] != NULL);
+    XC_ASSERT(xc_locks_held() == 0);
     *child = (xc_child){.pidfd = -1};
     *pipes = (xc_child_pipes){-1, -1, -1};
     if (!open_fds(&plan, fds)) {

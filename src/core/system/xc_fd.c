@@ -105,9 +105,18 @@ xc_fd_ours(int fd)
     return is_ours(fd, false);
 }
 
+static bool
+is_remembered(int fd)
+{
+    _Atomic(uint64_t) *place = place_of(fd, false);
+    return place != NULL && atomic_load(place) != 0;
+}
+
 void
 xc_fd_close(int fd)
 {
+    /* It was owned, and is closed only once; or the table had no memory, or nothing is there. */
+    XC_ASSERT(is_remembered(fd) || place_of(fd, false) == NULL || fcntl(fd, F_GETFD) < 0);
     if (fd < 0) {
         return;
     }
@@ -121,22 +130,22 @@ xc_fd_close(int fd)
     }
 }
 
-void
-xc_fd_drop(int *fd)
+static void
+close_quietly(int fd)
 {
     int error = errno;
-    if (*fd >= 0) {
-        close(*fd);
-        *fd = -1;
-    }
+    close(fd);
     errno = error;
 }
 
-static bool
-is_remembered(int fd)
+void
+xc_fd_drop(int *fd)
 {
-    _Atomic(uint64_t) *place = place_of(fd, false);
-    return place != NULL && atomic_load(place) != 0;
+    XC_ASSERT(*fd < 0 || !is_remembered(*fd) || !is_ours(*fd, true));
+    if (*fd >= 0) {
+        close_quietly(*fd);
+        *fd = -1;
+    }
 }
 
 int
@@ -144,7 +153,7 @@ xc_fd_lift(int fd)
 {
     while (fd >= 0 && (fd <= 2 || is_remembered(fd))) {
         int lifted = fcntl(fd, F_DUPFD_CLOEXEC, fd <= 2 ? 3 : fd + 1);
-        xc_fd_drop(&fd);
+        close_quietly(fd);
         fd = lifted;
     }
     return fd;

@@ -46,7 +46,8 @@ void xc_fd_own(int fd);
  * call. */
 bool xc_fd_ours(int fd);
 
-/* Closes `fd` if it is still ours, and forgets it. A negative fd is ignored. A forked child may call it, too. */
+/* Closes `fd`, which was given to xc_fd_own, if it is still ours, and forgets it. A negative fd is ignored. A forked
+ * child may call it, too. */
 void xc_fd_close(int fd);
 
 #endif

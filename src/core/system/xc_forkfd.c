@@ -45,6 +45,7 @@ setup(void)
 xc_status
 xc_forkfd_add(int fd)
 {
+    XC_ASSERT(fd >= 0);
     xc_status rc = XC_OK;
     (void)pthread_once(&once, setup);
     xc_fd_own(fd);

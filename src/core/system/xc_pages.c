@@ -51,6 +51,7 @@ are_huge_pages_dear(unsigned char *page)
 size_t
 xc_pages_ahead(void *ptr, size_t n, size_t from)
 {
+    XC_ASSERT(from <= n);
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), step = n - from < STEP ? n - from : STEP;
     unsigned char *next = (unsigned char *)ptr + from;
     if (n - from < FILL_MIN) {
@@ -87,6 +88,7 @@ xc_pages_drop(void *ptr, size_t n)
 void
 xc_pages_move(void *into, void *from, size_t n)
 {
+    XC_ASSERT((uintptr_t)into + n <= (uintptr_t)from || (uintptr_t)from + n <= (uintptr_t)into);
     xc_pages_fill(into, n);
     for (size_t at = 0; at < n; at += MOVE_STEP) {
         size_t step = n - at < MOVE_STEP ? n - at : MOVE_STEP;

@@ -44,20 +44,21 @@ watch_anew_locked(void) XC_NEEDS(pump)
 bool
 xc_poller_open_locked(xc_err *err)
 {
+    XC_ASSERT(epoll_fd < 0 && xc_pump.bell_in < 0);
     epoll_fd = xc_fd_lift(epoll_create1(EPOLL_CLOEXEC));
+    xc_fd_own(epoll_fd);
     if (epoll_fd < 0) {
         (void)xc_fail(err, XC_SYS, errno, "make an epoll fd for the I/O thread");
         return false;
     }
     xc_pump.bell_in = xc_pump.bell_out = xc_fd_lift(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    xc_fd_own(xc_pump.bell_in);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     if (xc_pump.bell_in < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, xc_pump.bell_in, &event) < 0) {
         (void)xc_fail(err, XC_SYS, errno, "make an eventfd for the I/O thread");
         return false;
     }
-    xc_fd_own(epoll_fd);
     watch_anew_locked();
-    xc_fd_own(xc_pump.bell_in);
     return true;
 }
 

@@ -33,6 +33,7 @@ xc_poller_forget_all_locked(void)
 bool
 xc_poller_open_locked(xc_err *err)
 {
+    XC_ASSERT(xc_pump.bell_in < 0 && xc_pump.bell_out < 0);
     int fds[2];
     if (pipe(fds) < 0) {
         (void)xc_fail(err, XC_SYS, errno, "make a pipe for the I/O thread");
@@ -40,6 +41,8 @@ xc_poller_open_locked(xc_err *err)
     }
     xc_pump.bell_in = xc_fd_lift(fds[0]);
     xc_pump.bell_out = xc_fd_lift(fds[1]);
+    xc_fd_own(xc_pump.bell_in);
+    xc_fd_own(xc_pump.bell_out);
     if (xc_pump.bell_in < 0 || xc_pump.bell_out < 0) {
         (void)xc_fail(err, XC_SYS, errno, "make a pipe for the I/O thread");
         return false;
@@ -49,8 +52,6 @@ xc_poller_open_locked(xc_err *err)
         (void)fcntl(fd, F_SETFL, O_NONBLOCK);
         (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     }
-    xc_fd_own(xc_pump.bell_out);
-    xc_fd_own(xc_pump.bell_in);
     return true;
 }
 

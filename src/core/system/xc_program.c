@@ -71,6 +71,7 @@ put_places(const char *path, const char *name, char **table, char *to)
 xc_program *
 xc_program_new(char *const argv[])
 {
+    XC_ASSERT(argv[0] != NULL);
     static char *const none[] = {NULL};
     char *const *env = environ != NULL ? environ : none;
     const char *name = argv[0];

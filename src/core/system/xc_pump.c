@@ -26,6 +26,8 @@ xc_pump_state xc_pump = {.bell_in = -1, .bell_out = -1};
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+static _Thread_local bool is_pump;
+
 static bool start_locked(xc_err *err) XC_NEEDS(pump);
 
 static void
@@ -198,6 +200,7 @@ static void *
 pump_main(void *number)
 {
     unsigned thread = (unsigned)(uintptr_t)number;
+    is_pump = true;
     for (;;) {
         run_jobs();
         xc_lock_pump(&xc_pump.mu);
@@ -292,6 +295,7 @@ void
 xc_pump_leave(void)
 {
     xc_lock_pump(&xc_pump.mu);
+    XC_ASSERT(xc_pump.users > 0);
     xc_pump.users--;
     if (xc_pump.users == 0) {
         ring_locked();
@@ -324,10 +328,13 @@ unlist_locked(xc_watch *watch) XC_NEEDS(pump)
 xc_status
 xc_pump_arm(xc_watch *watch, short events)
 {
+    XC_ASSERT(events == 0 || events == POLLIN || events == POLLOUT);
+    XC_ASSERT(events == 0 || (watch->fd >= 0 && watch->ready != NULL));
     if (watch->armed == events) {
         return XC_OK;
     }
     xc_lock_pump(&xc_pump.mu);
+    XC_ASSERT(events == 0 || xc_pump.users > 0);
     if (!xc_poller_arm_locked(watch, events)) {
         xc_unlock_pump(&xc_pump.mu);
         return XC_SYS;
@@ -350,7 +357,9 @@ xc_pump_arm(xc_watch *watch, short events)
 void
 xc_pump_set(xc_timer *timer, int64_t when)
 {
+    XC_ASSERT(timer->fire != NULL && when > 0);
     xc_lock_pump(&xc_pump.mu);
+    XC_ASSERT(xc_pump.users > 0);
     if (timer->when == 0) {
         timer->next = xc_pump.timers;
         xc_pump.timers = timer;
@@ -369,7 +378,10 @@ xc_pump_set(xc_timer *timer, int64_t when)
 void
 xc_pump_post(xc_job *job)
 {
+    XC_ASSERT(job->run != NULL);
     xc_lock_pump(&xc_pump.mu);
+    XC_ASSERT(xc_pump.jobs != job && xc_pump.jobs_tail != &job->next); /* it is not posted already */
+    XC_ASSERT(xc_pump.users > 0);
     job->next = NULL;
     *xc_pump.jobs_tail = job;
     xc_pump.jobs_tail = &job->next;
@@ -380,6 +392,7 @@ xc_pump_post(xc_job *job)
 void
 xc_pump_forget(xc_watch *watch, xc_timer *timer)
 {
+    XC_ASSERT(is_pump);
     if (watch != NULL && watch->armed != 0) {
         (void)xc_pump_arm(watch, 0);
         watch->armed = 0;

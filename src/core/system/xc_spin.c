@@ -60,6 +60,7 @@ judge_trial(xc_spin *spin)
 void
 xc_spin_learn(xc_spin *spin, int64_t ns)
 {
+    XC_ASSERT(ns >= 0);
     if (ns > SHORT_WAIT) {
         spin->longs += spin->longs < LONGS;
         return;

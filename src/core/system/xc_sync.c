@@ -112,12 +112,26 @@ xc_mutex_fini(xc_mutex *mu)
     must(pthread_mutex_destroy(&mu->raw), "pthread_mutex_destroy");
 }
 
+#ifdef XC_DEBUG
+static _Thread_local int held;
+#define COUNT_HELD(more) ((void)(held += (more)))
+
+int
+xc_locks_held(void)
+{
+    return held;
+}
+#else
+#define COUNT_HELD(more) ((void)0)
+#endif
+
 /* The lock analysis takes these two as given and does not look into them. */
 XC_NOT_CHECKED
 void
 xc_lock(xc_mutex *mu)
 {
     must(pthread_mutex_lock(&mu->raw), "pthread_mutex_lock");
+    COUNT_HELD(1);
 }
 
 XC_NOT_CHECKED
@@ -125,6 +139,7 @@ void
 xc_unlock(xc_mutex *mu)
 {
     must(pthread_mutex_unlock(&mu->raw), "pthread_mutex_unlock");
+    COUNT_HELD(-1);
 }
 
 /* A mutex that checks its owner would refuse, as the child's thread has another id. So it is initialized again. */
@@ -134,6 +149,7 @@ xc_unlock_in_child(xc_mutex *mu)
 {
 #if CHECKS_OWNER
     xc_mutex_init(mu);
+    COUNT_HELD(-1);
 #else
     xc_unlock(mu);
 #endif
@@ -358,6 +374,7 @@ xc_bell_ring(xc_bell *bell)
 void
 xc_bell_clear(xc_bell *bell)
 {
+    XC_ASSERT(bell == xc_bell_mine());
     atomic_store(&bell->state, IDLE);
 }
 
@@ -433,6 +450,8 @@ xc_status
 xc_bell_sleep_nogil(xc_bell *bell, int fd, short events, int64_t until)
 {
     XC_ASSERT_NOGIL();
+    XC_ASSERT(bell == xc_bell_mine() && xc_locks_held() == 0);
+    XC_ASSERT(fd < 0 || events != 0);
     for (;;) {
         int64_t left = XC_FOREVER;
         if (until != XC_FOREVER) {
@@ -470,6 +489,8 @@ xc_status
 xc_bell_sleep_at_nogil(xc_bell *bell, atomic_uint *word, unsigned value, int64_t until)
 {
     XC_ASSERT_NOGIL();
+    XC_ASSERT(bell == xc_bell_mine() && xc_locks_held() == 0);
+    XC_ASSERT(value != 0);
     int64_t slice = xc_after(SLICE_AT), end = until < slice ? until : slice;
     struct timespec when = {.tv_sec = (time_t)(end / XC_S), .tv_nsec = (long)(end % XC_S)};
     int state = IDLE;

@@ -51,6 +51,8 @@ void xc_lock(xc_mutex *mu) XC_LOCKS(*mu);
 void xc_unlock(xc_mutex *mu) XC_UNLOCKS(*mu);
 /* For a fork handler, in the child: unlocks what the forking thread locked before the fork. */
 void xc_unlock_in_child(xc_mutex *mu) XC_UNLOCKS(*mu);
+/* How many mutexes the calling thread holds; only for assertions, as only debug builds count them. */
+int xc_locks_held(void);
 
 typedef struct XC_ANNOTATE(capability("mutex")) xc_kind xc_kind;
 
