@@ -41,6 +41,7 @@ no_memory(xc_err *err)
 xc_status
 xt_batch_reserve_words(xt_batch *batch, size_t more, xc_err *err)
 {
+    XC_ASSERT(batch->n_words <= batch->room_words);
     if (batch->places != NULL && batch->room_words - batch->n_words >= more) {
         return XC_OK;
     }
@@ -70,6 +71,7 @@ xt_batch_reserve_words(xt_batch *batch, size_t more, xc_err *err)
 xc_status
 xt_batch_reserve_text(xt_batch *batch, size_t more, xc_err *err)
 {
+    XC_ASSERT(batch->n_text <= batch->room_text);
     if (batch->text != NULL && batch->room_text - batch->n_text >= more) {
         return XC_OK;
     }
@@ -89,6 +91,8 @@ xt_batch_reserve_text(xt_batch *batch, size_t more, xc_err *err)
 xc_status
 xt_batch_end_doc(xt_batch *batch, xc_err *err)
 {
+    XC_ASSERT(batch->n_words <= batch->room_words);
+    XC_ASSERT(batch->n_words >= xt_batch_doc_start(batch, batch->n_docs));
     if (batch->n_docs == batch->room_docs) {
         size_t room = batch->room_docs * 2 + 16;
         void *ends = xc_realloc(batch->ends, room * sizeof(*batch->ends));

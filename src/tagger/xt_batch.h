@@ -38,6 +38,7 @@ xc_status xt_batch_end_doc(xt_batch *batch, xc_err *err);
 static inline size_t
 xt_batch_doc_start(const xt_batch *batch, size_t doc)
 {
+    XC_ASSERT(doc <= batch->n_docs);
     return doc == 0 ? 0 : batch->ends[doc - 1];
 }
 

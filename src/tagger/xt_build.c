@@ -45,6 +45,7 @@ struct xt_build {
 xt_span
 xt_feature_name(unsigned slot)
 {
+    XC_ASSERT(slot < XT_FEATURES);
     return (xt_span){(const unsigned char *)feature_names[slot], strlen(feature_names[slot])};
 }
 
@@ -365,6 +366,7 @@ place(xt_build *build, unsigned slot, xt_span rest, uint32_t row, bool *placed, 
 xc_status
 xt_build_feature(xt_build *build, xt_span name, xc_err *err)
 {
+    XC_ASSERT(build->head.size == 0);
     xc_status rc = build->tag_rows == NULL ? first_feature(build, err) : XC_OK;
     const uint32_t row = build->row_start.n;
     bool placed = false;
@@ -388,6 +390,7 @@ xt_build_feature(xt_build *build, xt_span name, xc_err *err)
 xc_status
 xt_build_weight(xt_build *build, uint32_t label, double weight, xc_err *err)
 {
+    XC_ASSERT(build->head.size == 0);
     uint16_t narrow = (uint16_t)label;
     if (build->row_start.n == 0 || label >= build->classes.n) {
         return xc_fail(err, XC_BAD, 0, "a weight for a class that there is not");
@@ -446,6 +449,7 @@ sort(list *items, size_t size, int (*compare)(const void *, const void *))
 xc_status
 xt_build_finish(xt_build *build, size_t *size, xc_err *err)
 {
+    XC_ASSERT(build->head.size == 0); /* it is called once */
     xc_status rc = build->tag_rows == NULL ? first_feature(build, err) : XC_OK;
     if (rc == XC_OK && build->index.n == 0) {
         rc = grow_index(build, err);
@@ -509,6 +513,7 @@ write_weights(const xt_build *build, unsigned char *to)
 void
 xt_build_write(const xt_build *build, void *block)
 {
+    XC_ASSERT(build->head.size > 0 && (uintptr_t)block % 8 == 0);
     unsigned char *to = block;
     uint64_t at[XT_SECTIONS];
     const xt_head *head = &build->head;

@@ -24,7 +24,8 @@ xc_status xt_build_weight(xt_build *build, uint32_t label, double weight, xc_err
 /* The number of a class, or XT_NONE. */
 uint32_t xt_build_label(const xt_build *build, xt_span name);
 
-/* Computes the size of the block; then xt_build_write fills that many bytes, at a multiple of 8. */
+/* Computes the size of the block, once; nothing may be added any more. Then xt_build_write fills that many bytes, at a
+ * multiple of 8. */
 xc_status xt_build_finish(xt_build *build, size_t *size, xc_err *err);
 void xt_build_write(const xt_build *build, void *block);
 

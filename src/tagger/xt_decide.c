@@ -292,12 +292,16 @@ tag(xt_scratch *scratch, xt_words *words, const xt_task *task, size_t start, siz
 void
 xt_tag(xt_scratch *scratch, xt_words *words, const xt_task *task, size_t start, size_t end)
 {
+    XC_ASSERT(start <= end && end <= task->n_words);
+    XC_ASSERT(scratch->n_hashed >= start && scratch->n_hashed - start <= AHEAD); /* else xt_scratch_begin is missing */
+    XC_ASSERT(scratch->model->head->n_classes > 0);
     tag(scratch, words, task, start, end, NULL, NULL);
 }
 
 void
 xt_tag_with_sums(xt_scratch *scratch, xt_words *words, const xt_task *task, double *sums, bool *counted)
 {
+    XC_ASSERT(scratch->model->head->n_classes > 0);
     memset(sums, 0, task->n_words * scratch->model->head->n_classes * sizeof(*sums));
     xt_scratch_begin(scratch, 0);
     tag(scratch, words, task, 0, task->n_words, sums, counted);

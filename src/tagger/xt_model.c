@@ -13,6 +13,7 @@ const char xt_magic[8] = {'x', 'c', 't', 'a', 'g', 'g', 'e', 'r'};
 xt_span
 xt_mark(unsigned which)
 {
+    XC_ASSERT(which < XT_MARKS);
     static const char *const marks[XT_MARKS] = {"-START-", "-START2-", "-END-", "-END2-"};
     return (xt_span){(const unsigned char *)marks[which], strlen(marks[which])};
 }
@@ -283,6 +284,7 @@ pairs_are_sorted(const xt_model *model)
 xc_status
 xt_model_open(xt_model *model, const void *block, size_t size, xc_err *err)
 {
+    XC_ASSERT((uintptr_t)block % 8 == 0);
     memset(model, 0, sizeof(*model));
     xc_status rc = check_head(block, size, err);
     if (rc != XC_OK) {
@@ -330,6 +332,7 @@ xt_find(const xt_model *model, xt_span text)
 uint32_t
 xt_pair_row(const xt_model *model, uint32_t before, uint32_t before_2)
 {
+    XC_ASSERT(before < model->n_tags && before_2 < model->n_tags);
     uint32_t low = 0, high = model->head->n_pairs;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -349,6 +352,7 @@ xt_pair_row(const xt_model *model, uint32_t before, uint32_t before_2)
 uint32_t
 xt_with_tag_row(const xt_model *model, uint32_t from, uint32_t n, uint32_t tag)
 {
+    XC_ASSERT(from <= model->head->n_with_tag && n <= model->head->n_with_tag - from);
     const uint16_t *tags = model->with_tags + from;
     uint32_t low = 0;
     while (n > 1) {

@@ -117,6 +117,7 @@ uint32_t xt_with_tag_row(const xt_model *model, uint32_t from, uint32_t n, uint3
 static inline uint32_t
 xt_row_size(const xt_model *model, uint32_t row)
 {
+    XC_ASSERT(row < model->head->n_rows);
     return model->row_start[row + 1] - model->row_start[row];
 }
 
@@ -130,6 +131,7 @@ xt_text_of(const xt_model *model, xt_piece piece)
 static inline double
 xt_weight(const xt_model *model, uint32_t at)
 {
+    XC_ASSERT(at < model->head->n_weights);
     return model->milli != NULL ? model->milli[at] / 1000.0 : model->weights[at];
 }
 
@@ -140,6 +142,7 @@ xt_add_row(const xt_model *model, uint32_t row, int32_t *sums)
     if (row == XT_NONE) {
         return;
     }
+    XC_ASSERT(model->milli != NULL && row < model->head->n_rows);
     for (uint32_t at = model->row_start[row]; at < model->row_start[row + 1]; at++) {
         sums[model->labels[at]] += model->milli[at];
     }

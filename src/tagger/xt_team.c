@@ -138,11 +138,13 @@ xt_team_is_here(const xt_team *team)
 void
 xt_team_give(xt_team *team, xt_batch *batch)
 {
+    XC_ASSERT(xt_team_is_here(team));
     xc_lock(&team->mu);
     batch->users = 0;
     batch->later = NULL;
     xt_batch **last = &team->first;
     while (*last != NULL) {
+        XC_ASSERT(*last != batch);
         last = &(*last)->later;
     }
     *last = batch;
@@ -154,6 +156,7 @@ int64_t
 xt_team_wait_nogil(xt_team *team, xt_batch *batch)
 {
     XC_ASSERT_NOGIL();
+    XC_ASSERT(xt_team_is_here(team) && xc_locks_held() == 0);
     xc_lock(&team->mu);
     work_on(team, batch, team->scratch);
     while (batch->users > 0) {
@@ -161,6 +164,7 @@ xt_team_wait_nogil(xt_team *team, xt_batch *batch)
     }
     xt_batch **link = &team->first;
     while (*link != batch) {
+        XC_ASSERT(*link != NULL);
         link = &(*link)->later;
     }
     *link = batch->later;
@@ -182,6 +186,7 @@ xt_team_free_nogil(xt_team *team)
         return;
     }
     if (xt_team_is_here(team)) {
+        XC_ASSERT(xc_locks_held() == 0);
         xc_lock(&team->mu);
         atomic_store_explicit(&team->stop, true, memory_order_relaxed);
         pthread_cond_broadcast(&team->work);

@@ -199,6 +199,7 @@ void
 xt_words_free(xt_words *words)
 {
     if (words != NULL) {
+        XC_ASSERT(words->inside == 0);
         forget_all(words);
         xc_mutex_fini(&words->mu);
         xc_free(words);
@@ -230,6 +231,7 @@ void
 xt_words_leave(xt_words *words)
 {
     xc_lock(&words->mu);
+    XC_ASSERT(words->inside > 0);
     words->inside--;
     xc_unlock(&words->mu);
 }
@@ -294,6 +296,7 @@ remember(xt_words *words, xt_span raw, const xt_word *word, uint32_t at)
         return word;
     }
     xc_lock(&words->mu);
+    XC_ASSERT(words->inside > 0);
     const xt_word *kept = known(words, raw, word->hash, &at);
     if (kept == NULL && at < N_SLOTS) {
         size_t size = sizeof(*word) + skip * sizeof(int32_t) + sums;
@@ -338,6 +341,7 @@ xt_words_expect_word(const xt_words *words, uint32_t hash)
 const xt_word *
 xt_word_of(xt_words *words, const xt_token *token, uint32_t hash, xt_word *room)
 {
+    XC_ASSERT(hash == xt_hash(token->raw.at, token->raw.size));
     uint32_t at = hash & (N_SLOTS - 1);
     const xt_word *word = token->raw.size <= LONGEST ? known(words, token->raw, hash, &at) : NULL;
     if (word != NULL) {

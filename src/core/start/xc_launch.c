@@ -55,6 +55,7 @@ struct xc_launch {
 void
 xc_launch_release(xc_launch *launch)
 {
+    XC_ASSERT(launch == NULL || atomic_load(&launch->refs) > 0);
     if (launch == NULL || atomic_fetch_sub(&launch->refs, 1) != 1 || launch->forks != xc_fork_count()) {
         return;
     }
@@ -345,6 +346,7 @@ xc_launch_spawn(const xc_program *program, xc_launch **out, pid_t *pid, int *fd_
 void
 xc_launch_abandon(xc_launch *launch)
 {
+    XC_ASSERT(launch->start.run == NULL && xc_locks_held() == 0); /* the pump does not know it */
     /* It would end by itself, as its stdin gets closed; but nobody would reap it then. */
     if (launch->err_fd >= 0) {
         close(launch->err_fd);
@@ -361,6 +363,7 @@ xc_launch_abandon(xc_launch *launch)
 void
 xc_launch_watch(xc_launch *launch, void (*over)(void *arg), void *arg)
 {
+    XC_ASSERT(over != NULL && launch->start.run == NULL); /* it is not watched already */
     XC_ALONE(launch);
     if (launch->err_fd >= 0) {
         (void)fcntl(launch->err_fd, F_SETFL, O_NONBLOCK);
@@ -407,6 +410,8 @@ xc_launch_start(const xc_program *program, const xc_link_opts *opts, bool listen
     pid_t pid;
     xc_launch *launch;
     xc_err ignored;
+    XC_ASSERT(opts->region == NULL || opts->region->fd >= 0);
+    XC_ASSERT((lent->file < 0) == (lent->ours < 0));
     err = err != NULL ? err : &ignored;
     xc_child_fds fds = fds_for(opts->region, lent);
     xc_status rc = spawn(program, &fds, &launch, &pid, &in, &to, err);
@@ -498,8 +503,10 @@ xc_launch_listen_nogil(xc_launch *launch, bool knows_end, int64_t until, void *i
 {
     XC_ASSERT_NOGIL();
     xc_status rc = XC_OK;
+    XC_ASSERT(launch->listens);
     xc_bell *bell = xc_bell_mine();
     xc_lock_launch(&launch->mu);
+    XC_ASSERT(launch->listener == NULL);
     while (rc == XC_OK && !has_news_locked(launch, knows_end)) {
         launch->listener = bell;
         xc_unlock_launch(&launch->mu);

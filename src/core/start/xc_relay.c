@@ -450,6 +450,7 @@ xc_relay_fds(xc_link *link, xc_chan *stream, int in, int out, xc_err *err)
 xc_status
 xc_relay_link(xc_link *outer, xc_chan *stream, const xc_link_opts *opts, xc_link **link, xc_err *err)
 {
+    XC_ASSERT(err != NULL);
     int down[2], up[2];
     if (!xc_make_pipe(down)) {
         return xc_fail(err, XC_SYS, errno, "make a pipe");
@@ -477,6 +478,7 @@ xc_relay_link(xc_link *outer, xc_chan *stream, const xc_link_opts *opts, xc_link
 xc_status
 xc_relay_process(xc_link *link, xc_chan *stream, xc_chan *control, const xc_program *program, pid_t *pid, xc_err *err)
 {
+    XC_ASSERT(stream != control);
     xc_relay *relay;
     xc_launch *launch;
     int in, out;

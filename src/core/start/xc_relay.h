@@ -22,7 +22,7 @@ enum { XC_RELAY_PIECE = 48 * 1024 };
 /* Through these two fds, which are taken. */
 xc_status xc_relay_fds(xc_link *link, xc_chan *stream, int in, int out, xc_err *err) XC_TAKES_LINK;
 
-/* The near end: a new link (one count for the caller) whose bytes go through `stream`. */
+/* The near end: a new link (one count for the caller) whose bytes go through `stream`. `err` is not NULL. */
 xc_status xc_relay_link(xc_link *outer, xc_chan *stream, const xc_link_opts *opts, xc_link **link,
                         xc_err *err) XC_TAKES_LINK;
 
