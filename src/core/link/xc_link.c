@@ -222,6 +222,7 @@ xc_link_take_hello(xc_link *link)
 static void
 free_link(xc_link *link) XC_TAKES_LINK
 {
+    XC_HAS_ROLE(reader);
     close_streams(link);
     xc_lock_link(&link->mu);
     xc_forget_arrivals_locked(link);
@@ -270,6 +271,7 @@ static void
 init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsigned char *inbuf, xc_msg *last)
 {
     XC_ALONE(link);
+    XC_HAS_ROLE(reader);
     memset(link, 0, sizeof *link);
     atomic_init(&link->refs, 1);
     link->forks = xc_fork_count();
@@ -330,6 +332,7 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
     if (rc == XC_OK && (link = make_link(opts, &stream, err)) == NULL) {
         xc_pump_leave();
     }
+    XC_HAS_ROLE(reader);
     if (link != NULL && rings && xc_begin_with_rings(link, opts->region, err) != XC_OK) {
         xc_link_release(link);
         link = NULL;

@@ -61,20 +61,23 @@ typedef struct xc_arrival {
     xc_msg *msg;  /* owned; NULL: its memory is not chosen yet */
 } xc_arrival;
 
-/* Only for the owner of the reader role: it cuts bytes into frames, and puts frames together to messages. */
+XC_ROLE(reader)
+
+/* Cuts bytes into frames, and puts frames together to messages. */
 typedef struct {
-    unsigned char *buf; /* owned, XC_INBUF bytes; those from start to end are not parsed yet */
-    size_t start;
-    size_t end;
-    bool unmarked;        /* the marker has not come yet */
-    bool unparsed;        /* XC_SPACE stopped the parsing: there may be a frame among the bytes */
-    xc_arrival *current;  /* borrowed; the frame whose payload is being read in place is a part of it */
-    size_t frame_left;    /* bytes of that frame that have not come yet */
-    xc_arrival oversized; /* the frame that is larger than the buffer */
-    xc_arrival *longs;    /* owned; long messages that are not complete */
-    unsigned n_longs;
-    xc_arrival *asking; /* borrowed; the arrival for which XC_SPACE asked memory; NULL: none */
-    xc_spin spin;
+    unsigned char *buf XC_OF_ROLE(reader); /* owned, XC_INBUF bytes; those from start to end are not parsed yet */
+    size_t start XC_OF_ROLE(reader);
+    size_t end XC_OF_ROLE(reader);
+    bool unmarked XC_OF_ROLE(reader); /* the marker has not come yet */
+    bool unparsed XC_OF_ROLE(reader); /* XC_SPACE stopped the parsing: there may be a frame among the bytes */
+    /* Borrowed; the frame whose payload is being read in place is a part of it. */
+    xc_arrival *current XC_OF_ROLE(reader);
+    size_t frame_left XC_OF_ROLE(reader);    /* bytes of that frame that have not come yet */
+    xc_arrival oversized XC_OF_ROLE(reader); /* the frame that is larger than the buffer */
+    xc_arrival *longs XC_OF_ROLE(reader);    /* owned; long messages that are not complete */
+    unsigned n_longs XC_OF_ROLE(reader);
+    xc_arrival *asking XC_OF_ROLE(reader); /* borrowed; the arrival for which XC_SPACE asked memory; NULL: none */
+    xc_spin spin XC_OF_ROLE(reader);
 } xc_reader;
 
 /* Who waits, and whether somebody has the reader role. */
@@ -203,7 +206,8 @@ void xc_wake_locked(xc_link *link) XC_NEEDS(link);    /* rings every waiter whos
 void xc_hand_on_locked(xc_link *link) XC_NEEDS(link); /* if nobody reads: the next waiter shall, or the pump soon */
 
 /* xc_link.c */
-void xc_end_reading(xc_link *link, const xc_err *why) XC_TAKES_LINK; /* nothing more can be read; for the reader role */
+/* Nothing more can be read. */
+void xc_end_reading(xc_link *link, const xc_err *why) XC_NEEDS_ROLE(reader) XC_TAKES_LINK;
 
 /* True: what arrives comes through a ring. Needs the reader role or mu. */
 static inline bool
@@ -213,9 +217,10 @@ xc_reads_ring(const xc_link *link)
 }
 
 /* xc_move.c */
-xc_status xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err) XC_TAKES_LINK; /* region: taken */
+/* For a link that is being made; region: taken. */
+xc_status xc_begin_with_rings(xc_link *link, xc_region *region, xc_err *err) XC_NEEDS_ROLE(reader) XC_TAKES_LINK;
 /* The far end has moved. What is left in the buffer behind its MOVE are notifications. */
-xc_status xc_take_move(xc_link *link, xc_err *err) XC_TAKES_LINK;
+xc_status xc_take_move(xc_link *link, xc_err *err) XC_NEEDS_ROLE(reader) XC_TAKES_LINK;
 
 /* xc_link_pump.c */
 void xc_poll_soon(xc_link *link) XC_TAKES_LINK; /* makes the reader, or else the pump, read soon; any thread */
@@ -226,9 +231,9 @@ void xc_rearm(xc_timer *timer) XC_TAKES_LINK; /* the pump watches again, unless 
 
 /* xc_reader.c: one read; what it brings takes effect. For the reader role, with no mutex held; never blocks. XC_OK:
  * something came. XC_AGAIN, XC_SPACE. Any other code: the stream has ended, *err says how. */
-xc_status xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_TAKES_LINK;
+xc_status xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_NEEDS_ROLE(reader) XC_TAKES_LINK;
 /* Frees what has arrived of messages that will never be complete. */
-void xc_forget_arrivals_locked(xc_link *link) XC_NEEDS(link);
+void xc_forget_arrivals_locked(xc_link *link) XC_NEEDS(link) XC_NEEDS_ROLE(reader);
 
 /* xc_answer.c: sends the answer `what` to a request on channel `id`, or notes it until there is room */
 typedef enum { XC_OWES_STATUS, XC_OWES_FACTS, XC_OWES_NO_TASKS, XC_OWES_TOO_MANY } xc_debt;

@@ -58,7 +58,7 @@ read_again_soon_locked(xc_link *link) XC_NEEDS(link)
 /* In the middle of a payload in a ring whose writer is at work: to sleep and be notified for each part of it would take
  * ten times as long (64 MiB: 250 ms, not 20). Other links wait for at most PUMP_READS of these. */
 static bool
-more_is_near(const xc_link *link)
+more_is_near(const xc_link *link) XC_NEEDS_ROLE(reader)
 {
     return xc_reads_ring(link) && link->reader.current != NULL && xc_cpu_count() > 1 &&
            xc_ring_spin(link->incoming.ring, XC_SPIN_RING_NS);
@@ -77,6 +77,7 @@ drain(xc_link *link) XC_TAKES_LINK
         return;
     }
     link->wait.reading = true;
+    XC_HAS_ROLE(reader);
     link->pump.notified = false;
     link->incoming.polling = false;
     xc_unlock_link(&link->mu);

@@ -1,5 +1,5 @@
 /*
- * Cuts what arrives into messages. Everything in here is for the reader role.
+ * Cuts what arrives into messages.
  *
  * A frame that fits into the buffer is copied out of it. The payload of a larger frame, and of a long message, is read
  * to where it stays: into the memory of its message, or into memory that a waiter lends for it (XC_SPACE). Several long
@@ -79,7 +79,7 @@ new_msg(uint8_t code, uint32_t chan, size_t size)
 
 /* The pointer to the long message of that number; it points to NULL if there is none. */
 static xc_arrival **
-find_long(xc_reader *reader, uint32_t number)
+find_long(xc_reader *reader, uint32_t number) XC_NEEDS_ROLE(reader)
 {
     xc_arrival **p = &reader->longs;
     while (*p != NULL && (*p)->number != number) {
@@ -89,7 +89,7 @@ find_long(xc_reader *reader, uint32_t number)
 }
 
 static void
-unlist_long(xc_reader *reader, xc_arrival **p)
+unlist_long(xc_reader *reader, xc_arrival **p) XC_NEEDS_ROLE(reader)
 {
     xc_arrival *gone = *p;
     *p = gone->next;
@@ -115,7 +115,7 @@ xc_forget_arrivals_locked(xc_link *link)
 
 /* The payload of `arrival` is complete. */
 static void
-finish(xc_reader *reader, xc_arrival *arrival, xc_queue *batch)
+finish(xc_reader *reader, xc_arrival *arrival, xc_queue *batch) XC_NEEDS_ROLE(reader)
 {
     xc_queue_push(batch, arrival->msg);
     arrival->msg = NULL;
@@ -135,7 +135,7 @@ place_in(const xc_arrival *arrival)
  * them must come first. XC_SPACE as in xc_link.h. */
 static xc_status
 choose_memory(xc_reader *reader, xc_arrival *arrival, const unsigned char *payload, size_t have, size_t size,
-              bool can_give)
+              bool can_give) XC_NEEDS_ROLE(reader)
 {
     const xc_long_frame *head = &arrival->head;
     reader->asking = NULL;
@@ -160,6 +160,7 @@ choose_memory(xc_reader *reader, xc_arrival *arrival, const unsigned char *paylo
 /* The frame at reader->start has `size` bytes of this payload; `have` of them are in the buffer. */
 static xc_status
 take_front(xc_reader *reader, xc_arrival *arrival, size_t have, size_t size, bool can_give, xc_queue *batch)
+    XC_NEEDS_ROLE(reader)
 {
     const unsigned char *payload = reader->buf + reader->start + XC_HEADER_SIZE;
     xc_status rc = choose_memory(reader, arrival, payload, have, size, can_give);
@@ -190,7 +191,8 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
     xc_msg *msg = xc_msg_new(XC_DATA, 0, 0);
     bool taken = false;
     xc_lock_link(&link->mu);
-    xc_arrival *arrival = link->wait.reading || link->end.eof ? NULL : link->reader.asking;
+    /* If nobody has the role, nobody takes it while mu is held. */
+    xc_arrival *arrival = link->wait.reading || link->end.eof ? NULL : XC_UNLOCKED(link->reader.asking);
     if (msg != NULL && arrival != NULL && arrival->head.size - BYTES_HEAD == space) {
         msg->chan = arrival->head.chan;
         msg->size = space;
@@ -198,7 +200,7 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
         msg->space = owner;
         arrival->msg = msg;
         arrival->skip = BYTES_HEAD;
-        link->reader.asking = NULL;
+        XC_UNLOCKED(link->reader.asking) = NULL;
         taken = true;
     }
     xc_unlock_link(&link->mu);
@@ -212,7 +214,8 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
 
 /* A LONG or a DROP that is in the buffer completely. */
 static xc_status
-begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload, xc_err *err) XC_TAKES_LINK
+begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload, xc_err *err)
+    XC_NEEDS_ROLE(reader) XC_TAKES_LINK
 {
     xc_arrival **p = find_long(&link->reader, frame->chan);
     if (frame->code == XC_DROP) {
@@ -249,6 +252,7 @@ begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload
 
 static xc_status
 take_piece(xc_reader *reader, const xc_frame *frame, size_t have, bool can_give, xc_queue *batch, xc_err *err)
+    XC_NEEDS_ROLE(reader)
 {
     xc_arrival *arrival = *find_long(reader, frame->chan);
     if (arrival == NULL) {
@@ -263,7 +267,7 @@ take_piece(xc_reader *reader, const xc_frame *frame, size_t have, bool can_give,
 
 /* The frame at reader->start. XC_OK: it is done, or `current` goes on with it. XC_AGAIN: more of it must come first. */
 static xc_status
-parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err) XC_TAKES_LINK
+parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err) XC_NEEDS_ROLE(reader) XC_TAKES_LINK
 {
     xc_frame frame;
     const unsigned char *payload = link->reader.buf + link->reader.start + XC_HEADER_SIZE;
@@ -306,7 +310,7 @@ parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err) XC_TAKES_L
 
 /* Cuts the buffer into messages. XC_OK: all complete ones were delivered. */
 static xc_status
-parse(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_TAKES_LINK
+parse(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_NEEDS_ROLE(reader) XC_TAKES_LINK
 {
     xc_queue batch = {.head = NULL};
     xc_status rc = XC_OK;
@@ -352,7 +356,7 @@ choose_pages(const xc_link *link, xc_arrival *arrival)
 /* Goes on with a payload that is read in place. Behind a piece of a long message it also reads the next frame's header,
  * so that the next piece can be read in place, too. */
 static xc_status
-read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_TAKES_LINK
+read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_NEEDS_ROLE(reader) XC_TAKES_LINK
 {
     xc_arrival *arrival = link->reader.current;
     xc_queue batch = {.head = NULL};
@@ -387,7 +391,7 @@ read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_TAKES
 
 /* Skips the preamble. XC_OK: frames begin at reader->start. XC_AGAIN: more must come. */
 static xc_status
-skip_preamble(xc_link *link, xc_err *err) XC_TAKES_LINK
+skip_preamble(xc_link *link, xc_err *err) XC_NEEDS_ROLE(reader) XC_TAKES_LINK
 {
     size_t used = 0;
     xc_lock_link(&link->mu);

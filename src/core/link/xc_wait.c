@@ -146,7 +146,7 @@ take_role_locked(xc_link *link, xc_waiter *self) XC_NEEDS(link)
 
 /* One read. XC_OK: something came. XC_AGAIN: nothing is there. XC_SPACE. XC_CLOSED: the link has ended. */
 static xc_status
-read_once(xc_link *link, bool can_give, size_t *space) XC_TAKES_LINK
+read_once(xc_link *link, bool can_give, size_t *space) XC_NEEDS_ROLE(reader) XC_TAKES_LINK
 {
     xc_err err = {.code = XC_OK};
     xc_status rc = xc_read_some(link, can_give, space, &err);
@@ -168,7 +168,7 @@ typedef struct {
 
 /* Nothing is there: spins for a while, then sleeps. XC_OK: read again. XC_TIMEOUT, XC_INTR. */
 static xc_status
-await_more(xc_link *link, wait_state *state) XC_TAKES_PUMP
+await_more(xc_link *link, wait_state *state) XC_NEEDS_ROLE(reader) XC_HOLDS_NONE
 {
     int64_t now = xc_now(), until = state->wait->until < state->signals_at ? state->wait->until : state->signals_at;
     bool first = state->dry_since == 0, spins = !state->wait->no_spin;
@@ -209,7 +209,7 @@ check_clock(wait_state *state)
 
 /* XC_OK: check the condition again. Other results as of xc_link_wait_nogil. */
 static xc_status
-read_round(xc_link *link, wait_state *state, size_t *space) XC_TAKES_LINK
+read_round(xc_link *link, wait_state *state, size_t *space) XC_NEEDS_ROLE(reader) XC_HOLDS_NONE
 {
     xc_status rc = read_once(link, state->wait->can_give, space);
     if (rc == XC_CLOSED) {
@@ -266,6 +266,7 @@ xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out)
     xc_status rc = xc_take_item_locked(chan, out);
     if (rc == XC_AGAIN && xc_reads_ring(link) && next_reader_locked(&link->wait) == NULL &&
         take_role_locked(link, &self)) {
+        XC_HAS_ROLE(reader);
         xc_status read = XC_OK;
         for (int i = 0; i < SOON_READS && rc == XC_AGAIN && read == XC_OK; i++) {
             xc_unlock_link(&link->mu);
@@ -304,7 +305,13 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
         }
         bool reads = self.reader || take_role_locked(link, &self);
         xc_unlock_link(&link->mu);
-        rc = reads ? read_round(link, &state, space) : xc_bell_sleep_nogil(self.bell, -1, 0, wait->until);
+        if (reads) {
+            XC_HAS_ROLE(reader);
+            rc = read_round(link, &state, space);
+        }
+        else {
+            rc = xc_bell_sleep_nogil(self.bell, -1, 0, wait->until);
+        }
         woken = state.dry_since == 0;
         xc_lock_link(&link->mu);
     }

@@ -34,10 +34,22 @@
 #define XC_GUARDED(kind)  XC_ANNOTATE(guarded_by(xc_##kind##_mu))   /* a field, which is only used while it is held */
 #define XC_BEFORE(...)    XC_ANNOTATE(acquired_before(__VA_ARGS__)) /* a kind: these may be taken while it is held */
 #define XC_NOT_CHECKED    XC_ANNOTATE(no_thread_safety_analysis)
-/* The exceptions. A guarded field that is used without its mutex here; a comment says why that is right. */
+/* The exceptions. A guarded field that is used without its mutex or role here; a comment says why that is right. */
 #define XC_UNLOCKED(field) (*&(field))
 /* From here to the end of the function: no other thread knows the object, as it is being made or freed. */
 #define XC_ALONE(kind) xc_alone_##kind()
+
+/* The same for a role, which is a flag under a mutex: who has it uses what belongs to it without any mutex. */
+#define XC_ROLE(role)                                                                                                  \
+    extern xc_role xc_##role##_role;                                                                                   \
+    static inline void xc_has_##role##_role(void) XC_ANNOTATE(assert_capability(xc_##role##_role))                     \
+    {                                                                                                                  \
+    }
+#define XC_NEEDS_ROLE(role) XC_ANNOTATE(requires_capability(xc_##role##_role)) /* a function: its caller has it */
+#define XC_OF_ROLE(role)    XC_ANNOTATE(guarded_by(xc_##role##_role))          /* a field, only used by who has it */
+/* From here to the end of the block this thread has it: its flag says so, or no other thread knows the object. */
+#define XC_HAS_ROLE(role) xc_has_##role##_role()
+typedef struct XC_ANNOTATE(capability("role")) xc_role xc_role;
 
 /* Held for a few assignments and list steps only: never across I/O, a sleep, a callback or a wait for the GIL. */
 typedef struct XC_ANNOTATE(capability("mutex")) xc_mutex {
