@@ -29,6 +29,7 @@ mutant pump xc_pump xc_pump_leave '/lock_pump/d' "'users' requires holding mutex
 mutant forkfds xc_forkfd xc_forkfd_remove '/lock_forkfds/d' "'n' requires holding mutex 'xc_forkfds_mu'"
 mutant bells xc_sync thread_ends '/lock_bells/d' "'link' requires holding mutex 'xc_bells_mu'"
 mutant role xc_link_pump xc_rearm 's/ drain(link);/xc_read_some(link, false, NULL, NULL);/' "'xc_read_some' requires holding role"
+mutant thread xc_launch xc_launch_signal 's/xc_child_signal/pass_on(launch);&/' "'pass_on' requires holding role 'xc_pump_role'"
 mutant asleep xc_writer wait_role_locked '/xc_unlock_writer/d' "cannot call function 'xc_bell_sleep_nogil' while"
 mutant twice xc_tasks xc_link_task_done 's/xc_wake_locked(link);/xc_link_goodbye(link);/' "'xc_link_goodbye' while"
 mutant order xc_writer_post xc_writer_end 's/xc_unlock_writer/xc_lock_link(\&writer->mu);&/' "'xc_link_mu' must be acquired before 'xc_writer_mu'"

@@ -101,7 +101,7 @@ close_streams(xc_link *link) XC_TAKES_FORKFDS
 
 /* On the pump's thread, which does not touch the link's reading side and timers any more. */
 static void
-forget_by_pump(xc_link *link) XC_TAKES_PUMP
+forget_by_pump(xc_link *link) XC_NEEDS_ROLE(pump) XC_TAKES_PUMP
 {
     xc_pump_forget(&link->pump.watch, &link->pump.rearm);
     xc_pump_forget(NULL, &link->keepalive.timer);
@@ -114,6 +114,7 @@ forget_by_pump(xc_link *link) XC_TAKES_PUMP
 static void
 retire(xc_job *job)
 {
+    XC_HAS_ROLE(pump);
     xc_link *link = job->owner;
     xc_lock_writer(&link->writer.mu);
     xc_pump_forget(&link->writer.watch, &link->writer.flush);
@@ -243,6 +244,7 @@ free_link(xc_link *link) XC_TAKES_LINK
 static void
 free_on_pump(xc_job *job)
 {
+    XC_HAS_ROLE(pump);
     xc_link *link = job->owner;
     forget_by_pump(link);
     xc_pump_forget(&link->writer.watch, &link->writer.flush);

@@ -29,26 +29,26 @@ enum {
 
 struct xc_launch {
     atomic_uint refs;
-    uint32_t forks;          /* const */
-    void (*over)(void *arg); /* only for the pump's thread; NULL once it was called */
-    void *arg;
+    uint32_t forks;                           /* const */
+    void (*over)(void *arg) XC_OF_ROLE(pump); /* NULL once it was called */
+    void *arg XC_OF_ROLE(pump);
     xc_mutex mu;
     xc_child child XC_GUARDED(launch);
     bool ended XC_GUARDED(launch);
     xc_buf tail XC_GUARDED(launch);
-    bool listens;                         /* const */
-    bool closed XC_GUARDED(launch);       /* err_fd is closed */
-    xc_buf said XC_GUARDED(launch);       /* for xc_launch_listen_nogil */
-    size_t lost XC_GUARDED(launch);       /* bytes before these that were dropped */
-    xc_bell *listener XC_GUARDED(launch); /* borrowed from the thread in xc_launch_listen_nogil; NULL: none */
-    xc_lent lent;                         /* const from the start on, except the contents of its file */
-    atomic_bool passing;                  /* the pump's thread has read something that is not passed on yet */
-    int err_fd;                           /* the pump's thread, closed under mu; -1 when closed */
-    unsigned char pending[CHUNK];         /* the pump's thread: read from err_fd, not passed on yet */
-    size_t n_pending;                     /* the pump's thread */
-    xc_watch exit_watch;
-    xc_watch err_watch;
-    xc_timer retry;
+    bool listens;                                  /* const */
+    bool closed XC_GUARDED(launch);                /* err_fd is closed */
+    xc_buf said XC_GUARDED(launch);                /* for xc_launch_listen_nogil */
+    size_t lost XC_GUARDED(launch);                /* bytes before these that were dropped */
+    xc_bell *listener XC_GUARDED(launch);          /* borrowed from the thread in xc_launch_listen_nogil; NULL: none */
+    xc_lent lent;                                  /* const from the start on, except the contents of its file */
+    atomic_bool passing;                           /* the pump's thread has read something that is not passed on yet */
+    int err_fd;                                    /* the pump's thread, closed under mu; -1 when closed */
+    unsigned char pending[CHUNK] XC_OF_ROLE(pump); /* read from err_fd, not passed on yet */
+    size_t n_pending XC_OF_ROLE(pump);
+    xc_watch exit_watch XC_OF_ROLE(pump);
+    xc_watch err_watch XC_OF_ROLE(pump);
+    xc_timer retry XC_OF_ROLE(pump);
     xc_job start;
 };
 
@@ -105,7 +105,7 @@ keep(xc_launch *launch, const unsigned char *bytes, size_t n) XC_TAKES_LAUNCH
 
 /* False: our stderr takes nothing now. */
 static bool
-pass_on(xc_launch *launch)
+pass_on(xc_launch *launch) XC_NEEDS_ROLE(pump)
 {
     while (launch->n_pending > 0) {
         size_t put;
@@ -123,7 +123,7 @@ pass_on(xc_launch *launch)
 }
 
 static void
-close_stderr(xc_launch *launch) XC_TAKES_LAUNCH
+close_stderr(xc_launch *launch) XC_NEEDS_ROLE(pump) XC_TAKES_LAUNCH
 {
     if (launch->err_fd >= 0) {
         xc_pump_forget(&launch->err_watch, NULL);
@@ -140,7 +140,7 @@ close_stderr(xc_launch *launch) XC_TAKES_LAUNCH
 /* Reads what is there. The tail is kept in any case. What our stderr cannot take now waits; with `all` (the process has
  * ended) it is not passed on, so that its last words are known. */
 static void
-read_stderr(xc_launch *launch, bool all) XC_TAKES_LAUNCH
+read_stderr(xc_launch *launch, bool all) XC_NEEDS_ROLE(pump) XC_TAKES_LAUNCH
 {
     atomic_store(&launch->passing, true);
     for (int i = 0; launch->err_fd >= 0 && i < (all ? LAST_CHUNKS : CHUNKS); i++) {
@@ -190,7 +190,7 @@ pass_on_unserved(const xc_launch *launch)
 /* If the process is reaped and its stderr closed, the pump has nothing more to do with it. A grandchild that shares the
  * stderr may still write: that is passed on until the grandchild ends, too. */
 static void
-release_if_done(xc_launch *launch) XC_TAKES_PUMP
+release_if_done(xc_launch *launch) XC_NEEDS_ROLE(pump) XC_TAKES_PUMP
 {
     if (launch->over == NULL && launch->err_fd < 0) {
         xc_pump_forget(NULL, &launch->retry);
@@ -202,6 +202,7 @@ release_if_done(xc_launch *launch) XC_TAKES_PUMP
 static void
 stderr_ready(xc_watch *watch, short revents)
 {
+    XC_HAS_ROLE(pump);
     (void)revents;
     read_stderr(watch->owner, false);
     release_if_done(watch->owner);
@@ -221,7 +222,7 @@ trace_end(const xc_child *child)
 }
 
 static void
-poll_for_end(xc_launch *launch) XC_TAKES_LAUNCH
+poll_for_end(xc_launch *launch) XC_NEEDS_ROLE(pump) XC_TAKES_LAUNCH
 {
     xc_lock_launch(&launch->mu);
     bool before = launch->ended;
@@ -253,6 +254,7 @@ poll_for_end(xc_launch *launch) XC_TAKES_LAUNCH
 static void
 exited(xc_watch *watch, short revents)
 {
+    XC_HAS_ROLE(pump);
     xc_launch *launch = watch->owner;
     (void)revents;
     if (!xc_fd_ours(watch->fd)) {
@@ -266,6 +268,7 @@ exited(xc_watch *watch, short revents)
 static void
 retry(xc_timer *timer)
 {
+    XC_HAS_ROLE(pump);
     xc_launch *launch = timer->owner;
     bool passed = pass_on(launch);
     atomic_store(&launch->passing, !passed);
@@ -279,6 +282,7 @@ retry(xc_timer *timer)
 static void
 start_watching(xc_job *job)
 {
+    XC_HAS_ROLE(pump);
     xc_launch *launch = job->owner;
     if (launch->exit_watch.fd < 0 || xc_pump_arm(&launch->exit_watch, POLLIN) != XC_OK) {
         launch->exit_watch.fd = -1;
@@ -364,6 +368,7 @@ void
 xc_launch_watch(xc_launch *launch, void (*over)(void *arg), void *arg)
 {
     XC_ASSERT(over != NULL && launch->start.run == NULL); /* it is not watched already */
+    XC_HAS_ROLE(pump);
     XC_ALONE(launch);
     if (launch->err_fd >= 0) {
         (void)fcntl(launch->err_fd, F_SETFL, O_NONBLOCK);

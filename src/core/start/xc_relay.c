@@ -40,16 +40,16 @@ typedef struct {
     bool posted XC_GUARDED(relay);      /* `job` is posted */
     xc_job job;
 
-    /* Only for the pump's thread: */
-    xc_stream fds; /* owned; -1: that direction has ended */
-    xc_watch in_watch, out_watch;
-    xc_queue writing;  /* being written */
-    size_t written;    /* bytes of the first one's piece that were written */
-    xc_job room;       /* posted when nothing waits to be written to the link */
-    bool awaiting;     /* `room` will be posted */
-    bool process_runs; /* the process has not ended, as far as is known */
-    bool over;         /* all has ended; the forwards are unset */
-    unsigned char frame[HEAD + XC_RELAY_PIECE + 1];
+    xc_stream fds XC_OF_ROLE(pump); /* owned; -1: that direction has ended */
+    xc_watch in_watch XC_OF_ROLE(pump);
+    xc_watch out_watch XC_OF_ROLE(pump);
+    xc_queue writing XC_OF_ROLE(pump);  /* being written */
+    size_t written XC_OF_ROLE(pump);    /* bytes of the first one's piece that were written */
+    xc_job room XC_OF_ROLE(pump);       /* posted when nothing waits to be written to the link */
+    bool awaiting XC_OF_ROLE(pump);     /* `room` will be posted */
+    bool process_runs XC_OF_ROLE(pump); /* the process has not ended, as far as is known */
+    bool over XC_OF_ROLE(pump);         /* all has ended; the forwards are unset */
+    unsigned char frame[HEAD + XC_RELAY_PIECE + 1] XC_OF_ROLE(pump);
 } xc_relay;
 
 /* --- the forwards: any thread, with the link's mutex held ------------------------------------------------------- */
@@ -119,7 +119,7 @@ drop_all(xc_queue *queue)
 }
 
 static void
-close_out(xc_relay *relay) XC_TAKES_FORKFDS
+close_out(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_FORKFDS
 {
     if (relay->fds.out >= 0) {
         xc_pump_forget(&relay->out_watch, NULL);
@@ -131,7 +131,7 @@ close_out(xc_relay *relay) XC_TAKES_FORKFDS
 }
 
 static void
-close_in(xc_relay *relay) XC_TAKES_FORKFDS
+close_in(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_FORKFDS
 {
     if (relay->fds.in >= 0) {
         xc_pump_forget(&relay->in_watch, NULL);
@@ -143,7 +143,7 @@ close_in(xc_relay *relay) XC_TAKES_FORKFDS
 
 /* n more bytes of `writing` were written. */
 static void
-advance(xc_relay *relay, size_t n)
+advance(xc_relay *relay, size_t n) XC_NEEDS_ROLE(pump)
 {
     relay->written += n;
     while (relay->writing.head != NULL && relay->written >= relay->writing.head->size - 6) {
@@ -155,7 +155,7 @@ advance(xc_relay *relay, size_t n)
 
 /* Writes without waiting. XC_AGAIN: some is left. */
 static xc_status
-write_arrived(xc_relay *relay)
+write_arrived(xc_relay *relay) XC_NEEDS_ROLE(pump)
 {
     xc_status rc = XC_OK;
     xc_err err;
@@ -174,7 +174,7 @@ write_arrived(xc_relay *relay)
 }
 
 static void
-write_side(xc_relay *relay) XC_TAKES_RELAY
+write_side(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_RELAY
 {
     xc_queue arrived;
     xc_lock_relay(&relay->mu);
@@ -217,7 +217,7 @@ write_side(xc_relay *relay) XC_TAKES_RELAY
 /* --- from the fd to the link: on the pump's thread ---------------------------------------------------------------- */
 
 static xc_status
-send_piece(xc_relay *relay, size_t n) XC_TAKES_WRITER
+send_piece(xc_relay *relay, size_t n) XC_NEEDS_ROLE(pump) XC_TAKES_WRITER
 {
     xc_writer *writer = xc_link_writer(relay->link);
     unsigned char *frame = relay->frame;
@@ -243,7 +243,7 @@ send_piece(xc_relay *relay, size_t n) XC_TAKES_WRITER
 
 /* XC_OK: it goes on when the fd or the link is ready. XC_EOF: nothing more comes, or can be sent. */
 static xc_status
-read_some(xc_relay *relay) XC_TAKES_WRITER
+read_some(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_WRITER
 {
     xc_err err;
     for (int i = 0; i < PIECES; i++) {
@@ -272,7 +272,7 @@ read_some(xc_relay *relay) XC_TAKES_WRITER
 }
 
 static void
-read_side(xc_relay *relay) XC_TAKES_WRITER
+read_side(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_WRITER
 {
     if (relay->fds.in >= 0 && !relay->awaiting && read_some(relay) != XC_OK) {
         close_in(relay);
@@ -284,7 +284,7 @@ read_side(xc_relay *relay) XC_TAKES_WRITER
 
 /* Sends (status or None, end of its stderr). */
 static void
-tell_end(xc_relay *relay) XC_TAKES_LAUNCH
+tell_end(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_LAUNCH
 {
     unsigned char frame[XC_HEADER_SIZE + 5 + 5 + XC_STDERR_TAIL + 6];
     unsigned char *p = frame + XC_HEADER_SIZE;
@@ -314,7 +314,7 @@ tell_end(xc_relay *relay) XC_TAKES_LAUNCH
 /* --- rounds ------------------------------------------------------------------------------------------------------ */
 
 static void
-free_relay(xc_relay *relay) XC_TAKES_LINK
+free_relay(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_LINK
 {
     drop_all(&relay->arrived);
     close_out(relay);
@@ -326,7 +326,7 @@ free_relay(xc_relay *relay) XC_TAKES_LINK
 }
 
 static void
-run_round(xc_relay *relay) XC_TAKES_LINK
+run_round(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_LINK
 {
     if (!relay->over) {
         write_side(relay);
@@ -355,6 +355,7 @@ run_round(xc_relay *relay) XC_TAKES_LINK
 static void
 run_job(xc_job *job)
 {
+    XC_HAS_ROLE(pump);
     xc_relay *relay = job->owner;
     xc_lock_relay(&relay->mu);
     relay->posted = false;
@@ -365,6 +366,7 @@ run_job(xc_job *job)
 static void
 run_room(xc_job *job)
 {
+    XC_HAS_ROLE(pump);
     xc_relay *relay = job->owner;
     relay->awaiting = false;
     run_round(relay);
@@ -373,6 +375,7 @@ run_room(xc_job *job)
 static void
 ready(xc_watch *watch, short revents)
 {
+    XC_HAS_ROLE(pump);
     (void)revents;
     run_round(watch->owner);
 }
@@ -380,6 +383,7 @@ ready(xc_watch *watch, short revents)
 static void
 process_over(void *arg)
 {
+    XC_HAS_ROLE(pump);
     xc_relay *relay = arg;
     relay->process_runs = false;
     tell_end(relay);
@@ -392,6 +396,7 @@ process_over(void *arg)
 static xc_status
 new_relay(xc_link *link, xc_chan *stream, int in, int out, xc_relay **result, xc_err *err) XC_TAKES_FORKFDS
 {
+    XC_HAS_ROLE(pump);
     xc_stream fds;
     xc_status rc = xc_stream_open(&fds, in, out, err);
     if (rc != XC_OK) {
@@ -479,6 +484,7 @@ xc_status
 xc_relay_process(xc_link *link, xc_chan *stream, xc_chan *control, const xc_program *program, pid_t *pid, xc_err *err)
 {
     XC_ASSERT(stream != control);
+    XC_HAS_ROLE(pump);
     xc_relay *relay;
     xc_launch *launch;
     int in, out;

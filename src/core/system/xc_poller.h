@@ -41,12 +41,12 @@ bool xc_poller_open_locked(xc_err *err) XC_NEEDS(pump);
 /* Closes the poller's own fds, not the bell. */
 void xc_poller_close_locked(void) XC_NEEDS(pump);
 /* In a forked child: nothing is watched any more. */
-void xc_poller_forget_all_locked(void) XC_NEEDS(pump);
+void xc_poller_forget_all_locked(void) XC_NEEDS(pump) XC_NEEDS_ROLE(pump);
 /* False: no memory here or in the kernel. Sets watch->lost if its fd is not ours any more. */
 bool xc_poller_arm_locked(xc_watch *watch, short events) XC_NEEDS(pump);
-/* On the pump's thread: the watch is not called any more in this round. */
-void xc_poller_forget(const xc_watch *watch);
+/* The watch is not called any more in this round. */
+void xc_poller_forget(const xc_watch *watch) XC_NEEDS_ROLE(pump);
 /* Unlocks, sleeps until something is ready, calls the watches. False: another thread has taken this one's place. */
-bool xc_poller_poll_locked(unsigned thread, int timeout_ms) XC_UNLOCKS(xc_pump_mu, xc_pump.mu);
+bool xc_poller_poll_locked(unsigned thread, int timeout_ms) XC_NEEDS_ROLE(pump) XC_UNLOCKS(xc_pump_mu, xc_pump.mu);
 
 #endif

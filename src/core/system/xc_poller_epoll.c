@@ -12,8 +12,8 @@
 enum { BATCH = 64 };
 
 static int epoll_fd XC_GUARDED(pump) = -1;
-static struct epoll_event *batch; /* the pump's thread: borrowed from its stack */
-static int n_batch;               /* the pump's thread */
+static struct epoll_event *batch XC_OF_ROLE(pump); /* borrowed from the thread's stack */
+static int n_batch XC_OF_ROLE(pump);
 
 void
 xc_poller_close_locked(void)
@@ -88,7 +88,7 @@ xc_poller_forget(const xc_watch *watch)
 
 /* Nobody closes the bell while this thread is awake, so no mutex is needed. */
 static void
-drain_bell(void)
+drain_bell(void) XC_NEEDS_ROLE(pump)
 {
     uint64_t count;
     ssize_t ignored = read(XC_UNLOCKED(xc_pump.bell_in), &count, sizeof count);

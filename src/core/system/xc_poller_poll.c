@@ -17,7 +17,7 @@ struct poll_room {
 
 static struct poll_room grown XC_GUARDED(pump); /* owned, for the thread's next round */
 static struct poll_room room;                   /* the pump's thread, but `cap`: the pump's mu */
-static int n_batch;                             /* the pump's thread */
+static int n_batch XC_OF_ROLE(pump);
 
 void
 xc_poller_close_locked(void)
@@ -91,7 +91,7 @@ xc_poller_forget(const xc_watch *watch)
 
 /* Nobody closes the bell while this thread is awake, so no mutex is needed. */
 static void
-drain_bell(void)
+drain_bell(void) XC_NEEDS_ROLE(pump)
 {
     unsigned char dump[64];
     while (read(XC_UNLOCKED(xc_pump.bell_in), dump, sizeof dump) == (ssize_t)sizeof dump) {

@@ -56,6 +56,7 @@ after_fork_parent(void) XC_UNLOCKS(xc_pump_mu, xc_pump.mu)
 static void
 after_fork_child(void) XC_UNLOCKS(xc_pump_mu, xc_pump.mu)
 {
+    XC_HAS_ROLE(pump);
     close_fds_locked();
     xc_poller_forget_all_locked();
     xc_pump.users = 0;
@@ -199,6 +200,7 @@ report_lost_watches(void) XC_TAKES_PUMP
 static void *
 pump_main(void *number)
 {
+    XC_HAS_ROLE(pump);
     unsigned thread = (unsigned)(uintptr_t)number;
     is_pump = true;
     for (;;) {

@@ -12,6 +12,8 @@
 
 #include "xc_sync.h"
 
+XC_ROLE(pump) /* the pump's thread has it */
+
 typedef struct xc_watch xc_watch;
 struct xc_watch {
     int fd;      /* borrowed; set before the first arming */
@@ -57,7 +59,7 @@ void xc_pump_set(xc_timer *timer, int64_t when) XC_TAKES_PUMP;
 /* Runs soon, after the jobs posted before. A job must not be posted again before it has run. */
 void xc_pump_post(xc_job *job) XC_TAKES_PUMP;
 
-/* On the pump's thread only: it does not touch these again. Either may be NULL. */
-void xc_pump_forget(xc_watch *watch, xc_timer *timer) XC_TAKES_PUMP;
+/* The pump does not touch these again. Either may be NULL. */
+void xc_pump_forget(xc_watch *watch, xc_timer *timer) XC_NEEDS_ROLE(pump) XC_TAKES_PUMP;
 
 #endif

@@ -39,7 +39,8 @@
 /* From here to the end of the function: no other thread knows the object, as it is being made or freed. */
 #define XC_ALONE(kind) xc_alone_##kind()
 
-/* The same for a role, which is a flag under a mutex: who has it uses what belongs to it without any mutex. */
+/* The same for a role, which is a flag under a mutex, or to be the pump's thread: who has it uses what belongs to it
+ * without any mutex. */
 #define XC_ROLE(role)                                                                                                  \
     extern xc_role xc_##role##_role;                                                                                   \
     static inline void xc_has_##role##_role(void) XC_ANNOTATE(assert_capability(xc_##role##_role))                     \
@@ -47,7 +48,8 @@
     }
 #define XC_NEEDS_ROLE(role) XC_ANNOTATE(requires_capability(xc_##role##_role)) /* a function: its caller has it */
 #define XC_OF_ROLE(role)    XC_ANNOTATE(guarded_by(xc_##role##_role))          /* a field, only used by who has it */
-/* From here to the end of the block this thread has it: its flag says so, or no other thread knows the object. */
+/* From here to the end of the block this thread has it: its flag says so, the pump calls this, or no other thread knows
+ * the object. */
 #define XC_HAS_ROLE(role) xc_has_##role##_role()
 typedef struct XC_ANNOTATE(capability("role")) xc_role xc_role;
 
