@@ -78,10 +78,11 @@ tag: $(PACKAGE) $(WEIGHTS)
 	@echo "Some lines of $(VENV)/tagged.txt:"
 	@sed -n '2p;102p;202p;302p;402p' $(VENV)/tagged.txt
 	@echo
-	@echo "Next, your own text, over as many gateways as you like; \"check\" says whether a host is ready:"
+	@echo "Next, your own text; then over hosts, too (\"check\" says whether one is ready):"
 	@echo "    cd examples"
+	@echo "    $(BIN)/python tag_corpus.py /path/to/FILE"
 	@echo "    $(BIN)/python -m execnet_c check ssh=user@host"
-	@echo "    $(BIN)/python tag_corpus.py FILE --tx '3*popen' --tx ssh=user@host"
+	@echo "    $(BIN)/python tag_corpus.py /path/to/FILE --tx '3*popen' --tx ssh=user@host"
 
 # Each is many pieces, LANES of them at a time. DEPTH says which tests of Python they have (tests/conftest.py).
 DEPTH = all

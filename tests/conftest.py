@@ -67,8 +67,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    # If a shell has started pytest in the background, SIGINT is ignored, also in programs that tests start and interrupt.
+    # A shell that starts pytest in the background, or nohup, has signals ignored, also in the programs that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for marker in (
         "ours: execnet_c does better than execnet here, on purpose",
         "deep: takes long, or is about what seldom changes; `make check-deep` runs it, and `make test` does not",

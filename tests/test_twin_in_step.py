@@ -339,6 +339,25 @@ def test_errors_say_the_same():
     assert sorted(raised - in_c - {*OTHER_WORDS}) == [], "the C core does not say it"
 
 
+def keys_of(file, function):
+    """Of the dicts that a function of the twin makes."""
+    functions = [node for node in ast.walk(ast.parse((ROOT / file).read_text())) if getattr(node, "name", None) == function]
+    dicts = [node for node in ast.walk(functions[-1]) if isinstance(node, ast.Dict)]
+    return [{key.value for key in node.keys if key is not None} for node in dicts]
+
+
+def test_both_tell_the_same_of_a_connection():
+    in_c = set(re.findall(r'put_\w+\(&dict, "(\w+)"', (ROOT / "src/py/gateway_end.c").read_text()))
+    in_twin = set().union(*keys_of("execnet_c/twin/pycore.py", "_state"), *keys_of("execnet_c/twin/pylaunch.py", "said"))
+    assert len(in_c) > 10 and unknown(in_c, in_twin) == []
+
+
+def test_both_answer_the_same_of_themselves():
+    [keys] = re.findall(r"keys\[\] = \{(.*?)\};", (ROOT / "src/core/link/xc_answer.c").read_text())
+    status = max(keys_of("execnet_c/twin/pycore.py", "_status"), key=len)
+    assert len(status) > 2 and unknown(re.findall(r'"(\w+)"', keys), status) == []
+
+
 def names_of(stub):
     """Of a stub: all that a program may use, methods and attributes as Class.name."""
     found = []

@@ -2,9 +2,12 @@
 
 import copy
 import importlib
+import pathlib
 import pickle
 
 import pytest
+
+import execnet_c
 
 pytestmark = pytest.mark.any_core
 
@@ -15,6 +18,16 @@ def XSpec(lib):
 
 
 KEYS = "chdir execmodel id installvia nice python socket ssh ssh_config vagrant_ssh via".split()
+OUR_KEYS = "keepalive transport stderr".split()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("key", OUR_KEYS)
+def test_our_keys_are_attributes(XSpec, key):
+    assert getattr(XSpec(f"{key}=some value"), key) == "some value"
+    assert getattr(XSpec("popen"), key) is None
+    for text in (execnet_c.Group.makegateway.__doc__, (pathlib.Path(__file__).parent.parent / "README.rst").read_text()):
+        assert f"{key}=" in text
 
 
 @pytest.mark.parametrize("key", KEYS)
