@@ -6,7 +6,11 @@
 #ifndef XT_BATCH_H
 #define XT_BATCH_H
 
+#include "xc_sync.h"
 #include "xt_decide.h"
+
+extern xc_kind xc_team_mu;
+XC_MUTEX_KIND(team)
 
 typedef struct xt_batch {
     unsigned char *text; /* owned, as all arrays here */
@@ -18,9 +22,9 @@ typedef struct xt_batch {
     size_t *ends; /* where each document ends, in words */
     size_t n_docs, room_docs;
     bool use_only;
-    atomic_size_t next;     /* the first document that no thread has taken */
-    size_t users;           /* the team's mutex: threads that tag this batch */
-    struct xt_batch *later; /* the team's mutex */
+    atomic_size_t next;            /* the first document that no thread has taken */
+    size_t users XC_GUARDED(team); /* threads that tag this batch */
+    struct xt_batch *later XC_GUARDED(team);
 } xt_batch;
 
 void xt_batch_init(xt_batch *batch);

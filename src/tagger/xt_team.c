@@ -18,24 +18,24 @@ struct xt_team {
     xt_words *words; /* borrowed */
     uint32_t fork_count;
     xc_mutex mu;
-    pthread_cond_t work, done; /* mu */
-    xt_batch *first;           /* mu: borrowed, oldest first */
-    atomic_bool stop;          /* written under mu */
-    xt_scratch *scratch;       /* owned: for the thread that waits */
+    pthread_cond_t work;
+    pthread_cond_t done;
+    xt_batch *first XC_GUARDED(team); /* borrowed, oldest first */
+    atomic_bool stop;                 /* written under mu */
+    xt_scratch *scratch;              /* owned: for the thread that waits */
     size_t n_running;
     member members[];
 };
 
-XC_NOT_CHECKED
 static void
-wait_for(pthread_cond_t *condition, xc_mutex *mu)
+wait_for(pthread_cond_t *condition, xc_mutex *mu) XC_NEEDS(team)
 {
     (void)pthread_cond_wait(condition, &mu->raw);
 }
 
 /* A batch that has documents to take, or NULL. */
 static xt_batch *
-find_work(xt_team *team) XC_NEEDS_THIS(team->mu)
+find_work(xt_team *team) XC_NEEDS(team)
 {
     xt_batch *batch = team->first;
     while (batch != NULL && xt_batch_is_taken(batch)) {
@@ -46,12 +46,12 @@ find_work(xt_team *team) XC_NEEDS_THIS(team->mu)
 
 /* Called and returns with the mutex. */
 static void
-work_on(xt_team *team, xt_batch *batch, xt_scratch *scratch) XC_NEEDS_THIS(team->mu)
+work_on(xt_team *team, xt_batch *batch, xt_scratch *scratch) XC_NEEDS(team) XC_NEEDS_THIS(team->mu)
 {
     batch->users++;
-    xc_unlock(&team->mu);
+    xc_unlock_team(&team->mu);
     xt_batch_work(batch, scratch, team->words, &team->stop);
-    xc_lock(&team->mu);
+    xc_lock_team(&team->mu);
     if (--batch->users == 0) {
         pthread_cond_broadcast(&team->done);
     }
@@ -62,7 +62,7 @@ serve(void *arg)
 {
     member *me = arg;
     xt_team *team = me->team;
-    xc_lock(&team->mu);
+    xc_lock_team(&team->mu);
     while (!atomic_load_explicit(&team->stop, memory_order_relaxed)) {
         xt_batch *batch = find_work(team);
         if (batch != NULL) {
@@ -72,7 +72,7 @@ serve(void *arg)
             wait_for(&team->work, &team->mu);
         }
     }
-    xc_unlock(&team->mu);
+    xc_unlock_team(&team->mu);
     return NULL;
 }
 
@@ -139,7 +139,7 @@ void
 xt_team_give(xt_team *team, xt_batch *batch)
 {
     XC_ASSERT(xt_team_is_here(team));
-    xc_lock(&team->mu);
+    xc_lock_team(&team->mu);
     batch->users = 0;
     batch->later = NULL;
     xt_batch **last = &team->first;
@@ -149,7 +149,7 @@ xt_team_give(xt_team *team, xt_batch *batch)
     }
     *last = batch;
     pthread_cond_broadcast(&team->work);
-    xc_unlock(&team->mu);
+    xc_unlock_team(&team->mu);
 }
 
 int64_t
@@ -157,7 +157,7 @@ xt_team_wait_nogil(xt_team *team, xt_batch *batch)
 {
     XC_ASSERT_NOGIL();
     XC_ASSERT(xt_team_is_here(team) && xc_locks_held() == 0);
-    xc_lock(&team->mu);
+    xc_lock_team(&team->mu);
     work_on(team, batch, team->scratch);
     while (batch->users > 0) {
         wait_for(&team->done, &team->mu);
@@ -168,7 +168,7 @@ xt_team_wait_nogil(xt_team *team, xt_batch *batch)
         link = &(*link)->later;
     }
     *link = batch->later;
-    xc_unlock(&team->mu);
+    xc_unlock_team(&team->mu);
     return xc_now();
 }
 
@@ -187,10 +187,10 @@ xt_team_free_nogil(xt_team *team)
     }
     if (xt_team_is_here(team)) {
         XC_ASSERT(xc_locks_held() == 0);
-        xc_lock(&team->mu);
+        xc_lock_team(&team->mu);
         atomic_store_explicit(&team->stop, true, memory_order_relaxed);
         pthread_cond_broadcast(&team->work);
-        xc_unlock(&team->mu);
+        xc_unlock_team(&team->mu);
         for (size_t i = 0; i < team->n_running; i++) {
             (void)pthread_join(team->members[i].thread, NULL);
         }

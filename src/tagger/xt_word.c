@@ -24,12 +24,12 @@ typedef struct chunk {
 struct xt_words {
     const xt_model *model; /* borrowed */
     xc_mutex mu;
-    chunk *chunks;    /* mu: owned; the first is being filled */
-    size_t n_chunks;  /* mu */
-    size_t n_words;   /* mu */
-    size_t inside;    /* mu: threads that may be reading */
-    uint32_t next_id; /* mu: never starts again */
-    bool full;        /* mu */
+    chunk *chunks XC_GUARDED(words); /* owned; the first is being filled */
+    size_t n_chunks XC_GUARDED(words);
+    size_t n_words XC_GUARDED(words);
+    size_t inside XC_GUARDED(words);    /* threads that may be reading */
+    uint32_t next_id XC_GUARDED(words); /* never starts again */
+    bool full XC_GUARDED(words);
     atomic_bool is_full;
     _Atomic(xt_word *) slots[N_SLOTS]; /* NULL, or a word of ours; changes once */
 };
@@ -178,9 +178,8 @@ xt_words_new(const xt_model *model)
     return words;
 }
 
-XC_NOT_CHECKED
 static void
-forget_all(xt_words *words)
+forget_all(xt_words *words) XC_NEEDS(words)
 {
     for (size_t i = 0; i < N_SLOTS; i++) {
         atomic_store_explicit(&words->slots[i], NULL, memory_order_relaxed);
@@ -199,6 +198,7 @@ void
 xt_words_free(xt_words *words)
 {
     if (words != NULL) {
+        XC_ALONE(words);
         XC_ASSERT(words->inside == 0);
         forget_all(words);
         xc_mutex_fini(&words->mu);
@@ -209,6 +209,7 @@ xt_words_free(xt_words *words)
 void
 xt_words_after_fork(xt_words *words)
 {
+    XC_ALONE(words);
     xc_mutex_init(&words->mu);
     words->inside = 0;
     /* Another thread may have been changing this list, so it cannot be walked: the child never frees its chunks. */
@@ -219,29 +220,29 @@ xt_words_after_fork(xt_words *words)
 void
 xt_words_enter(xt_words *words)
 {
-    xc_lock(&words->mu);
+    xc_lock_words(&words->mu);
     if (words->full && words->inside == 0) {
         forget_all(words);
     }
     words->inside++;
-    xc_unlock(&words->mu);
+    xc_unlock_words(&words->mu);
 }
 
 void
 xt_words_leave(xt_words *words)
 {
-    xc_lock(&words->mu);
+    xc_lock_words(&words->mu);
     XC_ASSERT(words->inside > 0);
     words->inside--;
-    xc_unlock(&words->mu);
+    xc_unlock_words(&words->mu);
 }
 
 size_t
 xt_words_count(xt_words *words)
 {
-    xc_lock(&words->mu);
+    xc_lock_words(&words->mu);
     size_t n = words->n_words;
-    xc_unlock(&words->mu);
+    xc_unlock_words(&words->mu);
     return n;
 }
 
@@ -265,9 +266,8 @@ known(const xt_words *words, xt_span raw, uint32_t hash, uint32_t *at)
     return NULL;
 }
 
-XC_NOT_CHECKED
 static xt_word *
-take_room(xt_words *words, size_t size)
+take_room(xt_words *words, size_t size) XC_NEEDS(words)
 {
     size = (size + 15) & ~(size_t)15;
     if (words->chunks == NULL || words->chunks->used + size > CHUNK) {
@@ -295,7 +295,7 @@ remember(xt_words *words, xt_span raw, const xt_word *word, uint32_t at)
     if (sums > CHUNK / 8) {
         return word;
     }
-    xc_lock(&words->mu);
+    xc_lock_words(&words->mu);
     XC_ASSERT(words->inside > 0);
     const xt_word *kept = known(words, raw, word->hash, &at);
     if (kept == NULL && at < N_SLOTS) {
@@ -317,7 +317,7 @@ remember(xt_words *words, xt_span raw, const xt_word *word, uint32_t at)
             atomic_store_explicit(&words->is_full, true, memory_order_relaxed);
         }
     }
-    xc_unlock(&words->mu);
+    xc_unlock_words(&words->mu);
     return kept != NULL ? kept : word;
 }
 

@@ -54,6 +54,9 @@ typedef struct {
     xt_span normal; /* lower case and so on, if that needs Python; at == NULL: `raw` is ASCII, and is normalized here */
 } xt_token;
 
+extern xc_kind xc_words_mu;
+XC_MUTEX_KIND(words)
+
 typedef struct xt_words xt_words;
 
 /* The model must outlive it. NULL: no memory. */
