@@ -52,7 +52,7 @@ has_leftovers_locked(const xc_writer *writer) XC_NEEDS(writer)
 
 /* Takes the outbox out first; frames that join it later go out when the role is given back. */
 static void
-load_flight_locked(xc_writer *writer) XC_NEEDS(writer)
+load_flight_locked(xc_writer *writer) XC_NEEDS(writer) XC_NEEDS_ROLE(writer)
 {
     if (xc_buf_size(&writer->flight) == 0 && xc_buf_size(&writer->outbox) > 0) {
         xc_buf empty = writer->flight;
@@ -268,13 +268,13 @@ take_role_locked(xc_writer *writer, xc_sending *sending, xc_err *err) XC_NEEDS(w
     writer->writer = pthread_self();
     writer->current = sending;
     sending->mine = true;
+    XC_HAS_ROLE(writer);
     load_flight_locked(writer);
     return XC_OK;
 }
 
-/* Writes `flight`. This thread has the role, mu is not held. */
 static xc_status
-write_flight(xc_writer *writer, xc_err *err)
+write_flight(xc_writer *writer, xc_err *err) XC_NEEDS_ROLE(writer) XC_HOLDS_NONE
 {
     xc_status rc = XC_OK;
     while (rc == XC_OK && xc_buf_size(&writer->flight) > 0) {
@@ -286,9 +286,9 @@ write_flight(xc_writer *writer, xc_err *err)
     return rc;
 }
 
-/* Writes leftovers, then the frame. This thread has the role, mu is not held. */
+/* Writes leftovers, then the frame. */
 static xc_status
-write_on(xc_writer *writer, xc_sending *sending, xc_err *err) XC_TAKES_WRITER
+write_on(xc_writer *writer, xc_sending *sending, xc_err *err) XC_NEEDS_ROLE(writer) XC_HOLDS_NONE
 {
     xc_status rc = XC_OK;
     while (rc == XC_OK && xc_buf_size(&writer->flight) > 0) {
@@ -306,9 +306,9 @@ write_on(xc_writer *writer, xc_sending *sending, xc_err *err) XC_TAKES_WRITER
     return rc;
 }
 
-/* Writes once, with the role. Keeps the role only to wait for room. */
+/* Writes once. Keeps the role only to wait for room. */
 static xc_status
-write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err) XC_TAKES_WRITER
+write_and_release(xc_writer *writer, xc_sending *sending, xc_err *err) XC_NEEDS_ROLE(writer) XC_HOLDS_NONE
 {
     xc_err why = {.code = XC_OK};
     xc_status rc = write_on(writer, sending, &why);
@@ -361,7 +361,11 @@ xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err)
         rc = take_role_locked(writer, sending, err);
     }
     xc_unlock_writer(&writer->mu);
-    return out || rc != XC_OK ? rc : write_and_release(writer, sending, err);
+    if (out || rc != XC_OK) {
+        return rc;
+    }
+    XC_HAS_ROLE(writer);
+    return write_and_release(writer, sending, err);
 }
 
 /* In the order of tickets. The thread that has the role and waits for room stands first, with ticket 0. */
@@ -451,6 +455,7 @@ xc_writer_send_nogil(xc_writer *writer, xc_sending *sending, int64_t until, xc_e
         if (rc != XC_OK) {
             return rc;
         }
+        XC_HAS_ROLE(writer);
         rc = write_and_release(writer, sending, err);
         if (rc != XC_AGAIN) {
             return rc;
@@ -487,6 +492,7 @@ xc_writer_flush(xc_writer *writer)
         return;
     }
     writer->writing = true;
+    XC_HAS_ROLE(writer);
     load_flight_locked(writer);
     xc_unlock_writer(&writer->mu);
     xc_status rc = write_flight(writer, &why);

@@ -21,6 +21,8 @@ struct xc_writer_waiter;
 
 typedef struct xc_sending xc_sending;
 
+XC_ROLE(writer)
+
 typedef struct {
     xc_mutex mu;
     xc_stream *stream;                      /* borrowed; only we use its `out` */
@@ -31,7 +33,8 @@ typedef struct {
     struct xc_writer_waiter *waiters XC_GUARDED(writer);
     uint64_t last_ticket XC_GUARDED(writer); /* the last one given to a thread in the line */
     uint64_t numbers XC_GUARDED(writer);     /* a bit for each number that a long message has */
-    xc_buf flight; /* for the role's owner; with mu if there is none. Goes out before anything else */
+    /* Goes out before anything else. If nobody has the role, who holds mu may use it. */
+    xc_buf flight XC_OF_ROLE(writer);
     /* Whole frames that go out after `flight`. Whoever posts limits it: answers by xc_answer.c, pieces of a relay and
      * frames of greenlets by XC_WRITER_MUCH, closes by the number of channels. */
     xc_buf outbox XC_GUARDED(writer);
@@ -69,7 +72,7 @@ void xc_writer_fini(xc_writer *writer); /* nobody uses it any more, the pump has
 
 /* Writes without waiting. XC_OK: all of it is out. XC_AGAIN: call xc_writer_send_nogil with the same `sending`, or
  * xc_writer_spill. Other codes: nothing more can be sent (*err), and nothing was kept. */
-xc_status xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err) XC_TAKES_WRITER;
+xc_status xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err) XC_HOLDS_NONE;
 
 /* Writes all of it, and sleeps where needed. XC_OK. XC_INTR, XC_TIMEOUT: call again, or xc_writer_spill. Others as
  * above. */
@@ -118,7 +121,7 @@ bool xc_writer_await_room(xc_writer *writer, xc_job *job) XC_TAKES_WRITER;
 void xc_writer_end(xc_writer *writer) XC_TAKES_WRITER;
 
 /* On the pump's thread: the far end has notified us, so there may be room for leftovers. Never blocks. */
-void xc_writer_flush(xc_writer *writer) XC_TAKES_WRITER;
+void xc_writer_flush(xc_writer *writer) XC_HOLDS_NONE;
 
 /* True: the writing side broke here (no memory for a frame or its rest, or the program has closed the fd); *err says
  * so. */
