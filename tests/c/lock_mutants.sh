@@ -1,7 +1,16 @@
 # Changes the core so that a lock is left out or taken out of order. clang has to refuse each change: `make lint-core`.
+# First it looks for what clang could not check: a lock that a function's name but no XC_NEEDS says it needs, and
+# mutexes of no kind.
 # usage: lock_mutants.sh CORE, with CLANG (and its flags) in the environment
 set -u
 core=$1 count=0 failed=0
+
+# A declaration in a header, or the definition of a static function, up to its `;` or `{`.
+awk 'FNR == 1 { head = "" }
+    /^static/ || (FILENAME ~ /\.h$/ && /^[a-z].*_locked\(/) || (head != "" && /^[a-z ]/) { head = head $0 " " }
+    /[;{]/ { if (head ~ /_locked\(/ && head !~ /XC_NEEDS|XC_UNLOCKS/) { print FILENAME ": " head; bad = 1 } head = "" }
+    END { exit bad }' "$core"/*/*.[ch] || { echo 'these do not say by XC_NEEDS which lock they need' && failed=1; }
+grep -n 'xc_\(un\)\{0,1\}lock(' "$core"/*/*.c | grep -v /xc_sync.c && echo 'these do not name the kind of mutex' && failed=1
 
 # name, room, function, the change as a sed command, and what clang has to say
 mutant() {
