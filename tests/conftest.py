@@ -57,7 +57,7 @@ LONG = files(
 
 TESTS = sorted(pathlib.Path(__file__).parent.glob("test_*.py"))
 DEPTHS = ["all", "test", "deep", "quick"]
-QUICK = 5  # tests of a file that `make quick` takes over C-C; over other pairings it takes half of them
+QUICK = 4  # tests of a file that `make quick` takes over C-C; over other pairings it takes half of them
 SETTLE = 10.0  # seconds that a test's processes and threads may take to end after it
 
 
