@@ -53,6 +53,7 @@ SOURCES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] execnet_c/*.py execnet_c/*/
 C_FILES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] tests/c/*.[ch] benchmarks/limits/*.[ch])
 INCLUDES := $(patsubst %,-I%,$(wildcard src/core/*))
 STRICT := $(INCLUDES) -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
+LOCKS := $(STRICT) -Wthread-safety -Wthread-safety-beta
 
 .PHONY: tag quick test check-deep pieces-quick pieces-test pieces-deep test-c test-c-deep test-c-portable test-c-mutants \
 	test-asan test-tsan test-tsan-python tests-in-tsan test-on-ours test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
@@ -209,18 +210,17 @@ lint-python: $(LINT_NEEDS)
 
 # No warning from either compiler: the core and what of the tagger is like it without Python.h in reach and with their
 # locks as annotated, of which a test makes sure that clang looks at them...
-lint-core: LOCKS = $(STRICT) -Wthread-safety -Wthread-safety-beta
 lint-core:
 	printf '%s\n' src/core/*/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE gcc $(STRICT) -c FILE -o /dev/null
 	printf '%s\n' src/core/*/*.c src/tagger/xt_*.c | xargs -P 2 -I FILE clang $(LOCKS) -c FILE -o /dev/null
-	clang $(LOCKS) -DXC_PORTABLE -fsyntax-only src/core/system/*.c
+	clang $(LOCKS) -DXC_PORTABLE -DXC_DEBUG -fsyntax-only src/core/*/*.c src/tagger/xt_*.c
 	CLANG="clang $(LOCKS)" sh tests/c/lock_mutants.sh src/core
 
 # ... and what is for this PYTHON.
 lint-warnings: INCLUDE = -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
 lint-warnings:
 	printf '%s\n' src/py/*.c src/tagger/xtpy_*.c | xargs -P 2 -I FILE gcc $(STRICT) $(INCLUDE) -c FILE -o /dev/null
-	printf '%s\n' src/py/*.c src/tagger/xtpy_*.c | xargs -P 2 -I FILE clang $(STRICT) $(INCLUDE) -c FILE -o /dev/null
+	printf '%s\n' src/py/*.c src/tagger/xtpy_*.c | xargs -P 2 -I FILE clang $(LOCKS) $(INCLUDE) -c FILE -o /dev/null
 
 format: $(LINT_NEEDS)
 	$(BIN)/clang-format -i $(C_FILES)

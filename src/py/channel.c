@@ -17,7 +17,7 @@
 static PyObject *
 living_object(const xc_chan *chan)
 {
-    PyObject *object = chan->object;
+    PyObject *object = XC_UNLOCKED(chan->object); /* the GIL is enough to read it */
     return object != NULL && Py_REFCNT(object) > 0 ? object : NULL;
 }
 
