@@ -13,10 +13,12 @@
 #include "warn.h"
 
 #ifdef XC_DEBUG
+/* PyGILState_Check() is always true where there are subinterpreters. */
 static bool
 holds_gil(void)
 {
-    return PyGILState_Check() != 0;
+    PyThreadState *now = _PyThreadState_UncheckedGet();
+    return now != NULL && now == PyGILState_GetThisThreadState();
 }
 #endif
 
