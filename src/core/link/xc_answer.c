@@ -26,6 +26,8 @@ enum {
     ESCAPE = 6, /* bytes: a byte that is no UTF-8 is sent as an escape, as in caf\udce9 */
     TAIL_MAX = CWD_MAX * ESCAPE + 24,
     ANSWERS_MAX = 1024 * 1024, /* bytes */
+    WORD_MAX = 5 + 16,         /* bytes of a word of a status: the longest is main_thread_only */
+    ERROR_MAX = 100,           /* bytes of a text of xc_link_post_error */
     DEBT = 5,                  /* bytes of a noted answer: an xc_debt and a channel id */
     PAID_AT_ONCE = 1000,       /* noted answers that are sent before other links have their turn */
 };
@@ -96,7 +98,7 @@ static void
 answer_plainly_locked(xc_link *link, uint32_t id) XC_NEEDS(link)
 {
     static const char *const keys[] = {"numchannels", "numexecuting", "execmodel"};
-    unsigned char payload[128], *p = payload;
+    unsigned char payload[2 + sizeof keys / sizeof *keys * (2 * WORD_MAX + 1)], *p = payload;
     uint32_t numbers[] = {(uint32_t)link->chans.table.n_used, link->tasks.executing};
     *p++ = XC_OP_NEWDICT;
     for (int i = 0; i < 3; i++) {
@@ -113,6 +115,7 @@ answer_plainly_locked(xc_link *link, uint32_t id) XC_NEEDS(link)
         *p++ = XC_OP_SETITEM;
     }
     *p++ = XC_OP_STOP;
+    XC_ASSERT((size_t)(p - payload) <= sizeof payload);
     (void)xc_link_post(link, XC_DATA, id, payload, (size_t)(p - payload));
 }
 
@@ -264,7 +267,8 @@ xc_pay(xc_timer *timer)
 void
 xc_link_post_error(xc_link *link, uint32_t id, const char *text)
 {
-    unsigned char payload[128];
+    XC_ASSERT(strlen(text) <= ERROR_MAX);
+    unsigned char payload[5 + ERROR_MAX + 1];
     unsigned char *p = put_text(payload, text, strlen(text));
     *p++ = XC_OP_STOP;
     (void)xc_link_post(link, XC_CLOSE_ERROR, id, payload, (size_t)(p - payload));
