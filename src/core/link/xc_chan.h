@@ -30,7 +30,7 @@ typedef struct xc_chan {
     bool task XC_GUARDED(link);        /* of a task: the far end must be told how the task ended */
     bool callback XC_GUARDED(link);    /* items go to a Python callback, not into `items` */
     bool had_object XC_GUARDED(link);  /* there is a Python object for it, or was one */
-    bool half_told XC_GUARDED(link);   /* the far end was told that only a callback receives here */
+    bool half_told XC_GUARDED(link);   /* LAST_MESSAGE was sent because only a callback listens here */
     /* Borrowed: the Python object, if there is one. Changed with the GIL and the link's mutex held: either is enough
      * to read it and had_object. */
     void *object XC_GUARDED(link);
@@ -49,7 +49,7 @@ typedef struct {
     /* Odd, and unknown to the far end, which could else choose ids that all fall into one slot. */
     uint64_t factor XC_GUARDED(link);
     int shift XC_GUARDED(link);
-    /* Every channel, listed or not: channels that hold each other in a circle are freed with the link. */
+    /* Every channel, listed or not: channels that hold each other in a cycle are freed with the link. */
     xc_chan *all XC_GUARDED(link);
 } xc_chan_table;
 

@@ -106,8 +106,8 @@ xc_free_later_locked(xc_link *link, xc_msg *msg)
     empty_free_queue_locked(link);
 }
 
-/* Does not count: so a channel and a message in its own queue that carries it, which hold each other, are freed,
- * too. */
+/* Does not count: so a channel and a message in its own queue that carries it, which hold each other in a cycle, are
+ * freed, too. */
 void
 xc_free_all_locked(xc_link *link)
 {

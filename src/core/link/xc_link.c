@@ -44,14 +44,15 @@ xc_end_reading(xc_link *link, const xc_err *why)
 {
     xc_err closed;
     if (xc_stream_check(&link->incoming, &closed) != XC_OK) {
-        why = &closed; /* if we lost our fds, what the far end did is only a consequence */
+        why = &closed; /* the program has closed our fds; the far end's EOF only follows from that */
     }
     if (xc_tracing()) {
         xc_trace("connection ended: %s%s%s", xc_status_name(why->code), why->detail[0] != '\0' ? " " : "", why->detail);
     }
     xc_lock_link(&link->mu);
     link->end.why = *why;
-    (void)xc_writer_failed_here(&link->writer, &link->end.why); /* the same if our writing failed */
+    /* The writer has failed by a fault of this side: the far end's EOF only follows from that, too. */
+    (void)xc_writer_failed_here(&link->writer, &link->end.why);
     link->end.eof = true;
     (void)xc_pump_arm(&link->pump.watch, 0);
     xc_forget_arrivals_locked(link);

@@ -212,10 +212,10 @@ typedef enum { XC_MODEL_THREAD, XC_MODEL_MAIN_ONLY, XC_MODEL_GEVENT, XC_MODEL_EV
 const char *xc_model_name(xc_model model);
 /* Call it before the first task is taken. Never blocks. */
 void xc_link_set_model(xc_link *link, xc_model model) XC_TAKES_LINK;
+xc_model xc_link_model(xc_link *link) XC_TAKES_LINK;
 /* The fd on which a worker says why its link broke by a fault of its own end (see xc_exit_policy.h): borrowed for good;
  * stderr unless this is called. Nothing is written if the program has closed the fd and another file has its number. */
 void xc_link_set_words(xc_link *link, int fd);
-xc_model xc_link_model(xc_link *link) XC_TAKES_LINK;
 
 /* --- moving ----------------------------------------------------------------------------------------------------- */
 

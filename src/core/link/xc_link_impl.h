@@ -30,8 +30,8 @@ enum { XC_INBUF = 64 * 1024 };
 /* So long after its last read a link that nobody reads goes back to the pump. */
 #define XC_REARM_NS (5 * XC_MS)
 
-/* With rings, what the fds tell: all is well; nobody holds their other end any more; bytes that no far end of ours
- * sends. */
+/* State of the notifying fds of a link with rings: fine; HUNG_UP: their other end is closed; STRAY: 64 KiB of non-zero
+ * bytes came. */
 enum { XC_FDS_FINE, XC_FDS_HUNG_UP, XC_FDS_STRAY };
 
 /* A waiting thread, on that thread's stack; or a part of a registration. */
@@ -88,13 +88,13 @@ typedef struct {
 
 /* What the pump does for a link that nobody reads. */
 typedef struct {
-    xc_watch watch XC_GUARDED(link); /* once the link reads a ring, armed until the end */
+    xc_watch watch XC_GUARDED(link); /* with rings: armed since they are read, until the link ends */
     xc_timer rearm XC_GUARDED(link);
     bool rearm_set XC_GUARDED(link); /* the rearm timer runs */
     bool used XC_GUARDED(link);      /* somebody read since the rearm timer was set */
     bool notified XC_GUARDED(link);  /* the pump has asked the far end to notify it when something comes */
     bool retired XC_GUARDED(link);   /* the pump has forgotten the link */
-    atomic_int fds_say;              /* without mu; with rings: what the fds tell, XC_FDS_... */
+    atomic_int fds_say;              /* without mu; with rings: XC_FDS_... */
 } xc_link_pump;
 
 /* How the link ends. */

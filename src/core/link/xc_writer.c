@@ -345,7 +345,8 @@ static bool
 write_now_locked(xc_writer *writer, xc_sending *sending) XC_NEEDS(writer)
 {
     size_t put = 0;
-    (void)xc_stream_write(writer->stream, sending->parts, sending->n, &put, NULL); /* an error is found again */
+    /* After an error the next write meets the same one. */
+    (void)xc_stream_write(writer->stream, sending->parts, sending->n, &put, NULL);
     xc_iov_advance(&sending->parts, &sending->n, put);
     sending->started = put > 0;
     return sending->n == 0;

@@ -28,11 +28,11 @@ typedef struct {
     xc_stream *stream;                      /* borrowed; only we use its `out` */
     bool writing XC_GUARDED(writer);        /* a thread has the writer role */
     pthread_t writer XC_GUARDED(writer);    /* that thread, if `current` is set */
-    xc_sending *current XC_GUARDED(writer); /* borrowed from the writer; NULL while the pump writes */
+    xc_sending *current XC_GUARDED(writer); /* borrowed from the thread with the role; NULL while the pump writes */
     /* The line, oldest first; borrowed, each is on its thread's stack. */
     struct xc_writer_waiter *waiters XC_GUARDED(writer);
     uint64_t last_ticket XC_GUARDED(writer); /* the last one given to a thread in the line */
-    uint64_t numbers XC_GUARDED(writer);     /* a bit for each number that a long message has */
+    uint64_t numbers XC_GUARDED(writer);     /* bit i: number i is in use by a long message */
     /* Goes out before anything else. If nobody has the role, who holds mu may use it. */
     xc_buf flight XC_OF_ROLE(writer);
     /* Whole frames that go out after `flight`. Whoever posts limits it: answers by xc_answer.c, pieces of a relay and
@@ -52,7 +52,7 @@ struct xc_sending {
     int n;
     bool mine;         /* it has the role */
     bool started;      /* some of it is written */
-    bool polite;       /* it gets the role after all that stand in the line */
+    bool polite;       /* lets all who already stand in the line go first */
     uint64_t ticket;   /* its place in the line, which it keeps when it goes on after a signal; 0: none yet */
     xc_ring *moves_to; /* borrowed; what comes behind this frame goes into that ring. NULL: no change */
 };

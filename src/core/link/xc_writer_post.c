@@ -26,7 +26,8 @@ xc_writer_post(xc_writer *writer, const void *frames, size_t n)
 static size_t
 left_locked(const xc_writer *writer) XC_NEEDS(writer)
 {
-    /* While a thread writes only it may look at `flight`, which is no longer than the outbox was when it began. */
+    /* `flight` is not counted while somebody writes it: it changes without mu. It is the rest of one frame, or at most
+     * as large as the outbox was. */
     size_t left = xc_buf_size(&writer->outbox) + (writer->writing ? 0 : xc_buf_size(&writer->flight));
     return writer->closed ? 0 : left;
 }

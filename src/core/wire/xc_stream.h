@@ -16,7 +16,7 @@ typedef struct {
     xc_ring *ring;    /* borrowed; NULL: the fds carry the bytes. Else they stay open and tell of the far end's death */
     uint64_t checked; /* when the fds were last found to be ours: ticks() in xc_stream.c */
     bool polling;     /* the last read found nothing, and nobody slept since: the fd was checked then */
-    bool ends;        /* read only `left` more bytes from the fds, see xc_stream_end_here */
+    bool ends;        /* xc_stream_end_here was called: `left` more bytes, then XC_EOF */
     size_t left;
     bool kept;           /* xc_stream_close_write leaves `out` open: the far end's pump is notified through it */
     atomic_bool heard;   /* set by each read that brought something; xc_keepalive.c clears it */
@@ -34,9 +34,8 @@ xc_status xc_stream_read(xc_stream *stream, void *into, size_t n, size_t *got, x
 xc_status xc_stream_read_two(xc_stream *stream, const struct iovec parts[2], size_t *got, xc_err *err);
 
 /*
- * The process at the other end has gone: what is there now is still read, then comes XC_EOF, even if another process
- * still has the pipe open and writes. Nothing to do for a ring, which nobody else has. For the reader role; a second
- * call does nothing.
+ * The process at the other end has died, but another may hold the pipe and write: what is there now is still read, then
+ * comes XC_EOF. Nothing to do for a ring, which nobody else has. Only the reader calls it; a second call does nothing.
  */
 void xc_stream_end_here(xc_stream *stream);
 
