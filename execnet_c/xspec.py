@@ -85,6 +85,7 @@ class XSpec:
         """Whether it may have unknown keys, or wrong values; unmeant.py looks closer."""
         if self.id is True or not {self.popen, self.dont_write_bytecode} <= {None, True}:
             return True
+        # A value with a key in it: perhaps a `/` where `//` was meant.
         if any("/" in value and "=" in value for key, value in self.__dict__.items() if key != "_spec" and type(value) is str):
             return True
         known = XSpec.__dict__

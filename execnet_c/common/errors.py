@@ -7,7 +7,7 @@ This module is also sent to far ends without the package.
 """
 
 _OURS = __package__.partition(".")[0]
-said_by = None  # for far ends that were sent this module without said_by(): they always get type and message
+said_by = None  # near ends define it below. Far ends are sent this module without it: they always get type and message
 
 
 def told(exc):

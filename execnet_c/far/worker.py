@@ -119,8 +119,8 @@ def _serve(tasks):
 
 
 def _end_a_thread():
-    """Start a thread and wait for its end. When the first thread of a process ends, glibc loads a file, and aborts the
-    process if it cannot. So do it now, before a task can use up all fds."""
+    """Start a thread and wait for its end. On Python 3.8 the end of a process's first thread loads libgcc_s,
+    and aborts the process if no fd is left. So do it now, before a task can use up all fds."""
     from _thread import get_native_id
     from time import sleep
 
@@ -166,9 +166,9 @@ def _serve_lent(gateway, answer, tasks, caught, file, ours):
     os.set_inheritable(words, False)
     if caught[1:] == file[1:]:
         _copy_out(words)
-    os.lseek(words, 1, 0)
+    os.lseek(words, 1, 0)  # byte 0 stays zero: what follows are last words, see xc_lend.h
     gateway._words = words
-    # A forked child must not write last words: there the fd becomes fd 0, to which it cannot write.
+    # A forked child's crash is not the worker's: there `words` becomes /dev/null (fd 0).
     os.register_at_fork(after_in_child=lambda: _is_lent(file) and os.dup2(0, words, False))
     try:
         import faulthandler
@@ -196,7 +196,7 @@ def _is_lent(*lent):
 
 
 def _copy_out(file):
-    """Write to stderr what was written to `file` until now, and overwrite it there with zeros."""
+    """Copy what was caught in `file` so far to stderr, and blank it there."""
     size, at = os.lseek(file, 0, 1), 0
     try:
         while at < size:
@@ -230,7 +230,7 @@ def _apply(gateway, settings):
 
         error = told(exc)
         gateway._send(_core.HELLO, 0, {"error": error})
-        sys.exit(error[2] if settings["start"] else 3)  # as a text it also goes to stderr, if nobody waits for the answer
+        sys.exit(error[2] if settings["start"] else 3)  # the message goes to stderr, too: perhaps nobody waits for the answer
 
 
 class _Tasks:

@@ -53,7 +53,7 @@ def start(gateway, spec):
     argv = gateway._command = outside(argv)
     foreign = _is_foreign(gateway, spec)
     lent = gateway._lend(foreign) if lends else None
-    gateway._lent = lent and (_serve_lent() if foreign else "", *lent)
+    gateway._lent = lent and (_source_of_serve_lent() if foreign else "", *lent)
     settings["stderr"] = lent and (*gateway._lent, True)
     try:
         gateway._start(argv, None if foreign else settings)
@@ -124,9 +124,10 @@ def finish(gateway, spec):
         gateway._keepalive(keepalive)
 
 
-def _serve_lent():
+def _source_of_serve_lent():
     """The source of two functions of far/worker.py, _serve_lent() and _is_lent(). The text is without them, because
-    only workers on this machine need them."""
+    only workers on this machine need them. _copy_out() is left out: _serve_lent() calls it only if the worker's stderr
+    was a file at first, and that of a foreign interpreter was a pipe."""
     if not _sources:
         from ..far.sent import module_source
 
@@ -135,7 +136,7 @@ def _serve_lent():
     return _sources[0]
 
 
-_sources = []  # what _serve_lent() returned the first time
+_sources = []  # what _source_of_serve_lent() returned the first time
 
 
 def _move_or_withdraw(gateway):

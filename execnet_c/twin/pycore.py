@@ -88,8 +88,8 @@ class Gateway(NearEnd, Reader, Tasks):
     _facts = None
     _eof = _fin = False  # the connection has ended, nothing more is read; FIN has taken effect
     _broke = False  # the connection has ended by a fault of this side
-    _words = property(None, lambda self, fd: setattr(self, "_says_on", (fd, pypump.file_of(fd))))
-    _says_on = 2, None  # the fd for the reason of that, and its file; None: do not check that it is still this file
+    _words = property(None, lambda self, fd: setattr(self, "_tell_to", (fd, pypump.file_of(fd))))
+    _tell_to = 2, None  # (fd, its file): there the reason of that is written, if fd still is that file; None: always
     _said_goodbye = _heard_goodbye = _greeted = False
     _left = False  # the near end has said goodbye: nothing more arrives, but what we send still gets there
     _ended_by = ("XC_OK", "", 0)
@@ -264,14 +264,14 @@ class Gateway(NearEnd, Reader, Tasks):
         chan.recv_closed = True
         self._chans.pop(chan.id, None)
 
-    def _owe(self, what, id):
-        """Send the far end an answer as soon as there is room for it. `what`: 0 a status, 1 a status with facts, a key of
-        REFUSALS, or the code of a frame without a payload. Any thread.
+    def _owe(self, debt, id):
+        """Send the far end an answer as soon as there is room for it. `debt`: 0, a status; 1, a status with facts;
+        2 or 3, an error of REFUSALS; or more, the code of a frame without a payload. Any thread.
 
         Answers wait here because the far end may ask without reading. If we stopped reading instead, two ends that both
         ask would wait for each other for ever."""
         try:
-            self._owed += bytes((what,)) + id.to_bytes(4, "big", signed=True)
+            self._owed += bytes((debt,)) + id.to_bytes(4, "big", signed=True)
         except MemoryError:
             return self._lack_memory()
         pypump.pump.post(self._pay)
@@ -280,15 +280,15 @@ class Gateway(NearEnd, Reader, Tasks):
         """On the I/O thread: send the answers of _owe() for which there is room."""
         owed = self._owed
         while owed and len(self._writer.out) < MAX_ANSWERS:
-            what, id = owed[0], int.from_bytes(owed[1:5], "big", signed=True)
+            debt, id = owed[0], int.from_bytes(owed[1:5], "big", signed=True)
             del owed[:5]
-            if what < 2:
-                self._post(DATA, id, self._status(what))
-                what = CLOSE
-            if what in REFUSALS:
-                self._post(CLOSE_ERROR, id, REFUSALS[what])
+            if debt < 2:
+                self._post(DATA, id, self._status(debt))
+                debt = CLOSE  # behind the status
+            if debt in REFUSALS:
+                self._post(CLOSE_ERROR, id, REFUSALS[debt])
             else:
-                self._post(what, id)
+                self._post(debt, id)
         if owed:
             pypump.pump.after(0.05, self._pay)
 

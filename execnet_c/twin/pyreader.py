@@ -79,7 +79,7 @@ class Reader:
 
     def _tell_break(self, exc):
         """Write the reason to stderr, before this worker ends. Does not wait: a pipe that is full gets nothing."""
-        fd, file = self._says_on
+        fd, file = self._tell_to
         try:
             if file in (None, pypump.file_of(fd)) and pypump.is_ready(fd, pypump.POLLOUT):
                 os.write(fd, f"execnet_c: the connection broke here: {str(exc) or repr(exc)}\n".encode())
