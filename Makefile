@@ -55,7 +55,7 @@ INCLUDES := $(patsubst %,-I%,$(wildcard src/core/*))
 STRICT := $(INCLUDES) -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 LOCKS := $(STRICT) -Wthread-safety -Wthread-safety-beta
 
-.PHONY: tag quick test check-deep pieces-quick pieces-test pieces-deep test-c test-c-deep test-c-portable test-c-mutants \
+.PHONY: tag quick test check-deep pieces-quick pieces-test pieces-deep test-c test-c-deep test-c-portable test-c-mutants test-models \
 	test-asan test-tsan test-tsan-python tests-in-tsan test-on-ours test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
 	test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
 
@@ -98,7 +98,7 @@ check-deep: test-needs
 	@$(call pieces,deep)
 
 pieces-quick pieces-test: test-c test-python
-pieces-deep: test-sanitizers test-c-deep test-python $(if $(USERS),test-on-ours)
+pieces-deep: test-sanitizers test-c-deep test-models test-python $(if $(USERS),test-on-ours)
 
 define pieces
 rm -rf $(VENV)/logs/$(1); echo "$(LANES) pieces at a time; what they say is in $(VENV)/logs/$(1)"; \
@@ -119,6 +119,10 @@ test-c-portable:
 # With each line taken out without which somebody would sleep for ever: that the tests notice.
 test-c-mutants:
 	@$(PIECE) C-mutants $(MAKE) -C tests/c run-mutants CC="$(CC)"
+
+# The models of the wake-up protocol, for the model checker spin.
+test-models:
+	@$(PIECE) models env CC="$(CC)" sh tests/models/run.sh $(abspath $(VENV))/models
 
 test-asan:
 	@$(PIECE) C-asan $(MAKE) -C tests/c run-asan run-asan-rings CC="$(CC)"

@@ -1,0 +1,90 @@
+# Checks the models of the wake-up protocol with spin, and that each line is needed: with a NO_ a sleeper must be found
+# that nobody wakes. usage: run.sh WHERE-TO-BUILD, with CC in the environment
+set -u
+build=$1 here=$(cd "$(dirname "$0")" && pwd)
+
+if ! command -v spin >/dev/null 2>&1; then
+    echo "the models are left out: there is no spin (the Debian package \"spin\")"
+    test "${CI:-}" != true
+    exit
+fi
+rm -rf "$build"
+mkdir -p "$build"
+build=$(cd "$build" && pwd)
+
+# usage: search NAME MODEL DEFINES: leaves what the search says in NAME/output; not 0 if it did not end
+search() {
+    dir=$build/$1 model=$2
+    shift 2
+    mkdir -p "$dir" && cd "$dir" &&
+        spin -a "$@" "$here/$model.pml" >spin 2>&1 </dev/null &&
+        ${CC:-cc} "$optimized" -w -DSAFETY -DNOFAIR -DMEMLIM=4000 -o pan pan.c &&
+        ./pan -m100000 -w24 >output 2>&1 </dev/null && grep -q 'errors:' output
+}
+
+# usage: proved MODEL DEFINES: nobody sleeps for ever
+proved() {
+    name=$(echo "$*" | tr -c '\n[:alnum:]' _)
+    optimized=-O2
+    if search "$name" "$@" && grep -q 'errors: 0' output && ! grep -q 'not completed\|too small' output; then
+        echo "proved: $* ($(grep -o '[0-9]* states, stored' output))"
+    else
+        echo "not proved: $*; see $build/$name, and there: spin -t -p"
+        cat spin output
+    fi >"$build/$name.result"
+}
+
+# usage: mutant WHAT MODEL DEFINES: somebody sleeps for ever. WHAT: what pan says of that
+mutant() {
+    what=$1
+    shift
+    name=$(echo "$*" | tr -c '\n[:alnum:]' _)
+    optimized=-O0 # it is found sooner than compiled
+    if search "$name" "$@" && grep -q "$what" output; then
+        echo "found: $*"
+    else
+        echo "not found: $*"
+        cat spin output
+    fi >"$build/$name.result"
+}
+
+sleeps='invalid end state'
+misses='assertion violated *!((asleep\|assertion violated *(eof||'
+
+ring() {
+    proved ring -DBYTES=3
+    proved ring -DBYTES=6 -DDISTURBANCES=0
+    proved ring -DSIZE=8 -DBYTES=9 -DDISTURBANCES=0
+    for side in W R; do
+        for line in NO_FENCE NO_FENCE_OF_FLAG NO_SECOND_LOOK; do
+            mutant "$sleeps" ring -D$line=$side
+        done
+    done
+    mutant "$sleeps" ring -DNO_WAKE_AT_CLOSE=W
+    mutant "$sleeps" ring -DBYTES=6 -DDISTURBANCES=0 -DNO_WAKE_AT_CLOSE=R
+    for line in NO_FENCE_OF_CLOSE NO_LOOK_FOR_CLOSE NO_FUTEX_WAKE NO_NOTIFICATION NO_LIMIT_OF_ROOM NO_WORD NO_WAKE_AT_WORD; do
+        mutant "$sleeps" ring -D$line
+    done
+    mutant 'assertion violated' ring -DNO_LOOK_BEHIND_CLOSE
+}
+
+reader() {
+    proved reader -DRING=1 -DITEMS=1
+    proved reader -DRING=0 -DITEMS=1
+    proved reader -DRING=0 -DITEMS=2 -DDISTURBANCES=0
+    for kind in 0 1; do
+        for line in NO_HAND_ON NO_RING_NEXT NO_TIMER NO_WAKE NO_RING_ALL NO_WAKE_AT_FIN NO_RING_AT_DEATH NO_TIMER_AT_DEATH; do
+            mutant "$misses" reader -DRING=$kind -DITEMS=1 -DONLY_SLEEPERS -D$line
+        done
+    done
+    mutant "$misses" reader -DRING=0 -DITEMS=1 -DONLY_SLEEPERS -DNO_WATCH_AT_TIMER
+    for line in NO_HAND_ON_SOON NO_DRAIN_AT_TIMER; do
+        mutant "$misses" reader -DRING=1 -DITEMS=1 -DONLY_SLEEPERS -D$line
+    done
+}
+
+ring & # one beside the other
+reader &
+wait
+cat "$build"/*.result
+! grep -q '^not ' "$build"/*.result
