@@ -91,7 +91,6 @@ xt_batch_reserve_text(xt_batch *batch, size_t more, xc_err *err)
 xc_status
 xt_batch_end_doc(xt_batch *batch, xc_err *err)
 {
-    XC_ASSERT(batch->n_words <= batch->room_words);
     XC_ASSERT(batch->n_words >= xt_batch_doc_start(batch, batch->n_docs));
     if (batch->n_docs == batch->room_docs) {
         size_t room = batch->room_docs * 2 + 16;
