@@ -130,8 +130,9 @@ test-asan:
 test-tsan:
 	@$(PIECE) C-tsan $(MAKE) -C tests/c run-tsan run-tsan-rings CC="$(CC)"
 
-# The Python tests with threads, on an extension that was built for the sanitizer. The interpreter was not, so that its
-# library must be loaded before all else. What it reports, of any process of a test, is a file.
+# The Python tests with threads, on an extension that was built for the sanitizer and with XC_ASSERT. The interpreter was
+# not, so that the sanitizer's library must be loaded before all else. What it reports, of any process of a test, is a
+# file.
 test-tsan-python: $(TSAN)/.made $(TEST_NEEDS)
 	@$(PIECE) Python-tsan $(MAKE) tests-in-tsan
 
@@ -153,7 +154,7 @@ $(TSAN)/.made: $(MADE) pyproject.toml setup.py README.rst $(SOURCES)
 	rm -rf $(TSAN)
 	mkdir -p $(TSAN)/source
 	cp -R pyproject.toml setup.py README.rst LICENSE src execnet_c $(TSAN)/source
-	CC="$(CC)" EXECNET_C_CFLAGS="-fsanitize=thread -O1 -g -fno-omit-frame-pointer" \
+	CC="$(CC)" EXECNET_C_CFLAGS="-fsanitize=thread -DXC_DEBUG -O1 -g -fno-omit-frame-pointer" \
 		$(PIP) install --no-deps --target $(TSAN)/lib $(abspath $(TSAN))/source
 	touch $@
 

@@ -246,6 +246,9 @@ def floor():
 
     It may keep them as long as a gateway exists, even one that has ended; pytest keeps some alive.
     """
+    first = threading.Thread(target=int)  # a thread sanitizer starts a thread of its own beside it: have that before counting
+    first.start()
+    first.join()
     start = Footprint()
     try:
         library = importlib.import_module("execnet_c")
