@@ -89,7 +89,7 @@ tag: $(PACKAGE) $(WEIGHTS)
 DEPTH = all
 
 quick: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS)
-	@$(call pieces,quick,PAIRINGS="C-C Python-Python" PARTS="1.2 2.2")
+	@$(call pieces,quick,PAIRINGS="C-C Python-Python" PARTS="1.3 2.3 3.3")
 
 test: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) | hosts
 	@$(call pieces,test)
