@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.ours, pytest.mark.timeout(200)]
 
 LIMIT = 90  # seconds for a program
 
-# `ticks` grows a hundred times a second while greenlets of the main thread get to run.
+# `ticks` grows some hundred times a second while greenlets of the main thread get to run.
 HEAD = """
 import os, sys, time, warnings
 sys.path[:0] = {path!r}
@@ -40,7 +40,7 @@ ticks = []
 def tick():
     while True:
         ticks.append(None)
-        sleep(0.01)
+        sleep(0.002)
 
 class others_run:
     "Fails unless others got to run in here."
