@@ -9,7 +9,8 @@ from ..models.native import RLock, os, sleep
 from .pyserializer import LoadError
 
 STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO, LONG, PIECE, DROP = range(12)
-NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE HELLO LONG PIECE DROP".split()
+CREDIT, WAITS = 13, 14  # 12, MOVE, is of the C core alone
+NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE HELLO LONG PIECE DROP MOVE CREDIT WAITS".split()
 MARKER = b"\0execnet_c\0"  # stands in front of the first frame of a far end
 CHUNK = 128 * 1024  # bytes at most in one read or write
 # A long message, with a payload of LONG_MIN bytes or more, travels in pieces: LONG (code, channel, size) begins it, each
@@ -19,6 +20,7 @@ LONG_COUNT = 64  # long messages at a time, in one direction
 MAX_LONG = 1 << 46  # bytes
 LONG_MIN = 1024 * 1024
 PIECE_SIZE = 512 * 1024
+ITEM_COST = 64  # bytes that an item counts beside its payload, see pyflow.py
 
 trace_fd, trace_file = -1, None
 

@@ -169,6 +169,7 @@ static void
 dispatch(GatewayObject *gateway, xc_msg *msg, xc_chan *chan)
 {
     if (msg->code == XC_DATA) {
+        uint64_t cost = xc_msg_cost(msg);
         PyObject *entry = find_entry(gateway, chan);
         PyObject *item = xcpy_load_item(gateway, msg);
         if (item == NULL || (entry != NULL && call(PyTuple_GET_ITEM(entry, 0), item) < 0)) {
@@ -176,10 +177,12 @@ dispatch(GatewayObject *gateway, xc_msg *msg, xc_chan *chan)
         }
         Py_XDECREF(item);
         Py_XDECREF(entry);
+        xc_link_called(gateway->link, chan, cost);
     }
     else if (chan != NULL) {
         xcpy_end_callback(gateway, chan);
         xc_link_settle(gateway->link, msg);
+        xc_link_drop_chan(gateway->link, chan);
     }
     else {
         xc_chan *next;
@@ -189,9 +192,6 @@ dispatch(GatewayObject *gateway, xc_msg *msg, xc_chan *chan)
             xc_link_drop_chan(gateway->link, next);
         }
         xc_link_settle(gateway->link, msg);
-    }
-    if (chan != NULL) {
-        xc_link_drop_chan(gateway->link, chan);
     }
 }
 
@@ -268,14 +268,16 @@ hand_out(ChannelObject *channel, PyObject *entry)
     for (;;) {
         xc_msg *msg;
         int installed = 0;
-        xc_status rc = xc_link_take_item(gateway->link, channel->chan, &msg);
+        xc_status rc = xc_link_take_to_call(gateway->link, channel->chan, &msg);
         if (rc == XC_OK) {
+            uint64_t cost = xc_msg_cost(msg);
             PyObject *item = xcpy_load_item(gateway, msg);
-            if (item == NULL || call(callback, item) < 0) {
-                Py_XDECREF(item);
+            int called = item == NULL ? -1 : call(callback, item);
+            Py_XDECREF(item);
+            xc_link_taken(gateway->link, channel->chan, 1, cost);
+            if (called < 0) {
                 return -1;
             }
-            Py_DECREF(item);
             continue;
         }
         if (rc == XC_AGAIN && (installed = install(channel, entry)) != 0) {

@@ -7,6 +7,7 @@
 #include "args.h"
 #include "callbacks.h"
 #include "error.h"
+#include "flow.h"
 #include "io.h"
 #include "methods.h"
 #include "receive.h"
@@ -124,31 +125,34 @@ Channel_repr(ChannelObject *self)
 
 /* --- sending and closing -------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(send_doc,
-             "send($self, /, item)\n--\n\n"
-             "Send `item` to the other side, by value.\n\n"
-             "None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset and channels, nested as\n"
-             "you like. Returns when it is handed to the system; the far end need not have received it.\n"
-             "When a signal handler raises meanwhile, an item whose sending has begun is still delivered, once and\n"
-             "whole; one that waited behind another thread's is not sent.\n"
-             "Raises DumpError (what cannot be sent, and where in the item it sits), and OSError when the channel\n"
-             "or the connection is closed (GatewayDied says how the far end ended).");
+PyDoc_STRVAR(
+    send_doc,
+    "send($self, /, item, *, timeout=None)\n--\n\n"
+    "Send `item` to the other side, by value.\n\n"
+    "None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset and channels, nested as\n"
+    "you like. Returns when it is handed to the system; the far end need not have received it. Where the\n"
+    "channel has a limit (see set_limit) it first waits for room, `timeout` seconds at most (None: as long as\n"
+    "it takes).\n"
+    "When a signal handler raises meanwhile, an item whose sending has begun is still delivered, once and\n"
+    "whole; one that waited behind another thread's is not sent.\n"
+    "Raises DumpError (what cannot be sent, and where in the item it sits), TimeoutError when there was no\n"
+    "room, and OSError when the channel or the connection is closed (GatewayDied says how the far end ended).");
 
 static PyObject *
 Channel_send(ChannelObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"item"};
-    PyObject *item;
-    if (xcpy_args("send", names, 1, 1, args, nargs, kwnames, &item) < 0) {
-        return NULL;
-    }
-    if (xcpy_check_usable(self->gateway) < 0) {
+    static const char *const names[] = {"item", "timeout"};
+    PyObject *given[] = {NULL, Py_None}; /* borrowed: item, timeout */
+    int64_t until = XC_FOREVER;
+    int at_most = nargs > 1 ? 1 : 2; /* the timeout only by its name: execnet refuses a second argument */
+    if (xcpy_args("send", names, at_most, 1, args, nargs, kwnames, given) < 0 || xcpy_check_usable(self->gateway) < 0 ||
+        (given[1] != Py_None && xcpy_deadline(given[1], false, &until) < 0)) {
         return NULL;
     }
     if (atomic_load_explicit(&self->chan->closed, memory_order_relaxed)) { /* no mutex, which takes time */
         return PyErr_Format(PyExc_OSError, "cannot send to %R", self);
     }
-    if (xcpy_send(self->gateway, XC_DATA, self->chan->id, item) < 0) {
+    if (xcpy_send_item(self, given[0], given[1], until) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -412,6 +416,7 @@ xcpy_channel_setup(PyObject *module, xcpy_state *state)
     state->ChannelType = PyType_FromModuleAndSpec(module, &Channel_spec, NULL);
     if (state->ChannelType == NULL || PyModule_AddObjectRef(module, "Channel", state->ChannelType) < 0 ||
         xcpy_add_methods(state->ChannelType, xcpy_receive_methods) < 0 ||
+        xcpy_add_methods(state->ChannelType, xcpy_limit_methods) < 0 ||
         PyObject_SetAttrString(state->ChannelType, "RemoteError", state->RemoteError) < 0 ||
         PyObject_SetAttrString(state->ChannelType, "TimeoutError", state->TimeoutError) < 0) {
         return -1;

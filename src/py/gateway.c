@@ -9,6 +9,7 @@
 #include "channel.h"
 #include "dump.h"
 #include "error.h"
+#include "flow.h"
 #include "gateway_end.h"
 #include "io.h"
 #include "item.h"
@@ -468,7 +469,7 @@ xcpy_gateway_setup(PyObject *module, xcpy_state *state)
         return -1;
     }
     PyMethodDef *const more[] = {xcpy_callback_methods, xcpy_end_methods,    xcpy_relay_methods, xcpy_ring_methods,
-                                 xcpy_socket_methods,   xcpy_stderr_methods, xcpy_task_methods};
+                                 xcpy_socket_methods,   xcpy_stderr_methods, xcpy_task_methods,  xcpy_flow_methods};
     int added = 0;
     for (size_t i = 0; added == 0 && i < sizeof more / sizeof *more; i++) {
         added = xcpy_add_methods(state->GatewayType, more[i]);

@@ -6,6 +6,7 @@
 #include "io.h"
 
 #include "dump.h"
+#include "flow.h"
 #include "gateway_end.h"
 #include "main_thread.h"
 #include "park.h"
@@ -275,18 +276,19 @@ send_long(GatewayObject *gateway, xc_long_sending *sending, bool *sent)
     }
 }
 
-/* Sends a payload in `n` parts; the first part has room for a header in front, and parts[-1] is free. */
+/* Sends a payload in `n` parts; the first part has room for a header in front, and parts[-1] is free. *sent: it will
+ * arrive, whatever the result is. */
 static int
-send_message(GatewayObject *gateway, xc_long_frame *message, struct iovec *parts, int n)
+send_message(GatewayObject *gateway, xc_long_frame *message, struct iovec *parts, int n, bool *sent)
 {
     size_t size = (size_t)message->size;
     int result;
-    bool sent;
+    *sent = false;
     if (size < XC_LONG_MIN) {
         xc_sending sending = {.parts = parts, .n = n};
         xc_frame_pack(parts[0].iov_base, message->code, message->chan, (uint32_t)size);
         result = send_parts(gateway, &sending, XC_HEADER_SIZE + size);
-        sent = is_sent(&sending, result);
+        *sent = is_sent(&sending, result);
     }
     else {
         xc_long_sending *sending = PyMem_New(xc_long_sending, 1); /* not on the stack: see park.c */
@@ -297,17 +299,36 @@ send_message(GatewayObject *gateway, xc_long_frame *message, struct iovec *parts
         parts[0].iov_base = (char *)parts[0].iov_base + XC_HEADER_SIZE;
         parts[0].iov_len -= XC_HEADER_SIZE;
         xc_long_begin(sending, message, parts);
-        result = send_long(gateway, sending, &sent);
+        result = send_long(gateway, sending, sent);
         PyMem_Free(sending);
     }
-    if (xc_tracing() && sent) {
+    if (xc_tracing() && *sent) {
         xc_trace_frame("sent", message->code, message->chan, size);
     }
     return result;
 }
 
-int
-xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item)
+/* As send_message, for an item of `channel`: it waits for credit, and is counted. */
+static int
+send_counted(ChannelObject *channel, xc_long_frame *message, struct iovec *parts, int n, PyObject *timeout,
+             int64_t until)
+{
+    uint64_t cost = message->size + XC_ITEM_COST;
+    bool sent;
+    if (!xc_chan_count_sent(channel->chan, cost) && xcpy_claim(channel, cost, timeout, until) < 0) {
+        return -1;
+    }
+    int result = send_message(channel->gateway, message, parts, n, &sent);
+    if (!sent) {
+        xc_link_unsent(channel->gateway->link, channel->chan, cost);
+    }
+    return result;
+}
+
+/* `channel`: NULL for what is no item of one. */
+static int
+send_encoded(GatewayObject *gateway, ChannelObject *channel, xc_code code, uint32_t id, PyObject *item,
+             PyObject *timeout, int64_t until)
 {
     static const unsigned char room[XC_HEADER_SIZE];
     struct iovec few[STACK_PARTS], *parts = few;
@@ -329,11 +350,32 @@ xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item)
     }
     xcpy_dumped_iov(&frame, parts + 1, &n);
     xc_long_frame message = {.code = code, .chan = id, .size = xcpy_dumped_size(&frame) - XC_HEADER_SIZE};
-    result = send_message(gateway, &message, parts + 1, n);
+    if (channel != NULL) {
+        result = send_counted(channel, &message, parts + 1, n, timeout, until);
+    }
+    else {
+        bool sent;
+        if (code == XC_DATA) {
+            xc_link_sent(gateway->link, id, message.size + XC_ITEM_COST);
+        }
+        result = send_message(gateway, &message, parts + 1, n, &sent);
+    }
 done:
     if (parts != few) {
         PyMem_Free(parts);
     }
     xcpy_dumped_fini(&frame);
     return result;
+}
+
+int
+xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item)
+{
+    return send_encoded(gateway, NULL, code, id, item, NULL, XC_FOREVER);
+}
+
+int
+xcpy_send_item(ChannelObject *channel, PyObject *item, PyObject *timeout, int64_t until)
+{
+    return send_encoded(channel->gateway, channel, XC_DATA, channel->chan->id, item, timeout, until);
 }

@@ -4,7 +4,7 @@
 #ifndef XCPY_IO_H
 #define XCPY_IO_H
 
-#include "gateway.h"
+#include "channel.h"
 
 /* None: XC_FOREVER. A number of seconds: the deadline; XC_FOREVER if that is too far away. 0, or -1 with TypeError or
  * ValueError (nan; a negative number unless `negative_ok`). */
@@ -28,7 +28,10 @@ PyObject *xcpy_wait_for(GatewayObject *gateway, xc_wait_kind kind, PyObject *tim
  * meanwhile, others write the rest of a single frame; nothing of a long message will arrive. */
 int xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item);
 
-/* The same for bytes that are no frame; they are borrowed. */
+/* Sends an item; where the channel has a limit it first waits for credit: see xcpy_claim. */
+int xcpy_send_item(ChannelObject *channel, PyObject *item, PyObject *timeout, int64_t until);
+
+/* The same as xcpy_send for bytes that are no frame; they are borrowed. */
 int xcpy_send_raw(GatewayObject *gateway, const void *bytes, size_t n);
 
 #endif

@@ -102,6 +102,9 @@ Gateway_post(GatewayObject *self, PyObject *args)
     }
     unsigned char *head = frame.buf.data + frame.buf.start;
     xc_frame_pack(head, (xc_code)code, (uint32_t)id, (uint32_t)(size - XC_HEADER_SIZE));
+    if (code == XC_DATA) {
+        xc_link_sent(self->link, (uint32_t)id, size - XC_HEADER_SIZE + XC_ITEM_COST);
+    }
     xc_status rc = xc_writer_post(xc_link_writer(self->link), head, size);
     if (rc == XC_NOMEM) {
         PyErr_NoMemory();

@@ -313,6 +313,17 @@ long_has_the_known_bytes(void)
 }
 
 static void
+credit_has_the_known_bytes(void)
+{
+    unsigned char bytes[XC_CREDIT_SIZE];
+    uint64_t taken = 0, limit = 0;
+    xc_credit_pack(bytes, UINT64_C(0x0102030405060708), XC_NO_LIMIT);
+    CHECK(memcmp(bytes, "\1\2\3\4\5\6\7\x08\xff\xff\xff\xff\xff\xff\xff\xff", sizeof bytes) == 0);
+    xc_credit_unpack(bytes, &taken, &limit);
+    CHECK(taken == UINT64_C(0x0102030405060708) && limit == XC_NO_LIMIT);
+}
+
+static void
 long_refuses_what_it_must(void)
 {
     static const uint64_t sizes[] = {1, XC_MAX_LONG, 0, XC_MAX_LONG + 1, UINT64_MAX};
@@ -483,6 +494,7 @@ main(void)
     RUN(frame_has_the_known_bytes);
     RUN(frame_refuses_what_it_must);
     RUN(long_has_the_known_bytes);
+    RUN(credit_has_the_known_bytes);
     RUN(long_refuses_what_it_must);
     RUN(msg_has_room);
     RUN(queue_is_first_in_first_out);

@@ -14,13 +14,14 @@ enum { IDS = 600 };
 static void
 table_against_a_model(void)
 {
-    xc_chan_table table = {NULL, 0, 0, 0, 0, NULL};
+    xc_chan_table table = {.slots = NULL};
     static xc_chan *model[IDS];
     unsigned seed = 99;
     size_t n = 0;
     CHECK(xc_chan_find(&table, 1) == NULL);
     for (int step = 0; step < 40000; step++) {
         uint32_t at = (uint32_t)rand_r(&seed) % IDS;
+        size_t skipped = 0;
         uint32_t id = at * UINT32_C(0x10000001); /* such as a simple table would put into one slot */
         CHECK(xc_chan_find(&table, id) == model[at]);
         if (model[at] == NULL) {
@@ -30,20 +31,26 @@ table_against_a_model(void)
         }
         else {
             xc_chan_unlist(&table, model[at]);
-            xc_chan_unlist(&table, model[at]);
+            CHECK(xc_chan_find(&table, id) == NULL); /* and yet it is there */
+            CHECK(xc_chan_find_any(&table, id, &skipped) == model[at] &&
+                  xc_chan_find_any(&table, id, &skipped) == NULL);
+            CHECK_INT(table.n_placed, n);
+            xc_chan_remove(&table, model[at]);
+            xc_chan_remove(&table, model[at]);
             xc_chan_free(model[at]);
             model[at] = NULL;
             n--;
         }
         CHECK_INT(table.n_used, n);
-        CHECK(table.n_used * 2 <= table.n_slots);
+        CHECK_INT(table.n_placed, n);
+        CHECK(table.n_placed * 2 <= table.n_slots);
     }
     size_t seen = 0, at = 0;
     for (xc_chan *chan; (chan = xc_chan_next(&table, &at)) != NULL; seen++) {
         CHECK(xc_chan_find(&table, chan->id) == chan);
     }
     CHECK_INT(seen, n);
-    xc_chan_unlist_all(&table);
+    xc_chan_remove_all(&table);
     CHECK_INT(table.n_used, 0);
     at = 0;
     CHECK(xc_chan_next(&table, &at) == NULL);
@@ -60,7 +67,7 @@ table_against_a_model(void)
 static void
 table_without_memory(void)
 {
-    xc_chan_table table = {NULL, 0, 0, 0, 0, NULL};
+    xc_chan_table table = {.slots = NULL};
     int made = 0;
     for (int allowed = 0; made < 20; allowed++) {
         atomic_store(&check_allowed, allowed % 3);
@@ -74,7 +81,7 @@ table_without_memory(void)
             CHECK(xc_chan_find(&table, (uint32_t)i) != NULL);
         }
     }
-    xc_chan_unlist_all(&table);
+    xc_chan_remove_all(&table);
     while (table.all != NULL) {
         xc_chan_free(table.all);
     }

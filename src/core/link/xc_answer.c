@@ -1,6 +1,6 @@
 /*
- * What a link answers by itself, on the thread that reads it: status requests, and tasks that it may not run. So the
- * far end gets its answer whatever Python does here.
+ * What a link answers by itself, on the thread that reads it: status requests, tasks that it may not run, and senders
+ * that wait where nobody listens. So the far end gets its answer whatever Python does here.
  *
  * An answer is longer than the request for it, and the far end may send requests without reading. So up to ANSWERS_MAX
  * bytes of answers wait to be written. Beyond that the link only notes an answer as owed, in fewer bytes than the
@@ -205,7 +205,10 @@ xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err)
 static void
 answer_locked(xc_link *link, xc_debt what, uint32_t id) XC_NEEDS(link)
 {
-    if (what == XC_OWES_STATUS || what == XC_OWES_FACTS) {
+    if (what == XC_OWES_CREDIT) {
+        xc_credit_answer_locked(link, id);
+    }
+    else if (what == XC_OWES_STATUS || what == XC_OWES_FACTS) {
         answer_status_locked(link, id, what == XC_OWES_FACTS);
     }
     else {

@@ -22,6 +22,7 @@ make_factor(const xc_chan_table *table)
     return (x ^ x >> 31) | 1;
 }
 
+/* The channel is not in the slots, and there is room. */
 static void
 place(xc_chan_table *table, xc_chan *chan) XC_NEEDS(link)
 {
@@ -60,7 +61,7 @@ grow(xc_chan_table *table) XC_NEEDS(link)
 xc_chan *
 xc_chan_new(xc_chan_table *table, uint32_t id)
 {
-    if ((table->n_used + 1) * 2 > table->n_slots && !grow(table)) {
+    if ((table->n_placed + 1) * 2 > table->n_slots && !grow(table)) {
         return NULL;
     }
     xc_chan *chan = xc_alloc(sizeof *chan);
@@ -70,10 +71,12 @@ xc_chan_new(xc_chan_table *table, uint32_t id)
     memset(chan, 0, sizeof *chan);
     chan->id = id;
     chan->refs = 1;
-    chan->listed = true;
+    chan->listed = chan->placed = true;
     chan->coerce = XC_COERCE_DEFAULT;
+    chan->credit.limit_in = chan->credit.limit_out = XC_NO_LIMIT;
     place(table, chan);
     table->n_used++;
+    table->n_placed++;
     chan->next_all = table->all;
     chan->link_all = &table->all;
     if (chan->next_all != NULL) {
@@ -84,27 +87,43 @@ xc_chan_new(xc_chan_table *table, uint32_t id)
 }
 
 xc_chan *
-xc_chan_find(const xc_chan_table *table, uint32_t id)
+xc_chan_find_any(const xc_chan_table *table, uint32_t id, size_t *at)
 {
-    if (table->n_slots == 0) {
-        return NULL;
-    }
-    for (size_t at = slot_of(table, id); table->slots[at] != NULL; at = (at + 1) & (table->n_slots - 1)) {
-        if (table->slots[at]->id == id) {
-            return table->slots[at];
+    while (table->n_slots > 0) {
+        xc_chan *chan = table->slots[(slot_of(table, id) + (*at)++) & (table->n_slots - 1)];
+        if (chan == NULL || chan->id == id) {
+            return chan;
         }
     }
     return NULL;
 }
 
+xc_chan *
+xc_chan_find(const xc_chan_table *table, uint32_t id)
+{
+    size_t at = 0;
+    xc_chan *chan;
+    while ((chan = xc_chan_find_any(table, id, &at)) != NULL && !chan->listed) {
+    }
+    return chan;
+}
+
 void
 xc_chan_unlist(xc_chan_table *table, xc_chan *chan)
 {
-    if (!chan->listed) {
+    table->n_used -= chan->listed;
+    chan->listed = false;
+}
+
+void
+xc_chan_remove(xc_chan_table *table, xc_chan *chan)
+{
+    xc_chan_unlist(table, chan);
+    if (!chan->placed) {
         return;
     }
-    chan->listed = false;
-    table->n_used--;
+    chan->placed = false;
+    table->n_placed--;
     size_t mask = table->n_slots - 1, at = slot_of(table, chan->id);
     while (table->slots[at] != chan) {
         at = (at + 1) & mask;
@@ -120,15 +139,15 @@ xc_chan_unlist(xc_chan_table *table, xc_chan *chan)
 }
 
 void
-xc_chan_unlist_all(xc_chan_table *table)
+xc_chan_remove_all(xc_chan_table *table)
 {
     for (size_t i = 0; i < table->n_slots; i++) {
         if (table->slots[i] != NULL) {
-            table->slots[i]->listed = false;
+            table->slots[i]->listed = table->slots[i]->placed = false;
             table->slots[i] = NULL;
         }
     }
-    table->n_used = 0;
+    table->n_used = table->n_placed = 0;
 }
 
 xc_chan *
@@ -136,7 +155,7 @@ xc_chan_next(const xc_chan_table *table, size_t *at)
 {
     while (*at < table->n_slots) {
         xc_chan *chan = table->slots[(*at)++];
-        if (chan != NULL) {
+        if (chan != NULL && chan->listed) {
             return chan;
         }
     }

@@ -9,22 +9,61 @@
 
 #include <stdatomic.h>
 
+#include "xc_pump.h"
 #include "xc_queue.h"
-#include "xc_sync.h"
 
-/* Takes what arrives for a channel, in place of the channel's queues; a running callback does not delay that. Both
- * functions may be called on any thread, with the link's mutex held: they may only put the message away. */
+/* Takes what arrives for a channel, in place of the channel's queues; a running callback does not delay that. It calls
+ * xc_link_taken for each item, in its own time. Both functions may be called on any thread, with the link's mutex held:
+ * they may only put the message away. */
 typedef struct xc_forward xc_forward;
 struct xc_forward {
     void (*item)(xc_forward *forward, xc_msg *msg); /* an XC_DATA, taken: free it with xc_msg_free */
     void (*end)(xc_forward *forward, bool half); /* nothing more arrives; called once. `half`: more may still be sent */
 };
 
+/* A sender that may have to wait for credit. It is its own: on its stack, or on the heap where greenlets share that. */
+typedef struct xc_claim xc_claim;
+struct xc_claim {
+    uint64_t cost; /* of its item */
+    /* Only compared. A claim of the same owner that is in the line already waits further down the owner's stack: a
+     * signal handler came between. */
+    const void *owner;
+    xc_job *job;                     /* borrowed; posted once it may go on. NULL: it sleeps */
+    xc_claim *next XC_GUARDED(link); /* in the line */
+    bool waits XC_GUARDED(link);     /* it is in the line */
+    bool posted XC_GUARDED(link);    /* its job is posted, and it has not asked again since */
+};
+
+/* Flow control of one channel: see xc_credit.c. Numbers are costs of items, see xc_msg_cost. */
+typedef struct {
+    /* What this side sends. */
+    atomic_bool limited;   /* may be read without the mutex */
+    _Atomic uint64_t sent; /* all that was ever sent; not under the mutex while there is no limit */
+    uint64_t taken_there XC_GUARDED(link);
+    uint64_t limit_out XC_GUARDED(link);
+    xc_claim *
+        line XC_GUARDED(link); /* borrowed; the senders that wait, oldest first, handlers before the interrupted */
+    int64_t line_since XC_GUARDED(link); /* since when somebody waits */
+    bool asked XC_GUARDED(link);         /* WAITS was sent, and no credit has come since */
+    bool credited XC_GUARDED(link);      /* a credit has come */
+    bool at_once XC_GUARDED(link);       /* one that did not wait in the backlog */
+    bool over XC_GUARDED(link);  /* the limit was lifted for good: the far end takes nothing more, or miscounts */
+    bool whole XC_GUARDED(link); /* the channel was new at both sides when it was made: both have counted alike */
+    /* What this side receives. */
+    uint64_t taken XC_GUARDED(link); /* all that was ever taken */
+    uint64_t told XC_GUARDED(link);  /* the part of it of which the far end knows */
+    uint64_t limit_in XC_GUARDED(link);
+    uint32_t behind XC_GUARDED(link); /* items that have arrived, and are neither in `items` nor taken */
+    bool peer_waits XC_GUARDED(link); /* the far end wants to know when all is taken */
+    int64_t peer_since XC_GUARDED(link);
+} xc_credit;
+
 typedef struct xc_chan {
     uint32_t id;
     uint32_t refs XC_GUARDED(link);
-    bool listed XC_GUARDED(link);      /* in the table: neither side has closed it */
-    atomic_bool closed;                /* no more sending; may be read without the mutex */
+    bool listed XC_GUARDED(link); /* neither side has closed it */
+    bool placed XC_GUARDED(link); /* in the table: it is listed, or only the far end has said that it sends no more */
+    atomic_bool closed;           /* no more sending; may be read without the mutex */
     bool recv_closed XC_GUARDED(link); /* nothing more will arrive; set without `closed`: send-only */
     bool cut XC_GUARDED(link);         /* it ended because the connection did */
     bool task XC_GUARDED(link);        /* of a task: the far end must be told how the task ended */
@@ -36,8 +75,9 @@ typedef struct xc_chan {
     void *object XC_GUARDED(link);
     signed char coerce XC_GUARDED(link);  /* string coercion of items that take effect from now on */
     xc_forward *forward XC_GUARDED(link); /* borrowed until xc_link_unset_forward; NULL: not forwarded */
-    xc_queue items XC_GUARDED(link);      /* payloads that arrived; no limit, as in execnet */
+    xc_queue items XC_GUARDED(link);      /* payloads that arrived; unless `credit` has a limit, as many as come */
     xc_queue errors XC_GUARDED(link);     /* error texts with which the far end closed it, not raised yet */
+    xc_credit credit;
     struct xc_chan *next_all XC_GUARDED(link);
     struct xc_chan **link_all XC_GUARDED(link); /* what points to it in the table's list `all` */
 } xc_chan;
@@ -45,7 +85,8 @@ typedef struct xc_chan {
 typedef struct {
     xc_chan **slots XC_GUARDED(link); /* owned array of borrowed channels; open addressing, linear probing */
     size_t n_slots XC_GUARDED(link);  /* a power of two, or 0 */
-    size_t n_used XC_GUARDED(link);   /* channels in the table */
+    size_t n_used XC_GUARDED(link);   /* listed channels */
+    size_t n_placed XC_GUARDED(link); /* channels in the slots */
     /* Odd, and unknown to the far end, which could else choose ids that all fall into one slot. */
     uint64_t factor XC_GUARDED(link);
     int shift XC_GUARDED(link);
@@ -55,10 +96,14 @@ typedef struct {
 
 /* A new channel in the table, with one count for the caller; NULL: no memory. */
 xc_chan *xc_chan_new(xc_chan_table *table, uint32_t id) XC_NEEDS(link);
-xc_chan *xc_chan_find(const xc_chan_table *table, uint32_t id) XC_NEEDS(link); /* borrowed, NULL if unknown */
-void xc_chan_unlist(xc_chan_table *table, xc_chan *chan) XC_NEEDS(link);       /* nothing happens if it is not listed */
-void xc_chan_unlist_all(xc_chan_table *table) XC_NEEDS(link);
-void xc_chan_free(xc_chan *chan) XC_NEEDS(link);              /* not listed, its queues empty */
+/* The listed one; borrowed, NULL if unknown. */
+xc_chan *xc_chan_find(const xc_chan_table *table, uint32_t id) XC_NEEDS(link);
+/* One after the other all in the table with that id, listed or not, beginning with *at = 0; NULL at the end. */
+xc_chan *xc_chan_find_any(const xc_chan_table *table, uint32_t id, size_t *at) XC_NEEDS(link);
+void xc_chan_unlist(xc_chan_table *table, xc_chan *chan) XC_NEEDS(link); /* it stays in the table */
+void xc_chan_remove(xc_chan_table *table, xc_chan *chan) XC_NEEDS(link); /* nothing happens if it is not in the table */
+void xc_chan_remove_all(xc_chan_table *table) XC_NEEDS(link);
+void xc_chan_free(xc_chan *chan) XC_NEEDS(link);              /* not in the table, its queues empty */
 void xc_chan_table_fini(xc_chan_table *table) XC_NEEDS(link); /* no channel is left */
 
 /* The next listed channel at or after *at, which is moved on; NULL at the end. */

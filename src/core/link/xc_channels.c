@@ -6,9 +6,22 @@
 void
 xc_close_locked(xc_link *link, xc_chan *chan, bool send_only)
 {
+    size_t at = 0;
     chan->closed = chan->closed || !send_only;
     chan->recv_closed = true;
-    xc_chan_unlist(&link->chans.table, chan);
+    if (send_only && !chan->closed) { /* it stays in the table, so that credit for it is found */
+        xc_chan_unlist(&link->chans.table, chan);
+        for (xc_chan *old; (old = xc_chan_find_any(&link->chans.table, chan->id, &at)) != NULL;) {
+            if (old != chan && !old->listed) { /* one with that id is enough */
+                xc_credit_lift_locked(link, old);
+                xc_chan_remove(&link->chans.table, old);
+                break;
+            }
+        }
+        return;
+    }
+    xc_credit_lift_locked(link, chan);
+    xc_chan_remove(&link->chans.table, chan);
 }
 
 static xc_chan *
@@ -17,6 +30,7 @@ open_chan_locked(xc_link *link, uint32_t id) XC_NEEDS(link)
     xc_chan *chan = xc_chan_new(&link->chans.table, id);
     if (chan != NULL) {
         chan->coerce = (signed char)link->chans.coerce;
+        xc_credit_begin_locked(link, chan);
     }
     return chan;
 }
@@ -75,6 +89,7 @@ xc_link_new_chan(xc_link *link, xc_chan **out, xc_err *err)
     }
     xc_status rc = new_chan_locked(link, link->chans.next_id, out, err);
     if (rc == XC_OK) {
+        (*out)->credit.whole = true;
         link->chans.next_id += 2;
     }
     xc_unlock_link(&link->mu);
@@ -137,18 +152,39 @@ xc_link_drop_chan(xc_link *link, xc_chan *chan)
     xc_unlock_link(&link->mu);
 }
 
-xc_status
-xc_take_item_locked(xc_chan *chan, xc_msg **out)
+/* Pops the next item, which counts as taken only later. */
+static xc_status
+pop_item_locked(xc_chan *chan, xc_msg **out) XC_NEEDS(link)
 {
     *out = xc_queue_pop(&chan->items);
     return *out != NULL ? XC_OK : chan->recv_closed ? XC_CLOSED : XC_AGAIN;
 }
 
 xc_status
+xc_take_item_locked(xc_link *link, xc_chan *chan, xc_msg **out)
+{
+    xc_status rc = pop_item_locked(chan, out);
+    if (rc == XC_OK) {
+        xc_credit_taken_locked(link, chan, xc_msg_cost(*out));
+    }
+    return rc;
+}
+
+xc_status
 xc_link_take_item(xc_link *link, xc_chan *chan, xc_msg **out)
 {
     xc_lock_link(&link->mu);
-    xc_status rc = xc_take_item_locked(chan, out);
+    xc_status rc = xc_take_item_locked(link, chan, out);
+    xc_unlock_link(&link->mu);
+    return rc;
+}
+
+xc_status
+xc_link_take_to_call(xc_link *link, xc_chan *chan, xc_msg **out)
+{
+    xc_lock_link(&link->mu);
+    xc_status rc = pop_item_locked(chan, out);
+    chan->credit.behind += rc == XC_OK;
     xc_unlock_link(&link->mu);
     return rc;
 }

@@ -6,6 +6,16 @@
 
 #include "xc_link_impl.h"
 
+static xc_msg *
+next_behind_locked(xc_link *link) XC_NEEDS(link)
+{
+    xc_msg *msg = xc_queue_pop(&link->dispatch.backlog);
+    if (msg != NULL && !xc_needs_python_locked(link, msg)) {
+        xc_credit_behind_locked(link, msg, false); /* else it stays behind until its callback has returned */
+    }
+    return msg;
+}
+
 xc_status
 xc_link_dispatch_enter(xc_link *link)
 {
@@ -28,7 +38,7 @@ xc_link_dispatch_leave(xc_link *link)
     if (--link->dispatch.depth == 0) {
         link->dispatch.running = false;
         while (link->dispatch.backlog.head != NULL && !xc_needs_python_locked(link, link->dispatch.backlog.head)) {
-            xc_apply_locked(link, xc_queue_pop(&link->dispatch.backlog));
+            xc_apply_locked(link, next_behind_locked(link));
         }
         xc_wake_locked(link);
     }
@@ -76,7 +86,7 @@ xc_link_backlog_next(xc_link *link, xc_chan **chan)
     xc_msg *msg;
     *chan = NULL;
     xc_lock_link(&link->mu);
-    while ((msg = xc_queue_pop(&link->dispatch.backlog)) != NULL) {
+    while ((msg = next_behind_locked(link)) != NULL) {
         if (xc_needs_python_locked(link, msg)) {
             xc_make_carried_locked(link, msg);
             if (msg->code != XC_FIN) {

@@ -30,6 +30,7 @@ static void
 give_locked(xc_link *link, xc_chan *chan, xc_msg *msg) XC_NEEDS(link)
 {
     if (msg->space == NULL && !msg->lost) {
+        chan->credit.behind++; /* until the forward says that it is taken */
         chan->forward->item(chan->forward, msg);
         return;
     }

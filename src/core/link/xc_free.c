@@ -21,7 +21,7 @@ xc_orphan_locked(xc_link *link, xc_msg *msg)
 static void
 free_chan_locked(xc_link *link, xc_chan *chan) XC_NEEDS(link)
 {
-    xc_chan_unlist(&link->chans.table, chan);
+    xc_chan_remove(&link->chans.table, chan);
     for (xc_msg *msg; (msg = xc_queue_pop(&chan->items)) != NULL;) {
         xc_queue_push(&link->deferred.queue, msg);
     }
@@ -120,7 +120,7 @@ xc_free_all_locked(xc_link *link)
     if (link->end.last != NULL) {
         free_msg_locked(link, link->end.last);
     }
-    xc_chan_unlist_all(&link->chans.table);
+    xc_chan_remove_all(&link->chans.table);
     for (xc_chan *chan; (chan = link->chans.table.all) != NULL;) {
         for (xc_msg *msg; (msg = xc_queue_pop(&chan->items)) != NULL || (msg = xc_queue_pop(&chan->errors)) != NULL;) {
             free_msg_locked(link, msg);

@@ -102,7 +102,7 @@ finish_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link)
     for (xc_chan *chan; (chan = xc_chan_next(&link->chans.table, &at)) != NULL;) {
         chan->recv_closed = true;
     }
-    xc_chan_unlist_all(&link->chans.table);
+    xc_chan_remove_all(&link->chans.table);
     link->end.fin = true;
     xc_free_later_locked(link, msg);
 }
@@ -156,6 +156,10 @@ xc_apply_locked(xc_link *link, xc_msg *msg)
         link->greeting.greeted = true;
         xc_queue_push(&link->greeting.hellos, msg);
         return;
+    case XC_CREDIT:
+    case XC_WAITS:
+        xc_credit_apply_locked(link, msg);
+        break;
     case XC_FIN:
         finish_locked(link, msg);
         return;
@@ -184,6 +188,9 @@ xc_needs_python_locked(xc_link *link, const xc_msg *msg)
 void
 xc_arrive_locked(xc_link *link, xc_msg *msg)
 {
+    if (msg->code == XC_CLOSE || msg->code == XC_CLOSE_ERROR || msg->code == XC_FIN) {
+        xc_credit_end_locked(link, msg);
+    }
     if (link->chans.n_forwards > 0 && xc_forward_takes_locked(link, msg)) {
         return;
     }
@@ -191,6 +198,7 @@ xc_arrive_locked(xc_link *link, xc_msg *msg)
         xc_apply_locked(link, msg); /* a sign of life: a callback must not delay it, however long it takes */
     }
     else if (link->dispatch.running || link->dispatch.backlog.head != NULL || xc_needs_python_locked(link, msg)) {
+        xc_credit_behind_locked(link, msg, true);
         xc_queue_push(&link->dispatch.backlog, msg);
     }
     else {

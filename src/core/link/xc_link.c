@@ -288,6 +288,7 @@ init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsi
     link->reader.unmarked = opts->marked;
     link->chans.next_id = opts->worker ? 2 : 1;
     link->chans.coerce = XC_COERCE_DEFAULT;
+    link->chans.limit = XC_NO_LIMIT;
     xc_mutex_init(&link->mu);
     xc_writer_init(&link->writer, &link->outgoing);
     link->pump.watch = (xc_watch){.fd = stream->in, .ready = xc_readable, .owner = link};

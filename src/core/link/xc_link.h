@@ -74,11 +74,13 @@ typedef enum {
     XC_WAIT_BACKLOG,    /* frames wait in the backlog and nobody has the dispatcher role, or all is over; never reads */
     XC_WAIT_DISPATCH,   /* nobody has the dispatcher role */
     XC_WAIT_GONE,       /* the far end's process has ended, or the link does not know of one */
+    XC_WAIT_CREDIT,     /* the claim may send to chan, or need not wait any more */
 } xc_wait_kind;
 
 typedef struct {
     xc_wait_kind kind;
-    xc_chan *chan; /* borrowed, for ITEM and CLOSE */
+    xc_chan *chan;         /* borrowed, for ITEM, CLOSE and CREDIT */
+    const xc_claim *claim; /* borrowed, for CREDIT */
     int64_t until;
     bool can_give; /* XC_SPACE may be returned: the caller can lend memory */
     bool no_spin;  /* sleep at once: this wait has spun in an earlier call, and signals are only noticed while asleep */
@@ -133,6 +135,8 @@ xc_status xc_link_take_item(xc_link *link, xc_chan *chan, xc_msg **out) XC_TAKES
 /* The same; if there is none and the frames come through a ring, spins for about `ns` and reads. Does not sleep: for
  * some microseconds it may be called with the GIL held. XC_AGAIN: use xc_link_wait_nogil. */
 xc_status xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out) XC_TAKES_LINK;
+/* The same for an item that is passed to a callback: xc_link_taken is to be called when that has returned. */
+xc_status xc_link_take_to_call(xc_link *link, xc_chan *chan, xc_msg **out) XC_TAKES_LINK;
 /* The oldest error text with which the far end closed the channel, owned; NULL: there is none. */
 xc_msg *xc_link_take_error(xc_link *link, xc_chan *chan) XC_TAKES_LINK;
 void xc_link_free_msg(xc_link *link, xc_msg *msg) XC_TAKES_LINK;
@@ -173,7 +177,7 @@ void xc_link_end_callback(xc_link *link, xc_chan *chan) XC_TAKES_LINK;
 /*
  * Works off the backlog until a message needs Python; the caller has the dispatcher role. Returns that message, owned,
  * with *chan counted (to be released):
- * - XC_DATA: for a callback.
+ * - XC_DATA: for a callback. When that has returned, call xc_link_called, which releases *chan, too.
  * - XC_CLOSE, XC_CLOSE_ERROR, XC_LAST_MESSAGE of a channel with a callback: call its endmarker, then xc_link_settle.
  * - XC_FIN: *chan is NULL, and all open channels are cut. End every callback, then call xc_link_settle.
  *
@@ -184,6 +188,59 @@ xc_msg *xc_link_backlog_next(xc_link *link, xc_chan **chan) XC_TAKES_LINK;
 void xc_link_settle(xc_link *link, xc_msg *msg) XC_TAKES_LINK;
 /* Any channel with a callback, counted; NULL: none. */
 xc_chan *xc_link_any_callback(xc_link *link) XC_TAKES_LINK;
+
+/* --- flow control: see xc_credit.c ------------------------------------------------------------------------------ */
+
+/*
+ * To be called for each item before it is sent; *claim is zeroed but for its first three fields. True: it may be sent,
+ * and is counted; xc_link_unsent takes that back if it was not. False: the claim stands in the line of those who wait.
+ * Wait for XC_WAIT_CREDIT (with `job`: until that is run), then call this again, or xc_link_unclaim. Never blocks.
+ */
+bool xc_link_claim(xc_link *link, xc_chan *chan, xc_claim *claim) XC_TAKES_LINK;
+/* Its sender gives up: it leaves the line. True: its job is posted, and will run. */
+bool xc_link_unclaim(xc_link *link, xc_chan *chan, xc_claim *claim) XC_TAKES_LINK;
+/* An item of that cost, which was counted, was not sent. */
+void xc_link_unsent(xc_link *link, xc_chan *chan, uint64_t cost) XC_TAKES_LINK;
+/* Counts an item that never waits; to be called before it is sent. */
+void xc_link_sent(xc_link *link, uint32_t id, uint64_t cost) XC_TAKES_LINK;
+
+/* Without a lock: what xc_link_claim does while the channel has no limit. False: call that. */
+static inline bool
+xc_chan_count_sent(xc_chan *chan, uint64_t cost)
+{
+    if (atomic_load_explicit(&chan->credit.limited, memory_order_relaxed)) {
+        return false;
+    }
+    atomic_fetch_add_explicit(&chan->credit.sent, cost, memory_order_relaxed);
+    return true;
+}
+
+/* `n` items of that cost, which a forward or xc_link_take_to_call has given, are taken. */
+void xc_link_taken(xc_link *link, xc_chan *chan, uint32_t n, uint64_t cost) XC_TAKES_LINK;
+/* An item from xc_link_backlog_next is taken; `chan` is released. */
+void xc_link_called(xc_link *link, xc_chan *chan, uint64_t cost) XC_TAKES_LINK;
+
+/* From now on the far end sends to `chan` only as much as fits into `limit` (XC_NO_LIMIT: what it likes). It is told,
+ * unless it sends no more. XC_OK; XC_CLOSED: this side has closed the channel. */
+xc_status xc_link_set_limit(xc_link *link, xc_chan *chan, uint64_t limit) XC_TAKES_LINK;
+/* Both sides set this limit in both directions, so nobody is told: of one channel, and of channels that are made from
+ * now on or have counted nothing yet. */
+void xc_link_set_window(xc_link *link, xc_chan *chan, uint64_t limit) XC_TAKES_LINK;
+void xc_link_set_limit_of_new(xc_link *link, uint64_t limit) XC_TAKES_LINK;
+
+/* How a channel stands. Bytes are costs, times are in ns, -1: nobody waits. */
+typedef struct {
+    uint32_t id;
+    size_t items; /* that can be received */
+    uint64_t bytes, limit_in;
+    int64_t peer_waits; /* how long the far end has been waiting to send */
+    uint64_t under_way; /* sent, and not known to be taken */
+    uint64_t limit_out;
+    int64_t waits; /* how long somebody here has been waiting to send */
+} xc_flow;
+/* Of all channels that are open or have items, in no order, `max` at most: returns how many there are. *backlog: items
+ * and bytes that wait behind a callback. */
+size_t xc_link_get_flow(xc_link *link, xc_flow *out, size_t max, xc_flow *backlog) XC_TAKES_LINK;
 
 /* --- sending -------------------------------------------------------------------------------------------------- */
 

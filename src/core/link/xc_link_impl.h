@@ -5,8 +5,8 @@
  *   threads come in through   xc_wait.c (a waiter, which takes the reader role), xc_link_pump.c (the pump, which reads
  *                             while nobody waits), xc_channels.c, xc_tasks.c, xc_dispatch.c (the Python side)
  *   what arrives goes through xc_wait.c, xc_link_pump.c -> xc_reader.c (bytes to messages; xc_move.c: from fds to
- *                             rings) -> xc_inbox.c (what a message does) -> xc_forward.c, xc_answer.c, xc_tasks.c
- *                             -> xc_channels.c -> xc_free.c
+ *                             rings) -> xc_inbox.c (what a message does) -> xc_forward.c, xc_credit.c, xc_answer.c,
+ *                             xc_tasks.c -> xc_channels.c -> xc_free.c
  *   timers                    xc_keepalive.c (a silent far end), xc_task_timeout.c (a task that waits too long)
  *   birth, end, freeing       xc_link.c, which all of them may call
  *
@@ -128,6 +128,7 @@ typedef struct {
     uint32_t next_id XC_GUARDED(link);
     xc_chan_table table XC_GUARDED(link);
     int coerce XC_GUARDED(link);          /* string coercion of channels that are made from now on */
+    uint64_t limit XC_GUARDED(link);      /* of those, in both directions: XC_NO_LIMIT: none */
     uint32_t n_carried XC_GUARDED(link);  /* carried by tasks and items that nobody has taken; XC_CARRIED_MAX at most */
     uint32_t n_forwards XC_GUARDED(link); /* forwarded channels that were not told of their end yet */
 } xc_chans;
@@ -236,7 +237,7 @@ xc_status xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
 void xc_forget_arrivals_locked(xc_link *link) XC_NEEDS(link) XC_NEEDS_ROLE(reader);
 
 /* xc_answer.c: sends the answer `what` to a request on channel `id`, or notes it until there is room */
-typedef enum { XC_OWES_STATUS, XC_OWES_FACTS, XC_OWES_NO_TASKS, XC_OWES_TOO_MANY } xc_debt;
+typedef enum { XC_OWES_STATUS, XC_OWES_FACTS, XC_OWES_NO_TASKS, XC_OWES_TOO_MANY, XC_OWES_CREDIT } xc_debt;
 void xc_owe_locked(xc_link *link, xc_debt what, uint32_t id) XC_NEEDS(link);
 void xc_pay(xc_timer *timer) XC_TAKES_LINK;
 #define XC_NO_TASKS       "execution disallowed"
@@ -261,6 +262,21 @@ void xc_task_timeout_over(xc_timer *timer) XC_TAKES_LINK;
 /* True: msg was for a forwarded channel, and is taken. */
 bool xc_forward_takes_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link);
 
+/* Xc_credit.c. */
+bool xc_credit_ready_locked(xc_link *link, xc_chan *chan, const xc_claim *claim) XC_NEEDS(link);
+void xc_credit_begin_locked(xc_link *link, xc_chan *chan) XC_NEEDS(link); /* of a new channel */
+/* An XC_CREDIT or XC_WAITS has arrived; taken. XC_OK, XC_BAD. */
+xc_status xc_credit_arrives_locked(xc_link *link, xc_msg *msg, xc_err *err) XC_NEEDS(link);
+void xc_credit_apply_locked(xc_link *link, const xc_msg *msg) XC_NEEDS(link); /* one that waited in the backlog */
+/* The limit of what this side sends ends: nobody may wait for credit that will never come. The caller wakes. */
+void xc_credit_lift_locked(xc_link *link, xc_chan *chan) XC_NEEDS(link);
+/* An XC_CLOSE, XC_CLOSE_ERROR or XC_FIN has arrived, and takes effect now or later. */
+void xc_credit_end_locked(xc_link *link, const xc_msg *msg) XC_NEEDS(link);
+void xc_credit_taken_locked(xc_link *link, xc_chan *chan, uint64_t cost) XC_NEEDS(link); /* an item was taken */
+void xc_credit_behind_locked(xc_link *link, const xc_msg *msg, bool comes)
+    XC_NEEDS(link);                                                      /* to the backlog; or from it */
+void xc_credit_answer_locked(xc_link *link, uint32_t id) XC_NEEDS(link); /* says how it stands with that channel */
+
 /* xc_inbox.c */
 void xc_scan_ids(xc_msg *msg);                                    /* before delivery, without mu */
 void xc_arrive_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link); /* taken: takes effect now, or joins the backlog */
@@ -272,7 +288,7 @@ void xc_cut_all_locked(xc_link *link) XC_NEEDS(link); /* marks all open channels
 /* Makes the channels whose ids the payload has. */
 void xc_make_carried_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link);
 void xc_close_locked(xc_link *link, xc_chan *chan, bool send_only) XC_NEEDS(link);
-xc_status xc_take_item_locked(xc_chan *chan, xc_msg **out) XC_NEEDS(link); /* as xc_link_take_item */
+xc_status xc_take_item_locked(xc_link *link, xc_chan *chan, xc_msg **out) XC_NEEDS(link); /* as xc_link_take_item */
 
 /* Xc_tasks.c. */
 void xc_queue_task_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link); /* taken: run later, or refused */

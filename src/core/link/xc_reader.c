@@ -29,6 +29,9 @@ deliver_one_locked(xc_link *link, xc_msg *msg, xc_err *err) XC_NEEDS(link)
         xc_free_later_locked(link, msg);
         return xc_failf(err, XC_BAD, "read", "more than %d hellos, and nobody takes them", XC_UNREAD_HELLOS);
     }
+    if (code == XC_CREDIT || code == XC_WAITS) {
+        return xc_credit_arrives_locked(link, msg, err);
+    }
     xc_arrive_locked(link, msg);
     if (code == XC_TERMINATE) {
         link->goodbye.heard = true;
@@ -291,12 +294,13 @@ parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err) XC_NEEDS_R
         }
         return take_front(&link->reader, &link->reader.oversized, have, frame.size, can_give, batch);
     }
-    if (frame.code > XC_HELLO) {
+    if (frame.code == XC_LONG || frame.code == XC_DROP) {
         rc = begin_or_drop(link, &frame, payload, err);
     }
     else {
         xc_msg *msg = new_msg(frame.code, frame.chan, frame.size);
-        if (msg == NULL) {
+        if (msg == NULL || (msg->lost && frame.code == XC_CREDIT)) { /* somebody may wait for just that credit */
+            xc_msg_free(msg);
             return XC_NOMEM;
         }
         if (!msg->lost) {

@@ -19,6 +19,7 @@ xc_queue_task_locked(xc_link *link, xc_msg *msg)
         return;
     }
     xc_task_chan(msg)->task = true;
+    xc_task_chan(msg)->credit.whole = xc_task_chan(msg)->refs == 1; /* made just now */
     link->tasks.executing++;
     xc_queue_push(&link->tasks.queue, msg);
     if (link->tasks.queue.count == 1) {

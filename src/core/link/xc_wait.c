@@ -78,6 +78,8 @@ xc_ready_locked(xc_link *link, const xc_wait *wait)
         return !link->dispatch.running;
     case XC_WAIT_GONE:
         return !link->end.owns_peer || atomic_load(&link->end.peer_gone);
+    case XC_WAIT_CREDIT:
+        return xc_credit_ready_locked(link, wait->chan, wait->claim);
     }
     return true;
 }
@@ -263,7 +265,7 @@ xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out)
     xc_waiter self = {.wait = &wait, .bell = xc_bell_mine()};
     size_t space;
     xc_lock_link(&link->mu);
-    xc_status rc = xc_take_item_locked(chan, out);
+    xc_status rc = xc_take_item_locked(link, chan, out);
     if (rc == XC_AGAIN && xc_reads_ring(link) && next_reader_locked(&link->wait) == NULL &&
         take_role_locked(link, &self)) {
         XC_HAS_ROLE(reader);
@@ -273,7 +275,7 @@ xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out)
             bool there = link->reader.unparsed || xc_ring_spin(link->incoming.ring, ns);
             read = there ? read_once(link, true, &space) : XC_AGAIN;
             xc_lock_link(&link->mu);
-            rc = xc_take_item_locked(chan, out);
+            rc = xc_take_item_locked(link, chan, out);
         }
         link->wait.reading = false;
         xc_hand_on_locked(link);

@@ -9,16 +9,16 @@
 const char *
 xc_code_name(uint8_t code)
 {
-    static const char *const names[] = {"STATUS", "RECONFIGURE", "TERMINATE",    "EXEC",  "DATA",
-                                        "CLOSE",  "CLOSE_ERROR", "LAST_MESSAGE", "HELLO", "LONG",
-                                        "PIECE",  "DROP",        "MOVE"};
+    static const char *const names[] = {"STATUS", "RECONFIGURE", "TERMINATE",    "EXEC",   "DATA",
+                                        "CLOSE",  "CLOSE_ERROR", "LAST_MESSAGE", "HELLO",  "LONG",
+                                        "PIECE",  "DROP",        "MOVE",         "CREDIT", "WAITS"};
     return code < sizeof names / sizeof *names ? names[code] : "?";
 }
 
 void
 xc_frame_pack(unsigned char out[XC_HEADER_SIZE], xc_code code, uint32_t chan, uint32_t size)
 {
-    XC_ASSERT(code <= XC_MOVE && size <= XC_MAX_PAYLOAD);
+    XC_ASSERT(code <= XC_WAITS && size <= XC_MAX_PAYLOAD);
     out[0] = (unsigned char)code;
     xc_put_u32(out + 1, chan);
     xc_put_u32(out + 5, size);
@@ -35,13 +35,14 @@ xc_status
 xc_frame_unpack(const unsigned char in[XC_HEADER_SIZE], xc_frame *out, xc_err *err)
 {
     uint32_t size = xc_get_u32(in + 5);
-    if (in[0] > XC_MOVE) {
+    if (in[0] > XC_WAITS) {
         return bad_header(in, "unknown message code", err);
     }
     if (size > XC_MAX_PAYLOAD) {
         return bad_header(in, "negative payload length", err);
     }
-    if ((in[0] == XC_LONG && size != XC_LONG_SIZE) || (in[0] >= XC_DROP && size != 0)) {
+    uint32_t fixed = in[0] == XC_LONG ? XC_LONG_SIZE : in[0] == XC_CREDIT ? XC_CREDIT_SIZE : 0;
+    if ((in[0] == XC_LONG || in[0] >= XC_DROP) && size != fixed) {
         return bad_header(in, "wrong payload length", err);
     }
     *out = (xc_frame){.code = in[0], .chan = xc_get_u32(in + 1), .size = size};
@@ -53,14 +54,13 @@ xc_long_pack(unsigned char out[XC_LONG_SIZE], const xc_long_frame *message)
 {
     out[0] = message->code;
     xc_put_u32(out + 1, message->chan);
-    xc_put_u32(out + 5, (uint32_t)(message->size >> 32));
-    xc_put_u32(out + 9, (uint32_t)message->size);
+    xc_put_u64(out + 5, message->size);
 }
 
 xc_status
 xc_long_unpack(const unsigned char in[XC_LONG_SIZE], xc_long_frame *out, xc_err *err)
 {
-    uint64_t size = (uint64_t)xc_get_u32(in + 5) << 32 | xc_get_u32(in + 9);
+    uint64_t size = xc_get_u64(in + 5);
     if (in[0] > XC_HELLO) {
         return xc_failf(err, XC_BAD, "read a long message's head", "code %u cannot travel in pieces", in[0]);
     }
@@ -69,4 +69,18 @@ xc_long_unpack(const unsigned char in[XC_LONG_SIZE], xc_long_frame *out, xc_err 
     }
     *out = (xc_long_frame){.code = in[0], .chan = xc_get_u32(in + 1), .size = size};
     return XC_OK;
+}
+
+void
+xc_credit_pack(unsigned char out[XC_CREDIT_SIZE], uint64_t taken, uint64_t limit)
+{
+    xc_put_u64(out, taken);
+    xc_put_u64(out + 8, limit);
+}
+
+void
+xc_credit_unpack(const unsigned char in[XC_CREDIT_SIZE], uint64_t *taken, uint64_t *limit)
+{
+    *taken = xc_get_u64(in);
+    *limit = xc_get_u64(in + 8);
 }

@@ -6,8 +6,8 @@
  *
  * A payload of XC_LONG_MIN bytes or more travels in pieces, between which other frames may stand: XC_LONG announces the
  * message, XC_PIECEs bring its payload, and when the last byte has come it takes effect like a frame of its code. These
- * codes, and XC_MOVE, are only sent to a far end that is known to have this very version: nothing about them is
- * negotiated.
+ * codes, and those above them, are only sent to a far end that is known to have this very version: nothing about them
+ * is negotiated.
  *
  * A far end writes the marker before its first frame: what a login shell or a start-up file prints comes before the
  * marker and is not taken for frames.
@@ -28,7 +28,12 @@ enum {
     XC_LONG_MIN = 1024 * 1024, /* bytes of payload; from here on it travels in pieces */
     XC_PIECE_SIZE = 512 * 1024,
     XC_LONG_COUNT = 64, /* long messages on their way in one direction at a time, at most */
+
+    XC_CREDIT_SIZE = 16, /* bytes of XC_CREDIT's payload */
+    XC_ITEM_COST = 64,   /* bytes that an item counts for beside its payload: what it costs in memory */
 };
+
+#define XC_NO_LIMIT UINT64_MAX
 
 /* Bytes of a long message's payload, at most: more than the memory of any machine. */
 #if SIZE_MAX > 0xffffffff
@@ -53,6 +58,9 @@ typedef enum {
     XC_PIECE = 10, /* the next bytes of that payload */
     XC_DROP = 11,  /* the sender gave the message up: what came of it is forgotten. No payload */
     XC_MOVE = 12,  /* what follows comes through the rings that were offered: see xc_move.c. No payload */
+    /* These are about how much may be sent to a channel: see xc_credit.c. */
+    XC_CREDIT = 13, /* from who receives: cost of all items that were taken (8 bytes), limit (8), XC_NO_LIMIT: none */
+    XC_WAITS = 14,  /* from who sends: he waits for credit. No payload */
 } xc_code;
 
 typedef struct {
@@ -67,7 +75,7 @@ const char *xc_code_name(uint8_t code);
 void xc_frame_pack(unsigned char out[XC_HEADER_SIZE], xc_code code, uint32_t chan, uint32_t size);
 
 /* XC_OK, or XC_BAD with the header's bytes in hex and what is wrong: an unknown code, a negative length, or the wrong
- * length for a LONG, DROP or MOVE. */
+ * length for a LONG, DROP, MOVE, CREDIT or WAITS. */
 xc_status xc_frame_unpack(const unsigned char in[XC_HEADER_SIZE], xc_frame *out, xc_err *err);
 
 /* What a LONG announces: like xc_frame, but with a larger size. */
@@ -80,5 +88,9 @@ typedef struct {
 /* The payload of a LONG. */
 void xc_long_pack(unsigned char out[XC_LONG_SIZE], const xc_long_frame *message);
 xc_status xc_long_unpack(const unsigned char in[XC_LONG_SIZE], xc_long_frame *out, xc_err *err);
+
+/* The payload of a CREDIT. */
+void xc_credit_pack(unsigned char out[XC_CREDIT_SIZE], uint64_t taken, uint64_t limit);
+void xc_credit_unpack(const unsigned char in[XC_CREDIT_SIZE], uint64_t *taken, uint64_t *limit);
 
 #endif

@@ -35,10 +35,14 @@ xc_msg *xc_msg_new(uint8_t code, uint32_t chan, size_t size);
 /* Frees the message and its two arrays. The link must have released the channels in `carried` before. */
 void xc_msg_free(xc_msg *msg);
 
+/* Bytes that an item counts for: those of its payload as it was sent, and XC_ITEM_COST. */
+uint64_t xc_msg_cost(const xc_msg *msg);
+
 typedef struct {
     xc_msg *head;
     xc_msg **tail; /* where the next one is linked in; NULL in an empty queue */
     size_t count;
+    uint64_t cost; /* of all of them */
 } xc_queue;
 
 void xc_queue_push(xc_queue *queue, xc_msg *msg); /* taken */
