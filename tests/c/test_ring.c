@@ -438,6 +438,38 @@ armed_rings_notify_once(void)
     }
 }
 
+static atomic_bool looks;
+
+/* True: the flag that the other end would see was up. */
+static void *
+look_at_flag(void *ring)
+{
+    bool seen = false;
+    while (atomic_load(&looks)) {
+        seen = seen || atomic_load(&((xc_ring *)ring)->mine->sleeps) != XC_RING_AWAKE;
+    }
+    return seen ? ring : NULL;
+}
+
+/* Who asks to be notified though there is room does not show that: the other end would notify for nothing. While a link
+ * moves, that may be before it has moved itself. */
+static void
+a_ring_with_room_is_never_shown_as_armed(void)
+{
+    pair two = open_pair(PAGE);
+    pthread_t thread;
+    void *seen;
+    atomic_store(&looks, true);
+    CHECK_INT(pthread_create(&thread, NULL, look_at_flag, &two.a.out), 0);
+    for (int i = 0; i < 1000000; i++) {
+        CHECK(!xc_ring_arm(&two.a.out));
+    }
+    atomic_store(&looks, false);
+    CHECK_INT(pthread_join(thread, &seen), 0);
+    CHECK(seen == NULL);
+    close_pair(&two);
+}
+
 /* A pipe that takes nothing, and one that nobody has at the other end, hold nobody up. */
 static void
 a_notification_never_blocks(void)
@@ -482,6 +514,7 @@ main(void)
     RUN_IO(a_signal_ends_a_sleep);
     RUN_IO(armed_rings_notify_once);
     RUN_IO(a_notification_never_blocks);
+    RUN_IO(a_ring_with_room_is_never_shown_as_armed);
     return check_end();
 }
 

@@ -256,16 +256,19 @@ xc_ring_spin(xc_ring *ring, int64_t ns)
     return false;
 }
 
-/* Sets our `sleeps`. False: something has changed meanwhile, and it is AWAKE again. */
+/* Sets our `sleeps`. False: something has changed already, or meanwhile, and it is AWAKE. It is not shown for a moment
+ * where something has changed already: the other end would notify us, which it must not while it has not moved. */
 static bool
 set_sleeping(xc_ring *ring, unsigned who)
 {
-    atomic_store(&ring->mine->sleeps, who);
-    if (has_changed(ring)) {
-        atomic_store(&ring->mine->sleeps, XC_RING_AWAKE);
-        return false;
+    if (!has_changed(ring)) {
+        atomic_store(&ring->mine->sleeps, who);
+        if (!has_changed(ring)) {
+            return true;
+        }
     }
-    return true;
+    atomic_store(&ring->mine->sleeps, XC_RING_AWAKE);
+    return false;
 }
 
 xc_status
