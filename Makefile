@@ -12,6 +12,7 @@
 #   SANITIZERS=required fail where the sanitizers cannot run, instead of saying so
 #   PAIRINGS="C-C"      the cores to run the Python tests over, near end and far end; all four of C and Python if not set
 #   USERS=              without the tests of other programs that use execnet, and without installing those
+#   SEEDS=20000         how many new seeds `make test-sim` tries
 #   LANES=4             how many pieces of these run beside one another: two more than there are CPUs, if not set
 #   PARTS="1.2 2.2"     the Python tests in two parts, each with half the files; five if not set
 #   LOUD=yes            what all pieces say, not only those that fail (it is in VENV/logs in any case)
@@ -23,6 +24,7 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 SANITIZERS ?=
 USERS ?= yes
+SEEDS ?= 20000
 PARTS ?= 1.5 2.5 3.5 4.5 5.5
 LANES ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 2)))
 export LOUD
@@ -50,12 +52,12 @@ TSAN := $(VENV)/tsan
 LIMITS := $(VENV)/limits/pingpong $(VENV)/limits/bandwidth
 
 SOURCES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] execnet_c/*.py execnet_c/*/*.py execnet_c/*.pyi execnet_c/py.typed)
-C_FILES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] tests/c/*.[ch] benchmarks/limits/*.[ch])
+C_FILES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] tests/c/*.[ch] tests/sim/*.[ch] benchmarks/limits/*.[ch])
 INCLUDES := $(patsubst %,-I%,$(wildcard src/core/*))
 STRICT := $(INCLUDES) -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 LOCKS := $(STRICT) -Wthread-safety -Wthread-safety-beta
 
-.PHONY: tag quick test check-deep pieces-quick pieces-test pieces-deep test-c test-c-deep test-c-portable test-c-mutants test-models \
+.PHONY: tag quick test check-deep pieces-quick pieces-test pieces-deep test-c test-c-deep test-c-portable test-c-mutants test-models test-sim \
 	test-asan test-tsan test-tsan-python tests-in-tsan test-on-ours test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
 	test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
 
@@ -98,7 +100,7 @@ check-deep: test-needs
 	@$(call pieces,deep)
 
 pieces-quick pieces-test: test-c test-python
-pieces-deep: test-sanitizers test-c-deep test-models test-python $(if $(USERS),test-on-ours)
+pieces-deep: test-sanitizers test-c-deep test-models test-sim test-python $(if $(USERS),test-on-ours)
 
 define pieces
 rm -rf $(VENV)/logs/$(1); echo "$(LANES) pieces at a time; what they say is in $(VENV)/logs/$(1)"; \
@@ -123,6 +125,10 @@ test-c-mutants:
 # The models of the wake-up protocol, for the model checker spin.
 test-models:
 	@$(PIECE) models env CC="$(CC)" sh tests/models/run.sh $(abspath $(VENV))/models
+
+# The core on a simulated machine: 20000 runs that are always the same, and SEEDS new ones.
+test-sim:
+	@$(PIECE) sim $(MAKE) -s -C tests/sim run CC="$(CC)" SEEDS=$(SEEDS)
 
 test-asan:
 	@$(PIECE) C-asan $(MAKE) -C tests/c run-asan run-asan-rings CC="$(CC)"
@@ -247,7 +253,7 @@ $(VENV)/limits/%: benchmarks/limits/%.c benchmarks/limits/common.h | $(MADE)
 
 clean:
 	@$(call only_an_environment)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache tests/.pytest_cache tests/.hypothesis tests/c/build
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache tests/.pytest_cache tests/.hypothesis tests/c/build tests/sim/build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # VENV is about to be removed: refuse if it is anything but a virtual environment.

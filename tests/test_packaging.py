@@ -94,7 +94,7 @@ def test_the_package_is_typed(built):
 def test_the_sdist_has_all_sources_and_tests(built):
     expected = source_files("src", "tests", "examples", "benchmarks", suffixes={".c", ".h", ".py", ".sh"})
     expected |= source_files("execnet_c", suffixes={".py", ".pyi", ".typed"})
-    expected |= {"Makefile", "tests/c/Makefile", "README.rst", "CHANGELOG.rst", "LICENSE", "pyproject.toml", "setup.py"}
+    expected |= {"Makefile", "tests/c/Makefile", "tests/sim/Makefile", "tests/sim/sizes.sed", "README.rst", "CHANGELOG.rst", "LICENSE", "pyproject.toml", "setup.py"}
     expected |= {"ARCHITECTURE.rst", "CONTRIBUTING.rst", "GLOSSARY.rst", ".pre-commit-config.yaml"}
     assert len([name for name in expected if name.endswith(".h")]) > 10
     assert expected - built.sdist_files == set()

@@ -1,0 +1,426 @@
+/*
+ * The actors of the two ends. At the near end each talk has a caller, which opens the channel and asks for a task; at
+ * the worker the main thread and some spare threads run tasks.
+ */
+#include <string.h>
+
+#include "world.h"
+#include "xc_opcodes.h"
+
+/* --- both ends -------------------------------------------------------------------------------------------------- */
+
+static bool
+is_zero(const void *number)
+{
+    return *(const int *)number == 0;
+}
+
+void
+await_zero(const int *number)
+{
+    (void)sim_block(number, SIM_NEVER, false, is_zero);
+}
+
+sim_thread *
+start_beside(side *at, const char *name, void (*run)(void *arg), void *arg)
+{
+    at->users++;
+    return sim_start(at->process, name, run, arg);
+}
+
+void
+leave(side *at)
+{
+    at->users--;
+    progress();
+    sim_look();
+}
+
+static side *
+near_end(void)
+{
+    return &world.ends[0];
+}
+
+/* By when to be through with something that has a deadline; most have none. */
+static int64_t
+some_deadline(void)
+{
+    static const int64_t spans[] = {0, 20 * 1000, XC_MS, 20 * XC_MS, 300 * XC_MS};
+    return sim_chance(3) ? xc_after(spans[sim_random(5)]) : XC_FOREVER;
+}
+
+static uint32_t
+count_got(const talk *about, int direction)
+{
+    return about->got[direction][0] + about->got[direction][1];
+}
+
+typedef struct {
+    talk *about;
+    int direction, sender;
+} sending_job;
+
+static void
+send_all(const actor *who, talk *about, int direction, int sender)
+{
+    for (uint32_t i = 0; i < about->items[direction]; i++) {
+        if (!op_send_item(who, about, direction, sender)) {
+            break;
+        }
+        if (sim_chance(16)) {
+            sim_sleep(sim_random(5000000));
+        }
+    }
+    about->sending[direction]--;
+    sim_look();
+}
+
+static void
+run_sender(void *arg)
+{
+    const sending_job *job = arg;
+    side *at = &world.ends[job->direction == DOWN ? 0 : 1];
+    const actor who = {.at = at};
+    send_all(&who, job->about, job->direction, job->sender);
+    leave(at);
+}
+
+/* The senders of this end that are not the caller's own thread. */
+static void
+start_senders(side *at, talk *about, int direction)
+{
+    about->open[at->number] = true;
+    about->sending[direction] += (int)about->senders[direction];
+    for (uint32_t i = 1; i < about->senders[direction]; i++) {
+        sending_job *job = sim_alloc(sizeof *job);
+        *job = (sending_job){about, direction, (int)i};
+        (void)start_beside(at, "sender", run_sender, job);
+    }
+}
+
+static void
+let_go(const actor *who, talk *about, int direction)
+{
+    await_zero(&about->sending[direction]);
+    about->over[who->at->number] = true;
+    await_zero(&about->borrowed[who->at->number]);
+    op_drop(who, about);
+}
+
+/* --- the near end ----------------------------------------------------------------------------------------------- */
+
+/* Sends and receives in turns, by chance; a receive that has something to be sent behind it does not wait for ever. */
+static void
+converse(const actor *who, talk *about)
+{
+    uint32_t left = about->items[DOWN];
+    bool more = true, open = true;
+    while (open && left > 0) {
+        if (about->callback[UP] || !more || sim_chance(2)) {
+            open = op_send_item(who, about, DOWN, 0);
+            left--;
+        }
+        else {
+            more = op_receive(who, about, xc_after(sim_random(2000000))) != CLOSED;
+        }
+    }
+    about->sending[DOWN]--;
+    sim_look();
+    while (!about->callback[UP] && more) {
+        more = op_receive(who, about, some_deadline()) != CLOSED;
+    }
+}
+
+static bool
+ask(const actor *who, talk *about)
+{
+    unsigned char payload[] = {XC_OP_BYTES, 0, 0, 0, 1, (unsigned char)about->number, XC_OP_STOP};
+    if (about->kind == STATUS) {
+        return op_send_frame(who, XC_STATUS, about->id, payload, sim_chance(2) ? sizeof payload : 0);
+    }
+    if (!op_send_frame(who, XC_EXEC, about->id, payload, sizeof payload)) {
+        return false;
+    }
+    world.tasks_sent++;
+    return true;
+}
+
+static void
+call(const actor *caller, talk *about)
+{
+    const actor who = *caller;
+    side *at = who.at;
+    xc_err err;
+    if (xc_link_new_chan(at->link, &about->chan[0], &err) != XC_OK) {
+        if (!world.may_end) {
+            sim_fail("no channel can be opened");
+        }
+        return;
+    }
+    about->id = about->chan[0]->id;
+    xc_link_set_object(at->link, about->chan[0], about);
+    if (about->callback[UP]) {
+        op_set_callback(&who, about);
+    }
+    if (ask(&who, about)) {
+        start_senders(at, about, DOWN);
+        converse(&who, about);
+        while (!op_wait(&who, XC_WAIT_CLOSE, about, some_deadline())) {
+        }
+    }
+    if (sim_chance(2)) {
+        op_close(&who, about);
+    }
+    let_go(&who, about, DOWN);
+}
+
+static void
+run_caller(void *arg)
+{
+    const actor who = {.at = near_end(), .is_main = sim_chance(3)};
+    if (sim_chance(3)) {
+        sim_sleep(sim_random(20000000));
+    }
+    call(&who, arg);
+    world.callers--;
+    leave(who.at);
+}
+
+/* Closes a channel while others use it. */
+static void
+run_closer(void *arg)
+{
+    const actor who = {.at = arg};
+    sim_sleep(sim_random(40000000));
+    talk *about = &world.talks[sim_random((uint32_t)world.n_talks)];
+    int n = who.at->number;
+    if (about->open[n] && !about->over[n] && !about->closing[n]) {
+        about->borrowed[n]++;
+        op_close(&who, about);
+        about->borrowed[n]--;
+        sim_look();
+    }
+    leave(who.at);
+}
+
+static void
+run_near(void *arg)
+{
+    side *at = arg;
+    const actor who = {.at = at, .is_main = true};
+    world.callers = world.n_talks;
+    for (int i = 0; i < world.n_talks; i++) {
+        (void)start_beside(at, "caller", run_caller, &world.talks[i]);
+    }
+    if (sim_chance(8)) {
+        (void)start_beside(at, "closer", run_closer, at);
+    }
+    if (sim_chance(4)) {
+        sim_sleep(sim_random(60000000));
+    }
+    else {
+        await_zero(&world.callers);
+    }
+    ledger_leaving(at);
+    xc_link_goodbye(at->link);
+    (void)op_wait(&who, XC_WAIT_FIN, NULL, XC_FOREVER);
+    await_zero(&at->users);
+}
+
+/* --- the worker ------------------------------------------------------------------------------------------------- */
+
+/* Until as many items have come as the near end has to send, or none comes any more. */
+static void
+take_all(const actor *who, talk *about)
+{
+    uint32_t all = about->items[DOWN] * about->senders[DOWN];
+    while (count_got(about, DOWN) < all && op_receive(who, about, some_deadline()) != CLOSED) {
+    }
+}
+
+static void
+answer(const actor *who, talk *about)
+{
+    bool open = true, more = true;
+    uint32_t left = about->items[UP], all = about->items[DOWN] * about->senders[DOWN];
+    while (left > 0 && open) {
+        if (about->callback[DOWN] || !more || count_got(about, DOWN) >= all || sim_chance(2)) {
+            open = op_send_item(who, about, UP, 0);
+            left--;
+        }
+        else {
+            more = op_receive(who, about, some_deadline()) != CLOSED;
+        }
+    }
+    about->sending[UP]--;
+    sim_look();
+    if (!about->callback[DOWN]) {
+        take_all(who, about);
+    }
+}
+
+static bool
+is_heard(const void *what)
+{
+    const talk *about = what;
+    return about->marked[1] || count_got(about, DOWN) >= about->items[DOWN] * about->senders[DOWN];
+}
+
+static void
+run_task(const actor *who, xc_msg *msg, xc_chan *chan, bool primary)
+{
+    side *at = who->at;
+    talk *about = &world.talks[msg->data[5]];
+    about->chan[1] = chan;
+    xc_link_set_object(at->link, chan, about);
+    xc_link_free_msg(at->link, msg);
+    world.tasks_taken++;
+    progress();
+    if (about->callback[DOWN]) {
+        op_set_callback(who, about);
+    }
+    start_senders(at, about, UP);
+    answer(who, about);
+    if (about->callback[DOWN]) {
+        (void)sim_block(about, SIM_NEVER, false, is_heard);
+    }
+    await_zero(&about->sending[UP]);
+    if (primary) {
+        xc_link_task_done(at->link, true);
+    }
+    op_close(who, about);
+    let_go(who, about, UP);
+    if (!primary) {
+        xc_link_task_done(at->link, false);
+    }
+}
+
+/* Runs tasks until there are no more. */
+static void
+serve(const actor *who, bool primary)
+{
+    side *at = who->at;
+    for (;;) {
+        xc_msg *msg;
+        xc_chan *chan;
+        (void)op_wait(who, primary ? XC_WAIT_TASK : XC_WAIT_TASK_SPARE, NULL, XC_FOREVER);
+        xc_status rc = xc_link_take_task(at->link, primary, &msg, &chan);
+        if (rc == XC_CLOSED) {
+            return;
+        }
+        if (rc == XC_OK) {
+            run_task(who, msg, chan, primary);
+        }
+    }
+}
+
+static void
+run_spare(void *arg)
+{
+    const actor who = {.at = arg};
+    serve(&who, false);
+    leave(who.at);
+}
+
+static void
+run_worker(void *arg)
+{
+    side *at = arg;
+    const actor who = {.at = at, .is_main = true};
+    for (uint32_t n = sim_random(3); n > 0; n--) {
+        (void)start_beside(at, "spare", run_spare, at);
+    }
+    serve(&who, true);
+    (void)op_wait(&who, XC_WAIT_IDLE, NULL, XC_FOREVER);
+    await_zero(&at->users);
+    while (xc_writer_left(xc_link_writer(at->link)) > 0) {
+        sim_sleep(XC_MS);
+    }
+    if (sim_chance(2)) {
+        sim_kill(at->process, false);
+    }
+}
+
+/* --- links ------------------------------------------------------------------------------------------------------ */
+
+static void
+drop_space(void *arg, xc_msg *msg)
+{
+    (void)arg;
+    xc_free(msg->space);
+    msg->space = NULL;
+    xc_msg_free(msg);
+}
+
+static void
+orphan_error(void *arg, xc_msg *msg)
+{
+    (void)arg;
+    xc_msg_free(msg);
+}
+
+/* One of the two moves at any time after both have offered. What is sent before both have moved must fit into a ring:
+ * here signs of life, and small ones. */
+static void
+run_mover(void *arg)
+{
+    side *at = arg;
+    xc_err err;
+    await_zero(&world.not_offered);
+    for (uint32_t n = sim_random(4); n > 0; n--) {
+        sim_sleep(sim_random(4000000));
+        (void)xc_link_post(at->link, XC_STATUS, 0, NULL, 0);
+    }
+    xc_status rc = xc_link_move_nogil(at->link, &err);
+    if (rc != XC_OK && !world.may_end) {
+        sim_fail("no move: %s %s", xc_status_name(rc), err.step);
+    }
+    world.not_moved--;
+    leave(at);
+}
+
+static void
+offer(side *at)
+{
+    if (!xc_link_offer(at->link, &at->region)) {
+        sim_fail("an offer was refused");
+    }
+    world.not_offered--;
+    sim_look();
+    (void)start_beside(at, "mover", run_mover, at);
+    await_zero(&world.not_moved);
+}
+
+static void
+run_end(void *arg)
+{
+    side *at = arg;
+    xc_err err;
+    xc_link_opts opts = {.worker = at->number == 1, .orphan_error = orphan_error, .drop_space = drop_space};
+    opts.region = world.transport == BY_RINGS ? &at->region : NULL;
+    at->link = xc_link_new(&opts, at->in, at->out, &err);
+    if (at->link == NULL) {
+        sim_fail("no link: %s", err.step);
+    }
+    if (world.transport == MOVING) {
+        offer(at);
+    }
+    if (at->number == 0) {
+        run_near(at);
+    }
+    else {
+        run_worker(at);
+    }
+    xc_link_release(at->link);
+    at->link = NULL;
+    progress();
+}
+
+void
+start_ends(void)
+{
+    for (int i = 0; i < 2; i++) {
+        (void)sim_start(world.ends[i].process, i == 0 ? "near main" : "worker main", run_end, &world.ends[i]);
+    }
+}

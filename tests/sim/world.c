@@ -1,0 +1,258 @@
+/*
+ * How a world is made by its seed, and what must hold in it while all sleep and at its end.
+ */
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "sim_calls.h"
+#include "world.h"
+
+enum { RING = 4096, PAGE = 4096, KEPT = 1 /* the list of xc_forkfd.c */ };
+
+#define QUIET (400 * XC_MS) /* all sleep for so long: then nothing was left for anybody to do */
+#define STUCK (200 * XC_S)  /* nothing has got any further */
+
+world_state world;
+
+/* --- making it -------------------------------------------------------------------------------------------------- */
+
+/* Two pages of indices, then two rings, each mapped twice; as in xc_region.c. The same for all worlds. */
+static unsigned char *rings;
+
+void
+world_prepare(void)
+{
+    unsigned char *at = (unsigned char *)0x300000000000;
+    int fd = memfd_create("sim", 0);
+    bool mapped = fd >= 0 && ftruncate(fd, 2 * PAGE + 2 * RING) == 0;
+    for (int i = 0; i < 5 && mapped; i++) {
+        size_t n = i == 0 ? 2 * PAGE : RING;
+        off_t from = i == 0 ? 0 : 2 * PAGE + (i - 1) / 2 * RING;
+        unsigned char *where = i == 0 ? at : at + 2 * PAGE + (i - 1) * RING;
+        mapped = mmap(where, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, from) == where;
+    }
+    if (!mapped) {
+        sim_fail("no memory for rings");
+    }
+    rings = at;
+}
+
+static void
+make_region(xc_region *out, int number)
+{
+    *out = (xc_region){.map = rings, .fd = -1};
+    for (int direction = 0; direction < 2; direction++) {
+        xc_ring_end *ends = (xc_ring_end *)(void *)(rings + direction * PAGE);
+        bool writes = direction == number;
+        *(writes ? &out->out : &out->in) = (xc_ring){
+            .mine = writes ? &ends[0] : &ends[1],
+            .other = writes ? &ends[1] : &ends[0],
+            .data = rings + 2 * PAGE + direction * 2 * RING,
+            .size = RING,
+            .writes = writes,
+            .notify_fd = -1,
+        };
+    }
+}
+
+static void
+make_talk(talk *out, int number, size_t room)
+{
+    *out = (talk){.number = number, .kind = sim_chance(8) ? STATUS : TASK};
+    static const uint32_t counts[] = {1, 3, 8, 20};
+    out->largest = sim_chance(4) ? XC_LONG_MIN + 2 * XC_PIECE_SIZE : sim_chance(2) ? XC_BIG + XC_INBUF : 200;
+    out->largest = out->largest < 40 * room ? out->largest : (uint32_t)(40 * room);
+    for (int direction = 0; direction < 2; direction++) {
+        out->items[direction] = out->kind == STATUS ? 0 : sim_random(1 + counts[sim_random(4)]);
+        out->senders[direction] = out->kind == STATUS ? 1 : 1 + sim_random(2);
+        out->callback[direction] = out->kind == TASK && sim_chance(4);
+    }
+    out->closes_in_callback = sim_chance(8);
+}
+
+static void
+make_machine(void)
+{
+    static const int64_t ticks[] = {20, 200, 2000, 20000};
+    static const uint32_t rates[] = {1, 2, 5, 20, 100};
+    sim_the_machine = (sim_machine){
+        .tick = ticks[sim_random(4)],
+        .switches = rates[sim_random(5)],
+        .cpus = 1 + sim_random(2),
+        .shortens = sim_chance(2) ? 0 : 1 + sim_random(8),
+        .interrupts = sim_chance(2) ? 0 : 20,
+        .spurious = sim_chance(4) ? 8 : 0,
+    };
+}
+
+static void
+make_world(void)
+{
+    static const char *const names[] = {"near", "worker"};
+    static const size_t rooms[] = {1, 16, 100, 700, 4096};
+    int in[2], out[2];
+    world = (world_state){.transport = sim_random(4), .not_offered = 2, .not_moved = 2, .last_progress = sim_now()};
+    make_machine();
+    size_t room = rooms[sim_random(5)];
+    sim_connect(room, world.transport == BY_SOCKET, in, out, world.pipes);
+    memset(rings, 0, 2 * PAGE);
+    for (int i = 0; i < 2; i++) {
+        side *at = &world.ends[i];
+        at->number = i;
+        at->process = sim_new_process(names[i]);
+        at->in = in[i];
+        at->out = out[i];
+        sim_give_fd(in[i], at->process);
+        sim_give_fd(out[i], at->process);
+        make_region(&at->region, i);
+    }
+    world.n_talks = 1 + (int)sim_random(TALKS);
+    for (int i = 0; i < world.n_talks; i++) {
+        make_talk(&world.talks[i], i, room);
+    }
+    start_ends();
+    start_faults();
+}
+
+void
+world_run(uint64_t seed)
+{
+    sim_reset_files();
+    sim_reset_processes();
+    sim_reset_calls();
+    sim_run(seed, make_world);
+    for (int i = 0; i < 2; i++) {
+        const sim_process *process = world.ends[i].process;
+        if (sim_is_alive(process) && sim_blocks(process) > KEPT) {
+            sim_fail("%s keeps %zu blocks of memory", sim_process_name(process), sim_blocks(process));
+        }
+        if (sim_is_alive(process) && sim_fds(process) > 0) {
+            sim_fail("%s keeps %zu fds", sim_process_name(process), sim_fds(process));
+        }
+    }
+    ledger_check_at_end();
+}
+
+/* --- while all sleep -------------------------------------------------------------------------------------------- */
+
+static bool
+is_up(const side *at)
+{
+    return at->link != NULL && sim_is_alive(at->process) && sim_frozen_until(at->process) <= sim_now();
+}
+
+/* Bytes that `to` could read. */
+static size_t
+unread_by(const side *to, const sim_pipe *pipe)
+{
+    return to->link->incoming.ring != NULL ? xc_ring_filled(to->link->incoming.ring) : sim_unread(pipe);
+}
+
+static bool
+has_room(const side *from, const sim_pipe *pipe)
+{
+    const xc_ring *ring = from->link->outgoing.ring;
+    if (ring == NULL) {
+        return sim_has_room(pipe);
+    }
+    return RING - xc_ring_filled(ring) >= RING / 4;
+}
+
+static bool
+has_leftovers(const side *from)
+{
+    const xc_writer *writer = &from->link->writer;
+    return !writer->closed && (writer->writing || xc_buf_size(&writer->flight) > 0 || xc_buf_size(&writer->outbox) > 0);
+}
+
+/* From one end to the other nothing waits that could move. True: nothing is on its way. */
+static bool
+check_stream(const side *from, const side *to, const sim_pipe *pipe)
+{
+    bool empty = true;
+    if (is_up(to) && !to->link->end.eof) {
+        if (unread_by(to, pipe) > 0) {
+            sim_fail("%zu bytes are there, and nobody at %s reads them", unread_by(to, pipe),
+                     sim_process_name(to->process));
+        }
+        if (!sim_has_writer(pipe) && !sim_is_stalled(pipe)) {
+            sim_fail("%s has not noticed that its far end is gone", sim_process_name(to->process));
+        }
+    }
+    if (is_up(from) && has_leftovers(from)) {
+        empty = false;
+        if (has_room(from, pipe)) {
+            sim_fail("there is room, and nobody at %s writes", sim_process_name(from->process));
+        }
+    }
+    return empty;
+}
+
+/* Whether that wait should be over, judging by the ledger and not by the core. */
+static void
+check_sleeper(const sim_thread *thread, const note *here, bool moved[2])
+{
+    const xc_link *link = here->at->link;
+    int direction = here->at->number == 0 ? UP : DOWN;
+    bool asleep = true;
+    if ((int)here->kind < 0) {
+        return; /* a sender: check_stream */
+    }
+    switch (here->kind) {
+    case XC_WAIT_ITEM:
+    case XC_WAIT_CLOSE:
+        asleep = !link->end.fin && !(here->kind == XC_WAIT_ITEM && moved[direction] && !link->dispatch.running &&
+                                     ledger_has_more(here->about, direction));
+        break;
+    case XC_WAIT_TASK:
+        asleep = !link->end.fin &&
+                 (!moved[DOWN] || link->dispatch.running || world.tasks_sent == world.tasks_taken || world.may_end);
+        break;
+    case XC_WAIT_CREDIT:
+        asleep = !link->end.fin;
+        break;
+    case XC_WAIT_BACKLOG:
+        asleep = link->dispatch.running || (link->dispatch.backlog.head == NULL && !link->end.fin);
+        break;
+    case XC_WAIT_DISPATCH:
+        asleep = link->dispatch.running;
+        break;
+    case XC_WAIT_IDLE:
+        asleep = link->tasks.executing > 0;
+        break;
+    case XC_WAIT_FIN:
+    case XC_WAIT_TASK_SPARE:
+    case XC_WAIT_HELLO:
+    case XC_WAIT_GONE:
+        asleep = !link->end.fin;
+        break;
+    }
+    if (!asleep) {
+        sim_fail("%s sleeps, and what it waits for (kind %d, talk %d) is there", sim_thread_name(thread), here->kind,
+                 here->about != NULL ? here->about->number : -1);
+    }
+}
+
+void
+sim_all_asleep(int64_t next)
+{
+    bool moved[2] = {false, false};
+    if (next != SIM_NEVER && next < sim_now() + QUIET) {
+        return;
+    }
+    for (int direction = 0; direction < 2; direction++) {
+        if (world.ends[0].link != NULL && world.ends[1].link != NULL) {
+            moved[direction] = check_stream(&world.ends[direction], &world.ends[1 - direction], world.pipes[direction]);
+        }
+    }
+    for (sim_thread *thread = NULL; (thread = sim_next_thread(thread, SIM_ANY)) != NULL;) {
+        const note *here = sim_note_of(thread);
+        if (here != NULL && is_up(here->at)) {
+            check_sleeper(thread, here, moved);
+        }
+    }
+    if (sim_now() - world.last_progress > STUCK) {
+        sim_fail("nothing goes on any more");
+    }
+}

@@ -1,0 +1,129 @@
+/*
+ * The world: two ends of one connection, both real links, and what they say to each other. The ledger has each item
+ * from its sending to its receiving; so whoever receives can tell whether it is the right one, and whoever sleeps
+ * whether there is something for him.
+ */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include "sim.h"
+#include "xc_link_impl.h"
+
+enum { TALKS = 6, SENDERS = 3, HANDLER = SENDERS - 1 /* sends from a signal handler */, DOWN = 0, UP = 1 };
+
+/* An end: the near one has number 0, the worker number 1. Items go DOWN from the near end, UP from the worker. */
+typedef struct {
+    sim_process *process;
+    xc_link *link; /* NULL: it was let go */
+    int number;
+    int users;        /* threads that use the link */
+    bool interrupted; /* it got a SIGINT: what runs shall end */
+    bool callbacks;   /* the callback thread was started */
+    bool leaves;      /* it has begun to say goodbye */
+    xc_region region; /* until the link has it */
+    int in, out;      /* until the link has them */
+} side;
+
+/* What is said through one channel: a plan, and what became of it. Directions: DOWN, UP. */
+typedef struct talk {
+    int number;
+    enum { TASK, STATUS } kind;
+    uint32_t items[2]; /* so many does each of the senders send */
+    uint32_t senders[2];
+    bool callback[2]; /* at the receiving end of that direction */
+    uint32_t largest; /* bytes of an item's payload, at most */
+
+    uint32_t id;      /* of the channel; 0: there is none yet */
+    xc_chan *chan[2]; /* at the near end, at the worker */
+    uint32_t begun[2][SENDERS], sent[2][SENDERS], got[2][SENDERS];
+    bool handler_sends[2];
+    bool open[2];                        /* that end may use it: the task was asked for, or runs */
+    bool closing[2];                     /* that end has begun to close it */
+    bool over[2];                        /* that end uses it no more */
+    uint32_t before_close[2][SENDERS];   /* `sent` when its sending end began to close it */
+    uint32_t before_goodbye[2][SENDERS]; /* ... to say goodbye */
+    bool has_callback[2];                /* that end has a callback now */
+    bool marked[2];                      /* that end's callback was told of the end */
+    bool closes_in_callback;
+    int borrowed[2];           /* callbacks of that end that use it */
+    uint64_t seen[2][SENDERS]; /* bit i: item i has come */
+    bool shared;               /* it has several receivers, which do not tell the ledger in order */
+    bool lossy;                /* there was no memory for an item */
+    int sending[2];            /* threads that still send in that direction */
+} talk;
+
+typedef struct {
+    side ends[2];
+    talk talks[TALKS];
+    int n_talks;
+    enum { BY_PIPES, BY_SOCKET, BY_RINGS, MOVING } transport;
+    sim_pipe *pipes[2];         /* DOWN, UP */
+    bool may_end;               /* a fault has come, or a goodbye: the link may end before all is said */
+    bool faulty;                /* a fault has come: items may be lost at its end */
+    int not_offered, not_moved; /* ends; to rings */
+    int callers;                /* at the near end */
+    uint32_t tasks_sent, tasks_taken;
+    int64_t last_progress;
+} world_state;
+extern world_state world;
+
+/* What a thread waits for. */
+typedef struct {
+    side *at;
+    xc_wait_kind kind;
+    talk *about; /* NULL: no channel */
+} note;
+
+/* --- the ledger (ledger.c) -------------------------------------------------------------------------------------- */
+
+/* An item with the sender's next number. */
+typedef struct {
+    unsigned char *data; /* room for a header, then the payload */
+    size_t size;         /* of the payload */
+} item;
+void ledger_make(item *out, talk *about, int direction, int sender);
+void ledger_sent(talk *about, int direction, int sender, bool sent);
+/* Checks what has arrived. */
+void ledger_got(talk *about, int direction, const xc_msg *msg);
+/* `at` has learnt that nothing more comes: is that right? */
+/* `at` begins to close it, or to say goodbye. */
+void ledger_closing(side *at, talk *about);
+void ledger_leaving(side *at);
+void ledger_ended(side *at, talk *about, const xc_chan_state *state);
+void ledger_show(void);                                 /* prints it */
+void ledger_check_at_end(void);                         /* all is over */
+bool ledger_has_more(const talk *about, int direction); /* items that were sent and not received */
+void progress(void);
+
+/* --- what Python would do (ops.c) ------------------------------------------------------------------------------- */
+
+/* How a thread waits and sends: as the main thread, which has signals, or as any other. */
+typedef struct {
+    side *at;
+    bool is_main;
+    int64_t patience; /* ns; what a deadline is away, if there is one */
+} actor;
+
+typedef enum { GOT, CLOSED, LATE } received;
+/* Waits; false: until has passed. */
+bool op_wait(const actor *who, xc_wait_kind kind, talk *about, int64_t until);
+received op_receive(const actor *who, talk *about, int64_t until);
+/* False: the link has ended. */
+bool op_send_item(const actor *who, talk *about, int direction, int sender);
+bool op_send_frame(const actor *who, xc_code code, uint32_t id, const void *payload, size_t n);
+void op_close(const actor *who, talk *about);
+void op_set_callback(const actor *who, talk *about);
+void op_drop(const actor *who, talk *about);
+void op_run_callbacks(void *at);
+
+/* --- who acts (ends.c, faults.c) ------------------------------------------------------------------------------- */
+
+void start_ends(void);
+void start_faults(void);
+/* Another thread that uses the link of `at`; `run` calls leave(at) when it needs that no more. */
+sim_thread *start_beside(side *at, const char *name, void (*run)(void *arg), void *arg);
+void leave(side *at);
+/* Sleeps until *number is 0. */
+void await_zero(const int *number);
+
+#endif
