@@ -43,7 +43,7 @@ BOTH_ENDS = WIRE + files("alive", "deaths", "debug", "errors", "execmodel", "std
 
 # Files about what each core does in its own way. The others are about Python code that both cores share.
 CORES = BOTH_ENDS + files(
-    *("closed_fds", "conformance", "cut", "fork", "interpreters", "no_fds", "no_memory", "pump", "signals", "terminal"),
+    *("bounds", "closed_fds", "conformance", "cut", "fork", "interpreters", "no_fds", "no_memory", "pump", "signals", "terminal"),
     *("threads",),
 )
 

@@ -409,3 +409,25 @@ class TestItems:
             pyserializer.load_item(data, 0, make)
         assert words in str(caught.value)
         assert [ref() for ref in made] == [None, None]
+
+    @pytest.mark.parametrize(
+        "item, ids",
+        [
+            (["Bab", "B", b"B" * 9, {"Bob": 66}, 1.5, 2j, None, True, {2**70}, -1, frozenset()], []),
+            ([Numbered(1), "BBBBBB", (Numbered(2**31 + 66), {"B": Numbered(66)})], [1, 2**31 + 66, 66]),
+            ({1: Numbered(0x42424242)}, [0x42424242]),
+            (Numbered(5), [5]),
+        ],
+    )
+    def test_the_channel_ids_in_a_payload(self, item, ids):
+        data = b"".join(pyserializer.dump_item(item, Numbered))
+        assert pyserializer.channel_ids(data, 100) == ids
+        assert pyserializer.channel_ids(data + b"following", 100) == ids
+        assert pyserializer.channel_ids(data, 2) == ids[:2]
+        loaded = []
+        pyserializer.load_item(data, 0, loaded.append)
+        assert loaded == ids
+
+    @pytest.mark.parametrize("data", [b"B", b"B\0\0\0\1", b"B\0\0\0\1Z", b"B\0\0\0\1N\xff\xff\xff\xffQ", b"ZB\0\0\0\1Q"])
+    def test_the_channel_ids_of_what_is_not_well_formed(self, data):
+        assert pyserializer.channel_ids(data, 100) == []

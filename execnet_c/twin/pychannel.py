@@ -155,18 +155,13 @@ def _until(timeout, negative_ok):
     return monotonic() + seconds if seconds > 0 else 0.0
 
 
-class Failed:
-    """Stands in a channel's queue for an item that could not be loaded."""
-
-    def __init__(self, error):
-        self.error = error.with_traceback(None)  # the traceback's frames hold the partly loaded item
-
-
 class Chan:
     """The state of a channel. With a callback it outlives the Channel object that the program holds."""
 
     callback = endmarker = object = None  # object: a weak reference to the Channel object
-    items = ()  # a deque from the first item on: an empty deque takes as much memory as all the rest
+    # A deque from the first item on: an empty deque takes as much memory as all the rest. Of what _held() returns, about 130
+    # bytes beside each payload. No limit, as in execnet.
+    items = ()
     forward = None  # forwarded channel: function(code, payload) that gets its frames, then FIN, on the I/O thread
     closed = False  # no more sending
     recv_closed = False  # nothing more will arrive; set without `closed`: send-only
@@ -180,10 +175,10 @@ class Chan:
         self.coerce = coerce  # how strings of items that arrive from now on are loaded
         self.errors = []  # RemoteErrors with which the far end closed it, not raised yet
 
-    def put_item(self, item):
+    def put_item(self, held):
         if type(self.items) is tuple:
             self.items = deque()
-        self.items.append(item)
+        self.items.append(held)
 
     def holder(self):
         """The Channel object, or None if nobody holds one."""
@@ -287,16 +282,16 @@ class Channel:
         taken, items = [], chan.items
         try:
             taken.extend(map(deque.popleft, (items,)))  # one step, so that no signal handler can lose the item
-            item = taken[0]
+            item, error = gateway._item(*taken[0])
             chan.used = True
-            if isinstance(item, Failed):
-                raise item.error
+            if error is not None:
+                raise error
             return item
-        except IndexError:
-            return self.receive(None if until is None else max(0, until - monotonic()))  # another thread took the item
         except (DataFormatError, MemoryError):
             raise
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, IndexError) and not taken:  # another thread took the item
+                return self.receive(None if until is None else max(0, until - monotonic()))
             items.extendleft(taken)
             raise
 
@@ -396,9 +391,14 @@ class Channel:
         gateway, chan = self.gateway, self._chan
         while True:
             while chan.items:
-                item = chan.items.popleft()
-                if isinstance(item, Failed):
-                    raise item.error
+                held = chan.items.popleft()
+                try:
+                    item, error = gateway._item(*held)
+                except BaseException:
+                    chan.items.appendleft(held)
+                    raise
+                if error is not None:
+                    raise error
                 callback(item)
             if chan.recv_closed:
                 if endmarker is not NO_ENDMARKER_WANTED:

@@ -25,7 +25,6 @@ from .pychannel import (
     UNTOLD_TEXT,
     Chan,
     Channel,
-    Failed,
     GatewayDied,
     RemoteError,
     TimeoutError,
@@ -41,6 +40,7 @@ from .pyserializer import (
     DumpError,
     LoadError,
     TruncatedError,
+    channel_ids,
     dump_item,
     load_item,
     load_plain,
@@ -69,6 +69,18 @@ dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "loa
 
 SHORT = 128  # bytes: for a shorter item load_plain() is tried first, because it takes half the time of load_item()
 MAX_ANSWERS = 4000  # if so many frames wait to be written, answers wait in `_owed`, see src/core/link/xc_answer.c
+
+
+def _no_channel(id):
+    """Called for a payload that is not well formed, if at all: loading it goes on, and then says why."""
+
+
+def _crowded(id):
+    raise LoadError(f"{MAX_CHANNELS} channels are here already")
+
+
+def _no_memory(id):
+    raise MemoryError
 
 
 def _main_thread_ident():
@@ -188,7 +200,7 @@ class Gateway(NearEnd, Reader, Tasks):
             if code != DATA:
                 self._apply_other(code, id, payload, chan)
             elif chan is not None:
-                chan.put_item(self._item(payload, chan))
+                chan.put_item(self._held(payload, chan.coerce))
 
     def _apply_other(self, code, id, payload, chan):
         if code in (CLOSE, LAST_MESSAGE):
@@ -218,28 +230,40 @@ class Gateway(NearEnd, Reader, Tasks):
         for chan in list(self._chans.values()):
             chan.cut = True
 
-    def _item(self, payload, chan):
-        try:
-            return self._load(payload, chan.coerce)
-        except (LoadError, MemoryError) as exc:
-            error = exc
-        return Failed(error.with_traceback(None))  # the traceback's frames hold the partly loaded item
+    def _held(self, payload, coerce):
+        """What waits in a channel for an item: the arguments of _item(). The object is made when it is received: it may be
+        70 times as large as its payload. But the channels that it carries are made now, so that what comes for them is
+        kept."""
+        return payload, coerce, self._carried(payload.payload() if type(payload) is Large else payload)
 
-    def _load(self, payload, coerce):
+    def _carried(self, payload):
+        """The function that gives the Channel object for each id in the payload."""
+        try:
+            ids = channel_ids(payload, MAX_CHANNELS + 1)
+            if not ids:
+                return _no_channel
+            if len(self._live) + len(ids) <= MAX_CHANNELS:
+                return {id: self._channel(id) for id in ids}.__getitem__
+        except MemoryError:
+            return _no_memory
+        return _crowded
+
+    def _item(self, payload, coerce, make_channel):
+        """(item, None), or (None, the error) without its traceback, whose frames hold the partly loaded item."""
+        try:
+            return self._load(payload, coerce, make_channel), None
+        except (LoadError, MemoryError) as exc:
+            return None, exc.with_traceback(None)
+
+    def _load(self, payload, coerce, make_channel=None):
         if type(payload) is Large:
-            return payload.load(load_item, coerce, self._carried)
+            return payload.load(load_item, coerce, make_channel)
         if len(payload) < SHORT and coerce < 2:
             try:
                 return load_plain(payload)
             except Exception:
                 pass  # it is no plain item, or not well formed
-        return load_item(payload, coerce, self._carried)
-
-    def _carried(self, id):
-        """The Channel object for an id in an item."""
-        if len(self._live) >= MAX_CHANNELS:
-            raise LoadError(f"{MAX_CHANNELS} channels are here already")
-        return self._channel(id)
+        return load_item(payload, coerce, make_channel)
 
     def _load_plain(self, payload):
         """Load a hello or a task. The usual ones need only load_plain(), so that load_item() is not compiled for them."""
@@ -248,7 +272,7 @@ class Gateway(NearEnd, Reader, Tasks):
                 return load_plain(payload)
         except Exception:
             pass
-        return self._load(payload, 1)
+        return self._load(*self._held(payload, 1))
 
     def _remote_error(self, payload):
         from ..common.errors import remote_error
@@ -430,14 +454,14 @@ class Gateway(NearEnd, Reader, Tasks):
         if not self._needs_callback(code, id):
             self._apply(code, id, payload)
         elif code == DATA:
-            item = self._item(payload, chan)
+            item, error = self._item(*self._held(payload, chan.coerce))
             try:
-                if isinstance(item, Failed):
-                    raise item.error
+                if error is not None:
+                    raise error
                 chan.callback(item)
             except BaseException as exc:
                 self._fail_callback(chan, exc)
-            item = None
+            item = error = None
         else:
             if code == FIN:
                 self._cut()  # first: a callback that gets its endmarker may ask the channel for the reason

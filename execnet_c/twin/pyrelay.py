@@ -73,8 +73,8 @@ class Relay:
         self._stream._chan.forward = self._take
         if self._control is not None:
             self._control._chan.forward = self._take_signal
-            for number in self._control._chan.items:
-                self._process.signal(number)
+            for payload, *_ in self._control._chan.items:
+                self._take_signal(DATA, payload)
         if self._gateway._eof or self._stream._chan.recv_closed:
             self._take(CLOSE, b"")
 
@@ -165,7 +165,7 @@ class Relay:
     # --- the process ---
 
     def _take_signal(self, code, payload):
-        if code == DATA and payload[:1] == b"F":
+        if code == DATA and isinstance(payload, bytes) and payload[:1] == b"F":
             self._process.signal(int.from_bytes(payload[1:5], "big"))
         elif code != DATA:
             self._gateway._close(self._control._chan)

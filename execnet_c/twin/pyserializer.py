@@ -314,6 +314,32 @@ def load_plain(data):
             stack.append({} if op == 74 else _CONSTANTS[op])
 
 
+_WIDTHS = {**dict.fromkeys(b"BEFGKO@", 5), **dict.fromkeys(b"CJLPR", 1), 68: 9, 84: 17}  # of opcode and operand
+
+
+def channel_ids(data, most):
+    """The channel ids in data, without building objects: a list, of `most` at most. Empty if data is not well formed: _load()
+    refuses it then."""
+    ids, p = [], data.find(b"B")
+    while p >= 0 and data[p + 5 : p + 6] not in b"@ABCDEFGHIJKLMNOPQRST":  # opcodes: one follows the id
+        p = data.find(b"B", p + 1)
+    if p < 0:
+        return ids  # as usual
+    p = 0
+    try:
+        while data[p] != 81 and len(ids) < most:  # STOP
+            op = data[p]
+            if op in b"NASHIM":
+                p += 5 + int.from_bytes(data[p + 1 : p + 5], "big")
+                continue
+            if op == 66:
+                ids.append(int.from_bytes(data[p + 1 : p + 5], "big"))
+            p += _WIDTHS[op]
+    except (IndexError, KeyError):
+        return []
+    return ids
+
+
 def _load(data, p, coerce, make_channel=None):
     """The object that is encoded in data[p:]. marks: the indexes of containers on the stack, ascending; levels: how deeply
     each of them is nested inside."""

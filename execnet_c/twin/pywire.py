@@ -296,12 +296,19 @@ class Large:
         self.left -= n
         return not self.left
 
+    def payload(self):
+        """The payload, once it is complete; empty for a bytes object, or if there was no memory."""
+        if self.skip or self.body is None:
+            return b""
+        self.body.release()  # or getvalue() would copy
+        return self.file.getvalue()
+
     def load(self, load_item, *args):
         """The item. Raises MemoryError if there was no memory for the payload, and what load_item raises."""
         if self.body is None:
             raise MemoryError(f"an item of {self.size} bytes arrived, and there was no memory for it")
         self.body.release()
-        data, self.file = self.file.getvalue(), None
+        data = self.file.getvalue()
         if not self.skip:
             return load_item(data, *args)
         if self.tail != b"Q":

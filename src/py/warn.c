@@ -156,7 +156,8 @@ print_left(xcpy_state *state)
         xc_msg_free(msg);
     }
     size_t more = atomic_exchange(&left->left_out, 0);
-    if (more > 0) {
+    PyObject *file = PySys_GetObject("stderr"); /* borrowed */
+    if (more > 0 && file != NULL && file != Py_None) {
         PySys_FormatStderr("[%ld] Warning: %zu more unhandled errors are left out\n", (long)getpid(), more);
     }
 }

@@ -1,0 +1,64 @@
+"""How much memory a far end makes this process hold: what it has sent, some bytes for each message, and a constant. It sends
+what it likes, and reads nothing. Each test measures the peak of a program whose far end is played by a script.
+"""
+
+import pytest
+
+from masters import run
+
+MIB = 1 << 20
+MESSAGE = 160  # bytes that a message costs beside its own, at most
+CHANNELS = 48 * MIB  # 65536 channels in items that nobody has taken: 500 bytes each with the twin
+CONSTANT = 4 * MIB
+
+# Frames -> bytes that may be held beside what was sent, MESSAGE for each frame and CONSTANT.
+UNRECEIVED = {
+    "tiny": ("frame(4, 1, b'LQ')", 0),
+    "small": ("frame(4, 1, b'A' + struct.pack('!i', 100) + bytes(100) + b'Q')", 0),
+    "large": ("frame(4, 1, b'A' + struct.pack('!i', 200_000) + bytes(200_000) + b'Q')", 0),
+    "empty dicts": ("frame(4, 1, b'J' * 10_000 + b'@' + struct.pack('!i', 10_000) + b'Q')", 0),
+    "a channel among them": ("frame(4, 1, b'B\\0\\0\\0\\1' + b'J' * 9999 + b'@' + struct.pack('!i', 10_000) + b'Q')", 0),
+    "empty sets": ("frame(4, 1, b'O\\0\\0\\0\\0' * 10_000 + b'@' + struct.pack('!i', 10_000) + b'Q')", 0),
+    "not well formed": ("frame(4, 1, b'Z')", 0),
+    "no UTF-8": ("frame(4, 1, b'N\\0\\0\\0\\1\\xffQ')", 0),
+    "a channel each": ("frame(4, 1, b'B' + struct.pack('!i', 2 * k) + b'Q')", CHANNELS),
+    "a hundred channels each": (
+        "frame(4, 1, b''.join(b'B' + struct.pack('!i', 2 * (k * 100 + i)) for i in range(100)) + b'@\\0\\0\\0\\x64Q')",
+        CHANNELS,
+    ),
+    "channels without end": (
+        "frame(4, 1, b''.join(b'B' + struct.pack('!i', 2 * i) for i in range(90_000)) + b'@\\0\\1\\x5f\\x90Q')",
+        0,
+    ),
+    "for channels that nobody has": ("frame(4, 77, b'LQ')", 0),
+    "errors for channels that nobody has": ("frame(6, 77, b'N\\0\\0\\0\\1xQ')", 0),
+    "such errors with long names": (
+        "frame(6, 77, b'N\\0\\0\\0\\1xN\\0\\1\\0\\0' + b'x' * 65536 + b'L@\\0\\0\\0\\3Q')",
+        0,
+    ),
+    "goodbyes to channels": ("frame(5, k) + frame(7, k)", 0),
+    "string coercion": ("frame(1, k, b'RR@\\0\\0\\0\\2Q')", 0),
+    "questions": ("frame(0, 3 + 2 * k)", 0),
+    "tasks": ("frame(3, 3 + 2 * k, b'LQ')", 0),
+}
+
+
+def check(lines, more=0):
+    sent, frames, grown = map(int, lines[0].split())
+    most = sent + MESSAGE * frames + more + CONSTANT
+    print(f"{grown / MIB:.1f} MiB for {sent / MIB:.1f} MiB in {frames} frames; {most / MIB:.1f} MiB may be")
+    assert grown < most
+
+
+@pytest.mark.parametrize("what", UNRECEIVED)
+def test_what_nobody_receives(what):
+    frames, more = UNRECEIVED[what]
+    lines = run(
+        """
+        import bounds
+        sys.stderr = None
+        bounds.end(bounds.attack(sys.argv[1], 2 << 20, lambda gateway: gateway.newchannel()))
+        """,
+        frames,
+    )
+    check(lines, more)
