@@ -11,7 +11,7 @@ from .common.channelfile import ChannelFile, ChannelFileRead, ChannelFileWrite  
 from .cores import module as _core
 from .models.execmodel import ExecModel
 from .models.registry import get_execmodel  # noqa: F401
-from .far.worker import INTERRUPT_TEXT, WorkerGateway  # noqa: F401
+from .worker import INTERRUPT_TEXT, WorkerGateway  # noqa: F401
 
 BaseGateway = _core.Gateway
 Channel = _core.Channel

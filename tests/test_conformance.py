@@ -293,7 +293,7 @@ def test_a_long_message_that_is_dropped_never_comes(near):
 def worker():
     """A peer whose other end is a worker with the far end's core; its hello has been answered."""
     env = {**os.environ, "EXECNET_C_PURE": "" if pairing.far == "C" else "1"}
-    command = [sys.executable, "-c", "from execnet_c.far.worker import main; main()"]
+    command = [sys.executable, "-c", "from execnet_c.worker import main; main()"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
     out, into = process.stdout.fileno(), process.stdin.fileno()
     peer = Peer(lambda n: os.read(out, n), lambda data: os.write(into, data))

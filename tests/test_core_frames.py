@@ -187,7 +187,7 @@ def test_a_login_banner_before_a_worker():
     """The package's own worker, where a start-up file prints."""
     place = os.path.dirname(os.path.dirname(execnet_c.__file__))
     banner = "print('You have mail.', flush=True)\n"
-    code = f"import sys; sys.path.insert(0, {place!r}); {banner}from execnet_c.far.worker import main; main()"
+    code = f"import sys; sys.path.insert(0, {place!r}); {banner}from execnet_c.worker import main; main()"
     gateway = _core.Gateway()
     settings = {"version": execnet_c.__version__, "id": "gw", "execmodel": "thread", "chdir": None, "nice": 0, "env": {}}
     gateway._start([sys.executable, "-c", code], settings)

@@ -53,7 +53,7 @@ def core_of(spec):
 
 
 def test_the_c_core_serves_where_it_is_installed(core_is_there, tmp_path):
-    assert core_of(with_package(copy_of_package(tmp_path), "EXECNET_C_PURE=")) == ["C", "execnet_c.far.worker"]
+    assert core_of(with_package(copy_of_package(tmp_path), "EXECNET_C_PURE=")) == ["C", "execnet_c.worker"]
 
 
 def test_the_twin_serves_where_that_is_asked_for(tmp_path):

@@ -189,10 +189,10 @@ def test_a_worker_without_threads_runs_its_tasks_one_by_one():
         gateway = group.makegateway()
         worker_of(gateway)
         gateway.remote_exec('''
-            import execnet_c.far.worker
+            import execnet_c.worker
             def refuse(*args):
                 raise RuntimeError("can't start new thread")
-            execnet_c.far.worker.start_new_thread = refuse
+            execnet_c.worker.start_new_thread = refuse
         ''').waitclose(30)
         results = []
         for i in range(10):

@@ -49,7 +49,7 @@ PACKAGES = [
     {"models"},
     {"twin"},
     {"cores"},
-    {"far"},
+    {"far", "worker"},
     {"near"},
     {"gateway", "gateway_base", "gateway_bootstrap", "gateway_io", "rsync_remote", "tagging"},
     {"multi", "rsync", "pytest_plugin"},

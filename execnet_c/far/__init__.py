@@ -1,1 +1,1 @@
-"""The far end: what runs there, and what makes any Python there run it."""
+"""What makes any Python a far end, and what it is sent then."""

@@ -34,7 +34,7 @@ def load(rest, pieces, codes):
             from execnet_c import __version__
             if __version__ == {version!r}:
                 from execnet_c import _core
-                from execnet_c.far.worker import main
+                from execnet_c.worker import main
                 return main
         except Exception:
             pass

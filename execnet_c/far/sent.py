@@ -8,11 +8,11 @@ import sys
 
 # Folder of this package -> the modules in it that may be sent; "" is the top folder.
 FOLDERS = {
-    "": "cores gateway_base pytest_plugin xspec",
+    "": "cores gateway_base pytest_plugin worker xspec",
     "common": "channelfile errors trace",
     "models": "execmodel greenlets mainthread native registry",
     "twin": "pychannel pycore pylaunch pynear pypump pyreader pyrelay pyserializer pytasks pywatch pywire",
-    "far": "alias socketserver tls worker",
+    "far": "alias socketserver tls",
 }
 FOLDER_OF = {name: folder for folder, names in FOLDERS.items() for name in names.split()}
 
@@ -30,15 +30,14 @@ MADE_UP = {  # what stands in the text for these modules, instead of their own s
     "main_thread_ident = lambda n=get_ident(): n",
     "pynear": "class NearEnd:\n 0",
 }
-# Functions that are left out of the text: only near ends need them, or only far ends on the C core, or a far end is sent
-# them apart from the text.
+# Functions that are left out of the text: only near ends need them, or only far ends on the C core.
 NEAR = {
     "errors": "said_by",
     "pychannel": "RemoteError.__getattr__ Channel._await_item",
     "pyserializer": "dump dumps load loads _load_versioned",
     "pycore": "_main_thread_ident",
     "pywire": "Writer.end",
-    "worker": "_move _serve_lent _is_lent _copy_out",
+    "worker": "_move _copy_out",
 }
 # Functions that are called before a task has sent its first item; tests/test_text.py compares the list with what runs.
 HOT = {

@@ -16,7 +16,7 @@ Frames follow it (see src/core/wire/xc_frame.h). The first frame each way is a h
 The near end may send frames behind its hello without waiting for the answer. A far end that cannot serve says why on
 its stderr and ends; the first use of the gateway raises that. The near end waits only where a setting can fail.
 
-If the far end is this very interpreter it imports `execnet_c.far.worker`. A foreign interpreter first says, in a hello
+If the far end is this very interpreter it imports `execnet_c.worker`. A foreign interpreter first says, in a hello
 of its own, which Python it is, and is sent the text that makes it a worker (see text.py). Then the same frames follow.
 """
 
@@ -52,9 +52,8 @@ def start(gateway, spec):
         return gateway._start_via(argv)
     argv = gateway._command = outside(argv)
     foreign = _is_foreign(gateway, spec)
-    lent = gateway._lend(foreign) if lends else None
-    gateway._lent = lent and (_source_of_serve_lent() if foreign else "", *lent)
-    settings["stderr"] = lent and (*gateway._lent, True)
+    lent = gateway._lent = gateway._lend(foreign) if lends else None
+    settings["stderr"] = lent and (*lent, True)
     try:
         gateway._start(argv, None if foreign else settings)
     except OSError as exc:
@@ -122,21 +121,6 @@ def finish(gateway, spec):
         _move_or_withdraw(gateway)
     if keepalive and answer["core"] == "C":  # while a task holds the GIL the twin is silent, but not dead
         gateway._keepalive(keepalive)
-
-
-def _source_of_serve_lent():
-    """The source of two functions of far/worker.py, _serve_lent() and _is_lent(). The text is without them, because
-    only workers on this machine need them. _copy_out() is left out: _serve_lent() calls it only if the worker's stderr
-    was a file at first, and that of a foreign interpreter was a pipe."""
-    if not _sources:
-        from ..far.sent import module_source
-
-        source = module_source("worker")
-        _sources.append(source[source.index("def _serve_lent(") : source.index("def _copy_out(")])
-    return _sources[0]
-
-
-_sources = []  # what _source_of_serve_lent() returned the first time
 
 
 def _move_or_withdraw(gateway):

@@ -16,7 +16,7 @@ _IMPORT_LINE = """\
 import sys
 d = {importdir!r}
 sys.path.insert(0, d)
-from execnet_c.far.worker import main
+from execnet_c.worker import main
 del sys.path[0]
 d in sys.path or sys.path.insert(0, d)
 main({arguments})

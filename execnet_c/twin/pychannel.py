@@ -452,7 +452,7 @@ class Channel:
 
     def _end(self):
         """The exception for the end of the channel. It is marked: if a task lets it through, the task ends in order (see
-        far/worker.py)."""
+        worker.py)."""
         error = EOFError(*[] if self._chan.used else [END_TEXT % self.id])
         error._end_of = id(self.gateway)
         return error
