@@ -14,42 +14,41 @@
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
 
-/* The Python object of that channel, borrowed; NULL: there is none, or it is being freed. */
-static PyObject *
-living_object(const xc_chan *chan)
+static bool
+keep(void *object)
 {
-    PyObject *object = XC_UNLOCKED(chan->object); /* the GIL is enough to read it */
-    return object != NULL && Py_REFCNT(object) > 0 ? object : NULL;
+    return xcpy_keep(object);
 }
 
+/* The object of the channel; a new one of `type` if there is none: then *made. Takes one count of `chan`. New reference
+ * or NULL. */
 static PyObject *
-new_channel(PyTypeObject *type, GatewayObject *gateway, xc_chan *chan)
+object_of(PyTypeObject *type, GatewayObject *gateway, xc_chan *chan, bool *made)
 {
-    ChannelObject *self = (ChannelObject *)type->tp_alloc(type, 0);
-    PyObject *other = living_object(chan); /* the garbage collector may have run just now, and made one */
-    if (self == NULL || other != NULL) {
-        Py_XINCREF(other);
+    PyObject *object = xc_link_object(gateway->link, chan, NULL, keep);
+    ChannelObject *self = object == NULL ? (ChannelObject *)type->tp_alloc(type, 0) : NULL;
+    *made = false;
+    if (self == NULL) {
         xc_link_drop_chan(gateway->link, chan);
-        Py_XDECREF(self);
-        return other;
+        return object;
     }
     self->state = gateway->state;
     self->gateway = (GatewayObject *)Py_NewRef((PyObject *)gateway);
     self->chan = chan;
-    xc_link_set_object(gateway->link, chan, self);
-    return (PyObject *)self;
+    xcpy_may_be_kept((PyObject *)self);
+    object = xc_link_object(gateway->link, chan, self, keep);
+    *made = object == (PyObject *)self;
+    if (!*made) { /* the garbage collector, or another thread, has run just now and made one */
+        Py_DECREF(self);
+    }
+    return object;
 }
 
 PyObject *
 xcpy_channel_of(GatewayObject *gateway, xc_chan *chan)
 {
-    PyObject *object = living_object(chan);
-    if (object != NULL) {
-        Py_INCREF(object);
-        xc_link_drop_chan(gateway->link, chan);
-        return object;
-    }
-    return new_channel((PyTypeObject *)gateway->state->ChannelType, gateway, chan);
+    bool made;
+    return object_of((PyTypeObject *)gateway->state->ChannelType, gateway, chan, &made);
 }
 
 static PyObject *
@@ -73,12 +72,13 @@ Channel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (xc_link_chan(((GatewayObject *)gateway)->link, id, &chan, &err) != XC_OK) {
         return xcpy_raise(state, &err);
     }
-    if (living_object(chan) != NULL) {
-        xc_link_drop_chan(((GatewayObject *)gateway)->link, chan);
-        PyErr_Format(PyExc_ValueError, "the gateway has a channel with id %u already", id);
-        return NULL;
+    bool made;
+    PyObject *object = object_of(type, (GatewayObject *)gateway, chan, &made);
+    if (object != NULL && !made) {
+        Py_DECREF(object);
+        return PyErr_Format(PyExc_ValueError, "the gateway has a channel with id %u already", id);
     }
-    return new_channel(type, (GatewayObject *)gateway, chan);
+    return object;
 }
 
 static int

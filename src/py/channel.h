@@ -10,11 +10,11 @@ typedef struct {
     PyObject_HEAD PyObject *dict;
     PyObject *weakrefs;
     xcpy_state *state;
-    GatewayObject *gateway; /* owned */
-    xc_chan *chan;          /* owned: one count */
-    bool executing;         /* it is the channel of a running task, which must not close it by hand */
-    bool has_callback;      /* setcallback was called, so nothing can be received */
-    bool used;              /* an item was received */
+    GatewayObject *gateway;   /* owned */
+    xc_chan *chan;            /* owned: one count */
+    atomic_bool executing;    /* it is the channel of a running task, which must not close it by hand */
+    atomic_bool has_callback; /* setcallback was called, so nothing can be received */
+    atomic_bool used;         /* an item was received */
 } ChannelObject;
 
 int xcpy_channel_setup(PyObject *module, xcpy_state *state);

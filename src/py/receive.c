@@ -134,7 +134,7 @@ receive(ChannelObject *self, PyObject *timeout)
         xc_status rc = soon ? xc_link_take_soon(gateway->link, self->chan, SPIN_NS, &msg)
                             : xc_link_take_item(gateway->link, self->chan, &msg);
         if (rc == XC_OK) {
-            self->used = true;
+            atomic_store_explicit(&self->used, true, memory_order_relaxed);
             return xcpy_load_item(gateway, msg);
         }
         if (rc == XC_CLOSED) {

@@ -230,7 +230,7 @@ orphaned_errors(void)
     rig_send(&it, XC_CLOSE_ERROR, 77, "NQ", 2);
     settle(&it, mark);
     CHECK_INT(atomic_load(&rig_orphans), 1);
-    xc_link_set_object(it.link, chan, &object);
+    CHECK(xc_link_object(it.link, chan, &object, rig_keep) == (void *)&object);
     rig_send(&it, XC_CLOSE_ERROR, chan->id, "NQ", 2);
     settle(&it, mark);
     CHECK_INT(atomic_load(&rig_orphans), 1); /* its object may ask ... */
@@ -246,7 +246,7 @@ given_up(void)
     rig it = rig_open(false);
     int object;
     xc_chan *chan = new_chan(&it);
-    xc_link_set_object(it.link, chan, &object);
+    CHECK(xc_link_object(it.link, chan, &object, rig_keep) == (void *)&object);
     xc_link_drop_object(it.link, chan, chan->object);
     expect_frame(it.from, XC_CLOSE, 1, NULL, 0);
     /* A callback goes on listening: nothing more is sent. */

@@ -142,8 +142,8 @@ many_at_once(void)
     xc_chan *chan = chan_of(&it, 1), *failed = chan_of(&it, 3);
     struct source sources[XC_LONG_COUNT];
     wire frames = {NULL, 0, 0};
-    xc_link_set_object(it.link, chan, &it);
-    xc_link_set_object(it.link, failed, &it);
+    CHECK(xc_link_object(it.link, chan, &it, rig_keep) == (void *)&it);
+    CHECK(xc_link_object(it.link, failed, &it, rig_keep) == (void *)&it);
     for (uint32_t i = 0; i < XC_LONG_COUNT; i++) {
         sources[i] = i == 0   ? begin_source(&frames, i, XC_EXEC, 5, text_payload("a task"))
                      : i == 1 ? begin_source(&frames, i, XC_CLOSE_ERROR, 3, text_payload("an error"))
@@ -267,7 +267,7 @@ nothing_to_lend_for(void)
         for (size_t step = i == 4 ? 4 : LARGE; source.at < payload.n; step = LARGE) {
             add_piece(&frames, &source, step);
         }
-        xc_link_set_object(it.link, chan, &it);
+        CHECK(xc_link_object(it.link, chan, &it, rig_keep) == (void *)&it);
         pthread_t thread;
         void *args[] = {&it, &frames};
         CHECK_INT(pthread_create(&thread, NULL, write_in_thread, args), 0);

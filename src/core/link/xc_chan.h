@@ -70,8 +70,7 @@ typedef struct xc_chan {
     bool callback XC_GUARDED(link);    /* items go to a Python callback, not into `items` */
     bool had_object XC_GUARDED(link);  /* there is a Python object for it, or was one */
     bool half_told XC_GUARDED(link);   /* LAST_MESSAGE was sent because only a callback listens here */
-    /* Borrowed: the Python object, if there is one. Changed with the GIL and the link's mutex held: either is enough
-     * to read it and had_object. */
+    /* Borrowed: the Python object, if there is one. It gives itself up here before its memory goes. */
     void *object XC_GUARDED(link);
     signed char coerce XC_GUARDED(link);  /* string coercion of items that take effect from now on */
     xc_forward *forward XC_GUARDED(link); /* borrowed until xc_link_unset_forward; NULL: not forwarded */

@@ -124,13 +124,17 @@ xc_link_carried(xc_link *link, const xc_msg *msg, size_t n, uint32_t id)
     return msg->carried[n];
 }
 
-void
-xc_link_set_object(xc_link *link, xc_chan *chan, void *object)
+void *
+xc_link_object(xc_link *link, xc_chan *chan, void *mine, bool (*keep)(void *object))
 {
     xc_lock_link(&link->mu);
-    chan->object = object;
-    chan->had_object = true;
+    void *object = chan->object != NULL && keep(chan->object) ? chan->object : NULL;
+    if (object == NULL && mine != NULL) {
+        object = chan->object = mine;
+        chan->had_object = true;
+    }
     xc_unlock_link(&link->mu);
+    return object;
 }
 
 void

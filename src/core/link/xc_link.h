@@ -123,10 +123,12 @@ xc_status xc_link_new_chan(xc_link *link, xc_chan **out, xc_err *err) XC_TAKES_L
 xc_status xc_link_chan(xc_link *link, uint32_t id, xc_chan **out, xc_err *err) XC_TAKES_LINK;
 /* The n-th channel that `msg` carries, one count for the caller; NULL if there is none or it has another id. */
 xc_chan *xc_link_carried(xc_link *link, const xc_msg *msg, size_t n, uint32_t id) XC_TAKES_LINK;
-/* From now on `object` is the Python object of the channel. With the GIL. */
-void xc_link_set_object(xc_link *link, xc_chan *chan, void *object) XC_TAKES_LINK;
-/* One count less: that of the Python object (with the GIL), or that of any other holder. If no holder is left, this
- * tells the far end that the channel is closed. Never blocks. */
+/* The Python object of the channel, if there is one and `keep` of it is true; else `mine`, which is that from now on;
+ * NULL: none, and `mine` is NULL. `keep` makes sure that the object stays until it is used; it is called with the
+ * link's mutex held, and false if the object is being freed. */
+void *xc_link_object(xc_link *link, xc_chan *chan, void *mine, bool (*keep)(void *object)) XC_TAKES_LINK;
+/* One count less: that of the Python object, whose memory is still there, or that of any other holder. If no holder is
+ * left, this tells the far end that the channel is closed. Never blocks. */
 void xc_link_drop_object(xc_link *link, xc_chan *chan, const void *object) XC_TAKES_LINK;
 void xc_link_drop_chan(xc_link *link, xc_chan *chan) XC_TAKES_LINK;
 
