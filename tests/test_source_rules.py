@@ -19,7 +19,7 @@ FLOORS = ["system", "wire", "link", "start"]
 
 # The rooms on them, left to right: each includes only what stands to its left, and itself.
 ORDER = [
-    {"base", "bytes", "opcodes"},
+    {"base", "bytes", "opcodes", "pool"},
     {"fd"},
     {"sync", "buf", "frame", "scan", "stderr", "program"},
     {"pages", "queue", "cut", "spin", "child", "forkfd", "pump", "preamble", "trace", "ring", "lend"},
@@ -32,7 +32,7 @@ ORDER = [
 
 # The same of the tagger without Python, which stands on two rooms of the core.
 TAGGER_ORDER = [{"text"}, {"model"}, {"build", "word"}, {"decide"}, {"batch"}, {"team"}]
-TAGGER_STANDS_ON = {"xc_base.h", "xc_sync.h"}
+TAGGER_STANDS_ON = {"xc_base.h", "xc_pool.h", "xc_sync.h"}
 
 # Files that belong to another room than the one of their name.
 LINK = (

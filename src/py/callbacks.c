@@ -4,7 +4,8 @@
  * Order, as in execnet: one callback of a gateway runs at a time, and nothing that arrived after its item is handed out
  * before it has returned. The link keeps later frames in its backlog; the thread with the dispatcher role works it off.
  * That is the gateway's callback thread (started with the first callback), or the thread inside setcallback() while it
- * hands out what is already queued. gateway->callbacks has the Python objects for this, guarded by the GIL.
+ * hands out what is already queued. gateway->callbacks has the Python objects for this. Who takes an entry out of it,
+ * of all that want to, is the one who calls the callback for the last time.
  */
 #include "callbacks.h"
 
@@ -25,10 +26,20 @@ static PyObject *
 find_entry(GatewayObject *gateway, xc_chan *chan)
 {
     PyObject *key = key_of(chan);
-    PyObject *entry = key == NULL ? NULL : PyDict_GetItemWithError(gateway->callbacks, key);
-    Py_XINCREF(entry);
-    Py_XDECREF(key);
+    PyObject *entry = key == NULL ? NULL : xcpy_dict_get(gateway->callbacks, key);
     PyErr_Clear();
+    Py_XDECREF(key);
+    return entry;
+}
+
+/* The same, and takes it out. */
+static PyObject *
+take_entry(GatewayObject *gateway, xc_chan *chan)
+{
+    PyObject *key = key_of(chan);
+    PyObject *entry = key == NULL ? NULL : xcpy_dict_pop(gateway->callbacks, key);
+    PyErr_Clear();
+    Py_XDECREF(key);
     return entry;
 }
 
@@ -44,15 +55,10 @@ call(PyObject *callback, PyObject *item)
 void
 xcpy_end_callback(GatewayObject *gateway, xc_chan *chan)
 {
-    PyObject *entry = find_entry(gateway, chan);
+    PyObject *entry = take_entry(gateway, chan);
     if (entry == NULL) {
         return;
     }
-    PyObject *key = key_of(chan);
-    if (key == NULL || PyDict_DelItem(gateway->callbacks, key) < 0) {
-        PyErr_Clear();
-    }
-    Py_XDECREF(key);
     PyObject *callback = PyTuple_GET_ITEM(entry, 0), *endmarker = PyTuple_GET_ITEM(entry, 1);
     if (endmarker != gateway->state->no_endmarker && call(callback, endmarker) < 0) {
         PyErr_WriteUnraisable(callback);
@@ -117,7 +123,7 @@ fail_callback(GatewayObject *gateway, xc_chan *chan)
 /* --- the role ------------------------------------------------------------------------------------------------- */
 
 /* The dispatcher role belongs to a thread. On a thread that greenlets share, only one of them has it: `role_greenlet`,
- * which is set as long as such a thread has the role. */
+ * which is set as long as such a thread has the role, and used by who has it. */
 
 /* 1: the caller has the role, to be given back by leave_role(gateway, *before). 0: somebody else has it. -1: an
  * exception. */
@@ -128,8 +134,12 @@ enter_role(GatewayObject *gateway, PyObject **before)
     if (who == NULL) {
         return -1;
     }
-    if ((gateway->role_greenlet != NULL && gateway->role_greenlet != who) ||
-        xc_link_dispatch_enter(gateway->link) != XC_OK) {
+    bool entered = xc_link_dispatch_enter(gateway->link) == XC_OK;
+    if (entered && gateway->role_greenlet != NULL && gateway->role_greenlet != who) {
+        xc_link_dispatch_leave(gateway->link);
+        entered = false;
+    }
+    if (!entered) {
         Py_DECREF(who);
         return 0;
     }
@@ -242,7 +252,8 @@ start_dispatcher(GatewayObject *gateway)
     return started;
 }
 
-/* From now on the link keeps items for the callback. 1: done. 0: nothing more will come. -1: an exception. */
+/* From now on the link keeps items for the callback. 1: done; or another thread has closed the channel meanwhile, and
+ * called the callback for the last time. 0: nothing more will come. -1: an exception. */
 static int
 install(ChannelObject *channel, PyObject *entry)
 {
@@ -250,10 +261,10 @@ install(ChannelObject *channel, PyObject *entry)
     PyObject *key = key_of(channel->chan);
     int result = -1;
     if (key != NULL && start_dispatcher(gateway) == 0 && PyDict_SetItem(gateway->callbacks, key, entry) == 0) {
-        result = xc_link_set_callback(gateway->link, channel->chan) ? 1 : 0;
-        if (result == 0 && PyDict_DelItem(gateway->callbacks, key) < 0) {
-            PyErr_Clear();
-        }
+        PyObject *back =
+            xc_link_set_callback(gateway->link, channel->chan) ? NULL : xcpy_dict_pop(gateway->callbacks, key);
+        result = back == NULL;
+        Py_XDECREF(back);
     }
     Py_XDECREF(key);
     return result;

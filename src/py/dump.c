@@ -6,8 +6,10 @@
  *
  * Invariants. Code that writes calls room() first, which leaves SLACK bytes more than it was asked for. What is written
  * between two items (a SETITEM, the index of the next) goes into that slack without another call. A frame owns its
- * container. Writing a large int, a set or a channel can run Python code, which may change a container in any frame: a
- * changed size ends the dump, so a stale item is never read.
+ * container. Writing a large int, a set or a channel can run Python code, which may change a container in any frame,
+ * and without the GIL so can other threads, whenever its critical section is given up: a changed size ends the dump, so
+ * a stale item is never read. Inside the critical section, between the look at the size and the last use of a borrowed
+ * item, nothing is called that could give it up.
  */
 #include "dump_buf.h"
 #include "xc_opcodes.h"
@@ -278,8 +280,8 @@ put(xcpy_dumper *d, PyObject *obj)
     return rc;
 }
 
-/* Each of these goes on with the topmost frame until it has pushed an item of it (PUSHED) or the frame is done
- * (WROTE). */
+/* Each of these goes on with the topmost frame, whose container is locked, until it has pushed an item of it (PUSHED)
+ * or all of it is written (WROTE). */
 
 static int
 go_on_list(xcpy_dumper *d, xcpy_frame *f)
@@ -305,7 +307,7 @@ go_on_list(xcpy_dumper *d, xcpy_frame *f)
         }
         put_op(d, XC_OP_SETITEM);
     }
-    return pop(d);
+    return WROTE;
 }
 
 static int
@@ -317,7 +319,7 @@ go_on_tuple(xcpy_dumper *d, xcpy_frame *f)
             return rc;
         }
     }
-    return end_tuple(d, f->size) == FAILED ? FAILED : pop(d);
+    return end_tuple(d, f->size);
 }
 
 static int
@@ -365,7 +367,7 @@ go_on_dict(xcpy_dumper *d, xcpy_frame *f)
             return FAILED;
         }
         if (!PyDict_Next(f->obj, &f->next, &key, &value)) {
-            return pop(d);
+            return WROTE;
         }
         int rc = put_plain(d, key);
         if (rc == WROTE) {
@@ -406,33 +408,48 @@ go_on_set(xcpy_dumper *d, xcpy_frame *f)
         if (f->key == NULL) {
             break;
         }
+        f->next++;
         int rc = put(d, f->key);
         if (rc != WROTE) {
             return rc;
         }
     }
-    if (PyErr_Occurred() || end_set(d, f->obj, f->size) == FAILED) {
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_RuntimeError)) {
         return FAILED;
     }
-    return pop(d);
+    PyErr_Clear(); /* the iterator has seen another size */
+    if (check_size(d, f->next, f->size) < 0) {
+        return FAILED;
+    }
+    return end_set(d, f->obj, f->size);
 }
 
 static int
 go_on(xcpy_dumper *d)
 {
     xcpy_frame *f = &d->frames[d->depth - 1];
+    PyObject *container = f->obj; /* its frame may move */
+    int rc = FAILED;
     switch (f->place) {
     case IN_LIST:
-        return go_on_list(d, f);
+        XCPY_LOCK(container);
+        rc = go_on_list(d, f);
+        XCPY_UNLOCK();
+        break;
     case IN_TUPLE:
-        return go_on_tuple(d, f);
+        rc = go_on_tuple(d, f);
+        break;
     case IN_DICT_KEY:
     case IN_DICT:
-        return go_on_dict(d, f);
-    case IN_SET:
-        return go_on_set(d, f);
+        XCPY_LOCK(container);
+        rc = go_on_dict(d, f);
+        XCPY_UNLOCK();
+        break;
+    case IN_SET: /* its iterator locks it for each member */
+        rc = go_on_set(d, f);
+        break;
     }
-    Py_UNREACHABLE();
+    return rc == WROTE ? pop(d) : rc;
 }
 
 /* ---- the whole ---- */

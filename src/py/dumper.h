@@ -16,7 +16,7 @@ typedef struct {
     PyObject *obj;   /* owned */
     PyObject *key;   /* owned or NULL; dict: the key whose value is being written; set: the present member */
     PyObject *held;  /* owned or NULL; dict: the value whose key is being written; set: the iterator */
-    Py_ssize_t next; /* list, tuple: index of the next item; dict: position of PyDict_Next */
+    Py_ssize_t next; /* list, tuple: index of the next item; dict: position of PyDict_Next; set: members so far */
     Py_ssize_t size; /* when its dump began */
     xcpy_place place;
 } xcpy_frame;

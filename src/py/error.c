@@ -100,12 +100,23 @@ done:
     return result;
 }
 
+/* sys.stderr, new reference; NULL without an exception: there is none. PySys_GetObject lends it, and another thread may
+ * replace it. */
+static PyObject *
+stderr_now(void)
+{
+    PyObject *sys = PyImport_ImportModule("sys");
+    PyObject *file = sys == NULL ? NULL : PyObject_GetAttrString(sys, "stderr");
+    PyErr_Clear();
+    Py_XDECREF(sys);
+    return file;
+}
+
 static PyObject *
 RemoteError_warn(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *result = NULL, *formatted = NULL, *text = NULL, *written = NULL; /* owned */
-    PyObject *file = PySys_GetObject("stderr");                                /* borrowed, then owned */
-    Py_XINCREF(file);
+    PyObject *file = stderr_now();                                             /* owned */
     formatted = PyObject_GetAttrString(self, "formatted");
     if (formatted == NULL) {
         goto done;

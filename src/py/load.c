@@ -518,7 +518,15 @@ xcpy_load(const xcpy_load_opts *opts, const unsigned char *data, size_t size, si
     L.limit = L.first + FIRST_ENTRIES;
     L.missed = 0;
     L.passed_by = 0;
+#ifdef Py_GIL_DISABLED
+    L.strings = NULL;
+#else
+    L.strings = opts->state->strings;
+#endif
     PyObject *result = run(&L);
+#ifdef Py_GIL_DISABLED
+    xcpy_give_back_strings(&L);
+#endif
     drop_entries(&L, L.stack);
     if (L.stack != L.first) {
         xc_free(L.stack);

@@ -38,6 +38,11 @@ typedef struct {
  */
 PyObject *xcpy_load(const xcpy_load_opts *opts, const unsigned char *data, size_t size, size_t base);
 
+#ifdef Py_GIL_DISABLED
+/* Frees state->strings, when the module is cleared. */
+void xcpy_free_strings(xcpy_state *state);
+#endif
+
 /* Module functions: loads(bytes, py2str_as_py3str=False, py3str_as_py2str=False); load(io, ...). */
 extern PyMethodDef xcpy_load_methods[];
 

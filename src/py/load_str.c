@@ -48,3 +48,46 @@ xcpy_make_cached_str(xcpy_loader *L, xcpy_cursor p, uint32_t n, PyObject **place
     }
     return s;
 }
+
+#ifdef Py_GIL_DISABLED
+
+int
+xcpy_take_strings(xcpy_loader *L)
+{
+    L->strings = xc_pool_take(&L->opts->state->strings);
+    if (L->strings == NULL) {
+        L->strings = PyMem_Calloc(XCPY_STRINGS, sizeof *L->strings);
+    }
+    if (L->strings == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+static void
+free_strings(PyObject **strings)
+{
+    for (size_t i = 0; i < XCPY_STRINGS; i++) {
+        Py_XDECREF(strings[i]);
+    }
+    PyMem_Free(strings);
+}
+
+void
+xcpy_give_back_strings(xcpy_loader *L)
+{
+    if (L->strings != NULL && !xc_pool_give(&L->opts->state->strings, L->strings)) {
+        free_strings(L->strings);
+    }
+}
+
+void
+xcpy_free_strings(xcpy_state *state)
+{
+    for (PyObject **strings; (strings = xc_pool_take(&state->strings)) != NULL;) {
+        free_strings(strings);
+    }
+}
+
+#endif

@@ -6,6 +6,10 @@
  * dict finds the hash of the key in it. One sentence of 25 pairs took 0.87 of pickle's time with a cache for each
  * input, and takes 0.55 with this one.
  *
+ * Without the GIL an input has a cache for itself from its first string on. There is a pool of them in the state, in
+ * which a thread mostly finds the one that it had before. The strings in that one are its own, and to count a reference
+ * to another thread's object takes several times as long.
+ *
  * Invariants. The cache holds at most XCPY_STRINGS strings of XCPY_CACHED_MAX characters, whatever the input; they are
  * ASCII, so that their memory is their bytes. If all strings are different only one of XCPY_LOOKUP_EACH is looked up.
  * No Python code runs between reading a slot of the cache and changing it.
@@ -22,6 +26,12 @@ enum {
     XCPY_MISSED_MAX = 64, /* strings not found, minus those found; from here on only some are looked up */
     XCPY_LOOKUP_EACH = 8,
 };
+
+#ifdef Py_GIL_DISABLED
+/* Lends L->strings until xcpy_give_back_strings: 0, or -1 with MemoryError. */
+int xcpy_take_strings(xcpy_loader *L);
+void xcpy_give_back_strings(xcpy_loader *L);
+#endif
 
 /* A new str from the UTF-8 in p[0..n). NULL: an exception is set, which names the present opcode. */
 PyObject *xcpy_make_str(xcpy_loader *L, xcpy_cursor p, uint32_t n);
@@ -83,7 +93,12 @@ xcpy_load_str(xcpy_loader *L, xcpy_cursor p, uint32_t n)
     if (n == 0 || n > XCPY_CACHED_MAX || (L->missed == XCPY_MISSED_MAX && ++L->passed_by % XCPY_LOOKUP_EACH != 0)) {
         return xcpy_make_str(L, p, n);
     }
-    PyObject **place = &L->opts->state->strings[xcpy_hash_short(p, n)];
+#ifdef Py_GIL_DISABLED
+    if (L->strings == NULL && xcpy_take_strings(L) < 0) {
+        return NULL;
+    }
+#endif
+    PyObject **place = &L->strings[xcpy_hash_short(p, n)];
     PyObject *known = *place;
     if (known == NULL || PyUnicode_GET_LENGTH(known) != (Py_ssize_t)n ||
         !xcpy_same_short((xcpy_cursor)((PyASCIIObject *)known + 1), p, n)) {

@@ -42,6 +42,7 @@ typedef struct {
     xcpy_entry *top;         /* the next free entry */
     xcpy_entry *limit;
     xcpy_entry *stack;  /* `first`, or owned */
+    PyObject **strings; /* load_str.h: the cache; borrowed */
     unsigned missed;    /* load_str.h: strings that the cache did not have, minus those that it had */
     unsigned passed_by; /* load_str.h: strings since the cache is only tried now and then */
     xcpy_entry first[FIRST_ENTRIES];

@@ -1,7 +1,8 @@
 /*
  * The main thread is the one that made the interpreter, or that forked. It need not be the first thread of the process:
  * a program may run Python in another one. It has the oldest of the interpreter's thread states, which is the last in
- * the list, because new ones are put in front.
+ * the list, because new ones are put in front. Without the GIL nobody may walk through that list, but there the
+ * interpreter tells which thread it is.
  */
 #include "main_thread.h"
 
@@ -13,6 +14,20 @@
 #define LONGEST        (5 * XC_S)
 #define LONGEST_BESIDE (50 * XC_MS)
 
+#ifdef Py_GIL_DISABLED
+static unsigned long
+main_thread_of(PyInterpreterState *interp)
+{
+    PyObject *module = PyImport_ImportModule("_thread");
+    PyObject *ident = module == NULL ? NULL : PyObject_CallMethod(module, "_get_main_thread_ident", NULL);
+    unsigned long number = ident == NULL ? 0 : PyLong_AsUnsignedLong(ident);
+    (void)interp;
+    PyErr_Clear();
+    Py_XDECREF(ident);
+    Py_XDECREF(module);
+    return number;
+}
+#else
 static unsigned long
 main_thread_of(PyInterpreterState *interp)
 {
@@ -23,6 +38,7 @@ main_thread_of(PyInterpreterState *interp)
     }
     return ident;
 }
+#endif
 
 /* The system delivers signals to the first thread of the process. If the main thread is another one, they do not end
  * its sleep. */
@@ -39,16 +55,15 @@ sleep_of_main_thread(void)
 int64_t
 xcpy_longest_sleep(xcpy_state *state)
 {
-    uint32_t forks = xc_fork_count();
-    if (!state->main_thread_known || state->main_thread_forks != forks) {
+    unsigned known = xc_fork_count() + 1;
+    if (atomic_load_explicit(&state->main_thread_forks, memory_order_acquire) != known) {
         PyInterpreterState *interp = PyInterpreterState_Get();
         /* In other interpreters no thread runs signal handlers. */
-        state->main_thread = interp == PyInterpreterState_Main() ? main_thread_of(interp) : 0;
-        state->main_thread_forks = forks;
-        state->main_thread_known = true;
-        state->longest_sleep = 0;
+        atomic_store(&state->main_thread, interp == PyInterpreterState_Main() ? main_thread_of(interp) : 0);
+        atomic_store(&state->longest_sleep, 0);
+        atomic_store(&state->main_thread_forks, known);
     }
-    if (state->main_thread != PyThread_get_thread_ident()) {
+    if (atomic_load_explicit(&state->main_thread, memory_order_relaxed) != PyThread_get_thread_ident()) {
         return XC_FOREVER;
     }
     if (state->longest_sleep == 0) {

@@ -83,9 +83,13 @@ module_clear(PyObject *module)
 #define CLEAR(name) Py_CLEAR(state->name);
     XCPY_STATE_FIELDS(CLEAR)
 #undef CLEAR
+#ifdef Py_GIL_DISABLED
+    xcpy_free_strings(state);
+#else
     for (size_t i = 0; i < XCPY_STRINGS; i++) {
         Py_CLEAR(state->strings[i]);
     }
+#endif
     return 0;
 }
 
@@ -100,6 +104,9 @@ static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
 #if PY_VERSION_HEX >= 0x030c0000
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030d0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
     {0, NULL},
 };

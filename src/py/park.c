@@ -19,6 +19,7 @@ typedef struct {
     bool ended;                    /* nobody waits any more, and the channel in `wait` may be gone */
 } RegistrationObject;
 
+/* The caller has locked it. */
 static void
 end(RegistrationObject *self)
 {
@@ -44,13 +45,8 @@ PyDoc_STRVAR(ring_doc,
              "True: it holds already, and nothing will be written.");
 
 static PyObject *
-Registration_ring(RegistrationObject *self, PyObject *args)
+ring(RegistrationObject *self, int fd, unsigned long long number)
 {
-    int fd;
-    unsigned long long number;
-    if (!PyArg_ParseTuple(args, "iK:ring", &fd, &number)) {
-        return NULL;
-    }
     end(self);
     if (self->ended) {
         Py_RETURN_TRUE;
@@ -66,11 +62,30 @@ Registration_ring(RegistrationObject *self, PyObject *args)
 }
 
 static PyObject *
+Registration_ring(RegistrationObject *self, PyObject *args)
+{
+    int fd;
+    unsigned long long number;
+    PyObject *result;
+    if (!PyArg_ParseTuple(args, "iK:ring", &fd, &number)) {
+        return NULL;
+    }
+    XCPY_LOCK(self);
+    result = ring(self, fd, number);
+    XCPY_UNLOCK();
+    return result;
+}
+
+static PyObject *
 Registration_get_over(RegistrationObject *self, void *unused)
 {
     (void)unused;
-    bool lives = self->registration != NULL && !xc_link_forked(self->gateway->link);
-    return PyBool_FromLong(lives && xc_registration_over(self->gateway->link, self->registration));
+    bool over;
+    XCPY_LOCK(self);
+    over = self->registration != NULL && !xc_link_forked(self->gateway->link) &&
+           xc_registration_over(self->gateway->link, self->registration);
+    XCPY_UNLOCK();
+    return PyBool_FromLong(over);
 }
 
 static PyMethodDef Registration_methods[] = {
@@ -138,8 +153,10 @@ park_once(GatewayObject *gateway, const xc_wait *wait, int64_t until)
     if (result != -1 && xcpy_check_usable(gateway) < 0) { /* in a forked child greenlets go on */
         result = -1;
     }
+    XCPY_LOCK(registration);
     registration->ended = true;
     end(registration); /* even if somebody still has it: the channel in `wait` is only sure to exist while we wait */
+    XCPY_UNLOCK();
     Py_DECREF(registration);
     Py_XDECREF(seconds);
     Py_XDECREF(parked);

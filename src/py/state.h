@@ -8,8 +8,11 @@
 
 #include "compat.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "xc_pool.h"
 
 typedef struct xcpy_left xcpy_left;
 
@@ -32,13 +35,16 @@ typedef struct xcpy_state {
 #define XCPY_STATE_DECLARE(name) PyObject *name;
     XCPY_STATE_FIELDS(XCPY_STATE_DECLARE)
 #undef XCPY_STATE_DECLARE
+#ifdef Py_GIL_DISABLED
+    xc_pool strings; /* arrays of XCPY_STRINGS */
+#else
     PyObject *strings[XCPY_STRINGS]; /* short ASCII strings that were loaded, by hash; see load_str.h */
-    xcpy_left *left;                 /* shared with links: see warn.c */
-    /* See main_thread.c. Valid as long as the process's fork count is main_thread_forks. */
-    unsigned long main_thread;
-    uint32_t main_thread_forks;
-    bool main_thread_known;
-    int64_t longest_sleep; /* 0: not known yet */
+#endif
+    xcpy_left *left; /* shared with links: see warn.c */
+    /* See main_thread.c. Known if main_thread_forks is the process's fork count, plus one. */
+    atomic_ulong main_thread;
+    atomic_uint main_thread_forks;
+    _Atomic(int64_t) longest_sleep; /* 0: not known yet */
 } xcpy_state;
 
 /* The state for `type`, which is one of our types or a subclass of one; NULL with SystemError. */
