@@ -215,7 +215,8 @@ reserve(xtpy_batch *batch, size_t n)
     return 0;
 }
 
-/* Adds the items of a list or tuple. Nothing in here runs Python code, so `doc` does not change meanwhile. */
+/* Adds the items of a list or tuple, which does not change meanwhile: nothing in here runs Python code, and see
+ * xtpy_items(). */
 static int
 add_items(xtpy_batch *batch, xtpy_state *state, PyObject *doc)
 {
@@ -269,7 +270,7 @@ int
 xtpy_batch_add(xtpy_batch *batch, xtpy_state *state, PyObject *doc)
 {
     const size_t n_held = batch->n_held, n_text = batch->c.n_text;
-    PyObject *items = PyList_Check(doc) || PyTuple_Check(doc) ? Py_NewRef(doc) : as_items(doc);
+    PyObject *items = PyList_Check(doc) || PyTuple_Check(doc) ? xtpy_items(doc, "") : as_items(doc);
     if (items == NULL) {
         return -1;
     }

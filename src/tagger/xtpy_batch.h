@@ -62,12 +62,16 @@ PyObject *xtpy_batch_words(xtpy_batch *batch, size_t doc);
 /*
  * Call these around the making of results. Every few hundred tuples the collector would start and walk over all lists
  * made so far: more work than tagging. Nothing in between runs Python code or releases the GIL, so nobody can see that
- * the collector is off.
+ * the collector is off. Without the GIL others would see it; but there it starts only between steps of Python code.
  */
 static inline bool
 xtpy_pause_gc(void)
 {
+#ifdef Py_GIL_DISABLED
+    return false;
+#else
     return PyGC_Disable() != 0;
+#endif
 }
 
 static inline void

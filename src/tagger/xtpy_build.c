@@ -58,6 +58,8 @@ label_of(const xt_build *build, PyObject *name, const char *what, PyObject *whos
     return label;
 }
 
+/* These take a dict that does not change meanwhile: see xtpy_pairs(). */
+
 static int
 add_tagdict(xt_build *build, PyObject *tagdict)
 {
@@ -110,6 +112,18 @@ add_weight(xt_build *build, PyObject *feature, PyObject *class, PyObject *weight
 }
 
 static int
+add_row(xt_build *build, PyObject *feature, PyObject *row)
+{
+    PyObject *class, *weight;
+    for (Py_ssize_t at = 0; PyDict_Next(row, &at, &class, &weight);) {
+        if (add_weight(build, feature, class, weight) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
 add_weights(xt_build *build, PyObject *weights)
 {
     Py_ssize_t at = 0;
@@ -117,7 +131,7 @@ add_weights(xt_build *build, PyObject *weights)
     while (PyDict_Next(weights, &at, &feature, &row)) {
         xc_err err;
         xt_span name;
-        PyObject *kept, *class, *weight;
+        PyObject *kept, *pairs;
         if (!PyDict_Check(row)) {
             PyErr_Format(PyExc_TypeError, "weights: what %R has is no dict", feature);
             return -1;
@@ -131,13 +145,26 @@ add_weights(xt_build *build, PyObject *weights)
             xtpy_raise(&err);
             return -1;
         }
-        for (Py_ssize_t in_row = 0; PyDict_Next(row, &in_row, &class, &weight);) {
-            if (add_weight(build, feature, class, weight) < 0) {
-                return -1;
-            }
+        pairs = xtpy_pairs(row);
+        int added = pairs == NULL ? -1 : add_row(build, feature, pairs);
+        Py_XDECREF(pairs);
+        if (added < 0) {
+            return -1;
         }
     }
     return 0;
+}
+
+static int
+add_all(xt_build *build, PyObject *weights, PyObject *tagdict, PyObject *classes)
+{
+    PyObject *features = xtpy_pairs(weights), *words = xtpy_pairs(tagdict);
+    int added = features == NULL || words == NULL || add_classes(build, classes) < 0 || add_tagdict(build, words) < 0
+                    ? -1
+                    : add_weights(build, features);
+    Py_XDECREF(features);
+    Py_XDECREF(words);
+    return added;
 }
 
 PyObject *
@@ -154,7 +181,7 @@ xtpy_build(PyObject *weights, PyObject *tagdict, PyObject *classes)
         PyErr_Format(PyExc_TypeError, "%s are to be a dict", PyDict_Check(weights) ? "tagdict" : "weights");
         goto done;
     }
-    if (add_classes(build, classes) < 0 || add_tagdict(build, tagdict) < 0 || add_weights(build, weights) < 0) {
+    if (add_all(build, weights, tagdict, classes) < 0) {
         goto done;
     }
     if (xt_build_finish(build, &size, &err) != XC_OK) {

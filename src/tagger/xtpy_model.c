@@ -1,8 +1,9 @@
 /*
  * The type Model.
  *
- * A call takes a batch and a scratch (a workspace) off the model, and puts them back, both with the GIL held: so
- * threads that tag at the same time have one each. All of them share the words.
+ * A call takes a batch and a scratch (a workspace) off the model, and puts them back, both with the model locked: so
+ * threads that tag at the same time have one each. All of them share the words. The pairs they share only where there
+ * is a GIL; else a thread takes its own while it makes a document of them.
  */
 #include "xtpy_model.h"
 
@@ -26,15 +27,18 @@ free_workspace(xtpy_workspace *space)
 static xtpy_workspace *
 take_workspace(ModelObject *self, int use_only, int as_doc)
 {
-    xtpy_workspace *space = self->idle;
+    xtpy_workspace *space;
     if (xtpy_model_ready(self) < 0) {
         return NULL;
     }
+    XTPY_LOCK(self);
+    space = self->idle;
     if (space != NULL) {
         self->idle = space->next;
         self->n_idle--;
     }
-    else {
+    XTPY_UNLOCK();
+    if (space == NULL) {
         space = PyMem_Calloc(1, sizeof(*space));
         if (space == NULL) {
             PyErr_NoMemory();
@@ -57,16 +61,109 @@ static void
 give_back_workspace(ModelObject *self, xtpy_workspace *space)
 {
     xtpy_batch_reset(space->batch);
-    if (self->n_idle >= IDLE_WORKSPACES) {
-        free_workspace(space);
-        return;
+    XTPY_LOCK(self);
+    if (self->n_idle < IDLE_WORKSPACES) {
+        space->next = self->idle;
+        self->idle = space;
+        self->n_idle++;
+        space = NULL;
     }
-    space->next = self->idle;
-    self->idle = space;
-    self->n_idle++;
+    XTPY_UNLOCK();
+    free_workspace(space);
+}
+
+/* ---- pairs ---- */
+
+#ifdef Py_GIL_DISABLED
+
+static xtpy_shelf *
+take_shelves(ModelObject *self)
+{
+    xtpy_shelf *shelves = xc_pool_take(&self->shelves);
+    return shelves != NULL ? shelves : PyMem_Calloc(XTPY_SHELVES, sizeof(*shelves));
+}
+
+static void
+free_shelves(xtpy_shelf *shelves)
+{
+    for (size_t i = 0; i < XTPY_SHELVES; i++) {
+        Py_XDECREF(shelves[i].pair);
+    }
+    PyMem_Free(shelves);
+}
+
+static void
+give_back_shelves(ModelObject *self, xtpy_shelf *shelves)
+{
+    if (!xc_pool_give(&self->shelves, shelves)) {
+        free_shelves(shelves);
+    }
+}
+
+static void
+free_all_shelves(ModelObject *self)
+{
+    for (xtpy_shelf *shelves; (shelves = xc_pool_take(&self->shelves)) != NULL;) {
+        free_shelves(shelves);
+    }
+}
+
+#else
+
+static xtpy_shelf *
+take_shelves(ModelObject *self)
+{
+    if (self->shelves == NULL) {
+        self->shelves = PyMem_Calloc(XTPY_SHELVES, sizeof(*self->shelves));
+    }
+    return self->shelves;
+}
+
+static void
+give_back_shelves(ModelObject *self, xtpy_shelf *shelves)
+{
+    (void)self;
+    (void)shelves;
+}
+
+static void
+free_all_shelves(ModelObject *self)
+{
+    for (size_t i = 0; self->shelves != NULL && i < XTPY_SHELVES; i++) {
+        Py_XDECREF(self->shelves[i].pair);
+    }
+    PyMem_Free(self->shelves);
+}
+
+#endif
+
+PyObject *
+xtpy_model_list(ModelObject *self, xtpy_batch *batch, size_t doc)
+{
+    xtpy_shelf *shelves = take_shelves(self);
+    if (shelves == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *list = xtpy_batch_list(batch, doc, self->tags, shelves);
+    give_back_shelves(self, shelves);
+    return list;
 }
 
 /* ---- a model ---- */
+
+/* The first thread in a forked child, where the lock is nobody's, forgets the words. */
+static void
+after_fork(ModelObject *model)
+{
+    if (model->fork_count != xc_fork_count()) {
+        XTPY_LOCK(model);
+        if (model->fork_count != xc_fork_count()) {
+            xt_words_after_fork(model->words);
+            model->fork_count = xc_fork_count();
+        }
+        XTPY_UNLOCK();
+    }
+}
 
 int
 xtpy_model_ready(ModelObject *model)
@@ -75,10 +172,7 @@ xtpy_model_ready(ModelObject *model)
         PyErr_SetString(PyExc_ValueError, "this tagger has no classes: it has not been trained");
         return -1;
     }
-    if (model->fork_count != xc_fork_count()) {
-        xt_words_after_fork(model->words);
-        model->fork_count = xc_fork_count();
-    }
+    after_fork(model);
     return 0;
 }
 
@@ -134,8 +228,7 @@ Model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         goto failed;
     }
     self->words = xt_words_new(&self->model);
-    self->shelves = PyMem_Calloc(XTPY_SHELVES, sizeof(*self->shelves));
-    if (self->words == NULL || self->shelves == NULL) {
+    if (self->words == NULL) {
         PyErr_NoMemory();
         goto failed;
     }
@@ -167,10 +260,7 @@ Model_dealloc(ModelObject *self)
         free_workspace(self->idle);
         self->idle = next;
     }
-    for (size_t i = 0; self->shelves != NULL && i < XTPY_SHELVES; i++) {
-        Py_XDECREF(self->shelves[i].pair);
-    }
-    PyMem_Free(self->shelves);
+    free_all_shelves(self);
     if (self->words != NULL && self->fork_count != xc_fork_count()) {
         xt_words_after_fork(self->words);
     }
@@ -201,8 +291,7 @@ work(ModelObject *self, xtpy_workspace *space)
 static PyObject *
 result_of(ModelObject *self, xtpy_workspace *space, size_t doc, int as_doc)
 {
-    return as_doc ? xtpy_doc_new(self->state, space->batch, doc, self->tags)
-                  : xtpy_batch_list(space->batch, doc, self->tags, self->shelves);
+    return as_doc ? xtpy_doc_new(self->state, space->batch, doc, self->tags) : xtpy_model_list(self, space->batch, doc);
 }
 
 static PyObject *
@@ -442,14 +531,13 @@ static PyObject *
 Model_state(ModelObject *self, PyObject *Py_UNUSED(ignored))
 {
     const xt_head *head = self->model.head;
-    if (self->fork_count != xc_fork_count()) {
-        xt_words_after_fork(self->words);
-        self->fork_count = xc_fork_count();
-    }
+    after_fork(self);
     unsigned long long ties = 0;
+    XTPY_LOCK(self);
     for (xtpy_workspace *space = self->idle; space != NULL; space = space->next) {
         ties += xt_scratch_ties(space->scratch);
     }
+    XTPY_UNLOCK();
     return Py_BuildValue("{s:O,s:I,s:I,s:I,s:n,s:K}", "thousandths", head->milli ? Py_True : Py_False, "features",
                          (unsigned)head->n_rows, "weights", (unsigned)head->n_weights, "forms", (unsigned)head->n_forms,
                          "words", (Py_ssize_t)xt_words_count(self->words), "ties", ties);

@@ -4,6 +4,7 @@
 #ifndef XTPY_MODEL_H
 #define XTPY_MODEL_H
 
+#include "xc_pool.h"
 #include "xt_build.h"
 #include "xtpy_batch.h"
 
@@ -19,12 +20,19 @@ typedef struct {
     PyObject *block;                 /* owned: bytes, that `model` points into */
     PyObject *tags;                  /* owned: tuple of the classes' names */
     xt_model model;
-    xt_words *words;      /* owned */
-    xtpy_shelf *shelves;  /* owned: XTPY_SHELVES */
+    xt_words *words; /* owned */
+#ifdef Py_GIL_DISABLED
+    xc_pool shelves; /* each XTPY_SHELVES */
+#else
+    xtpy_shelf *shelves; /* owned: XTPY_SHELVES */
+#endif
     xtpy_workspace *idle; /* owned */
     size_t n_idle;
-    uint32_t fork_count;
+    atomic_uint fork_count;
 } ModelObject;
+
+/* What xtpy_batch_list gives for a document, with the pairs that the model remembers. */
+PyObject *xtpy_model_list(ModelObject *model, xtpy_batch *batch, size_t doc);
 
 /* Call it before each use: fails if the model has no classes; after a fork it forgets the words. -1 with an
  * exception. */

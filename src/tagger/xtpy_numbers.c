@@ -74,7 +74,7 @@ items_of(PyObject *sentence)
         PyErr_SetString(PyExc_TypeError, "a sentence is to be a list, not str");
         return NULL;
     }
-    return PySequence_Fast(sentence, "a sentence is to be a list");
+    return xtpy_items(sentence, "a sentence is to be a list");
 }
 
 static PyObject *
@@ -151,7 +151,7 @@ PyObject *
 xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model, PyObject *tags, xtpy_state *as_docs)
 {
     Py_buffer view;
-    PyObject *result = NULL, *given = PySequence_Fast(sentences, "sentences are to be a list");
+    PyObject *result = NULL, *given = xtpy_items(sentences, "sentences are to be a list");
     if (given == NULL) {
         return NULL;
     }

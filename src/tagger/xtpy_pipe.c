@@ -163,14 +163,15 @@ share_gil(PipeObject *self, size_t words)
     self->wanted = xc_now() - before > LONG_WAIT;
 }
 
-/* Adds the documents of a list up to the first that is no document; *error, owned, says what is wrong with that. */
+/* Adds the documents of a list or tuple up to the first that is no document; *error, owned, says what is wrong with
+ * that. */
 static size_t
 add_docs(PipeObject *self, xtpy_batch *batch, PyObject *docs, PyObject **error)
 {
     size_t n = 0;
-    for (; n < (size_t)PyList_GET_SIZE(docs); n++) {
+    for (; n < (size_t)PySequence_Fast_GET_SIZE(docs); n++) {
         const size_t before = batch->c.n_words;
-        PyObject *doc = Py_NewRef(PyList_GET_ITEM(docs, (Py_ssize_t)n));
+        PyObject *doc = Py_NewRef(PySequence_Fast_GET_ITEM(docs, (Py_ssize_t)n));
         int rc = xtpy_batch_add(batch, self->state, doc);
         Py_DECREF(doc);
         share_gil(self, batch->c.n_words - before);
@@ -186,15 +187,11 @@ add_docs(PipeObject *self, xtpy_batch *batch, PyObject *docs, PyObject **error)
     return n;
 }
 
-/* give(docs): None, or (number, error) of the first that is no document; those before it are given. */
+/* None, or (number, error) of the first that is no document; those before it are given. */
 static PyObject *
-Pipe_give(PipeObject *self, PyObject *docs)
+give(PipeObject *self, PyObject *docs)
 {
     PyObject *error = NULL;
-    if (!PyList_Check(docs)) {
-        PyErr_SetString(PyExc_TypeError, "docs are to be a list");
-        return NULL;
-    }
     if (usable(self) < 0 || xtpy_model_ready(self->model) < 0) {
         return NULL;
     }
@@ -237,9 +234,9 @@ put_away(PipeObject *self)
     }
 }
 
-/* take(): returns the pipe itself, which from now on iterates over the results of the oldest batch. */
+/* Returns the pipe itself, which from now on iterates over the results of the oldest batch. */
 static PyObject *
-Pipe_take(PipeObject *self, PyObject *Py_UNUSED(ignored))
+take(PipeObject *self)
 {
     if (usable(self) < 0) {
         return NULL;
@@ -267,7 +264,7 @@ Pipe_take(PipeObject *self, PyObject *Py_UNUSED(ignored))
 
 /* The next result of the batch that was taken. */
 static PyObject *
-Pipe_next(PipeObject *self)
+next(PipeObject *self)
 {
     if (usable(self) < 0) {
         return NULL;
@@ -280,7 +277,7 @@ Pipe_next(PipeObject *self)
     const size_t number = self->at++;
     bool gc = xtpy_pause_gc(); /* so that the collector shows nobody a list that is half made */
     PyObject *one = self->as_doc ? xtpy_doc_new(self->state, batch, number, self->model->tags)
-                                 : xtpy_batch_list(batch, number, self->model->tags, self->model->shelves);
+                                 : xtpy_model_list(self->model, batch, number);
     const size_t words = batch->c.ends[number] - xt_batch_doc_start(&batch->c, number);
     xtpy_resume_gc(gc);
     if (one != NULL) {
@@ -290,7 +287,7 @@ Pipe_next(PipeObject *self)
 }
 
 static PyObject *
-Pipe_close(PipeObject *self, PyObject *Py_UNUSED(ignored))
+close_it(PipeObject *self)
 {
     if (self->busy) {
         PyErr_SetString(PyExc_RuntimeError, "another thread is using this pipe");
@@ -298,6 +295,56 @@ Pipe_close(PipeObject *self, PyObject *Py_UNUSED(ignored))
     }
     end(self);
     Py_RETURN_NONE;
+}
+
+/* ---- methods: these, with the pipe locked ---- */
+
+static PyObject *
+Pipe_give(PipeObject *self, PyObject *docs)
+{
+    if (!PyList_Check(docs)) {
+        PyErr_SetString(PyExc_TypeError, "docs are to be a list");
+        return NULL;
+    }
+    PyObject *items = xtpy_items(docs, ""), *result = NULL;
+    if (items == NULL) {
+        return NULL;
+    }
+    XTPY_LOCK(self);
+    result = give(self, items);
+    XTPY_UNLOCK();
+    Py_DECREF(items);
+    return result;
+}
+
+static PyObject *
+Pipe_take(PipeObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *result;
+    XTPY_LOCK(self);
+    result = take(self);
+    XTPY_UNLOCK();
+    return result;
+}
+
+static PyObject *
+Pipe_next(PipeObject *self)
+{
+    PyObject *result;
+    XTPY_LOCK(self);
+    result = next(self);
+    XTPY_UNLOCK();
+    return result;
+}
+
+static PyObject *
+Pipe_close(PipeObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *result;
+    XTPY_LOCK(self);
+    result = close_it(self);
+    XTPY_UNLOCK();
+    return result;
 }
 
 static PyMethodDef Pipe_methods[] = {

@@ -11,6 +11,41 @@
 #include "xc_base.h"
 #include "xt_text.h"
 
+/* Between these, nobody else changes the object: see src/py/compat.h. A block, not to be left by return or goto. */
+#ifdef Py_GIL_DISABLED
+#define XTPY_LOCK(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define XTPY_UNLOCK()     Py_END_CRITICAL_SECTION()
+#else
+#define XTPY_LOCK(object)                                                                                              \
+    {                                                                                                                  \
+        (void)(object)
+#define XTPY_UNLOCK() }
+#endif
+
+/* For PySequence_Fast_ITEMS and the like: a list or tuple of what is in `sequence`, new reference; NULL with TypeError
+ * if it is none. Without the GIL it is a copy of a list, which other threads may change. */
+static inline PyObject *
+xtpy_items(PyObject *sequence, const char *what_is_wrong)
+{
+#ifdef Py_GIL_DISABLED
+    if (PyList_Check(sequence)) {
+        return PyList_AsTuple(sequence);
+    }
+#endif
+    return PySequence_Fast(sequence, what_is_wrong);
+}
+
+/* The same of a dict, for PyDict_Next. */
+static inline PyObject *
+xtpy_pairs(PyObject *dict)
+{
+#ifdef Py_GIL_DISABLED
+    return PyDict_Copy(dict);
+#else
+    return Py_NewRef(dict);
+#endif
+}
+
 #define XTPY_STATE_FIELDS(X)                                                                                           \
     X(ModelType)                                                                                                       \
     X(PipeType)                                                                                                        \
