@@ -39,8 +39,8 @@ BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # One stamp a step, all inside the environment, so that removing it removes them. The first one carries the
-# interpreter's version: another PYTHON means a new environment.
-VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
+# interpreter's version, with a "t" if it is the free-threaded one: another PYTHON means a new environment.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3] + sys.abiflags)' 2>/dev/null)
 MADE := $(VENV)/.made-for-$(VERSION)
 PACKAGE := $(VENV)/.package
 WEIGHTS := $(VENV)/.weights
@@ -289,8 +289,17 @@ $(WEIGHTS): $(MADE)
 	@$(PIP) install --no-deps textblob-aptagger
 	@touch $@
 
-$(TEST_NEEDS): $(MADE) pyproject.toml | $(PACKAGE)
+# For a free-threaded Python some of it cannot be had, and some could only be built in a long time: each by itself then,
+# in the newest version that is there for it.
+$(TEST_NEEDS): $(MADE) pyproject.toml tests/needs.py | $(PACKAGE)
+ifeq ($(findstring t,$(VERSION)),)
 	$(PIP) install "$$(echo $(VENV)/wheel/*.whl)[test]"
+else
+	@$(BIN)/python tests/needs.py | while read -r need; do \
+		$(PIP) install --only-binary :all: "$$need" 2>/dev/null || \
+			echo "$$need is not to be had for $(PYTHON); the tests that need it say what they skip"; \
+	done
+endif
 	touch $@
 
 # The package itself stays out of there, or programs would run on an older build of it.

@@ -279,6 +279,8 @@ for call, want in ((lambda: dumps(value), data), (lambda: loads(data), value), (
 def test_out_of_memory_in_the_c_core():
     """Each allocation of the interpreter fails once; only a MemoryError may come of it."""
     pytest.importorskip("_testcapi")
+    if "t" in sys.abiflags and sys.version_info < (3, 14):
+        pytest.skip("where there is no memory for its items, PyList_New() itself crashes in a free-threaded Python 3.13")
     run = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     assert len(run.stdout.split()) == 3
