@@ -69,6 +69,15 @@ may_send(rig *it, xc_chan *chan, uint64_t cost)
     return may;
 }
 
+__attribute__((unused)) static uint64_t
+limit_out(rig *it, xc_chan *chan)
+{
+    xc_lock(&it->link->mu);
+    uint64_t limit = chan->credit.limit_out;
+    xc_unlock(&it->link->mu);
+    return limit;
+}
+
 /* A thread that sends one item, as long as that takes. */
 typedef struct {
     rig *it;

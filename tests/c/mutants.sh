@@ -35,6 +35,20 @@ mutant refused xc_writer_post test_writer 'xc_writer_wake_all_locked(writer); .*
 mutant nested xc_writer test_writer_long 'spill_own_locked(writer); .* or those in the line would wait for us' &
 mutant broken xc_writer test_writer 'xc_writer_wake_all_locked(writer);$' &
 mutant moved xc_move test_move 'xc_pump_set(&link->writer.flush, xc_now()); .* a notification of room may have been thrown away with the buffer' &
+mutant line xc_credit test_credit 'xc_wake_locked(link); .* the next one in the line may go on' &
+mutant unsent xc_credit test_credit 'xc_wake_locked(link); .* the first in the line may go on' &
+mutant job xc_credit test_credit 'xc_pump_post(claim->job); .* it may have waited for just this' &
+mutant enough xc_credit test_credit 'line_moves_locked(link, chan); .* it may not have been enough' &
+mutant asked xc_credit test_credit 'credit->asked = false;' &
+mutant fin xc_credit test_credit 'line_moves_locked(link, chan); .* the link has ended' &
+mutant goodbye xc_link test_credit 'xc_wake_locked(link); .* those who wait for credit are refused now' &
+mutant over xc_inbox test_credit 'xc_credit_end_locked(link, msg); .* whoever waits for credit waits no more' &
+mutant closed xc_channels test_credit 'xc_credit_lift_locked(link, chan); .* nobody may wait for credit of a closed channel' &
+mutant old xc_channels test_credit 'xc_credit_lift_locked(link, old);' &
+mutant told xc_credit test_credit_taken 'tell_locked(link, chan); .* a sender there may wait for just this' &
+mutant owed xc_credit test_credit_taken 'xc_owe_locked(link, XC_OWES_CREDIT, id); .* nothing else would tell it' &
+mutant waits xc_credit test_credit_taken 'chan->credit.peer_waits = true;' &
+mutant behind xc_dispatch test_credit_taken 'xc_credit_behind_locked(link, msg, false);' &
 over_rings() { RIG_RINGS=1 && export RIG_RINGS && mutant "$@"; }
 over_rings notified xc_link_pump test_relay 'xc_writer_flush(&link->writer); .* there may be room' &
 mutant news xc_ring test_ring 'wake_other(ring); .* the other end may sleep for just this' &

@@ -354,7 +354,7 @@ channels_that_are_not_there_yet(void)
             chan = chan_of(&it, 7);
             send_credit(&it, 7, 0, 400);
             settle(&it);
-            CHECK_INT(chan->credit.limit_out, 400);
+            CHECK_INT(limit_out(&it, chan), 400);
         }
         uint64_t cost = call(&it, &called);
         xc_link_called(it.link, called, cost);
@@ -364,10 +364,12 @@ channels_that_are_not_there_yet(void)
             xc_link_drop_chan(it.link, chan);
         }
         CHECK_RC(xc_link_take_task(it.link, true, &task, &chan), XC_OK);
-        CHECK_INT(chan->credit.limit_out, overtaken ? 400 : 300);
+        CHECK_INT(limit_out(&it, chan), overtaken ? 400 : 300);
         CHECK(chan->credit.limited);
         CHECK_INT(chan->credit.whole, !overtaken);
-        expect_credit(&it, 7, 0, XC_NO_LIMIT); /* it may go on: nobody here knows of a limit */
+        settle(&it);
+        expect_int(&it, chan, 1);
+        expect_credit(&it, 7, INT_COST, XC_NO_LIMIT); /* it may go on: nobody here knows of a limit */
         xc_link_free_msg(it.link, task);
         xc_link_task_done(it.link, true);
         xc_link_drop_chan(it.link, chan);
@@ -396,7 +398,7 @@ the_limit_of_new_channels(void)
     CHECK(old->credit.limited && old->credit.limit_out == 200 && old->credit.limit_in == 200);
     CHECK(late->credit.limited && late->credit.limit_out == 200 && late->credit.limit_in == 200);
     CHECK(!used->credit.limited && !counted->credit.limited);
-    CHECK(told->credit.limit_in == 7 && told->credit.limit_out == 8);
+    CHECK(told->credit.limit_in == 7 && limit_out(&it, told) == 8);
     xc_link_set_window(it.link, old, 5000);
     CHECK(old->credit.limit_out == 5000 && old->credit.limit_in == 5000);
     settle(&it); /* nobody is told: the other side does the same */
@@ -450,7 +452,7 @@ how_it_stands(void)
 int
 main(void)
 {
-    check_io_begin("credit, taken", 60);
+    check_io_begin("credit, taken", 30);
     RUN_IO(without_a_limit_nothing_is_said);
     RUN_IO(it_is_told_by_halves);
     RUN_IO(lent_memory_counts_as_much);

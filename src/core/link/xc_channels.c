@@ -20,7 +20,7 @@ xc_close_locked(xc_link *link, xc_chan *chan, bool send_only)
         }
         return;
     }
-    xc_credit_lift_locked(link, chan);
+    xc_credit_lift_locked(link, chan); /* nobody may wait for credit of a closed channel */
     xc_chan_remove(&link->chans.table, chan);
 }
 

@@ -21,12 +21,19 @@
 
 /* --- the sender ----------------------------------------------------------------------------------------------- */
 
+/* There is no limit, or no credit will come: the writer knows whether anything can be sent. */
+static bool
+is_free_locked(const xc_link *link, const xc_chan *chan) XC_NEEDS(link)
+{
+    return !chan->credit.limited || link->end.eof || link->goodbye.leaves;
+}
+
 static bool
 fits_locked(const xc_link *link, const xc_chan *chan, uint64_t cost) XC_NEEDS(link)
 {
     const xc_credit *credit = &chan->credit;
     uint64_t under_way = atomic_load(&credit->sent) - credit->taken_there;
-    return !credit->limited || link->end.eof || under_way == 0 ||
+    return is_free_locked(link, chan) || under_way == 0 ||
            (cost <= credit->limit_out && under_way <= credit->limit_out - cost);
 }
 
@@ -44,7 +51,7 @@ place_in_line_locked(xc_chan *chan, const xc_claim *claim) XC_NEEDS(link)
 bool
 xc_credit_ready_locked(xc_link *link, xc_chan *chan, const xc_claim *claim)
 {
-    return !chan->credit.limited || link->end.eof ||
+    return is_free_locked(link, chan) ||
            (place_in_line_locked(chan, claim) == &chan->credit.line && fits_locked(link, chan, claim->cost));
 }
 
@@ -144,7 +151,7 @@ xc_credit_lift_locked(xc_link *link, xc_chan *chan)
     chan->credit.over = true;
     atomic_store(&chan->credit.limited, false);
     chan->credit.limit_out = XC_NO_LIMIT;
-    line_moves_locked(link, chan);
+    line_moves_locked(link, chan); /* no credit will move it */
 }
 
 void
@@ -158,7 +165,7 @@ xc_credit_end_locked(xc_link *link, const xc_msg *msg)
         return;
     }
     for (xc_chan *chan = link->chans.table.all; chan != NULL; chan = chan->next_all) {
-        line_moves_locked(link, chan);
+        line_moves_locked(link, chan); /* the link has ended */
     }
 }
 
@@ -185,11 +192,9 @@ xc_credit_taken_locked(xc_link *link, xc_chan *chan, uint64_t cost)
 {
     xc_credit *credit = &chan->credit;
     credit->taken += cost;
-    if (credit->limit_in == XC_NO_LIMIT || chan->recv_closed || link->end.eof) {
-        return;
-    }
-    if (credit->taken - credit->told >= credit->limit_in / 2 || (credit->peer_waits && all_taken_locked(chan))) {
-        tell_locked(link, chan);
+    bool due = credit->taken - credit->told >= credit->limit_in / 2 || (credit->peer_waits && all_taken_locked(chan));
+    if (due && !chan->recv_closed && !link->end.eof) {
+        tell_locked(link, chan); /* a sender there may wait for just this */
     }
 }
 
@@ -266,7 +271,7 @@ take_credit_locked(xc_link *link, xc_chan *chan, uint64_t taken, uint64_t limit,
     atomic_store(&credit->limited, limit != XC_NO_LIMIT);
     credit->credited = true;
     credit->asked = false;
-    line_moves_locked(link, chan);
+    line_moves_locked(link, chan); /* it may not have been enough */
     return XC_OK;
 }
 
@@ -274,16 +279,13 @@ static void
 take_waits_locked(xc_link *link, uint32_t id) XC_NEEDS(link)
 {
     xc_chan *chan = xc_chan_find(&link->chans.table, id);
-    if (chan == NULL || chan->credit.limit_in == XC_NO_LIMIT) {
-        xc_owe_locked(link, XC_OWES_CREDIT, id);
-        return;
-    }
-    if (!chan->credit.peer_waits) {
+    if (chan != NULL && !chan->credit.peer_waits) {
         chan->credit.peer_waits = true;
         chan->credit.peer_since = xc_now();
     }
-    if (all_taken_locked(chan) && chan->credit.told < chan->credit.taken) {
-        tell_locked(link, chan); /* it was not much, so the far end does not know */
+    if (chan == NULL ||
+        (all_taken_locked(chan) && (chan->credit.told < chan->credit.taken || chan->credit.limit_in == XC_NO_LIMIT))) {
+        xc_owe_locked(link, XC_OWES_CREDIT, id); /* nothing else would tell it */
     }
 }
 

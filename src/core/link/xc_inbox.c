@@ -189,7 +189,7 @@ void
 xc_arrive_locked(xc_link *link, xc_msg *msg)
 {
     if (msg->code == XC_CLOSE || msg->code == XC_CLOSE_ERROR || msg->code == XC_FIN) {
-        xc_credit_end_locked(link, msg);
+        xc_credit_end_locked(link, msg); /* whoever waits for credit waits no more */
     }
     if (link->chans.n_forwards > 0 && xc_forward_takes_locked(link, msg)) {
         return;

@@ -165,6 +165,7 @@ xc_link_goodbye(xc_link *link)
     bool first = !link->goodbye.leaves;
     link->goodbye.leaves = true;
     link->goodbye.said = link->goodbye.said || (first && !link->end.eof);
+    xc_wake_locked(link); /* those who wait for credit are refused now */
     xc_unlock_link(&link->mu);
     if (first) {
         (void)xc_link_post(link, XC_TERMINATE, 0, NULL, 0);
