@@ -185,6 +185,7 @@ answer_status_locked(xc_link *link, uint32_t id, bool facts) XC_NEEDS(link)
 xc_status
 xc_link_set_facts(xc_link *link, const void *facts, size_t size, xc_err *err)
 {
+    XC_ASSERT(size > 0); /* there is a STOP to leave out */
     xc_buf copy = {.data = NULL};
     if (size > XC_MAX_PAYLOAD - TAIL_MAX) {
         return xc_fail(err, XC_LIMIT, 0, "keep facts that are too large for a message");

@@ -61,6 +61,7 @@ grow(xc_chan_table *table) XC_NEEDS(link)
 xc_chan *
 xc_chan_new(xc_chan_table *table, uint32_t id)
 {
+    XC_ASSERT(xc_chan_find(table, id) == NULL);
     if ((table->n_placed + 1) * 2 > table->n_slots && !grow(table)) {
         return NULL;
     }
@@ -165,6 +166,7 @@ xc_chan_next(const xc_chan_table *table, size_t *at)
 void
 xc_chan_free(xc_chan *chan)
 {
+    XC_ASSERT(!chan->listed && chan->items.head == NULL && chan->errors.head == NULL);
     *chan->link_all = chan->next_all;
     if (chan->next_all != NULL) {
         chan->next_all->link_all = chan->link_all;
@@ -175,6 +177,7 @@ xc_chan_free(xc_chan *chan)
 void
 xc_chan_table_fini(xc_chan_table *table)
 {
+    XC_ASSERT(table->all == NULL && table->n_used == 0);
     xc_free(table->slots);
     memset(table, 0, sizeof *table);
 }

@@ -43,6 +43,7 @@ xc_make_carried_locked(xc_link *link, xc_msg *msg)
     if (msg->ids == NULL || msg->carried != NULL) {
         return;
     }
+    XC_ASSERT(link->chans.n_carried <= XC_CARRIED_MAX);
     msg->crowded = msg->n_ids > XC_CARRIED_MAX - link->chans.n_carried;
     if (msg->crowded) {
         msg->n_ids = 0;
@@ -128,6 +129,7 @@ void *
 xc_link_object(xc_link *link, xc_chan *chan, void *mine, bool (*keep)(void *object))
 {
     xc_lock_link(&link->mu);
+    XC_ASSERT(chan->refs > 0);
     void *object = chan->object != NULL && keep(chan->object) ? chan->object : NULL;
     if (object == NULL && mine != NULL) {
         object = chan->object = mine;

@@ -16,12 +16,19 @@ next_behind_locked(xc_link *link) XC_NEEDS(link)
     return msg;
 }
 
+/* This thread has the role. */
+static bool
+is_mine_locked(const xc_link *link) XC_NEEDS(link)
+{
+    return link->dispatch.running && pthread_equal(link->dispatch.thread, pthread_self());
+}
+
 xc_status
 xc_link_dispatch_enter(xc_link *link)
 {
     xc_status rc = XC_AGAIN;
     xc_lock_link(&link->mu);
-    if (!link->dispatch.running || pthread_equal(link->dispatch.thread, pthread_self())) {
+    if (!link->dispatch.running || is_mine_locked(link)) {
         link->dispatch.running = true;
         link->dispatch.thread = pthread_self();
         link->dispatch.depth++;
@@ -35,6 +42,7 @@ void
 xc_link_dispatch_leave(xc_link *link)
 {
     xc_lock_link(&link->mu);
+    XC_ASSERT(is_mine_locked(link) && link->dispatch.depth > 0);
     if (--link->dispatch.depth == 0) {
         link->dispatch.running = false;
         while (link->dispatch.backlog.head != NULL && !xc_needs_python_locked(link, link->dispatch.backlog.head)) {
@@ -49,7 +57,7 @@ bool
 xc_link_dispatching(xc_link *link)
 {
     xc_lock_link(&link->mu);
-    bool mine = link->dispatch.running && pthread_equal(link->dispatch.thread, pthread_self());
+    bool mine = is_mine_locked(link);
     xc_unlock_link(&link->mu);
     return mine;
 }
@@ -60,6 +68,7 @@ xc_link_set_callback(xc_link *link, xc_chan *chan)
     xc_lock_link(&link->mu);
     bool more = !chan->closed && !chan->recv_closed;
     if (more) {
+        XC_ASSERT(!chan->callback);
         chan->callback = true;
         chan->refs++;
         link->dispatch.n_callbacks++;
@@ -86,6 +95,7 @@ xc_link_backlog_next(xc_link *link, xc_chan **chan)
     xc_msg *msg;
     *chan = NULL;
     xc_lock_link(&link->mu);
+    XC_ASSERT(is_mine_locked(link));
     while ((msg = next_behind_locked(link)) != NULL) {
         if (xc_needs_python_locked(link, msg)) {
             xc_make_carried_locked(link, msg);
@@ -112,6 +122,7 @@ void
 xc_link_settle(xc_link *link, xc_msg *msg)
 {
     xc_lock_link(&link->mu);
+    XC_ASSERT(is_mine_locked(link));
     xc_apply_locked(link, msg);
     xc_wake_locked(link);
     xc_unlock_link(&link->mu);

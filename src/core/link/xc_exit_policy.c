@@ -70,6 +70,7 @@ xc_exit_policy_tell(const xc_err *why, int fd)
 void
 xc_exit_policy_begin(xc_exit_policy *policy, bool goodbye)
 {
+    XC_ASSERT(policy->busy != NULL);
     if (policy->timer.fire != NULL) {
         return;
     }

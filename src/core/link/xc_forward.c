@@ -10,6 +10,7 @@
 static void
 end_forward_locked(xc_link *link, xc_chan *chan, bool half) XC_NEEDS(link)
 {
+    XC_ASSERT(link->chans.n_forwards > 0);
     xc_forward *forward = chan->forward;
     chan->forward = NULL;
     link->chans.n_forwards--;
@@ -70,6 +71,7 @@ xc_link_set_forward(xc_link *link, xc_chan *chan, xc_forward *forward)
 {
     xc_msg *msg;
     xc_lock_link(&link->mu);
+    XC_ASSERT(chan->forward == NULL && !chan->callback);
     chan->refs++;
     chan->forward = forward;
     link->chans.n_forwards++;

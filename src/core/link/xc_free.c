@@ -59,6 +59,7 @@ empty_free_queue_locked(xc_link *link) XC_NEEDS(link)
     link->deferred.freeing = true;
     for (xc_msg *msg; (msg = xc_queue_pop(&link->deferred.queue)) != NULL;) {
         for (size_t i = 0; msg->carried != NULL && i < msg->n_ids; i++) {
+            XC_ASSERT(link->chans.n_carried > 0);
             link->chans.n_carried--;
             xc_unhold_locked(link, msg->carried[i]);
         }
@@ -82,6 +83,7 @@ xc_may_tell_locked(const xc_link *link, const xc_chan *chan)
 void
 xc_unhold_locked(xc_link *link, xc_chan *chan)
 {
+    XC_ASSERT(chan->refs > (chan->callback ? 1U : 0U)); /* what is released is not the callback's count */
     uint32_t holders = --chan->refs - (chan->callback ? 1 : 0);
     if (holders == 0 && xc_may_tell_locked(link, chan)) {
         /* As in execnet: the far end learns that nobody listens here, or, once, that only a callback does. */

@@ -37,6 +37,7 @@ add_id(void *arg, uint32_t id)
 void
 xc_scan_ids(xc_msg *msg)
 {
+    XC_ASSERT(msg->ids == NULL && msg->carried == NULL);
     bool task = msg->code == XC_EXEC;
     if ((msg->code != XC_DATA && !task) || msg->space != NULL || msg->lost) {
         return;
@@ -97,6 +98,7 @@ xc_cut_all_locked(xc_link *link)
 static void
 finish_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link)
 {
+    XC_ASSERT(link->end.eof && !link->end.fin);
     size_t at = 0;
     xc_cut_all_locked(link);
     for (xc_chan *chan; (chan = xc_chan_next(&link->chans.table, &at)) != NULL;) {
@@ -110,6 +112,7 @@ finish_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link)
 void
 xc_apply_locked(xc_link *link, xc_msg *msg)
 {
+    XC_ASSERT(msg->code < XC_LONG || msg->code > XC_MOVE); /* the reader has taken those */
     xc_chan *chan = xc_chan_find(&link->chans.table, msg->chan);
     switch (msg->code) {
     case XC_DATA:

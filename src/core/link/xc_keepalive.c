@@ -92,6 +92,7 @@ void
 xc_link_keepalive(xc_link *link, int64_t silence, void (*give_up)(void *arg), void *arg)
 {
     xc_keepalive *keepalive = &link->keepalive;
+    XC_ASSERT(silence >= 0);
     xc_lock_link(&link->mu);
     if (!link->end.eof && !atomic_load(&keepalive->silent)) {
         keepalive->quarter = silence > 0 && silence < QUARTERS ? 1 : silence / QUARTERS;

@@ -42,6 +42,7 @@ try_hold(xc_link *link)
 void
 xc_end_reading(xc_link *link, const xc_err *why)
 {
+    XC_ASSERT(why->code > XC_SPACE); /* with a smaller one the link would look alive */
     xc_err closed;
     if (xc_stream_check(&link->incoming, &closed) != XC_OK) {
         why = &closed; /* the program has closed our fds; the far end's EOF only follows from that */
@@ -50,6 +51,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
         xc_trace("connection ended: %s%s%s", xc_status_name(why->code), why->detail[0] != '\0' ? " " : "", why->detail);
     }
     xc_lock_link(&link->mu);
+    XC_ASSERT(!link->end.eof && link->wait.reading);
     link->end.why = *why;
     /* The writer has failed by a fault of this side: the far end's EOF only follows from that, too. */
     (void)xc_writer_failed_here(&link->writer, &link->end.why);
@@ -225,6 +227,7 @@ xc_link_take_hello(xc_link *link)
 static void
 free_link(xc_link *link) XC_TAKES_LINK
 {
+    XC_ASSERT(XC_UNLOCKED(link->wait.waiters) == NULL && !XC_UNLOCKED(link->wait.reading));
     XC_HAS_ROLE(reader);
     close_streams(link);
     xc_lock_link(&link->mu);
@@ -357,12 +360,14 @@ xc_link_new(const xc_link_opts *opts, int in, int out, xc_err *err)
 void
 xc_link_hold(xc_link *link)
 {
+    XC_ASSERT(atomic_load(&link->refs) > 0);
     atomic_fetch_add(&link->refs, 1);
 }
 
 void
 xc_link_release(xc_link *link)
 {
+    XC_ASSERT(atomic_load(&link->refs) > 0);
     if (atomic_fetch_sub(&link->refs, 1) != 1 || xc_link_forked(link)) {
         return;
     }

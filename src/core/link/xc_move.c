@@ -16,6 +16,7 @@
 static void
 keep_locked(xc_link *link, xc_region *region) XC_NEEDS(link)
 {
+    XC_ASSERT(region->map != NULL && link->region.map == NULL);
     link->region = *region;
     *region = (xc_region){.fd = -1};
     xc_lock_writer(&link->writer.mu);

@@ -120,6 +120,7 @@ xc_forget_arrivals_locked(xc_link *link)
 static void
 finish(xc_reader *reader, xc_arrival *arrival, xc_queue *batch) XC_NEEDS_ROLE(reader)
 {
+    XC_ASSERT(arrival->got == arrival->head.size);
     xc_queue_push(batch, arrival->msg);
     arrival->msg = NULL;
     if (arrival != &reader->oversized) {
@@ -131,6 +132,7 @@ finish(xc_reader *reader, xc_arrival *arrival, xc_queue *batch) XC_NEEDS_ROLE(re
 static unsigned char *
 place_in(const xc_arrival *arrival)
 {
+    XC_ASSERT(arrival->got >= arrival->skip && arrival->got - arrival->skip <= arrival->msg->size);
     return arrival->msg->data + (arrival->got - arrival->skip);
 }
 
@@ -191,6 +193,7 @@ take_front(xc_reader *reader, xc_arrival *arrival, size_t have, size_t size, boo
 bool
 xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
 {
+    XC_ASSERT(owner != NULL && ptr != NULL);
     xc_msg *msg = xc_msg_new(XC_DATA, 0, 0);
     bool taken = false;
     xc_lock_link(&link->mu);
@@ -422,6 +425,8 @@ xc_link_preamble(xc_link *link, void *into, size_t max)
 xc_status
 xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
 {
+    XC_ASSERT(link->reader.current == NULL || (link->reader.end == 0 && link->reader.frame_left > 0));
+    XC_ASSERT(link->reader.asking == NULL || link->reader.unparsed);
     size_t got = 0;
     /* Asked before the read: so all that a dead process wrote is there when we read. */
     int fds_say = atomic_load(&link->pump.fds_say);

@@ -20,6 +20,7 @@ xc_model_name(xc_model model)
 void
 xc_link_set_model(xc_link *link, xc_model model)
 {
+    XC_ASSERT(model < XC_MODELS);
     xc_lock_link(&link->mu);
     link->tasks.model = model;
     xc_unlock_link(&link->mu);

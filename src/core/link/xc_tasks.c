@@ -52,6 +52,7 @@ void
 xc_link_task_done(xc_link *link, bool primary)
 {
     xc_lock_link(&link->mu);
+    XC_ASSERT(link->tasks.executing > link->tasks.queue.count); /* this task runs, and does not wait */
     link->tasks.executing--;
     link->tasks.primary_waits = link->tasks.primary_waits || primary;
     xc_wake_locked(link);

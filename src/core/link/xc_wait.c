@@ -288,6 +288,7 @@ xc_status
 xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
 {
     XC_ASSERT_NOGIL();
+    XC_ASSERT(xc_locks_held() == 0 && (space != NULL || !wait->can_give));
     xc_waiter self = {.wait = wait, .bell = xc_bell_mine()};
     wait_state state = {.wait = wait, .bell = self.bell, .signals_at = XC_FOREVER};
     xc_status rc = XC_OK;
@@ -337,6 +338,7 @@ xc_link_wait_nogil(xc_link *link, const xc_wait *wait, size_t *space)
 xc_registration *
 xc_link_begin_registration(xc_link *link, const xc_wait *wait, int fd, uint64_t number)
 {
+    XC_ASSERT(fd >= 0);
     xc_registration *registration = xc_alloc(sizeof *registration);
     if (registration == NULL) {
         return NULL;

@@ -39,6 +39,7 @@ xc_writer_init(xc_writer *writer, xc_stream *stream)
 void
 xc_writer_fini(xc_writer *writer)
 {
+    XC_ASSERT(!XC_UNLOCKED(writer->writing) && XC_UNLOCKED(writer->waiters) == NULL);
     xc_buf_fini(&writer->flight);
     xc_buf_fini(&writer->outbox);
     xc_mutex_fini(&writer->mu);
@@ -123,6 +124,7 @@ post_awaiting_locked(xc_writer *writer) XC_NEEDS(writer)
 void
 xc_writer_break_locked(xc_writer *writer, const xc_err *why)
 {
+    XC_ASSERT(why->code > XC_SPACE);
     if (writer->broken.code == XC_OK) {
         writer->broken = *why;
     }
@@ -198,6 +200,7 @@ xc_writer_break_for_memory_locked(xc_writer *writer, const char *what)
 void
 xc_writer_spill_locked(xc_writer *writer, xc_sending *sending)
 {
+    XC_ASSERT(sending->mine && writer->writing);
     if (keep_locked(writer, sending) != XC_OK) {
         xc_writer_break_for_memory_locked(writer, REST);
     }
@@ -356,6 +359,7 @@ xc_status
 xc_writer_try(xc_writer *writer, xc_sending *sending, xc_err *err)
 {
     xc_status rc = XC_OK;
+    XC_ASSERT(sending->n > 0);
     xc_lock_writer(&writer->mu);
     bool out = is_idle_ring_locked(writer) && write_now_locked(writer, sending);
     if (!out) {

@@ -32,6 +32,7 @@ static void
 free_number_locked(xc_writer *writer, xc_long_sending *sending) XC_NEEDS(writer)
 {
     if (sending->numbered) {
+        XC_ASSERT((writer->numbers >> sending->number & 1) != 0);
         writer->numbers &= ~(UINT64_C(1) << sending->number);
         sending->numbered = false;
     }
@@ -60,6 +61,7 @@ xc_status
 xc_writer_send_long_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until, xc_err *err)
 {
     xc_sending *frame = &sending->frame;
+    XC_ASSERT(!sending->numbered || sending->number < XC_LONG_COUNT);
     xc_status rc = sending->numbered ? XC_OK : get_number_nogil(writer, sending, until, err);
     while (rc == XC_OK) {
         if (frame->n == 0) {

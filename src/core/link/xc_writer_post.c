@@ -8,6 +8,7 @@
 xc_status
 xc_writer_post(xc_writer *writer, const void *frames, size_t n)
 {
+    XC_ASSERT(n >= XC_HEADER_SIZE);
     xc_lock_writer(&writer->mu);
     xc_status rc = xc_writer_refusal_locked(writer, NULL);
     if (rc == XC_OK) {
@@ -53,6 +54,7 @@ xc_writer_is_full(xc_writer *writer)
 bool
 xc_writer_await_room(xc_writer *writer, xc_job *job)
 {
+    XC_ASSERT(job->run != NULL);
     xc_lock_writer(&writer->mu);
     bool much = left_locked(writer) > XC_WRITER_MUCH;
     if (much) {
