@@ -9,6 +9,8 @@
 #   PYTHON=python3.12   the interpreter to build for        VENV=.venv   where its environment goes
 #   CC=clang            the compiler                        PYTEST_ARGS  more for pytest, as "-k serializer"
 #   TSAN_TESTS="..."    the Python tests that run under the thread sanitizer; ON_OURS: in pytest-xdist on this package
+#   ASAN_TESTS=         all Python tests under the address sanitizer, not only those of check-deep; some fail there: those that
+#                       limit or count memory, and those with far ends that must not have this package
 #   SANITIZERS=required fail where the sanitizers cannot run, instead of saying so
 #   PAIRINGS="C-C"      the cores to run the Python tests over, near end and far end; all four of C and Python if not set
 #   USERS=              without the tests of other programs that use execnet, and without installing those
@@ -33,7 +35,9 @@ BENCH_ARGS ?=
 PAIRINGS ?= C-C Python-Python C-Python Python-C
 ON_OURS ?= test_serializer.py test_serializer_refused.py test_xspec.py test_unmeant.py test_source.py test_channel.py test_gateway.py \
 	test_group.py test_callback.py test_errors.py
-TSAN_TESTS ?= test_threads.py test_interpreters.py test_callback.py test_callback_order.py
+ASAN_TESTS ?= test_serializer.py test_serializer_hostile.py test_serializer_refused.py test_serializer_changed.py test_core_frames.py \
+	test_conformance.py test_channel.py test_callback.py test_callback_order.py test_threads.py test_tagging_answers.py --depth test
+TSAN_TESTS ?= test_threads.py test_interpreters.py test_callback.py test_callback_order.py test_channel_lives.py test_tagging_models.py
 
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -49,6 +53,7 @@ USER_NEEDS := $(VENV)/.user-needs
 BENCH_NEEDS := $(VENV)/.bench-needs
 LINT_NEEDS := $(VENV)/.lint-needs
 TSAN := $(VENV)/tsan
+ASAN := $(VENV)/asan
 LIMITS := $(VENV)/limits/pingpong $(VENV)/limits/bandwidth
 
 SOURCES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] execnet_c/*.py execnet_c/*/*.py execnet_c/*.pyi execnet_c/py.typed)
@@ -58,7 +63,7 @@ STRICT := $(INCLUDES) -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 LOCKS := $(STRICT) -Wthread-safety -Wthread-safety-beta
 
 .PHONY: tag quick test check-deep pieces-quick pieces-test pieces-deep test-c test-c-deep test-c-portable test-c-mutants test-models test-sim \
-	test-asan test-tsan test-tsan-python tests-in-tsan test-on-ours test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
+	test-asan test-tsan test-asan-python test-tsan-python test-on-ours test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
 	test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
 
 # Tests are many programs, and pytest reads its own files anew at each start where no bytecode is kept.
@@ -136,39 +141,30 @@ test-asan:
 test-tsan:
 	@$(PIECE) C-tsan $(MAKE) -C tests/c run-tsan run-tsan-rings CC="$(CC)"
 
-# The Python tests with threads, on an extension that was built for the sanitizer and with XC_ASSERT. The interpreter was
-# not, so that the sanitizer's library must be loaded before all else. What it reports, of any process of a test, is a
-# file.
+# Python tests on extensions that were built for a sanitizer and with XC_ASSERT: see tests/sanitized.sh.
 test-tsan-python: $(TSAN)/.made $(TEST_NEEDS)
-	@$(PIECE) Python-tsan $(MAKE) tests-in-tsan
+	@CC="$(CC)" $(PIECE) Python-tsan sh tests/sanitized.sh tsan $(abspath $(TSAN)) $(BIN)/python $(TSAN_TESTS) $(PYTEST_ARGS)
 
-tests-in-tsan: RANDOM = $(shell setarch -R true 2>/dev/null && echo setarch -R)
-tests-in-tsan: IN_TSAN = PYTHONPATH=$(abspath $(TSAN))/lib LD_PRELOAD=$$($(CC) -print-file-name=libtsan.so) \
-	TSAN_OPTIONS="exitcode=0 log_path=$(abspath $(TSAN))/report suppressions=$(abspath tests/tsan.txt)" $(RANDOM) $(BIN)/python
-tests-in-tsan:
-	@rm -f $(TSAN)/report.*
-	@cd tests && if ! $(IN_TSAN) -c "import execnet_c._core" 2>&1; then \
-		echo "test-tsan-python left out: what $(CC) builds for the thread sanitizer does not run in $(PYTHON)"; \
-		test "$(SANITIZERS)" != required; \
-	else \
-		$(IN_TSAN) -m pytest $(TSAN_TESTS) $(PYTEST_ARGS); result=$$?; \
-		! cat $(abspath $(TSAN))/report.* 2>/dev/null && exit $$result; \
-	fi
+test-asan-python: $(ASAN)/.made $(TEST_NEEDS)
+	@CC="$(CC)" $(PIECE) Python-asan sh tests/sanitized.sh asan $(abspath $(ASAN)) $(BIN)/python $(ASAN_TESTS) $(PYTEST_ARGS)
+
+$(TSAN)/.made: SANITIZER = thread
+$(ASAN)/.made: SANITIZER = address,undefined
 
 # A source tree of its own, or other builds would find its objects.
-$(TSAN)/.made: $(MADE) pyproject.toml setup.py README.rst $(SOURCES)
-	rm -rf $(TSAN)
-	mkdir -p $(TSAN)/source
-	cp -R pyproject.toml setup.py README.rst LICENSE src execnet_c $(TSAN)/source
-	CC="$(CC)" EXECNET_C_CFLAGS="-fsanitize=thread -DXC_DEBUG -O1 -g -fno-omit-frame-pointer" \
-		$(PIP) install --no-deps --target $(TSAN)/lib $(abspath $(TSAN))/source
+$(TSAN)/.made $(ASAN)/.made: $(MADE) pyproject.toml setup.py README.rst $(SOURCES)
+	rm -rf $(@D)
+	mkdir -p $(@D)/source
+	cp -R pyproject.toml setup.py README.rst LICENSE src execnet_c $(@D)/source
+	CC="$(CC)" EXECNET_C_CFLAGS="-fsanitize=$(SANITIZER) -DXC_DEBUG -O1 -g -fno-omit-frame-pointer" \
+		$(PIP) install --no-deps --target $(@D)/lib $(abspath $(@D))/source
 	touch $@
 
 # Those that the compiler can build and this machine can run; all of them with SANITIZERS=required.
 test-sanitizers: test-thread-sanitizer test-address-sanitizer
 
-test-address-sanitizer:
-	+@$(call with_sanitizer,address,test-asan)
+test-address-sanitizer: $(TEST_NEEDS)
+	+@$(call with_sanitizer,address,test-asan-python test-asan)
 
 test-thread-sanitizer: $(TEST_NEEDS)
 	+@$(call with_sanitizer,thread,test-tsan-python test-tsan)
