@@ -36,8 +36,12 @@ UNRECEIVED = {
         "frame(6, 77, b'N\\0\\0\\0\\1xN\\0\\1\\0\\0' + b'x' * 65536 + b'L@\\0\\0\\0\\3Q')",
         0,
     ),
-    "goodbyes to channels": ("frame(5, k) + frame(7, k)", 0),
+    "goodbyes to channels": ("frame(5 + k % 2 * 2, k)", 0),
     "string coercion": ("frame(1, k, b'RR@\\0\\0\\0\\2Q')", 0),
+    "long messages that go no further": (  # 64, each of 1 GiB
+        "frame(9, k, struct.pack('!biq', 4, 1, 1 << 30)) + frame(10, k, b'A' + struct.pack('!i', (1 << 30) - 6) + bytes(33_000))",
+        16 * MIB,  # four of them may have huge pages
+    ),
     "questions": ("frame(0, 3 + 2 * k)", 0),
     "tasks": ("frame(3, 3 + 2 * k, b'LQ')", 0),
 }
@@ -62,3 +66,59 @@ def test_what_nobody_receives(what):
         frames,
     )
     check(lines, more)
+
+
+BEHIND_A_CALLBACK = {
+    **{what: UNRECEIVED[what] for what in ("tiny", "empty dicts", "not well formed", "a hundred channels each")},
+    **{what: UNRECEIVED[what] for what in ("for channels that nobody has", "goodbyes to channels", "string coercion", "tasks")},
+    "channels without end": UNRECEIVED["channels without end"],
+    "questions with a payload": ("frame(0, 3 + 2 * k, b'R')", 0),
+}
+
+
+@pytest.mark.parametrize("what", BEHIND_A_CALLBACK)
+def test_what_waits_behind_a_callback(what):
+    frames, more = BEHIND_A_CALLBACK[what]
+    lines = run(
+        """
+        import bounds
+        go_on = threading.Event()
+        def begin(gateway):
+            channel, other = gateway.newchannel(), gateway.newchannel()
+            other.setcallback(lambda item: go_on.wait(60))
+            return channel, other
+        gateway = bounds.attack(sys.argv[1], 2 << 20, begin, "put(frame(4, 3, b'LQ'))")
+        os.kill(gateway._state()["pid"], 9)
+        go_on.set()
+        assert gateway._wait_gone(30)
+        """,
+        frames,
+    )
+    check(lines, more)
+
+
+def test_what_is_told_of_channels_that_the_program_drops():
+    """Each is closed with a frame, and the far end reads none."""
+    lines = run(
+        """
+        import bounds
+        item = "frame(4, 1, b''.join(b'B' + struct.pack('!i', 2 * (k * 100 + i)) for i in range(100)) + b'@\\\\0\\\\0\\\\0\\\\x64Q')"
+        def begin(gateway):
+            channel = gateway.newchannel()
+            def receive():
+                item = ()
+                while item is not None:
+                    try:
+                        item = channel.receive(60)
+                    except execnet_c.LoadError:
+                        pass  # too many channels
+            thread = threading.Thread(target=receive)
+            thread.start()
+            return thread
+        gateway = bounds.attack(item, 4 << 20, begin, then="put(frame(4, 1, b'LQ')); wait_end()")
+        gateway._signal(signal.SIGCONT)
+        gateway.kept.join()
+        bounds.end(gateway)
+        """,
+    )
+    check(lines, CHANNELS)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from conftest import TIMEOUT, wait_until
+from masters import run
 
 from execnet_c import cores
 
@@ -409,3 +410,27 @@ def test_python_runs_on_while_a_thread_waits(lib, group, kind):
     count, result = while_waiting(waits[kind])
     assert len(result) == 1
     assert count > 2000
+
+
+def test_a_worker_dies_while_a_thread_drops_channels():
+    """The thread and the one that learns of the death change the same table."""
+    run(
+        """
+        sys.setswitchinterval(1e-5)
+        for _ in range(8):
+            group = execnet_c.Group()
+            gateway = group.makegateway()
+            pid = worker_of(gateway)
+            channels = [gateway.newchannel() for _ in range(30_000)]
+            def drop():
+                while channels:
+                    channels.pop()
+            thread = threading.Thread(target=drop)
+            os.kill(pid, 9)
+            thread.start()
+            gateway.join(10)
+            assert not gateway.hasreceiver()
+            thread.join()
+            group.terminate(5)
+        """
+    )

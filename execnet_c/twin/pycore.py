@@ -168,7 +168,7 @@ class Gateway(NearEnd, Reader, Tasks):
 
     def _needs_callback(self, code, id):
         if code == FIN:
-            return any([chan.callback is not None for chan in self._chans.values()])
+            return any([chan.callback is not None for chan in list(self._chans.values())])
         chan = self._chans.get(id)
         return chan is not None and chan.callback is not None and code in (DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE)
 
@@ -498,7 +498,7 @@ class Gateway(NearEnd, Reader, Tasks):
 
     def _unlist(self, chan):
         if self._chans.get(chan.id) is chan:
-            del self._chans[chan.id]
+            self._chans.pop(chan.id, None)  # the I/O thread may have taken it out now
 
     def _forget(self, chan, channel):
         """The Channel object of `chan` is being freed. Any thread may call this, between any two steps: it takes no lock.

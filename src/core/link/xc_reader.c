@@ -18,6 +18,10 @@
 
 enum { BYTES_HEAD = 5, BYTES_AROUND = BYTES_HEAD + 1 }; /* opcode and length of a bytes object; and its STOP */
 
+/* With more long messages at a time a huge page must first be deserved: a far end that begins 64 and sends some bytes
+ * of each would have 64 of them. */
+enum { HUGE_AT_ONCE = 4, HUGE_DESERVED = 2 * 1024 * 1024 /* bytes of the message that have come */ };
+
 /* --- messages take effect ------------------------------------------------------------------------------------- */
 
 /* One message of a batch. XC_OK: more may follow. XC_CLOSED: it was a goodbye. XC_BAD: the far end breaks the rules. */
@@ -344,11 +348,14 @@ parse(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_NEEDS_ROLE(re
 }
 
 static void
-choose_pages(const xc_link *link, xc_arrival *arrival)
+choose_pages(const xc_link *link, xc_arrival *arrival) XC_NEEDS_ROLE(reader)
 {
     xc_msg *msg = arrival->msg;
     size_t kept = arrival->got - arrival->skip;
     if (kept < arrival->paged || msg->lost) {
+        return;
+    }
+    if (link->reader.n_longs > HUGE_AT_ONCE && kept < HUGE_DESERVED) {
         return;
     }
     if (xc_reads_ring(link) && kept < XC_PAGES_MUCH) {
