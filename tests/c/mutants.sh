@@ -34,6 +34,7 @@ mutant handed xc_writer test_writer_handed 'xc_writer_release_locked(writer); .*
 mutant refused xc_writer_post test_writer 'xc_writer_wake_all_locked(writer); .* each is refused now' &
 mutant nested xc_writer test_writer_long 'spill_own_locked(writer); .* or those in the line would wait for us' &
 mutant broken xc_writer test_writer 'xc_writer_wake_all_locked(writer);$' &
+mutant late xc_writer test_writer_refused 'rc = xc_writer_refusal_locked(writer, err); .* nobody would wake us any more' &
 mutant moved xc_move test_move 'xc_pump_set(&link->writer.flush, xc_now()); .* a notification of room may have been thrown away with the buffer' &
 mutant line xc_credit test_credit 'xc_wake_locked(link); .* the next one in the line may go on' &
 mutant unsent xc_credit test_credit 'xc_wake_locked(link); .* the first in the line may go on' &

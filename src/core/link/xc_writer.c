@@ -429,7 +429,8 @@ get_role_locked(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *e
     }
     bool first = writer->waiters == NULL || (sending->ticket != 0 && sending->ticket < writer->waiters->ticket);
     if (sending->polite && !sending->mine && !first) {
-        rc = wait_role_locked(writer, sending, until);
+        rc = xc_writer_refusal_locked(writer, err); /* the line was woken for that: nobody would wake us any more */
+        rc = rc == XC_OK ? wait_role_locked(writer, sending, until) : rc;
     }
     while (rc == XC_OK && (rc = take_role_locked(writer, sending, err)) == XC_AGAIN) {
         rc = wait_role_locked(writer, sending, until);
