@@ -21,11 +21,36 @@ await_zero(const int *number)
     (void)sim_block(number, SIM_NEVER, false, is_zero);
 }
 
+/* A thread's doorbell is made first, and without fail: one that could not be made stands among the thread's own
+ * variables, which others cannot reach here. */
+static void
+make_bell(void)
+{
+    sim_spare_allocations(sim_own_process(), true);
+    (void)xc_bell_mine();
+    sim_spare_allocations(sim_own_process(), false);
+}
+
+typedef struct {
+    void (*run)(void *arg);
+    void *arg;
+} start;
+
+static void
+run_with_bell(void *arg)
+{
+    const start *it = arg;
+    make_bell();
+    it->run(it->arg);
+}
+
 sim_thread *
 start_beside(side *at, const char *name, void (*run)(void *arg), void *arg)
 {
+    start *it = sim_alloc(sizeof *it);
+    *it = (start){run, arg};
     at->users++;
-    return sim_start(at->process, name, run, arg);
+    return sim_start(at->process, name, run_with_bell, it);
 }
 
 void
@@ -48,6 +73,14 @@ some_deadline(void)
 {
     static const int64_t spans[] = {0, 20 * 1000, XC_MS, 20 * XC_MS, 300 * XC_MS};
     return sim_chance(3) ? xc_after(spans[sim_random(5)]) : XC_FOREVER;
+}
+
+/* Never called: each channel gets one object only. */
+static bool
+keep(void *object)
+{
+    (void)object;
+    return false;
 }
 
 static uint32_t
@@ -110,12 +143,23 @@ let_go(const actor *who, talk *about, int direction)
 
 /* --- the near end ----------------------------------------------------------------------------------------------- */
 
+static void
+change_limit(const actor *who, talk *about, int direction)
+{
+    if (about->limit[direction] > 0 && about->limit_changes && sim_chance(4)) {
+        op_set_limit(who, about, sim_chance(3) ? XC_NO_LIMIT : 1 + sim_random(2 * about->limit[direction]));
+    }
+}
+
 /* Sends and receives in turns, by chance; a receive that has something to be sent behind it does not wait for ever. */
 static void
 converse(const actor *who, talk *about)
 {
     uint32_t left = about->items[DOWN];
     bool more = true, open = true;
+    if (about->limit[UP] > 0) {
+        op_set_limit(who, about, about->limit[UP]);
+    }
     while (open && left > 0) {
         if (about->callback[UP] || !more || sim_chance(2)) {
             open = op_send_item(who, about, DOWN, 0);
@@ -128,6 +172,7 @@ converse(const actor *who, talk *about)
     about->sending[DOWN]--;
     sim_look();
     while (!about->callback[UP] && more) {
+        change_limit(who, about, UP);
         more = op_receive(who, about, some_deadline()) != CLOSED;
     }
 }
@@ -159,7 +204,7 @@ call(const actor *caller, talk *about)
         return;
     }
     about->id = about->chan[0]->id;
-    xc_link_set_object(at->link, about->chan[0], about);
+    (void)xc_link_object(at->link, about->chan[0], about, keep);
     if (about->callback[UP]) {
         op_set_callback(&who, about);
     }
@@ -178,7 +223,7 @@ call(const actor *caller, talk *about)
 static void
 run_caller(void *arg)
 {
-    const actor who = {.at = near_end(), .is_main = sim_chance(3)};
+    const actor who = {.at = near_end(), .is_main = sim_chance(3), .parks = sim_chance(5)};
     if (sim_chance(3)) {
         sim_sleep(sim_random(20000000));
     }
@@ -225,6 +270,9 @@ run_near(void *arg)
     ledger_leaving(at);
     xc_link_goodbye(at->link);
     (void)op_wait(&who, XC_WAIT_FIN, NULL, XC_FOREVER);
+    if (sim_chance(4)) {
+        (void)op_wait(&who, XC_WAIT_GONE, NULL, XC_FOREVER);
+    }
     await_zero(&at->users);
 }
 
@@ -235,7 +283,8 @@ static void
 take_all(const actor *who, talk *about)
 {
     uint32_t all = about->items[DOWN] * about->senders[DOWN];
-    while (count_got(about, DOWN) < all && op_receive(who, about, some_deadline()) != CLOSED) {
+    change_limit(who, about, DOWN);
+    while (count_got(about, DOWN) < all && !about->lossy && op_receive(who, about, some_deadline()) != CLOSED) {
     }
 }
 
@@ -244,8 +293,11 @@ answer(const actor *who, talk *about)
 {
     bool open = true, more = true;
     uint32_t left = about->items[UP], all = about->items[DOWN] * about->senders[DOWN];
+    if (about->limit[DOWN] > 0) {
+        op_set_limit(who, about, about->limit[DOWN]);
+    }
     while (left > 0 && open) {
-        if (about->callback[DOWN] || !more || count_got(about, DOWN) >= all || sim_chance(2)) {
+        if (about->callback[DOWN] || !more || about->lossy || count_got(about, DOWN) >= all || sim_chance(2)) {
             open = op_send_item(who, about, UP, 0);
             left--;
         }
@@ -264,7 +316,7 @@ static bool
 is_heard(const void *what)
 {
     const talk *about = what;
-    return about->marked[1] || count_got(about, DOWN) >= about->items[DOWN] * about->senders[DOWN];
+    return about->marked[1] || about->lossy || count_got(about, DOWN) >= about->items[DOWN] * about->senders[DOWN];
 }
 
 static void
@@ -273,7 +325,7 @@ run_task(const actor *who, xc_msg *msg, xc_chan *chan, bool primary)
     side *at = who->at;
     talk *about = &world.talks[msg->data[5]];
     about->chan[1] = chan;
-    xc_link_set_object(at->link, chan, about);
+    (void)xc_link_object(at->link, chan, about, keep);
     xc_link_free_msg(at->link, msg);
     world.tasks_taken++;
     progress();
@@ -360,6 +412,21 @@ orphan_error(void *arg, xc_msg *msg)
     xc_msg_free(msg);
 }
 
+static bool
+lives(const side *at)
+{
+    return sim_is_alive(at->process) && at->link != NULL && !at->link->end.eof;
+}
+
+/* Until both ends have, or one is no more. */
+static void
+wait_to_move(const int *ends)
+{
+    while (*ends > 0 && !(world.faulty && !(lives(&world.ends[0]) && lives(&world.ends[1])))) {
+        sim_sleep(XC_MS);
+    }
+}
+
 /* One of the two moves at any time after both have offered. What is sent before both have moved must fit into a ring:
  * here signs of life, and small ones. */
 static void
@@ -367,7 +434,7 @@ run_mover(void *arg)
 {
     side *at = arg;
     xc_err err;
-    await_zero(&world.not_offered);
+    wait_to_move(&world.not_offered);
     for (uint32_t n = sim_random(4); n > 0; n--) {
         sim_sleep(sim_random(4000000));
         (void)xc_link_post(at->link, XC_STATUS, 0, NULL, 0);
@@ -377,6 +444,9 @@ run_mover(void *arg)
         sim_fail("no move: %s %s", xc_status_name(rc), err.step);
     }
     world.not_moved--;
+    if (rc != XC_OK) { /* makegateway() fails then, and ends the worker; or the worker itself ends */
+        sim_kill(world.ends[1].process, false);
+    }
     leave(at);
 }
 
@@ -389,7 +459,7 @@ offer(side *at)
     world.not_offered--;
     sim_look();
     (void)start_beside(at, "mover", run_mover, at);
-    await_zero(&world.not_moved);
+    wait_to_move(&world.not_moved);
 }
 
 static void
@@ -397,23 +467,38 @@ run_end(void *arg)
 {
     side *at = arg;
     xc_err err;
+    make_bell();
     xc_link_opts opts = {.worker = at->number == 1, .orphan_error = orphan_error, .drop_space = drop_space};
     opts.region = world.transport == BY_RINGS ? &at->region : NULL;
     at->link = xc_link_new(&opts, at->in, at->out, &err);
-    if (at->link == NULL) {
+    if (at->link == NULL && !world.faulty) {
         sim_fail("no link: %s", err.step);
+    }
+    if (at->link == NULL) {
+        sim_kill(at->process, false);
+    }
+    if (world.window > 0) {
+        xc_link_set_limit_of_new(at->link, world.window);
     }
     if (world.transport == MOVING) {
         offer(at);
     }
+    if (world.silence[at->number] > 0) {
+        xc_link_keepalive(at->link, world.silence[at->number], NULL, NULL);
+    }
     if (at->number == 0) {
+        xc_link_owns_peer(at->link);
+        (void)start_beside(at, "reaper", run_reaper, at);
         run_near(at);
     }
     else {
         run_worker(at);
+        world.worker_gone = true;
+        sim_look();
     }
-    xc_link_release(at->link);
+    xc_link *link = at->link;
     at->link = NULL;
+    xc_link_release(link);
     progress();
 }
 

@@ -1,7 +1,148 @@
 /*
- * What goes wrong in a world, at times that the seed chooses.
+ * What goes wrong in a world, at times that the seed chooses: one fault at most, and signals.
  */
 #include "world.h"
+
+#define SECOND XC_S
+
+typedef enum {
+    NO_FAULT,
+    CUT,       /* the connection breaks */
+    DEATH,     /* the worker is killed */
+    ORPHANED,  /* the same, and another process has copies of its fds */
+    MURDER,    /* the near end is killed */
+    STALL,     /* nothing comes through for a while */
+    FREEZE,    /* a process is stopped for a while */
+    SILENCE,   /* the same for so long that keepalive ends the link */
+    NO_MEMORY, /* some allocations fail */
+    FAULTS,
+} fault;
+
+/* --- what others do then ------------------------------------------------------------------------------------------ */
+
+static bool
+is_worker_gone(const void *what)
+{
+    (void)what;
+    return world.worker_gone || !sim_is_alive(world.ends[1].process);
+}
+
+/* As who reaps the process would: tells the near end that the worker has ended. */
+void
+run_reaper(void *arg)
+{
+    side *at = arg;
+    (void)sim_block(&world.worker_gone, SIM_NEVER, false, is_worker_gone);
+    if (sim_chance(2)) {
+        sim_sleep(sim_random(20000000));
+    }
+    xc_link_peer_gone(at->link);
+    leave(at);
+}
+
+static void
+on_sigint(sim_process *process)
+{
+    for (int i = 0; i < 2; i++) {
+        if (world.ends[i].process == process) {
+            world.ends[i].interrupted = true;
+        }
+    }
+    for (sim_thread *thread = NULL; (thread = sim_next_thread(thread, process)) != NULL;) {
+        sim_interrupt(thread);
+    }
+}
+
+/* --- faults ------------------------------------------------------------------------------------------------------- */
+
+static void
+declare(const char *what)
+{
+    sim_trace("fault: %s", what);
+    world.may_end = world.faulty = true;
+}
+
+static void
+end_worker(bool keeps_fds)
+{
+    declare(keeps_fds ? "the worker is killed, another process keeps its fds" : "the worker is killed");
+    sim_kill(world.ends[1].process, keeps_fds);
+}
+
+static void
+stop_for_a_while(int64_t span)
+{
+    sim_process *process = world.ends[sim_random(2)].process;
+    if (sim_is_alive(process)) {
+        sim_freeze(process, sim_now() + span);
+        sim_sleep(span);
+        sim_freeze(process, 0);
+    }
+}
+
+static void
+stall_for_a_while(int64_t span)
+{
+    sim_pipe *pipe = world.pipes[sim_random(2)];
+    sim_stall(pipe, true);
+    sim_sleep(span);
+    sim_stall(pipe, false);
+}
+
+static void
+cut(void)
+{
+    uint32_t which = world.transport == BY_SOCKET ? 2 : sim_random(3);
+    declare("the connection is cut");
+    for (uint32_t i = 0; i < 2; i++) {
+        if (which == i || which == 2) {
+            sim_cut(world.pipes[i], sim_random(100));
+        }
+    }
+}
+
+static void
+run_fault(void *arg)
+{
+    const fault *what = arg;
+    sim_sleep(sim_random(sim_chance(2) ? 2000000 : 60000000));
+    switch (*what) {
+    case CUT:
+        cut();
+        break;
+    case DEATH:
+        end_worker(false);
+        break;
+    case ORPHANED:
+        end_worker(true);
+        break;
+    case MURDER:
+        declare("the near end is killed");
+        sim_kill(world.ends[0].process, false);
+        break;
+    case STALL:
+        stall_for_a_while(sim_random(2000000000));
+        break;
+    case FREEZE:
+        stop_for_a_while(sim_random(2000000000));
+        break;
+    case SILENCE:
+        declare("silence");
+        if (sim_chance(2)) {
+            stop_for_a_while(20 * SECOND);
+        }
+        else {
+            stall_for_a_while(20 * SECOND);
+        }
+        break;
+    case NO_MEMORY:
+        declare("some allocations fail");
+        sim_fail_allocations(world.ends[sim_random(2)].process, sim_random(40), 1 + sim_random(3));
+        break;
+    default:
+        break;
+    }
+}
 
 /* Signals, and wake-ups without a reason. */
 static void
@@ -23,7 +164,16 @@ run_signals(void *arg)
 void
 start_faults(void)
 {
+    fault *what = sim_alloc(sizeof *what);
+    *what = sim_chance(2) ? NO_FAULT : 1 + sim_random(FAULTS - 1);
+    if (*what != NO_FAULT) {
+        (void)sim_start(NULL, "fault", run_fault, what);
+    }
+    if (*what == SILENCE || sim_chance(8)) { /* a side that nobody stops hears of the other in time */
+        world.silence[sim_random(2)] = 10 * SECOND;
+    }
     if (sim_chance(2)) {
         (void)sim_start(NULL, "signals", run_signals, NULL);
     }
+    sim_on_sigint(world.ends[1].process, on_sigint);
 }

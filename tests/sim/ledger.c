@@ -83,6 +83,20 @@ ledger_sent(talk *about, int direction, int sender, bool sent)
     }
 }
 
+/* With a limit that was there from the beginning, no more is under way than it allows. Items that a receiver has in its
+ * hands count as taken there already. */
+void
+ledger_claimed(talk *about, int direction, uint64_t cost)
+{
+    uint64_t most = about->largest + AROUND + LABEL + XC_ITEM_COST;
+    about->under_way[direction] += cost;
+    if (about->bound[direction] > 0 && !world.may_end && !about->closing[0] && !about->closing[1] &&
+        about->under_way[direction] > 3 * most + (about->bound[direction] > most ? about->bound[direction] : most)) {
+        sim_fail("talk %d, direction %d: %llu bytes are under way, with a limit of %u", about->number, direction,
+                 (unsigned long long)about->under_way[direction], about->bound[direction]);
+    }
+}
+
 static bool
 is_intact(const unsigned char *label, size_t n)
 {
@@ -125,7 +139,7 @@ ledger_got(talk *about, int direction, const xc_msg *msg)
     }
     sim_trace("got item %u of talk %d, sender %d", number, about->number, sender);
     uint32_t *got = &about->got[direction][sender];
-    uint64_t *seen = &about->seen[direction][sender], bit = UINT64_C(1) << (number & 63);
+    uint64_t *seen = &about->seen[direction][sender][number / 64 % SEEN], bit = UINT64_C(1) << number % 64;
     bool in_order = number == *got || (number > *got && about->lossy) || about->shared;
     if (!in_order || (*seen & bit) != 0 || number >= about->begun[direction][sender]) {
         sim_fail("talk %d, direction %d, sender %d: item %u came, after %u, of %u that were begun", about->number,
@@ -136,6 +150,7 @@ ledger_got(talk *about, int direction, const xc_msg *msg)
                  sender, number);
     }
     *seen |= bit;
+    about->under_way[direction] -= xc_msg_cost(msg);
     *got = about->shared ? *got + 1 : number + 1;
 }
 

@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "sim_calls.h"
 #include "world.h"
 #include "xc_bytes.h"
 #include "xc_opcodes.h"
@@ -68,15 +69,48 @@ check_result(xc_status rc, const xc_wait *wait)
     }
 }
 
-bool
-op_wait(const actor *who, xc_wait_kind kind, talk *about, int64_t until)
+/* By a registration. False: not now, there is no memory for it. */
+static bool
+park(const actor *who, const xc_wait *wait, const note *here, int64_t until, bool *held)
 {
-    xc_wait wait = {.kind = kind,
-                    .chan = about != NULL ? about->chan[who->at->number] : NULL,
-                    .can_give = kind == XC_WAIT_ITEM,
-                    .signals = who->is_main};
+    const void *outer = sim_note_of(sim_self());
+    int fd = sim_eventfd();
+    struct pollfd poller = {.fd = fd, .events = POLLIN};
+    xc_registration *registration = xc_link_begin_registration(who->at->link, wait, fd, 1);
+    if (registration == NULL) {
+        sim_close(fd);
+        return false;
+    }
+    int64_t now = sim_now(), left = until > now ? until - now : 0;
+    struct timespec span = {.tv_sec = left / XC_S, .tv_nsec = left % XC_S};
+    sim_note(here);
+    int n = 0;
+    if (!xc_registration_over(who->at->link, registration)) {
+        do {
+            n = __wrap_ppoll(&poller, 1, until == XC_FOREVER ? NULL : &span, NULL);
+        } while (n < 0 && until == XC_FOREVER);
+    }
+    sim_note(outer);
+    *held = xc_registration_over(who->at->link, registration);
+    if (n > 0 && !*held) {
+        sim_fail("a registration says that it is over, and it is not");
+    }
+    xc_link_end_registration(who->at->link, registration);
+    sim_close(fd);
+    return true;
+}
+
+static bool
+wait_for(const actor *who, xc_wait wait, talk *about, int64_t until)
+{
+    xc_wait_kind kind = wait.kind;
     const note here = {.at = who->at, .kind = kind, .about = about};
     const void *outer = sim_note_of(sim_self());
+    bool over;
+    if (who->parks && (kind == XC_WAIT_ITEM || kind == XC_WAIT_CLOSE || kind == XC_WAIT_CREDIT) &&
+        park(who, &wait, &here, until, &over)) {
+        return over;
+    }
     int64_t slice = SLICE_MIN;
     bool held = false, late = false;
     while (!held && !late) {
@@ -84,7 +118,8 @@ op_wait(const actor *who, xc_wait_kind kind, talk *about, int64_t until)
         int64_t end = wait.signals ? xc_after(slice) : XC_FOREVER;
         wait.until = until < end ? until : end;
         sim_note(&here);
-        sim_be_through_by(wait.until < XC_FOREVER - GRACE ? wait.until + GRACE : SIM_NEVER);
+        end = wait.until > sim_now() ? wait.until : sim_now();
+        sim_be_through_by(end < XC_FOREVER - GRACE ? end + GRACE : SIM_NEVER);
         xc_status rc = xc_link_wait_nogil(who->at->link, &wait, &space);
         sim_be_through_by(SIM_NEVER);
         sim_note(outer);
@@ -103,6 +138,16 @@ op_wait(const actor *who, xc_wait_kind kind, talk *about, int64_t until)
         }
     }
     return held;
+}
+
+bool
+op_wait(const actor *who, xc_wait_kind kind, talk *about, int64_t until)
+{
+    const xc_wait wait = {.kind = kind,
+                          .chan = about != NULL ? about->chan[who->at->number] : NULL,
+                          .can_give = kind == XC_WAIT_ITEM,
+                          .signals = who->is_main};
+    return wait_for(who, wait, about, until);
 }
 
 static void
@@ -243,6 +288,45 @@ op_send_frame(const actor *who, xc_code code, uint32_t id, const void *payload, 
     return result > 0;
 }
 
+/* Waits for credit. False: not in time, or the channel is closed. */
+static bool
+claim(const actor *who, talk *about, uint64_t cost, int64_t until)
+{
+    xc_chan *chan = about->chan[who->at->number];
+    xc_claim it = {.cost = cost, .owner = xc_bell_mine()};
+    while (!xc_link_claim(who->at->link, chan, &it)) {
+        const xc_wait wait = {.kind = XC_WAIT_CREDIT, .chan = chan, .claim = &it, .signals = who->is_main};
+        if (!wait_for(who, wait, about, until)) {
+            (void)xc_link_unclaim(who->at->link, chan, &it);
+            return false;
+        }
+    }
+    if (atomic_load_explicit(&chan->closed, memory_order_relaxed)) {
+        xc_link_unsent(who->at->link, chan, cost);
+        return false;
+    }
+    return true;
+}
+
+/* Results as of send_message. A signal handler does not wait for credit for ever: others may wait for its thread. */
+static int
+send_counted(const actor *who, talk *about, const item *it, int direction, int sender)
+{
+    xc_chan *chan = about->chan[who->at->number];
+    uint64_t cost = it->size + XC_ITEM_COST;
+    int64_t until = sender == HANDLER || sim_chance(8) ? xc_after(sim_random(20000000)) : XC_FOREVER;
+    if (!xc_chan_count_sent(chan, cost) && !claim(who, about, cost, until)) {
+        return atomic_load_explicit(&chan->closed, memory_order_relaxed) ? -1 : 0;
+    }
+    ledger_claimed(about, direction, cost);
+    int result = send_message(who, XC_DATA, about->id, it->data, it->size);
+    if (result <= 0) {
+        about->under_way[direction] -= cost;
+        xc_link_unsent(who->at->link, chan, cost);
+    }
+    return result;
+}
+
 bool
 op_send_item(const actor *who, talk *about, int direction, int sender)
 {
@@ -253,7 +337,7 @@ op_send_item(const actor *who, talk *about, int direction, int sender)
             return false;
         }
         ledger_make(&it, about, direction, sender);
-        result = send_message(who, XC_DATA, about->id, it.data, it.size);
+        result = send_counted(who, about, &it, direction, sender);
         if (result >= 0) {
             ledger_sent(about, direction, sender, result > 0);
         }
@@ -263,7 +347,7 @@ op_send_item(const actor *who, talk *about, int direction, int sender)
                                 : "cannot send",
                   it.size, about->number, sender);
     } while (result == 0 && sender != HANDLER);
-    if (result < 0 && !world.may_end) {
+    if (result < 0 && !world.may_end && !about->closing[0] && !about->closing[1]) {
         sim_fail("%s cannot send, and the link has no reason to have ended", sim_thread_name(sim_self()));
     }
     return result >= 0;
@@ -304,6 +388,14 @@ op_close(const actor *who, talk *about)
     }
     (void)xc_link_close_chan(at->link, chan, &tell, NULL);
     end_callback(at, about);
+}
+
+/* The receiver of that direction sets its limit, or lifts it. */
+void
+op_set_limit(const actor *who, talk *about, uint64_t limit)
+{
+    sim_trace("sets the limit %llu for talk %d", (unsigned long long)limit, about->number);
+    (void)xc_link_set_limit(who->at->link, about->chan[who->at->number], limit);
 }
 
 /* The caller uses the channel no more. */
@@ -358,14 +450,17 @@ dispatch(const actor *who, xc_msg *msg, xc_chan *chan)
     side *at = who->at;
     talk *about = chan != NULL ? talk_of(at, chan) : NULL;
     if (msg->code == XC_DATA) {
+        uint64_t cost = xc_msg_cost(msg);
         if (about != NULL && about->has_callback[at->number]) {
             call_back(who, about, msg);
         }
         else {
             free_item(at, msg);
         }
+        xc_link_called(at->link, chan, cost);
+        return;
     }
-    else if (chan != NULL) {
+    if (chan != NULL) {
         if (about != NULL) {
             xc_chan_state state = xc_link_chan_state(at->link, chan);
             ledger_ended(at, about, &state);
@@ -419,10 +514,12 @@ hand_out(const actor *who, talk *about)
     xc_chan *chan = about->chan[at->number];
     for (;;) {
         xc_msg *msg;
-        xc_status rc = xc_link_take_item(at->link, chan, &msg);
+        xc_status rc = xc_link_take_to_call(at->link, chan, &msg);
         if (rc == XC_OK) {
+            uint64_t cost = xc_msg_cost(msg);
             ledger_got(about, at->number == 0 ? UP : DOWN, msg);
             free_item(at, msg);
+            xc_link_taken(at->link, chan, 1, cost);
             continue;
         }
         about->has_callback[at->number] = rc == XC_AGAIN;

@@ -92,6 +92,8 @@ void sim_on_sigint(sim_process *process, void (*handler)(sim_process *process));
 void sim_raise_sigint(sim_process *process);
 /* After `n` more allocations `times` of them fail. */
 void sim_fail_allocations(sim_process *process, uint32_t n, uint32_t times);
+/* Meanwhile none does; may be nested. */
+void sim_spare_allocations(sim_process *process, bool spared);
 /* Blocks and fds that it has. */
 size_t sim_blocks(const sim_process *process);
 size_t sim_fds(const sim_process *process);

@@ -103,11 +103,13 @@ sim_ready_events(int fd)
     }
     if (it->in != NULL && !it->in->stalled) {
         events |= it->in->n > 0 ? POLLIN : 0;
-        events |= !sim_has_writer(it->in) ? POLLHUP : 0;
+        /* A socket is hung up when both directions are. */
+        short end = it->out == NULL || !sim_has_reader(it->out) ? POLLHUP : POLLIN;
+        events |= sim_has_writer(it->in) ? 0 : end;
     }
     if (it->out != NULL) {
         events |= it->out->n < it->out->room ? POLLOUT : 0;
-        events |= !sim_has_reader(it->out) ? POLLERR : 0;
+        events |= !sim_has_reader(it->out) && (it->in == NULL || !it->in->stalled) ? POLLERR : 0;
     }
     return events;
 }

@@ -31,6 +31,7 @@ struct sim_process {
     int64_t frozen_until;
     void (*sigint)(sim_process *process);
     uint32_t fail_after, fail_times; /* allocations */
+    int spared;                      /* no allocation fails now */
     size_t blocks;
     unsigned char data[STATIC];
 };
@@ -129,6 +130,7 @@ sim_new_process(const char *name)
     process->frozen_until = 0;
     process->sigint = NULL;
     process->fail_after = process->fail_times = 0;
+    process->spared = 0;
     process->blocks = 0;
     memcpy(process->data, fresh, sizeof fresh);
     return process;
@@ -157,6 +159,7 @@ sim_kill(sim_process *process, bool keeps_fds)
     if (!keeps_fds) {
         sim_close_all(process);
     }
+    sim_look();
     sim_end_threads(process);
 }
 
@@ -195,6 +198,12 @@ sim_fail_allocations(sim_process *process, uint32_t n, uint32_t times)
     process->fail_times = times;
 }
 
+void
+sim_spare_allocations(sim_process *process, bool spared)
+{
+    process->spared += spared ? 1 : -1;
+}
+
 size_t
 sim_blocks(const sim_process *process)
 {
@@ -217,7 +226,7 @@ sim_alloc(size_t n)
 static bool
 may_allocate(sim_process *process)
 {
-    if (process == NULL || process->fail_times == 0) {
+    if (process == NULL || process->fail_times == 0 || process->spared > 0) {
         return true;
     }
     if (process->fail_after > 0) {

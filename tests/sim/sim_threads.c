@@ -26,7 +26,7 @@ enum {
     THREADS = 64,
     TLS = 512,
     MOST_POINTS = 1500000, /* of a run: else it never ends */
-    LATE_POINTS = 3000,    /* that a thread may pass after it should have been through */
+    LATE_POINTS = 800,     /* that a thread may pass after it should have been through */
 };
 
 enum { UNUSED, READY, ASLEEP }; /* UNUSED: there is no such thread, or it has ended */

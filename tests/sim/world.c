@@ -56,19 +56,32 @@ make_region(xc_region *out, int number)
     }
 }
 
+static const uint32_t limits[] = {1, 100, 300, 1000, 3000};
+
 static void
 make_talk(talk *out, int number, size_t room)
 {
     *out = (talk){.number = number, .kind = sim_chance(8) ? STATUS : TASK};
-    static const uint32_t counts[] = {1, 3, 8, 20};
+    static const uint32_t counts[] = {1, 3, 8, 20, 20, 120};
     out->largest = sim_chance(4) ? XC_LONG_MIN + 2 * XC_PIECE_SIZE : sim_chance(2) ? XC_BIG + XC_INBUF : 200;
     out->largest = out->largest < 40 * room ? out->largest : (uint32_t)(40 * room);
     for (int direction = 0; direction < 2; direction++) {
-        out->items[direction] = out->kind == STATUS ? 0 : sim_random(1 + counts[sim_random(4)]);
+        out->items[direction] = out->kind == STATUS ? 0
+                                                    : sim_random(1 + counts[sim_random(room < 16             ? 2
+                                                                                       : out->largest <= 200 ? 6
+                                                                                                             : 4)]);
         out->senders[direction] = out->kind == STATUS ? 1 : 1 + sim_random(2);
         out->callback[direction] = out->kind == TASK && sim_chance(4);
     }
     out->closes_in_callback = sim_chance(8);
+    if (out->kind == TASK && world.window > 0) {
+        out->items[sim_random(2)] = 0;
+        out->bound[UP] = out->bound[DOWN] = world.window;
+    }
+    else if (out->kind == TASK && sim_chance(3)) {
+        out->limit[sim_random(2)] = limits[sim_random(5)];
+        out->limit_changes = sim_chance(4);
+    }
 }
 
 static void
@@ -107,6 +120,7 @@ make_world(void)
         sim_give_fd(out[i], at->process);
         make_region(&at->region, i);
     }
+    world.window = sim_chance(8) ? limits[sim_random(5)] : 0;
     world.n_talks = 1 + (int)sim_random(TALKS);
     for (int i = 0; i < world.n_talks; i++) {
         make_talk(&world.talks[i], i, room);
@@ -170,14 +184,17 @@ has_leftovers(const side *from)
 static bool
 check_stream(const side *from, const side *to, const sim_pipe *pipe)
 {
-    bool empty = true;
-    if (is_up(to) && !to->link->end.eof) {
+    bool empty = is_up(to) && !sim_is_stalled(pipe) && sim_frozen_until(from->process) <= sim_now();
+    if (is_up(to) && !to->link->end.eof && !sim_is_stalled(pipe)) {
         if (unread_by(to, pipe) > 0) {
             sim_fail("%zu bytes are there, and nobody at %s reads them", unread_by(to, pipe),
                      sim_process_name(to->process));
         }
-        if (!sim_has_writer(pipe) && !sim_is_stalled(pipe)) {
+        if (!sim_has_writer(pipe)) {
             sim_fail("%s has not noticed that its far end is gone", sim_process_name(to->process));
+        }
+        if (atomic_load(&to->link->end.peer_gone)) {
+            sim_fail("%s was told that its far end is gone, and goes on", sim_process_name(to->process));
         }
     }
     if (is_up(from) && has_leftovers(from)) {
@@ -209,22 +226,29 @@ check_sleeper(const sim_thread *thread, const note *here, bool moved[2])
         asleep = !link->end.fin &&
                  (!moved[DOWN] || link->dispatch.running || world.tasks_sent == world.tasks_taken || world.may_end);
         break;
-    case XC_WAIT_CREDIT:
-        asleep = !link->end.fin;
+    case XC_WAIT_CREDIT: { /* nothing is under way */
+        const side *other = &world.ends[1 - here->at->number];
+        asleep = !link->end.eof && !(moved[UP] && moved[DOWN] && is_up(other) && !other->link->dispatch.running &&
+                                     !ledger_has_more(here->about, 1 - direction));
         break;
+    }
     case XC_WAIT_BACKLOG:
         asleep = link->dispatch.running || (link->dispatch.backlog.head == NULL && !link->end.fin);
         break;
     case XC_WAIT_DISPATCH:
         asleep = link->dispatch.running;
         break;
+    case XC_WAIT_GONE:
+        asleep = !atomic_load(&link->end.peer_gone);
+        break;
     case XC_WAIT_IDLE:
         asleep = link->tasks.executing > 0;
         break;
+    case XC_WAIT_TASK_SPARE: /* it leaves a task to the main thread, which may be slow to take it */
+        asleep = !link->end.fin || link->tasks.queue.head != NULL;
+        break;
     case XC_WAIT_FIN:
-    case XC_WAIT_TASK_SPARE:
     case XC_WAIT_HELLO:
-    case XC_WAIT_GONE:
         asleep = !link->end.fin;
         break;
     }

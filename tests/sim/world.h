@@ -9,7 +9,7 @@
 #include "sim.h"
 #include "xc_link_impl.h"
 
-enum { TALKS = 6, SENDERS = 3, HANDLER = SENDERS - 1 /* sends from a signal handler */, DOWN = 0, UP = 1 };
+enum { TALKS = 6, SENDERS = 3, HANDLER = SENDERS - 1 /* sends from a signal handler */, DOWN = 0, UP = 1, SEEN = 4 };
 
 /* An end: the near one has number 0, the worker number 1. Items go DOWN from the near end, UP from the worker. */
 typedef struct {
@@ -27,11 +27,14 @@ typedef struct {
 /* What is said through one channel: a plan, and what became of it. Directions: DOWN, UP. */
 typedef struct talk {
     int number;
-    enum { TASK, STATUS } kind;
+    enum { TASK, STATUS, CARRIED } kind;
     uint32_t items[2]; /* so many does each of the senders send */
     uint32_t senders[2];
-    bool callback[2]; /* at the receiving end of that direction */
-    uint32_t largest; /* bytes of an item's payload, at most */
+    bool callback[2];  /* at the receiving end of that direction */
+    uint32_t limit[2]; /* that its receiver sets, bytes; 0: none. Only for one direction, or both ends might wait */
+    bool limit_changes;
+    struct talk *carries; /* its task brings the channel of that one; NULL: none */
+    uint32_t largest;     /* bytes of an item's payload, at most */
 
     uint32_t id;      /* of the channel; 0: there is none yet */
     xc_chan *chan[2]; /* at the near end, at the worker */
@@ -42,20 +45,25 @@ typedef struct talk {
     bool over[2];                        /* that end uses it no more */
     uint32_t before_close[2][SENDERS];   /* `sent` when its sending end began to close it */
     uint32_t before_goodbye[2][SENDERS]; /* ... to say goodbye */
+    uint64_t under_way[2];               /* costs of items that were claimed and have not come */
+    uint32_t bound[2];                   /* ..., if it was there from the beginning */
     bool has_callback[2];                /* that end has a callback now */
     bool marked[2];                      /* that end's callback was told of the end */
     bool closes_in_callback;
-    int borrowed[2];           /* callbacks of that end that use it */
-    uint64_t seen[2][SENDERS]; /* bit i: item i has come */
-    bool shared;               /* it has several receivers, which do not tell the ledger in order */
-    bool lossy;                /* there was no memory for an item */
-    int sending[2];            /* threads that still send in that direction */
+    int borrowed[2];                 /* callbacks of that end that use it */
+    uint64_t seen[2][SENDERS][SEEN]; /* bit i: item i has come */
+    bool shared;                     /* it has several receivers, which do not tell the ledger in order */
+    bool lossy;                      /* there was no memory for an item */
+    int sending[2];                  /* threads that still send in that direction */
 } talk;
 
 typedef struct {
     side ends[2];
     talk talks[TALKS];
     int n_talks;
+    uint32_t window;    /* limit of all channels from their birth; then items of a talk go one way only. 0: none */
+    bool worker_gone;   /* its process has ended, or its link was let go */
+    int64_t silence[2]; /* keepalive of that end, ns; 0: none */
     enum { BY_PIPES, BY_SOCKET, BY_RINGS, MOVING } transport;
     sim_pipe *pipes[2];         /* DOWN, UP */
     bool may_end;               /* a fault has come, or a goodbye: the link may end before all is said */
@@ -82,6 +90,7 @@ typedef struct {
     size_t size;         /* of the payload */
 } item;
 void ledger_make(item *out, talk *about, int direction, int sender);
+void ledger_claimed(talk *about, int direction, uint64_t cost);
 void ledger_sent(talk *about, int direction, int sender, bool sent);
 /* Checks what has arrived. */
 void ledger_got(talk *about, int direction, const xc_msg *msg);
@@ -101,7 +110,7 @@ void progress(void);
 typedef struct {
     side *at;
     bool is_main;
-    int64_t patience; /* ns; what a deadline is away, if there is one */
+    bool parks; /* waits as a greenlet does, by registrations */
 } actor;
 
 typedef enum { GOT, CLOSED, LATE } received;
@@ -113,6 +122,7 @@ bool op_send_item(const actor *who, talk *about, int direction, int sender);
 bool op_send_frame(const actor *who, xc_code code, uint32_t id, const void *payload, size_t n);
 void op_close(const actor *who, talk *about);
 void op_set_callback(const actor *who, talk *about);
+void op_set_limit(const actor *who, talk *about, uint64_t limit);
 void op_drop(const actor *who, talk *about);
 void op_run_callbacks(void *at);
 
@@ -120,6 +130,7 @@ void op_run_callbacks(void *at);
 
 void start_ends(void);
 void start_faults(void);
+void run_reaper(void *at);
 /* Another thread that uses the link of `at`; `run` calls leave(at) when it needs that no more. */
 sim_thread *start_beside(side *at, const char *name, void (*run)(void *arg), void *arg);
 void leave(side *at);
