@@ -315,7 +315,7 @@ send_counted(ChannelObject *channel, xc_long_frame *message, struct iovec *parts
 {
     uint64_t cost = message->size + XC_ITEM_COST;
     bool sent;
-    if (!xc_chan_count_sent(channel->chan, cost) && xcpy_claim(channel, cost, timeout, until) < 0) {
+    if (!xcpy_count_sent(channel->chan, cost) && xcpy_claim(channel, cost, timeout, until) < 0) {
         return -1;
     }
     int result = send_message(channel->gateway, message, parts, n, &sent);

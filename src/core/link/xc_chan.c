@@ -102,11 +102,15 @@ xc_chan_find_any(const xc_chan_table *table, uint32_t id, size_t *at)
 xc_chan *
 xc_chan_find(const xc_chan_table *table, uint32_t id)
 {
-    size_t at = 0;
-    xc_chan *chan;
-    while ((chan = xc_chan_find_any(table, id, &at)) != NULL && !chan->listed) {
+    if (table->n_slots == 0) {
+        return NULL;
     }
-    return chan;
+    for (size_t at = slot_of(table, id); table->slots[at] != NULL; at = (at + 1) & (table->n_slots - 1)) {
+        if (table->slots[at]->id == id && table->slots[at]->listed) {
+            return table->slots[at];
+        }
+    }
+    return NULL;
 }
 
 void

@@ -171,7 +171,7 @@ xc_take_item_locked(xc_link *link, xc_chan *chan, xc_msg **out)
 {
     xc_status rc = pop_item_locked(chan, out);
     if (rc == XC_OK) {
-        xc_credit_taken_locked(link, chan, xc_msg_cost(*out));
+        xc_credit_take_locked(link, chan, xc_msg_cost(*out));
     }
     return rc;
 }

@@ -188,10 +188,9 @@ tell_locked(xc_link *link, xc_chan *chan) XC_NEEDS(link)
 }
 
 void
-xc_credit_taken_locked(xc_link *link, xc_chan *chan, uint64_t cost)
+xc_credit_tell_locked(xc_link *link, xc_chan *chan)
 {
-    xc_credit *credit = &chan->credit;
-    credit->taken += cost;
+    const xc_credit *credit = &chan->credit;
     bool due = credit->taken - credit->told >= credit->limit_in / 2 || (credit->peer_waits && all_taken_locked(chan));
     if (due && !chan->recv_closed && !link->end.eof) {
         tell_locked(link, chan); /* a sender there may wait for just this */
@@ -212,7 +211,7 @@ static void
 taken_behind_locked(xc_link *link, xc_chan *chan, uint32_t n, uint64_t cost) XC_NEEDS(link)
 {
     chan->credit.behind -= n < chan->credit.behind ? n : chan->credit.behind;
-    xc_credit_taken_locked(link, chan, cost);
+    xc_credit_take_locked(link, chan, cost);
 }
 
 void
@@ -393,16 +392,25 @@ xc_link_set_limit_of_new(xc_link *link, uint64_t limit)
 
 /* --- how it stands -------------------------------------------------------------------------------------------- */
 
+static uint64_t
+cost_of_items(const xc_queue *queue)
+{
+    uint64_t cost = 0;
+    for (const xc_msg *msg = queue->head; msg != NULL; msg = msg->next) {
+        cost += msg->code == XC_DATA ? xc_msg_cost(msg) : 0;
+    }
+    return cost;
+}
+
 size_t
 xc_link_get_flow(xc_link *link, xc_flow *out, size_t max, xc_flow *backlog)
 {
     size_t n = 0;
     int64_t now = xc_now();
     xc_lock_link(&link->mu);
-    *backlog = (xc_flow){.items = 0};
+    *backlog = (xc_flow){.bytes = cost_of_items(&link->dispatch.backlog)};
     for (const xc_msg *msg = link->dispatch.backlog.head; msg != NULL; msg = msg->next) {
         backlog->items += msg->code == XC_DATA;
-        backlog->bytes += msg->code == XC_DATA ? xc_msg_cost(msg) : 0;
     }
     for (xc_chan *chan = link->chans.table.all; chan != NULL; chan = chan->next_all) {
         const xc_credit *credit = &chan->credit;
@@ -413,7 +421,7 @@ xc_link_get_flow(xc_link *link, xc_flow *out, size_t max, xc_flow *backlog)
             out[n] = (xc_flow){
                 .id = chan->id,
                 .items = chan->items.count,
-                .bytes = chan->items.cost,
+                .bytes = cost_of_items(&chan->items),
                 .limit_in = credit->limit_in,
                 .peer_waits = credit->peer_waits ? now - credit->peer_since : -1,
                 .under_way = atomic_load(&credit->sent) - credit->taken_there,

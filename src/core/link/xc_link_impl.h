@@ -272,10 +272,20 @@ void xc_credit_apply_locked(xc_link *link, const xc_msg *msg) XC_NEEDS(link); /*
 void xc_credit_lift_locked(xc_link *link, xc_chan *chan) XC_NEEDS(link);
 /* An XC_CLOSE, XC_CLOSE_ERROR or XC_FIN has arrived, and takes effect now or later. */
 void xc_credit_end_locked(xc_link *link, const xc_msg *msg) XC_NEEDS(link);
-void xc_credit_taken_locked(xc_link *link, xc_chan *chan, uint64_t cost) XC_NEEDS(link); /* an item was taken */
+void xc_credit_tell_locked(xc_link *link, xc_chan *chan) XC_NEEDS(link); /* tells what was taken, if it is time to */
 void xc_credit_behind_locked(xc_link *link, const xc_msg *msg, bool comes)
     XC_NEEDS(link);                                                      /* to the backlog; or from it */
 void xc_credit_answer_locked(xc_link *link, uint32_t id) XC_NEEDS(link); /* says how it stands with that channel */
+
+/* An item was taken. */
+static inline void
+xc_credit_take_locked(xc_link *link, xc_chan *chan, uint64_t cost) XC_NEEDS(link)
+{
+    chan->credit.taken += cost;
+    if (chan->credit.limit_in != XC_NO_LIMIT || chan->credit.peer_waits) {
+        xc_credit_tell_locked(link, chan);
+    }
+}
 
 /* xc_inbox.c */
 void xc_scan_ids(xc_msg *msg);                                    /* before delivery, without mu */

@@ -28,13 +28,6 @@ xc_msg_free(xc_msg *msg)
     }
 }
 
-uint64_t
-xc_msg_cost(const xc_msg *msg)
-{
-    /* Lent memory has no room for the first five bytes of the payload. */
-    return (uint64_t)msg->size + (msg->space != NULL ? 5 : 0) + XC_ITEM_COST;
-}
-
 void
 xc_queue_push(xc_queue *queue, xc_msg *msg)
 {
@@ -49,7 +42,6 @@ xc_queue_push(xc_queue *queue, xc_msg *msg)
     }
     queue->tail = &msg->next;
     queue->count++;
-    queue->cost += xc_msg_cost(msg);
 }
 
 xc_msg *
@@ -65,7 +57,6 @@ xc_queue_pop(xc_queue *queue)
         queue->tail = NULL;
     }
     queue->count--;
-    queue->cost -= xc_msg_cost(msg);
     msg->next = NULL;
     return msg;
 }

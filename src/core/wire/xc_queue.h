@@ -36,13 +36,17 @@ xc_msg *xc_msg_new(uint8_t code, uint32_t chan, size_t size);
 void xc_msg_free(xc_msg *msg);
 
 /* Bytes that an item counts for: those of its payload as it was sent, and XC_ITEM_COST. */
-uint64_t xc_msg_cost(const xc_msg *msg);
+static inline uint64_t
+xc_msg_cost(const xc_msg *msg)
+{
+    /* Lent memory has no room for the first five bytes of the payload. */
+    return (uint64_t)msg->size + (msg->space != NULL ? 5 : 0) + XC_ITEM_COST;
+}
 
 typedef struct {
     xc_msg *head;
     xc_msg **tail; /* where the next one is linked in; NULL in an empty queue */
     size_t count;
-    uint64_t cost; /* of all of them */
 } xc_queue;
 
 void xc_queue_push(xc_queue *queue, xc_msg *msg); /* taken */
