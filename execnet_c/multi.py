@@ -112,6 +112,8 @@ class Group:
           `keepalive=SECONDS` that the far end may be silent (ssh: 30; 0: for ever), `transport=pipe`: a popen gateway
           uses pipes, not memory that both processes share, and `stderr=capture`: a local worker does not write to this
           program's stderr; its stderr is read, and errors about its death quote the end of it.
+        - `maxqueue=BYTES`: the limit of each channel, in both directions, see Channel.set_limit(). Without it the
+          environment's EXECNET_C_MAXQUEUE; without that there is no limit.
 
         Returns a live gateway, or raises: ValueError (a spec that says nothing that can be started, an id that is
         taken), OSError (the process could not be started), RemoteError (a setting failed at the far end), GatewayDied (the

@@ -26,6 +26,7 @@ from time import monotonic
 from .far import rsync_remote
 from .cores import module as _core
 from .models.native import Thread, allocate_lock
+from .near.transport import maxqueue_of
 from .far.rsync_remote import cost_of
 
 PIECE = 256 * 1024  # bytes of one item: a piece of a file, or several small files
@@ -94,6 +95,8 @@ class RSync:
         if not path:
             raise ValueError("destdir is empty")
         channel = gateway.remote_exec(rsync_remote)
+        if maxqueue_of(gateway.spec):
+            channel.set_limit(None)  # a target asks while it is sent files: neither must wait for the other
         channel.send((path, {"delete": bool(options.get("delete"))}))
         self._channels[channel] = _Target(channel, os.fsdecode(path), finishedcallback)
 

@@ -76,9 +76,11 @@ def main(marks=True, memory=()):
     gateway._set_facts(
         {"executable": executable, "version_info": sys.version_info[:5], "platform": sys.platform, "pid": pid}
     )
+    if settings.get("maxqueue"):
+        gateway._limit(settings["maxqueue"])
     if core == "C":
         _move(gateway, settings.get("memory"))
-    answer = {"version": __version__, "core": core, "pid": pid}
+    answer = {"version": __version__, "core": core, "pid": pid, "limits": 1}
     lent = settings.get("stderr")
     # What this process wrote to its stderr may still be in a pipe: then _serve_lent() answers, after that was passed on.
     tasks = _begin(gateway, answer) if not lent or lent[-1] and not sys.flags.verbose else None

@@ -24,6 +24,7 @@ class XSpec:
     id: str | None = None
     installvia: str | None = None
     keepalive: str | None = None
+    maxqueue: str | None = None
     nice: str | None = None
     popen: bool | None = None
     python: str | None = None

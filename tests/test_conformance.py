@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 
 import execnet_c
 import pairing
@@ -18,11 +19,17 @@ from conftest import TIMEOUT, wait_until
 from pairing import module as core
 
 STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO, LONG, PIECE, DROP = range(12)
+CREDIT, WAITS = 13, 14
+NO_LIMIT = (1 << 64) - 1
 
 
 def payload(item):
     """What `dumps` gives, but for the version in front."""
     return execnet_c.dumps(item)[1:]
+
+
+def credit(channel, consumed, limit):
+    return frame(CREDIT, channel, struct.pack("!QQ", consumed, limit))
 
 
 def frame(code, channel=0, data=b""):
@@ -286,11 +293,218 @@ def test_a_long_message_that_is_dropped_never_comes(near):
     assert channel.receive(TIMEOUT) == 1
 
 
+# --- flow control ----------------------------------------------------------------------------------------------------
+
+
+ITEM = b"x" * 30  # 36 bytes as an item; it counts 100
+
+
+def test_a_limit_is_told_with_what_was_received_before(near):
+    gateway, peer = near
+    channel = gateway.newchannel()
+    peer.put(*[frame(DATA, channel.id, payload(ITEM))] * 3)
+    assert [channel.receive(TIMEOUT) for _ in range(2)] == [ITEM] * 2
+    for limit, told in ((1000, 1000), (None, NO_LIMIT), (5, 5), (sys.maxsize, sys.maxsize)):
+        channel.set_limit(limit)
+        assert peer.get() == (CREDIT, channel.id, struct.pack("!QQ", 200, told))
+
+
+def test_credit_is_given_when_half_of_the_limit_was_received(near):
+    gateway, peer = near
+    channel = gateway.newchannel()
+    channel.set_limit(1000)
+    assert peer.get() == (CREDIT, channel.id, struct.pack("!QQ", 0, 1000))
+    peer.put(*[frame(DATA, channel.id, payload(ITEM))] * 12)
+    for received in range(1, 13):
+        channel.receive(TIMEOUT)
+        if received % 5 == 0:
+            assert peer.get() == (CREDIT, channel.id, struct.pack("!QQ", received * 100, 1000))
+        else:
+            channel.send("nothing else comes")
+            assert peer.get() == (DATA, channel.id, payload("nothing else comes"))
+
+
+def test_credit_for_who_waits_is_given_when_nothing_is_left_to_receive(near):
+    gateway, peer = near
+    channel = gateway.newchannel()
+    channel.set_limit(1000)
+    peer.get()
+    peer.put(*[frame(DATA, channel.id, payload(ITEM))] * 3, frame(WAITS, channel.id))
+    assert wait_until(lambda: gateway._stats()[0][0][4] is not None)
+    channel.receive(TIMEOUT)
+    channel.send("before")
+    assert peer.get() == (DATA, channel.id, payload("before"))
+    for _ in range(2):
+        channel.receive(TIMEOUT)
+    assert peer.get() == (CREDIT, channel.id, struct.pack("!QQ", 300, 1000))
+    peer.put(frame(DATA, channel.id, payload(ITEM)))
+    channel.receive(TIMEOUT)
+    peer.put(frame(WAITS, channel.id))
+    assert peer.get() == (CREDIT, channel.id, struct.pack("!QQ", 400, 1000)), "at once: all was received"
+
+
+def test_a_sender_asks_once_and_waits_for_credit(near):
+    gateway, peer = near
+    channel = gateway.newchannel()
+    peer.put(credit(channel.id, 0, 250))
+    assert wait_until(lambda: gateway._stats()[0][0][6] == 250)
+    sender = threading.Thread(target=lambda: [channel.send(ITEM) for _ in range(5)])
+    sender.start()
+    for _ in range(2):
+        assert peer.get() == (DATA, channel.id, payload(ITEM))
+    assert peer.get() == (WAITS, channel.id, b"")
+    peer.put(credit(channel.id, 0, 250))
+    assert peer.get() == (WAITS, channel.id, b""), "that was no room: it still waits, and says so"
+    peer.put(credit(channel.id, 100, 250))
+    assert peer.get() == (DATA, channel.id, payload(ITEM))
+    assert peer.get() == (WAITS, channel.id, b"")
+    peer.put(credit(channel.id, 300, 250))
+    for _ in range(2):
+        assert peer.get() == (DATA, channel.id, payload(ITEM))
+    sender.join(TIMEOUT)
+    assert gateway._stats()[0][0][5:] == (200, 250, None)
+    with pytest.raises(execnet_c.TimeoutError):
+        channel.send(ITEM, timeout=0)
+    peer.put(credit(channel.id, 300, NO_LIMIT))
+    channel.send(ITEM, timeout=TIMEOUT)
+
+
+def test_a_large_item_goes_when_nothing_else_counts(near):
+    gateway, peer = near
+    channel = gateway.newchannel()
+    peer.put(credit(channel.id, 0, 100))
+    assert wait_until(lambda: gateway._stats()[0][0][6] == 100)
+    channel.send(ITEM)
+    large = threading.Thread(target=channel.send, args=(ITEM * 100,))
+    large.start()
+    assert peer.get() == (DATA, channel.id, payload(ITEM))
+    assert peer.get() == (WAITS, channel.id, b"")
+    peer.put(credit(channel.id, 100, 100))
+    assert peer.get() == (DATA, channel.id, payload(ITEM * 100))
+    large.join(TIMEOUT)
+
+
+def test_an_item_that_is_not_well_formed_counts_too(near):
+    gateway, peer = near
+    channel = gateway.newchannel()
+    channel.set_limit(1)
+    peer.get()
+    peer.put(frame(DATA, channel.id, b"?" * 36))
+    with pytest.raises(core.LoadError):
+        channel.receive(TIMEOUT)
+    assert peer.get() == (CREDIT, channel.id, struct.pack("!QQ", 100, 1))
+
+
+IMPOSSIBLE = {
+    "more than was sent": (lambda id: credit(id, 101, 500), "credit for bytes that were never sent"),
+    "as much as a number can be": (lambda id: credit(id, NO_LIMIT, 500), "credit for bytes that were never sent"),
+    "less than before": (lambda id: credit(id, 100, 500) + credit(id, 99, 500), "credit for fewer bytes than before"),
+    "too short": (lambda id: frame(CREDIT, id, bytes(15)), "wrong payload length"),
+    "too long": (lambda id: frame(CREDIT, id, bytes(17)), "wrong payload length"),
+    "empty": (lambda id: frame(CREDIT, id), "wrong payload length"),
+    "huge": (lambda id: struct.pack("!bii", CREDIT, id, (1 << 31) - 1), "wrong payload length"),
+    "negative": (lambda id: struct.pack("!bii", CREDIT, id, -1), "negative payload length"),
+    "WAITS with a payload": (lambda id: frame(WAITS, id, b"x"), "wrong payload length"),
+    "a code beyond": (lambda id: frame(15, id), "unknown message code"),
+}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_credit_that_cannot_be_ends_the_connection(near, what):
+    gateway, peer = near
+    channel = gateway.newchannel()
+    channel.send(ITEM)
+    frames, words = IMPOSSIBLE[what]
+    peer.put(frames(channel.id))
+    with pytest.raises(EOFError):
+        channel.receive(TIMEOUT)
+    gateway.join(TIMEOUT)
+    assert gateway._state()["reason"] == "XC_BAD"
+    assert words in gateway._state()["detail"]
+
+
+@pytest.mark.parametrize("consumed", [0, 1, NO_LIMIT])
+def test_credit_for_a_channel_that_nobody_knows_is_ignored_and_who_waits_there_may_send(near, consumed):
+    gateway, peer = near
+    closed, channel = gateway.newchannel(), gateway.newchannel()
+    closed.close()
+    assert peer.get()[0] == CLOSE
+    for number in (closed.id, 4711, 0, -1):
+        peer.put(credit(number, consumed, 1), frame(WAITS, number))
+        assert peer.get() == (CREDIT, number, struct.pack("!QQ", 0, NO_LIMIT))
+    channel.send(1)
+    assert peer.get() == (DATA, channel.id, payload(1))
+
+
+def test_credit_that_does_not_fit_a_channel_which_may_have_lived_before_lifts_its_limit(near):
+    """One that an item has carried here: one side may have let it go, and began to count anew."""
+    gateway, peer = near
+    channel = gateway.newchannel()
+    peer.put(frame(DATA, channel.id, b"B" + struct.pack("!i", 8) + b"Q"))
+    carried = channel.receive(TIMEOUT)
+    assert carried.id == 8
+    peer.put(credit(8, 0, 10))
+    assert wait_until(lambda: gateway._stats()[0][1][6] == 10)
+    carried.send(ITEM)
+    assert peer.get() == (DATA, 8, payload(ITEM))
+    peer.put(credit(8, 5000, 10))
+    assert wait_until(lambda: gateway._stats()[0][1][6] is None)
+    carried.send(ITEM, timeout=TIMEOUT)
+    assert peer.get() == (DATA, 8, payload(ITEM))
+
+
+def test_credit_reaches_a_channel_at_which_nothing_more_arrives(near):
+    gateway, peer = near
+    channel = gateway.newchannel()
+    peer.put(credit(channel.id, 0, 150), frame(LAST_MESSAGE, channel.id))
+    channel.waitclose(TIMEOUT)
+    sender = threading.Thread(target=lambda: [channel.send(ITEM) for _ in range(3)])
+    sender.start()
+    for n in range(3):
+        assert peer.get() == (DATA, channel.id, payload(ITEM))
+        if n < 2:
+            assert peer.get() == (WAITS, channel.id, b"")
+            peer.put(credit(channel.id, (n + 1) * 100, 150))
+    sender.join(TIMEOUT)
+
+
+@pytest.mark.parametrize("last", ["credit", "close", "half, then close"])
+def test_credit_and_the_end_do_not_wait_for_a_callback_that_waits_for_them(near, last):
+    gateway, peer = near
+    channel, other = gateway.newchannel(), gateway.newchannel()
+    done = threading.Event()
+
+    def callback(item):
+        other.send(ITEM)
+        other.send(ITEM)
+        done.set()
+
+    if last == "half, then close":
+        peer.put(frame(LAST_MESSAGE, other.id))
+        other.waitclose(TIMEOUT)
+    channel.setcallback(callback)
+    peer.put(credit(other.id, 0, 1), frame(DATA, channel.id, payload(1)))
+    assert peer.get() == (DATA, other.id, payload(ITEM))
+    assert peer.get() == (WAITS, other.id, b"")
+    peer.put(credit(other.id, 100, 1) if last == "credit" else frame(CLOSE, other.id))
+    assert peer.get() == (DATA, other.id, payload(ITEM))
+    assert done.wait(TIMEOUT)
+
+
+def test_any_number_of_credits_and_questions_are_taken(near):
+    gateway, peer = near
+    channel = gateway.newchannel()
+    for _ in range(200):
+        peer.put((credit(channel.id, 0, 5000) + frame(WAITS, channel.id) + credit(4711, 7, 7)) * 100)
+    peer.put(frame(DATA, channel.id, payload(1)))
+    assert channel.receive(TIMEOUT) == 1
+
+
 # --- a worker --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def worker():
+@contextmanager
+def worker_with(**settings):
     """A peer whose other end is a worker with the far end's core; its hello has been answered."""
     env = {**os.environ, "EXECNET_C_PURE": "" if pairing.far == "C" else "1"}
     command = [sys.executable, "-c", "from execnet_c.worker import main; main()"]
@@ -298,13 +512,19 @@ def worker():
     out, into = process.stdout.fileno(), process.stdin.fileno()
     peer = Peer(lambda n: os.read(out, n), lambda data: os.write(into, data))
     assert peer._bytes(len(core.MARKER)) == core.MARKER
-    peer.put(frame(HELLO, 0, payload({"version": execnet_c.__version__, "id": "gw0", "execmodel": "thread"})))
+    peer.put(frame(HELLO, 0, payload({"version": execnet_c.__version__, "id": "gw0", "execmodel": "thread", **settings})))
     code, _, answer = peer.get()
     assert code == HELLO and core.loads(b"\x02" + answer)["pid"] == process.pid
     yield peer
     process.stdin.close()
     process.stdout.close()
     process.wait(TIMEOUT)
+
+
+@pytest.fixture
+def worker():
+    with worker_with() as peer:
+        yield peer
 
 
 def task(channel, source, name=None, **kwargs):
@@ -348,3 +568,26 @@ def test_a_worker_ends_after_a_goodbye_when_its_tasks_have(worker):
     worker.put(task(1, "channel.send(1)"), frame(TERMINATE))
     assert [worker.get()[0] for _ in range(2)] == [DATA, CLOSE]
     assert worker.ended()
+
+
+def test_a_task_has_the_limit_that_comes_with_it(worker):
+    """Before the hello's settings, the task and the limit have taken effect one after the other."""
+    worker.put(task(1, "channel.receive()\nfor n in range(5): channel.send(bytes(30))"), credit(1, 0, 250), frame(DATA, 1, payload(0)))
+    for _ in range(2):
+        assert worker.get() == (DATA, 1, payload(bytes(30)))
+    assert worker.get() == (WAITS, 1, b"")
+    worker.put(credit(1, 200, NO_LIMIT))
+    assert [worker.get()[0] for _ in range(4)] == [DATA, DATA, DATA, CLOSE]
+
+
+def test_a_worker_sets_limits_for_all_channels_that_the_hello_says():
+    with worker_with(maxqueue=250) as peer:
+        peer.put(task(1, "channel.receive()\nfor n in range(5): channel.send(bytes(30))"))
+        peer.put(frame(DATA, 1, payload(bytes(30))), frame(DATA, 3, payload(1)))
+        for _ in range(2):
+            assert peer.get() == (DATA, 1, payload(bytes(30)))
+        assert peer.get() == (WAITS, 1, b"")
+        peer.put(frame(WAITS, 1))
+        assert peer.get() == (CREDIT, 1, struct.pack("!QQ", 100, 250))
+        peer.put(credit(1, 200, 1000))
+        assert [peer.get()[0] for _ in range(4)] == [DATA, DATA, DATA, CLOSE]

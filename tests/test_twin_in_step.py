@@ -23,6 +23,7 @@ PAIRS = [
     ("XC_PIECE_SIZE", "PIECE_SIZE"),
     ("XC_LONG_COUNT", "LONG_COUNT"),
     ("XC_ITEM_COST", "ITEM_COST"),
+    ("XC_NO_LIMIT", "NO_LIMIT"),
     ("XC_MAX_LONG", "MAX_LONG"),
     ("XC_FIN", "FIN"),
     ("XC_UNREAD_HELLOS", "MAX_HELLOS"),
@@ -55,7 +56,7 @@ PAIRS_OF_FILES = [
 
 ONLY_C = {
     "rings, and the move to them": "XC_MOVE XC_RING_SIZE XC_HAS_RING XC_HAS_MEMFD XC_FUTEX XC_SPIN_NS XC_SPIN_RING_NS",
-    "the twin has it in its code, where it is the only number that makes sense": "XC_HEADER_SIZE XC_LONG_SIZE XC_CREDIT_SIZE XC_NO_LIMIT XC_MARKER_SIZE "
+    "the twin has it in its code, where it is the only number that makes sense": "XC_HEADER_SIZE XC_LONG_SIZE XC_CREDIT_SIZE XC_MARKER_SIZE "
     "XC_MAX_PAYLOAD XC_FORMAT_VERSION XC_PY2STR_AS_PY3STR XC_PY3STR_AS_PY2STR XC_COERCE_DEFAULT XC_OK",
     "the same as REFUSALS, see below": "XC_NO_TASKS XC_TOO_MANY_TASKS",
     "what clang checks of locks": "XC_NOT_CHECKED XC_HOLDS_NONE XC_INSIDE_FORKFDS XC_INSIDE_LAUNCH XC_INSIDE_LINK XC_INSIDE_PUMP "
@@ -77,7 +78,6 @@ ONLY_TWIN = {
 # Names of _core.pyi that the twin has not.
 NAMES_ONLY_C = {
     "rings": "Gateway._share Gateway._offer Gateway._attach Gateway._withdraw Gateway._move",
-    "flow control, which the twin has next": "Gateway._limit Gateway._takes_limits Gateway._stats Channel.set_limit",
     "the twin's is a function of pyrelay.py": "Gateway._relay",
     "the twin takes Python's own": "_compile",
     "set by the near end alone": "GatewayDied.command GatewayDied.status GatewayDied.signal GatewayDied.stderr",
@@ -114,14 +114,6 @@ SAID_BY_C = [
     "the item is too large for a message",
     "it cannot be deleted",
     "{} is no error ({})",
-    # Of flow control, which the twin has next.
-    "credit for bytes that were never sent",
-    "credit for fewer bytes than before",
-    "no room for the item after {} seconds",
-    "limit must be an int of bytes or None, not {}",
-    "limit must be at least 1 byte, not {}",
-    "limit must be at most {} bytes, not {}",
-    "cannot set a limit of {}",
 ]
 
 
@@ -145,7 +137,7 @@ def value_of(expression, known):
     """Of a C expression: a number, or bytes; None for what is neither."""
     if re.fullmatch(r'"(?:\\.|[^"\\])*"', expression):
         return ast.literal_eval("b" + expression)
-    expression = re.sub(r"\((?:u?int\d+_t|size_t)\)|\bINT64_C\b", "", expression)
+    expression = re.sub(r"\((?:u?int\d+_t|size_t)\)|\bINT64_C\b", "", expression).replace("UINT64_MAX", str((1 << 64) - 1))
     names = {name: known[name] for name in re.findall(r"\b[A-Z]\w*", expression) if type(known.get(name)) is int}
     try:
         value = eval(expression, {"__builtins__": {}}, names)

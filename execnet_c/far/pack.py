@@ -5,7 +5,7 @@ If the far end can import the same version of this package with its C core, it u
 To compile all modules would take longer than to start the interpreter. So modules are sent as code objects if the far
 end understands those of this Python. Functions that are not in `HOT`, the *cold* ones, are always sent as source, in a
 second part of the text. It is decompressed when the first of them is called; each one is compiled when it is called
-itself, and most never are.
+itself, and most never are. The same is done with whole modules, those in `LATE`.
 """
 
 import ast
@@ -19,12 +19,13 @@ from types import CodeType
 from zlib import DEFLATED, compressobj
 
 from .. import __version__
-from .sent import CODED, FIRST, HOT, MADE_UP, NEAR, file_name, module_source
+from .sent import CODED, FIRST, HOT, LATE, MADE_UP, NEAR, file_name, module_source
 
 MAX_SIZE = 24 * 1024  # bytes of the first part of the text, which the first task needs
 
 # This is run at the far end. It first looks for execnet_c by its name in sys.path: an import that fails would have
-# Python read every directory there. later() makes the function that stands for cold function `n` until it is called.
+# Python read every directory there. later() makes the function that stands for cold function `n` until it is called, and
+# missing() makes a module of LATE when it is first imported.
 _LOADER = """
 def load(rest, pieces, codes):
     if any(os.path.isfile(q) or os.path.exists(os.path.join(q, "execnet_c")) for q in sys.path) or (
@@ -41,14 +42,25 @@ def load(rest, pieces, codes):
     new = type(sys)
     package = sys.modules["_execnet_c"] = new("_execnet_c")
     package.__path__, package.__version__ = [], {version!r}
-    cold, number = [], 0
+    cold, number, late = [], 0, {late!r}
+    def source(n):
+        if not cold:
+            cold.append(rest().decode().split("\\0"))
+        return cold[0][n]
+    def missing(name):
+        if name not in late:
+            raise AttributeError(name)
+        module = new("_execnet_c." + name)
+        module.__package__ = "_execnet_c"
+        exec(compile(source(late[name]), "<execnet_c " + name + ">", "exec", 0, True), module.__dict__)
+        setattr(package, name, module)
+        return module
+    package.__getattr__ = missing
     def later(n, name, scope, owner, f):
         made = {{}}
         def first(*a, **k):
             if not made:
-                if not cold:
-                    cold.append(rest().decode().split("\\0"))
-                exec(compile(cold[0][n], name, "exec", 0, True), scope, made)
+                exec(compile(source(n), name, "exec", 0, True), scope, made)
                 if owner:
                     setattr(scope[owner], f, made[f])
                 else:
@@ -101,8 +113,10 @@ def pack(as_code):
         sources.append(source)
         names.append(" ".join(called))
         cold += functions
+    late = {name: len(cold) + n for n, name in enumerate(LATE)}
+    cold += [_without_words(module_source(name)) for name in LATE]
     cold = _compress("\0".join(cold).encode())
-    loader = _LOADER.format(version=__version__)
+    loader = _LOADER.format(version=__version__, late=late)
 
     def text(coded):
         pieces, codes = [], []

@@ -11,7 +11,7 @@ FOLDERS = {
     "": "cores gateway_base pytest_plugin worker xspec",
     "common": "channelfile errors trace",
     "models": "execmodel greenlets mainthread native registry",
-    "twin": "pychannel pycore pylaunch pynear pypump pyreader pyrelay pyserializer pytasks pywatch pywire",
+    "twin": "pychannel pycore pyflow pylaunch pynear pypump pyreader pyrelay pyserializer pytasks pywatch pywire",
     "far": "alias socketserver tls",
 }
 FOLDER_OF = {name: folder for folder, names in FOLDERS.items() for name in names.split()}
@@ -23,6 +23,8 @@ FOLDER_OF = {name: folder for folder, names in FOLDERS.items() for name in names
 # called install_as_execnet() (alias.py). rsync sends rsync_remote.py as a task.
 FIRST = ("mainthread", "native", "errors", "channelfile", "trace", "pypump", "pyserializer", "pywire")
 FIRST += ("pychannel", "pywatch", "pytasks", "pynear", "pyreader", "pycore", "cores", "execmodel", "worker")
+# Modules that are in the text, too, but are only compiled when something imports them.
+LATE = ("pyflow",)
 MADE_UP = {  # what stands in the text for these modules, instead of their own source
     "native": "import os, select\nLONGEST_SLEEP = 5.0\nfrom time import sleep\nunpatched = __import__\n"
     "from _thread import RLock, allocate_lock, get_ident, start_new_thread",
@@ -47,7 +49,7 @@ HOT = {
     "_Tasks._start_spare _Tasks._ensure_spare _Tasks._serve_spare",
     "pycore": "Gateway._serve Gateway._connect Gateway._hello Gateway._check_usable Gateway._wait Gateway._wake "
     "Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
-    "Gateway._load_plain Gateway._set_facts Gateway._channel Gateway._open",
+    "Gateway._load_plain Gateway._set_facts Gateway._channel Gateway._open Gateway._send_item",
     "pyreader": "Reader._read Reader._feed Reader._file",
     "pytasks": "Tasks._next_task Tasks._queue_task",
     "pychannel": "until_of Chan.__init__ Chan.holder Channel._new Channel.send",
@@ -55,7 +57,7 @@ HOT = {
     "pypump": "Pump.__init__ Pump.watch Pump.post Pump._start Pump._open Pump._take_down Pump._run Pump._go_round _guarded "
     "file_of own is_ours check pipe lifted",
     "pyserializer": "load_plain dump_item _dump_plain",
-    "pywire": "frame Batch.__init__ Batch.rest Writer.__init__ Writer.send Writer.send_message Writer.write",
+    "pywire": "frame tally Batch.__init__ Batch.rest Writer.__init__ Writer.send Writer.send_message Writer.write",
 }
 # Modules that are sent as code objects, as many as fit: code is larger than source, so the others are sent as source. Those
 # that take longest to compile come first: pycore 1.3 ms, pychannel 0.4 ms, pyserializer 0.4 ms.

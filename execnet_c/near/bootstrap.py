@@ -4,10 +4,10 @@ A far end first writes the marker, because a login shell or a site module may pr
 Frames follow it (see src/core/wire/xc_frame.h). The first frame each way is a hello (code 8), which execnet does not have:
 
 - The near end sends the settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`, `start` (source to
-  run, see _to_run()), `sent` (sources of modules that `start` needs), `stderr`, and `memory` for a foreign interpreter
-  on this machine (see rings.py).
+  run, see _to_run()), `sent` (sources of modules that `start` needs), `maxqueue` (the limit of all channels, or None),
+  `stderr`, and `memory` for a foreign interpreter on this machine (see rings.py).
 - The far end applies them, moves to the rings in that memory if it can, and answers with a dict: `version`, `core` ("C",
-  or "Python" for the twin) and `pid`; or `error` if a setting failed. When the answer comes through the rings the near
+  or "Python" for the twin), `pid` and `limits` (it knows flow control); or `error` if a setting failed. When the answer comes through the rings the near
   end moves, too.
 - `stderr` names the fds that a worker on this machine was lent (see src/core/system/xc_lend.h), and says whether all that
   came through its pipe so far has been passed on. If not, the worker first answers `waits`; the near end passes the rest on
@@ -26,7 +26,7 @@ from errno import EACCES, ENOENT
 from .. import __version__
 from ..cores import module as _core
 from ..models.native import sleep
-from .transport import SET_PYTHON, argv_of, is_here, keepalive_of, may_lend, may_share, outside, programs_own
+from .transport import SET_PYTHON, argv_of, is_here, keepalive_of, maxqueue_of, may_lend, may_share, outside, programs_own
 
 # Seconds to wait for a far end's answer: enough for an interpreter with a slow site module on a busy machine.
 HELLO_TIMEOUT = 60.0
@@ -76,9 +76,9 @@ def finish(gateway, spec):
     Raises RemoteError with the far end's traceback when settings failed, GatewayDied (see deaths.py) when the far end
     ended, OSError when it does not answer within HELLO_TIMEOUT seconds, or cannot serve.
     """
-    keepalive = keepalive_of(spec)
+    keepalive, maxqueue = keepalive_of(spec), maxqueue_of(spec)
     can_fail = spec.chdir or spec.nice or spec.env or spec.execmodel in GREENLETS
-    if not (_is_foreign(gateway, spec) or can_fail or keepalive):
+    if not (_is_foreign(gateway, spec) or can_fail or keepalive or maxqueue):
         return
     if gateway._outer is not None:
         gateway._await_start(HELLO_TIMEOUT)
@@ -117,6 +117,9 @@ def finish(gateway, spec):
         raise _not_a_worker(gateway)
     gateway._serves = True
     gateway._worker_pid = answer["pid"]
+    gateway._answer = answer
+    if maxqueue and gateway._takes_limits():
+        gateway._limit(maxqueue)
     if memory:
         _move_or_withdraw(gateway)
     if keepalive and answer["core"] == "C":  # while a task holds the GIL the twin is silent, but not dead
@@ -185,6 +188,7 @@ def _settings(gateway, spec):
         "chdir": spec.chdir,
         "nice": nice,
         "env": dict(spec.env),
+        "maxqueue": maxqueue_of(spec),
         **_to_run(spec.execmodel, _is_foreign(gateway, spec)),
     }
 

@@ -21,6 +21,7 @@ class Gateway(_core.Gateway):
     _signalled = False  # this side has sent the process a signal to end it
     _command = None  # the command line that started the process
     _facts = None  # the last answer of _rinfo()
+    _answer = None  # the far end's answer to the hello
     _outer = None  # via=: the gateway in between, see via.py
     _depth = 0  # via=: the number of gateways in between
     _address = None  # socket=: the server's address, see sockets.py
@@ -95,10 +96,10 @@ class Gateway(_core.Gateway):
         return self._facts
 
     def _await_greeting(self):
-        """Wait for the far end's hello: before that it may not have applied its settings."""
+        """Wait for the far end's answer to the hello: before that it may not have applied its settings."""
         with self._greeting:
-            if not self._state()["greeted"]:
-                self._hello(None)
+            if self._answer is None:
+                self._answer = self._hello(None)
 
     def _ask(self, *what):
         """Ask the far end for its status, or for facts; return its answer. It answers while its tasks run, too."""
@@ -108,6 +109,30 @@ class Gateway(_core.Gateway):
         answer = channel.receive()
         channel.waitclose()
         return answer
+
+    def stats(self):
+        """What waits at this end now, as a dict. An item counts with the bytes in which it was sent and 64 more.
+
+        - `channels`: for each channel that is open or has items, by its id, a dict of two dicts. `received` has `items`
+          and `bytes` (what nobody has received yet), `limit` (bytes, or None; see Channel.set_limit) and `sender_waits`
+          (seconds for which a sender at the far end has waited to send more, or None). `sent` has `bytes` (what the far
+          end has not received yet; None if it has no limit), `limit`, and `waits` (seconds for which a sender has waited
+          here, or None).
+        - `callbacks`: `items` and `bytes` that wait until callbacks have returned.
+        - `to_write`: bytes that the connection has not taken yet.
+        """
+        channels, callbacks, to_write = self._stats()
+        return {
+            "channels": {
+                id: {
+                    "received": dict(zip(("items", "bytes", "limit", "sender_waits"), numbers[:4])),
+                    "sent": dict(zip(("bytes", "limit", "waits"), numbers[4:])),
+                }
+                for id, *numbers in channels
+            },
+            "callbacks": dict(zip(("items", "bytes"), callbacks)),
+            "to_write": to_write,
+        }
 
     def remote_init_threads(self, num=None):
         """Does nothing, as in execnet: far ends start threads when tasks need them."""
@@ -141,6 +166,18 @@ class Gateway(_core.Gateway):
         self.exit()
 
     # --- what the cores call ----------------------------------------------------------------------------------------
+
+    def _takes_limits(self):
+        """Whether the far end knows limits. Warns if not."""
+        self.execmodel.aside(self._await_greeting)
+        if self._answer is None:
+            raise self._death(True)
+        if "limits" not in self._answer:
+            import warnings
+
+            text = f"gateway {self.id!r}: its far end knows no limits (maxqueue=, set_limit), so that there are none"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+        return "limits" in self._answer
 
     def _death(self, sending):
         """The exception that a call raises now that the connection has ended; `sending`: the call is a send()."""

@@ -125,6 +125,21 @@ def keepalive_of(spec):
     return seconds
 
 
+def maxqueue_of(spec):
+    """The limit of the gateway's channels, in bytes; None: none. Raises ValueError for a wrong maxqueue= or
+    EXECNET_C_MAXQUEUE, which is for specs without that key."""
+    wanted, what = spec.maxqueue, f"spec {str(spec)!r}: maxqueue"
+    if wanted is None:
+        wanted, what = os.environ.get("EXECNET_C_MAXQUEUE") or None, "EXECNET_C_MAXQUEUE"
+    if wanted is None:
+        return None
+    text = str(wanted)
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 30 else 0
+    if not 1 <= limit <= sys.maxsize:
+        raise ValueError(f"{what} must be a number of bytes, from 1 to {sys.maxsize}, not {wanted!r}")
+    return limit
+
+
 def _command(spec):
     import shlex
 

@@ -8,7 +8,8 @@ from time import monotonic
 from . import pypump, pyserializer
 from ..models.native import get_ident, os, start_new_thread
 from .pyserializer import DataFormatError
-from .pywire import CLOSE, CLOSE_ERROR, DATA, RECONFIGURE
+from .pyserializer import dump_item
+from .pywire import CLOSE, CLOSE_ERROR, ITEM_COST, RECONFIGURE, tally
 
 Gateway = None  # the type; pycore sets it
 
@@ -134,6 +135,13 @@ def print_orphans():
         sys.stderr.write(f"[{os.getpid()}] Warning: {more} more unhandled errors are left out\n")
 
 
+def limits():
+    """The module pyflow, which is imported when there is a limit."""
+    from . import pyflow
+
+    return pyflow
+
+
 def until_of(timeout, negative_ok=True):
     """The time at which a wait of `timeout` seconds ends; None for None."""
     return None if timeout is None else _until(timeout, negative_ok)
@@ -160,12 +168,16 @@ class Chan:
 
     callback = endmarker = object = None  # object: a weak reference to the Channel object
     # A deque from the first item on: an empty deque takes as much memory as all the rest. Of what _held() returns, about 130
-    # bytes beside each payload. No limit, as in execnet.
+    # bytes beside each payload. No limit but the channel's, see pyflow.py.
     items = ()
+    arrived = 0  # cost of all items that were put here, or that the callback has returned from
+    sent = taken = (0,)  # cost of all items that were sent, and received: each a list from the first item on, see tally()
+    flow = None  # its limits, see pyflow.py
     forward = None  # forwarded channel: function(code, payload) that gets its frames, then FIN, on the I/O thread
     closed = False  # no more sending
     recv_closed = False  # nothing more will arrive; set without `closed`: send-only
     cut = False  # it ended because the connection did, not in order
+    whole = False  # both sides have counted what was sent since the channel began
     task = False  # it belongs to a task: the other end must learn how that ended
     used = False  # an item was received
     had_object = False  # there was a Channel object, which may be gone
@@ -175,10 +187,27 @@ class Chan:
         self.coerce = coerce  # how strings of items that arrive from now on are loaded
         self.errors = []  # RemoteErrors with which the far end closed it, not raised yet
 
-    def put_item(self, held):
+    def put_item(self, held, cost):
         if type(self.items) is tuple:
+            vars(self).setdefault("taken", [0])
             self.items = deque()
         self.items.append(held)
+        self.arrived += cost
+
+    def count_taken(self, gateway, payload):
+        """The callback has got an item with that payload."""
+        tally(vars(self).setdefault("taken", [0]), ITEM_COST + len(payload))
+        if self.flow is not None:
+            limits().took(gateway, self)
+
+    def keep(self, rest):
+        """Nothing more arrives. Keep the channel in `rest`, by its id, if there is something to receive or it may send."""
+        if self.closed and not self.items:
+            rest.pop(self.id, None)
+        else:
+            rest[self.id] = self
+            if self.holder() is None:
+                rest.pop(self.id, None)
 
     def holder(self):
         """The Channel object, or None if nobody holds one."""
@@ -243,17 +272,25 @@ class Channel:
         closed = self._chan.closed or self.gateway._forks != pypump.fork_count
         return f"<Channel id={self.id} {'closed' if closed else 'open'}>"
 
-    def send(self, item):
+    def send(self, item, *, timeout=None):
         """Send `item` to the other side, by value.
 
         None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset and channels, nested as you like.
         Returns when it is handed to the system. Raises DumpError (what cannot be sent, and where in the item it sits),
         and OSError when the channel or the connection is closed (GatewayDied says how the far end ended).
+
+        timeout: seconds to wait, None for ever, where the other side has a limit (see set_limit) and has not received
+        enough. Raises TimeoutError when they have passed; then nothing was sent.
         """
-        self.gateway._check_usable()
-        if self._chan.closed:
+        gateway, chan = self.gateway, self._chan
+        gateway._check_usable()
+        until = until_of(timeout, False)
+        if chan.closed:
             raise OSError(f"cannot send to {self!r}")
-        self.gateway._send(DATA, self.id, item)
+        parts = dump_item(item, Channel)
+        if chan.flow is None:
+            return gateway._send_item(chan, parts)
+        limits().send(self, parts, until, timeout)
 
     def receive(self, timeout=None):
         """The next item that the other side sent; waits for it.
@@ -279,11 +316,15 @@ class Channel:
                 raise TimeoutError(f"no item after {timeout!r} seconds")
         if self._has_callback:
             raise OSError("cannot receive(), channel has receiver callback")
-        taken, items = [], chan.items
+        taken, counted, items = [], [], chan.items
         try:
             taken.extend(map(deque.popleft, (items,)))  # one step, so that no signal handler can lose the item
             item, error = gateway._item(*taken[0])
             chan.used = True
+            cost = ITEM_COST + len(taken[0][0])
+            tally(chan.taken, cost, counted)
+            if chan.flow is not None:
+                limits().took(gateway, chan)
             if error is not None:
                 raise error
             return item
@@ -292,6 +333,8 @@ class Channel:
         except BaseException as exc:
             if isinstance(exc, IndexError) and not taken:  # another thread took the item
                 return self.receive(None if until is None else max(0, until - monotonic()))
+            if counted:
+                tally(chan.taken, -cost)
             items.extendleft(taken)
             raise
 
@@ -397,9 +440,12 @@ class Channel:
                 except BaseException:
                     chan.items.appendleft(held)
                     raise
-                if error is not None:
-                    raise error
-                callback(item)
+                try:
+                    if error is not None:
+                        raise error
+                    callback(item)
+                finally:
+                    chan.count_taken(gateway, held[0])
             if chan.recv_closed:
                 if endmarker is not NO_ENDMARKER_WANTED:
                     callback(endmarker)
@@ -415,6 +461,16 @@ class Channel:
             chan.endmarker = endmarker
             chan.callback = callback
             return
+
+    def set_limit(self, limit):
+        """Have no more than `limit` bytes wait here, or on their way here, to be received: then the other side's send()
+        waits until some were received. None: no limit.
+
+        An item counts with the bytes in which it is sent and 64 more; one that is larger than the limit is sent when
+        nothing else waits. Raises TypeError or ValueError for what is no int from 1 to sys.maxsize, and OSError when the
+        channel or the connection is closed. Warns (RuntimeWarning) where the far end knows no limits; then there is none.
+        """
+        limits().set_limit(self, limit)
 
     def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):
         """Set the string coercion of this channel at both ends: what a Python 2 str arrives as (str, or bytes if

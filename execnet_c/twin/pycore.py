@@ -28,6 +28,7 @@ from .pychannel import (
     GatewayDied,
     RemoteError,
     TimeoutError,
+    limits,
     orphan,
     until_of,
 )
@@ -50,9 +51,11 @@ from .pywire import (
     CHUNK,
     CLOSE,
     CLOSE_ERROR,
+    CREDIT,
     DATA,
     EXEC,
     HELLO,
+    ITEM_COST,
     LAST_MESSAGE,
     MARKER,
     RECONFIGURE,
@@ -60,6 +63,7 @@ from .pywire import (
     Large,
     Writer,
     frame,
+    tally,
 )
 from .pywire import trace as _trace
 from .pywire import trace_to as _trace_to
@@ -106,6 +110,7 @@ class Gateway(NearEnd, Reader, Tasks):
     _left = False  # the near end has said goodbye: nothing more arrives, but what we send still gets there
     _ended_by = ("XC_OK", "", 0)
     _coerce = 1  # the string coercion of channels that are made from now on
+    _maxqueue = None  # the limit of those, in both directions, see pyflow.py
     _dispatcher = None  # the thread that has the dispatcher role
     _has_thread = False  # the callback thread runs
     _parking = None  # how greenlets wait, see greenlets.py
@@ -113,7 +118,8 @@ class Gateway(NearEnd, Reader, Tasks):
     def __new__(cls, *args, **kwargs):
         self = super().__new__(cls)
         self._forks = pypump.fork_count
-        self._chans = {}
+        self._chans = {}  # id -> Chan, of the channels that something may arrive at
+        self._rest = {}  # the same for others that a program holds and can still use
         self._waiters = []
         self._backlog = deque()
         self._dispatcher_role = RLock()
@@ -200,7 +206,7 @@ class Gateway(NearEnd, Reader, Tasks):
             if code != DATA:
                 self._apply_other(code, id, payload, chan)
             elif chan is not None:
-                chan.put_item(self._held(payload, chan.coerce))
+                chan.put_item(self._held(payload, chan.coerce), len(payload) + ITEM_COST)
 
     def _apply_other(self, code, id, payload, chan):
         if code in (CLOSE, LAST_MESSAGE):
@@ -223,7 +229,10 @@ class Gateway(NearEnd, Reader, Tasks):
             self._cut()  # first: a thread that sees recv_closed looks at `cut` for the reason
             for chan in list(self._chans.values()):
                 chan.recv_closed = True
+                chan.keep(self._rest)
             self._chans.clear()
+        else:
+            limits().apply_late(self, code, id, self._known(id), payload)
 
     def _cut(self):
         """The connection has ended: mark the channels that neither side had closed."""
@@ -287,6 +296,10 @@ class Gateway(NearEnd, Reader, Tasks):
         chan.closed = chan.closed or not send_only
         chan.recv_closed = True
         self._chans.pop(chan.id, None)
+        chan.keep(self._rest)
+
+    def _known(self, id):
+        return self._chans.get(id) or self._rest.get(id)
 
     def _owe(self, debt, id):
         """Send the far end an answer as soon as there is room for it. `debt`: 0, a status; 1, a status with facts;
@@ -309,7 +322,9 @@ class Gateway(NearEnd, Reader, Tasks):
             if debt < 2:
                 self._post(DATA, id, self._status(debt))
                 debt = CLOSE  # behind the status
-            if debt in REFUSALS:
+            if debt == CREDIT:
+                limits().pay(self, id)
+            elif debt in REFUSALS:
                 self._post(CLOSE_ERROR, id, REFUSALS[debt])
             else:
                 self._post(debt, id)
@@ -395,7 +410,9 @@ class Gateway(NearEnd, Reader, Tasks):
             raise self._death(True)
         for id in self._ids:
             if id not in self._chans:
-                return self._channel(id)
+                channel = self._channel(id)
+                channel._chan.whole = True
+                return channel
 
     def _channel(self, id):
         """The Channel object for that id; it is made if there is none."""
@@ -404,7 +421,10 @@ class Gateway(NearEnd, Reader, Tasks):
         return channel if channel is not None else Channel._new(Channel, self, chan)
 
     def _open(self, id):
-        chan = self._chans[id] = Chan(id, self._coerce)
+        chan = Chan(id, self._coerce)
+        if self._maxqueue is not None:
+            limits().set_both(self, chan, self._maxqueue)
+        self._chans[id] = chan
         if self._fin:  # checked after the channel is in _chans: FIN closes all that are there
             self._cut()
             self._close(chan, True)
@@ -413,7 +433,11 @@ class Gateway(NearEnd, Reader, Tasks):
     def _post(self, code, id, *item):
         """As _send(), but never waits: the I/O thread writes the frame."""
         try:
-            self._writer.post(frame(code, id, dump_item(*item, Channel) if item else ()))
+            parts = dump_item(*item, Channel) if item else ()
+            chan = self._known(id) if code == DATA else None
+            if chan is not None:
+                tally(vars(chan).setdefault("sent", [0]), ITEM_COST + sum(map(len, parts)))
+            self._writer.post(frame(code, id, parts))
         except MemoryError:
             self._lack_memory()
 
@@ -427,6 +451,23 @@ class Gateway(NearEnd, Reader, Tasks):
         self._check_usable()
         if not self._writer.send_message(code, id, dump_item(*item, Channel) if item else ()):
             raise self._death(True)
+
+    def _send_item(self, chan, parts):
+        if not self._writer.send_message(DATA, chan.id, parts, vars(chan).setdefault("sent", [0])):
+            raise self._death(True)
+
+    # --- limits: see pyflow.py ---
+
+    def _limit(self, limit):
+        """Limit both directions of all channels, now and from now on."""
+        limits().set_all(self, limit or None)
+
+    def _takes_limits(self):
+        """Whether the far end knows limits."""
+        return True
+
+    def _stats(self):
+        return limits().stats(self)
 
     # --- callbacks ---
 
@@ -462,6 +503,8 @@ class Gateway(NearEnd, Reader, Tasks):
             except BaseException as exc:
                 self._fail_callback(chan, exc)
             item = error = None
+            chan.arrived += len(payload) + ITEM_COST
+            chan.count_taken(self, payload)
         else:
             if code == FIN:
                 self._cut()  # first: a callback that gets its endmarker may ask the channel for the reason
@@ -508,6 +551,7 @@ class Gateway(NearEnd, Reader, Tasks):
         chan.object = None
         if chan.callback is None:
             self._unlist(chan)
+        self._rest.pop(chan.id, None)
         if not chan.closed and (chan.cut and self._left if chan.recv_closed else not self._eof):
             try:
                 if chan.task and chan.callback is None:

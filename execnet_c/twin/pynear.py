@@ -89,6 +89,7 @@ class NearEnd:
             self._said_goodbye = True
             self._post(TERMINATE, 0)
             self._writer.end()
+            self._wake()  # who waits for credit
 
     def _wait_gone(self, timeout):
         """Wait for the end of the far end's process. False: `timeout` seconds have passed."""

@@ -8,15 +8,18 @@ from time import monotonic
 
 from . import pypump, pywire
 from ..models.native import os
+from .pychannel import limits
 from .pyserializer import DataFormatError
-from .pywire import CHUNK, DROP, HELLO, LONG_COUNT, MAX_LONG, TERMINATE, Large, trace, trace_frame
+from .pywire import CHUNK, CREDIT, DROP, HELLO, LONG_COUNT, MAX_LONG, TERMINATE, WAITS, Large, trace, trace_frame
 
 FIN = 100  # the code of the last event of a connection, which is not on the wire: nothing more will arrive
 MAX_HELLOS = 4  # hellos at most that nobody has taken
+SIZES = {CREDIT: 16, WAITS: 0}  # bytes of their payloads
 
 
 def _bad_head(head):
-    what = "unknown message code" if head[0] > DROP else "negative payload length"
+    what = "wrong payload length" if head[0] in SIZES else "unknown message code" if head[0] > DROP else ""
+    what = "negative payload length" if head[0] <= WAITS and head[5] > 127 else what
     head = head.hex()
     return DataFormatError(f"{what} in {head[:2]} {head[2:10]} {head[10:]}")
 
@@ -97,10 +100,10 @@ class Reader:
             code = buffer[at]
             id = int.from_bytes(buffer[at + 1 : at + 5], "big", signed=True)
             size = int.from_bytes(buffer[at + 5 : at + 9], "big", signed=True)
-            if code > DROP or size < 0:
+            if size < 0 or code > DROP and SIZES.get(code) != size:
                 raise _bad_head(bytes(buffer[at : at + 9]))
             begin, at = at, at + 9
-            if code > HELLO or len(buffer) - at < size > CHUNK:
+            if HELLO < code <= DROP or len(buffer) - at < size > CHUNK:
                 at = self._take(code, id, size, at)
                 if at:
                     continue
@@ -158,10 +161,15 @@ class Reader:
             trace_frame("received", code, id, len(payload))
         if code == HELLO and len(self._hellos) >= MAX_HELLOS:
             raise DataFormatError(f"more than {MAX_HELLOS} hellos, and nobody takes them")
-        chan = self._chans.get(id)
-        if chan is not None and chan.forward:
-            chan.forward(code, payload)
-            return True
+        if code > HELLO:
+            return limits().control(self, code, id, payload)
+        chan = self._chans.get(id) or self._rest.get(id)
+        if chan is not None:
+            if chan.flow is not None:
+                limits().note(self, chan, code, payload)
+            if chan.forward and not chan.recv_closed:
+                chan.forward(code, payload)
+                return True
         self._backlog.append((code, id, payload))
         if code == TERMINATE:
             self._heard_goodbye = True

@@ -28,7 +28,9 @@ class Tasks:
             return self._owe(2, id)
         if len(self._live) >= MAX_CHANNELS:
             return self._owe(3, id)
+        is_new = id not in self._chans
         channel = self._channel(id)
+        channel._chan.whole = is_new
         try:
             item = self._load_plain(payload)
         except LoadError as exc:

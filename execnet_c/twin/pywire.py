@@ -71,6 +71,13 @@ def cut(parts, size):
         yield piece
 
 
+def tally(count, cost, noted=None):
+    """Add `cost` to the number in the list `count`, and something to the list `noted`: in one step, so that no signal handler
+    comes in between."""
+    step = map(count.__setitem__, (0,), map(cost.__add__, count))
+    list(step) if noted is None else noted.extend(step)
+
+
 class Batch:
     """Bytes to be written without other frames between them. written: what each write() has taken."""
 
@@ -104,9 +111,10 @@ class Writer:
         self.watched = False  # the pump watches the fd for room
         self.numbers = deque(range(LONG_COUNT))  # numbers for long messages that are free
 
-    def send(self, batch):
-        """Write a batch, and wait until that is done. False: the connection takes nothing more."""
-        place = RLock()
+    def send(self, batch, sent=None, cost=0):
+        """Write a batch, and wait until that is done. False: the connection takes nothing more. Unless nothing of the batch
+        is sent, `cost` is added to `sent`, the count of a channel."""
+        place, counted = RLock(), []
         with place:
             self.line.append(place)
             try:
@@ -114,27 +122,33 @@ class Writer:
                     if self.broken or self.ending:
                         return False
                     try:
+                        if sent:
+                            tally(sent, cost, counted)
                         self.out.append(batch)
                         self.write(True)
                     finally:
-                        if batch in self.out and not batch.written:
-                            self.out.remove(batch)  # nothing of it has been sent, and nothing will be
+                        if not batch.written:  # nothing of it has been sent, and nothing will be
+                            if batch in self.out:
+                                self.out.remove(batch)
+                            if counted:
+                                tally(sent, -cost)
                     return batch.rest() is None  # true if all was written, even if the connection broke right after that
             finally:
                 self.line.remove(place)
                 if self.out:
                     pypump.pump.post(self.flush)  # the rest of a frame that was begun
 
-    def send_message(self, code, id, parts):
+    def send_message(self, code, id, parts, sent=None):
+        """Send a message. `sent`: the count of its channel, if it is an item."""
         size = sum(map(len, parts))
         if size >= LONG_MIN:
-            return self.send_long(code, id, parts, size)
-        return self.send(Batch(frame(code, id, parts)))
+            return self.send_long(code, id, parts, size, sent)
+        return self.send(Batch(frame(code, id, parts)), sent, size + ITEM_COST)
 
-    def send_long(self, code, id, parts, left):
+    def send_long(self, code, id, parts, left, sent=None):
         """Send a long message of `left` bytes. Between two pieces, the threads that wait for the writer role get it. If an
         exception out of a signal handler ends this call, the message does not arrive."""
-        numbers, batches = [], []
+        numbers, batches, cost, uncounted = [], [], left + ITEM_COST, sent
         if trace_fd >= 0:
             trace_frame("sent", code, id, left)
         try:
@@ -150,8 +164,9 @@ class Writer:
                 batches[1:] = [Batch(front + frame(PIECE, number, [b"", *piece]))]
                 front = []
                 left -= sum(map(len, piece))
-                if not self.send(batches[-1]):
+                if not self.send(batches[-1], uncounted, cost):
                     return False
+                uncounted = None
                 if not self.role._is_owned():  # it is owned in a signal handler inside a send(): the others cannot write then
                     for place in [*self.line]:
                         with place:
@@ -161,6 +176,8 @@ class Writer:
             begun = [batch.written or batch in self.out for batch in batches]
             if begun and begun[0] and (left or not begun[-1]):
                 self.post(frame(DROP, number))
+                if sent:
+                    tally(sent, -cost)
             raise
         finally:
             self.numbers.extend(numbers)
