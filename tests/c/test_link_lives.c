@@ -168,6 +168,31 @@ made_without_memory(void)
     }
 }
 
+/* A worker that has heard a goodbye goes on sending, and the pump writes what is left over: nobody else will. */
+static void
+left_over_after_a_goodbye(void)
+{
+    enum { FRAMES = 50, SIZE = 100 * 1024 }; /* more than a ring holds */
+    rig it = rig_open(true);
+    wire frames = {NULL, 0, 0};
+    unsigned char *payload = malloc(SIZE);
+    CHECK(payload != NULL);
+    for (unsigned i = 0; i < FRAMES; i++) {
+        fill_pattern(payload, SIZE, 1, i);
+        wire_add(&frames, XC_DATA, 1, payload, SIZE);
+    }
+    rig_send(&it, XC_TERMINATE, 0, NULL, 0);
+    await_fin(&it);
+    CHECK_RC(xc_writer_post(xc_link_writer(it.link), frames.data, frames.n), XC_OK);
+    for (unsigned i = 0; i < FRAMES; i++) {
+        fill_pattern(payload, SIZE, 1, i);
+        expect_frame(it.from, XC_DATA, 1, payload, SIZE);
+    }
+    wire_free(&frames);
+    free(payload);
+    rig_close(&it);
+}
+
 int
 main(void)
 {
@@ -177,5 +202,6 @@ main(void)
     RUN_IO(hung_up);
     RUN_IO(over_a_fork);
     RUN_IO(made_without_memory);
+    RUN_IO(left_over_after_a_goodbye);
     return check_end();
 }

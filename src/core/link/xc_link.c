@@ -56,7 +56,9 @@ xc_end_reading(xc_link *link, const xc_err *why)
     /* The writer has failed by a fault of this side: the far end's EOF only follows from that, too. */
     (void)xc_writer_failed_here(&link->writer, &link->end.why);
     link->end.eof = true;
-    (void)xc_pump_arm(&link->pump.watch, 0);
+    if (!xc_reads_ring(link) || !xc_is_left_locked(link)) { /* else the far end still tells of room in its ring */
+        (void)xc_pump_arm(&link->pump.watch, 0);
+    }
     xc_forget_arrivals_locked(link);
     if (link->reader.unmarked) { /* these bytes looked like the start of the marker, but were not */
         xc_preamble_rest(&link->preamble, link->reader.buf + link->reader.start, link->reader.end - link->reader.start);
