@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "world.h"
+#include "xc_bytes.h"
 #include "xc_opcodes.h"
 
 /* --- both ends -------------------------------------------------------------------------------------------------- */
@@ -177,47 +178,115 @@ converse(const actor *who, talk *about)
     }
 }
 
+/* Asks for the task, or for the status. A task may bring another channel. */
 static bool
 ask(const actor *who, talk *about)
 {
-    unsigned char payload[] = {XC_OP_BYTES, 0, 0, 0, 1, (unsigned char)about->number, XC_OP_STOP};
+    unsigned char payload[] = {XC_OP_BYTES,
+                               0,
+                               0,
+                               0,
+                               1,
+                               (unsigned char)about->number, /* then what is carried: */
+                               XC_OP_CHANNEL,
+                               0,
+                               0,
+                               0,
+                               0,
+                               XC_OP_TUPLE,
+                               0,
+                               0,
+                               0,
+                               2,
+                               XC_OP_STOP};
+    size_t n = sizeof payload;
     if (about->kind == STATUS) {
-        return op_send_frame(who, XC_STATUS, about->id, payload, sim_chance(2) ? sizeof payload : 0);
+        return op_send_frame(who, XC_STATUS, about->id, payload, sim_chance(2) ? n : 0);
     }
-    if (!op_send_frame(who, XC_EXEC, about->id, payload, sizeof payload)) {
+    if (about->carries != NULL) {
+        xc_put_u32(payload + 7, about->carries->id);
+    }
+    else {
+        n = 7;
+        payload[6] = XC_OP_STOP;
+    }
+    if (!op_send_frame(who, XC_EXEC, about->id, payload, n)) {
         return false;
     }
     world.tasks_sent++;
     return true;
 }
 
-static void
-call(const actor *caller, talk *about)
+/* A new channel for that talk. */
+static bool
+open_channel(const actor *who, talk *about)
 {
-    const actor who = *caller;
-    side *at = who.at;
+    side *at = who->at;
     xc_err err;
     if (xc_link_new_chan(at->link, &about->chan[0], &err) != XC_OK) {
         if (!world.may_end) {
             sim_fail("no channel can be opened");
         }
-        return;
+        return false;
     }
     about->id = about->chan[0]->id;
     (void)xc_link_object(at->link, about->chan[0], about, keep);
-    if (about->callback[UP]) {
-        op_set_callback(&who, about);
+    return true;
+}
+
+static void
+call(const actor *who, talk *about)
+{
+    talk *carries = about->carries;
+    bool asked = false, opened = open_channel(who, about), carried = carries != NULL && open_channel(who, carries);
+    if (opened && about->callback[UP]) {
+        op_set_callback(who, about);
     }
-    if (ask(&who, about)) {
-        start_senders(at, about, DOWN);
-        converse(&who, about);
-        while (!op_wait(&who, XC_WAIT_CLOSE, about, some_deadline())) {
+    if (opened && (carries == NULL || carried)) {
+        asked = ask(who, about);
+    }
+    if (carries != NULL) {
+        carries->not_asked = false;
+        carries->asked = asked;
+        sim_look();
+    }
+    if (asked) {
+        start_senders(who->at, about, DOWN);
+        converse(who, about);
+        while (!op_wait(who, XC_WAIT_CLOSE, about, some_deadline())) {
         }
     }
-    if (sim_chance(2)) {
-        op_close(&who, about);
+    if (opened && sim_chance(2)) {
+        op_close(who, about);
     }
-    let_go(&who, about, DOWN);
+    if (opened) {
+        let_go(who, about, DOWN);
+    }
+}
+
+static bool
+is_asked(const void *what)
+{
+    return !((const talk *)what)->not_asked;
+}
+
+/* The channel is opened by the caller of the talk that carries it. */
+static void
+call_carried(const actor *who, talk *about)
+{
+    (void)sim_block(about, SIM_NEVER, false, is_asked);
+    if (about->asked && about->callback[UP]) {
+        op_set_callback(who, about);
+    }
+    if (about->asked) {
+        start_senders(who->at, about, DOWN);
+        converse(who, about);
+        while (!op_wait(who, XC_WAIT_CLOSE, about, some_deadline())) {
+        }
+    }
+    if (about->id != 0) {
+        let_go(who, about, DOWN);
+    }
 }
 
 static void
@@ -227,7 +296,12 @@ run_caller(void *arg)
     if (sim_chance(3)) {
         sim_sleep(sim_random(20000000));
     }
-    call(&who, arg);
+    if (((talk *)arg)->kind == CARRIED) {
+        call_carried(&who, arg);
+    }
+    else {
+        call(&who, arg);
+    }
     world.callers--;
     leave(who.at);
 }
@@ -249,6 +323,31 @@ run_closer(void *arg)
     leave(who.at);
 }
 
+/* Asks without end how the other is, and never listens: signs of life, and channels that nobody knows. */
+static void
+run_asker(void *arg)
+{
+    side *at = arg;
+    for (uint32_t n = sim_random(80); n > 0; n--) {
+        (void)xc_link_post(at->link, XC_STATUS, sim_chance(2) ? 0 : 1000 + n, NULL, 0);
+        if (sim_chance(8)) {
+            sim_sleep(sim_random(3000000));
+        }
+    }
+    leave(at);
+}
+
+static void
+start_others(side *at)
+{
+    if (sim_chance(8)) {
+        (void)start_beside(at, "closer", run_closer, at);
+    }
+    if (sim_chance(8)) {
+        (void)start_beside(at, "asker", run_asker, at);
+    }
+}
+
 static void
 run_near(void *arg)
 {
@@ -258,9 +357,7 @@ run_near(void *arg)
     for (int i = 0; i < world.n_talks; i++) {
         (void)start_beside(at, "caller", run_caller, &world.talks[i]);
     }
-    if (sim_chance(8)) {
-        (void)start_beside(at, "closer", run_closer, at);
-    }
+    start_others(at);
     if (sim_chance(4)) {
         sim_sleep(sim_random(60000000));
     }
@@ -319,25 +416,46 @@ is_heard(const void *what)
     return about->marked[1] || about->lossy || count_got(about, DOWN) >= about->items[DOWN] * about->senders[DOWN];
 }
 
+/* The worker's part of a talk. */
 static void
-run_task(const actor *who, xc_msg *msg, xc_chan *chan, bool primary)
+take_part(const actor *who, talk *about, xc_chan *chan)
 {
-    side *at = who->at;
-    talk *about = &world.talks[msg->data[5]];
     about->chan[1] = chan;
-    (void)xc_link_object(at->link, chan, about, keep);
-    xc_link_free_msg(at->link, msg);
-    world.tasks_taken++;
-    progress();
+    (void)xc_link_object(who->at->link, chan, about, keep);
     if (about->callback[DOWN]) {
         op_set_callback(who, about);
     }
-    start_senders(at, about, UP);
+    start_senders(who->at, about, UP);
     answer(who, about);
     if (about->callback[DOWN]) {
         (void)sim_block(about, SIM_NEVER, false, is_heard);
     }
     await_zero(&about->sending[UP]);
+}
+
+static void
+run_carried(void *arg)
+{
+    talk *about = arg;
+    const actor who = {.at = &world.ends[1]};
+    take_part(&who, about, about->chan[1]);
+    op_close(&who, about);
+    let_go(&who, about, UP);
+    leave(who.at);
+}
+
+static void
+run_task(const actor *who, xc_msg *msg, xc_chan *chan, bool primary)
+{
+    side *at = who->at;
+    talk *about = &world.talks[msg->data[5]], *carries = about->carries;
+    if (carries != NULL && (carries->chan[1] = xc_link_carried(at->link, msg, 0, carries->id)) != NULL) {
+        (void)start_beside(at, "carried", run_carried, carries);
+    }
+    xc_link_free_msg(at->link, msg);
+    world.tasks_taken++;
+    progress();
+    take_part(who, about, chan);
     if (primary) {
         xc_link_task_done(at->link, true);
     }
@@ -380,6 +498,7 @@ run_worker(void *arg)
 {
     side *at = arg;
     const actor who = {.at = at, .is_main = true};
+    start_others(at);
     for (uint32_t n = sim_random(3); n > 0; n--) {
         (void)start_beside(at, "spare", run_spare, at);
     }
@@ -387,7 +506,7 @@ run_worker(void *arg)
     (void)op_wait(&who, XC_WAIT_IDLE, NULL, XC_FOREVER);
     await_zero(&at->users);
     while (xc_writer_left(xc_link_writer(at->link)) > 0) {
-        sim_sleep(XC_MS);
+        sim_sleep(XC_S); /* long enough for the world to look at all that sleep */
     }
     if (sim_chance(2)) {
         sim_kill(at->process, false);

@@ -18,6 +18,8 @@ typedef enum {
     FAULTS,
 } fault;
 
+static fault chosen;
+
 /* --- what others do then ------------------------------------------------------------------------------------------ */
 
 static bool
@@ -161,11 +163,18 @@ run_signals(void *arg)
     }
 }
 
+/* A task for which there is no memory is refused, and nobody can say that for the channels that it brings. */
+bool
+choose_fault(void)
+{
+    chosen = sim_chance(2) ? NO_FAULT : 1 + sim_random(FAULTS - 1);
+    return chosen == NO_MEMORY;
+}
+
 void
 start_faults(void)
 {
-    fault *what = sim_alloc(sizeof *what);
-    *what = sim_chance(2) ? NO_FAULT : 1 + sim_random(FAULTS - 1);
+    fault *what = &chosen;
     if (*what != NO_FAULT) {
         (void)sim_start(NULL, "fault", run_fault, what);
     }

@@ -234,7 +234,7 @@ ledger_check_at_end(void)
 {
     for (int i = 0; i < world.n_talks && !world.faulty; i++) {
         const talk *about = &world.talks[i];
-        if (about->kind == TASK && !about->closing[0] && about->id != 0 && world.ends[1].leaves) {
+        if (about->kind != STATUS && !about->closing[0] && about->id != 0 && world.ends[1].leaves) {
             check_complete(about, UP, about->sent[UP], "the end");
         }
     }

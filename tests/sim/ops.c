@@ -46,7 +46,7 @@ handle_signal(const actor *who)
 {
     talk *about = &world.talks[sim_random((uint32_t)world.n_talks)];
     int n = who->at->number, direction = n == 0 ? DOWN : UP;
-    if (!sim_chance(3) || about->kind != TASK || !about->open[n] || about->over[n] || about->closing[n] ||
+    if (!sim_chance(3) || about->kind == STATUS || !about->open[n] || about->over[n] || about->closing[n] ||
         about->handler_sends[n] || about->begun[direction][HANDLER] == MOST_HANDLED) {
         return;
     }
@@ -205,7 +205,7 @@ send_short(const actor *who, xc_sending *sending)
     xc_status rc = sim_chance(4) ? XC_AGAIN : xc_writer_try(writer, sending, &err);
     if (rc == XC_AGAIN && sim_chance(16)) { /* as a greenlet does */
         rc = xc_writer_hand_over(writer, sending, &err);
-        return rc == XC_OK ? 1 : -1;
+        return rc == XC_OK ? 1 : rc == XC_NOMEM && sending->n > 0 ? 0 : -1;
     }
     int64_t slice = SLICE_MIN;
     while (rc == XC_AGAIN) {
@@ -423,7 +423,7 @@ call_back(const actor *who, talk *about, xc_msg *msg)
         break;
     case 1: { /* receives from another channel, whose own receiver reads until its end */
         talk *other = &world.talks[sim_random((uint32_t)world.n_talks)];
-        if (at->number == 0 && other != about && other->kind == TASK && other->open[at->number] &&
+        if (at->number == 0 && other != about && other->kind != STATUS && other->open[at->number] &&
             !other->over[at->number] && !other->has_callback[at->number] &&
             !other->callback[at->number == 0 ? UP : DOWN]) {
             other->borrowed[at->number]++;

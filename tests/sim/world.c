@@ -59,7 +59,7 @@ make_region(xc_region *out, int number)
 static const uint32_t limits[] = {1, 100, 300, 1000, 3000};
 
 static void
-make_talk(talk *out, int number, size_t room)
+make_talk(talk *out, int number, size_t room, bool may_carry)
 {
     *out = (talk){.number = number, .kind = sim_chance(8) ? STATUS : TASK};
     static const uint32_t counts[] = {1, 3, 8, 20, 20, 120};
@@ -74,11 +74,17 @@ make_talk(talk *out, int number, size_t room)
         out->callback[direction] = out->kind == TASK && sim_chance(4);
     }
     out->closes_in_callback = sim_chance(8);
-    if (out->kind == TASK && world.window > 0) {
+    talk *host = number > 0 ? &world.talks[number - 1] : NULL;
+    if (out->kind == TASK && host != NULL && host->kind == TASK && may_carry && sim_chance(4)) {
+        out->kind = CARRIED;
+        out->not_asked = true;
+        host->carries = out;
+    }
+    if (out->kind != STATUS && world.window > 0) {
         out->items[sim_random(2)] = 0;
         out->bound[UP] = out->bound[DOWN] = world.window;
     }
-    else if (out->kind == TASK && sim_chance(3)) {
+    else if (out->kind != STATUS && sim_chance(3)) {
         out->limit[sim_random(2)] = limits[sim_random(5)];
         out->limit_changes = sim_chance(4);
     }
@@ -121,9 +127,10 @@ make_world(void)
         make_region(&at->region, i);
     }
     world.window = sim_chance(8) ? limits[sim_random(5)] : 0;
+    bool may_carry = !choose_fault();
     world.n_talks = 1 + (int)sim_random(TALKS);
     for (int i = 0; i < world.n_talks; i++) {
-        make_talk(&world.talks[i], i, room);
+        make_talk(&world.talks[i], i, room, may_carry);
     }
     start_ends();
     start_faults();
@@ -258,6 +265,14 @@ check_sleeper(const sim_thread *thread, const note *here, bool moved[2])
     }
 }
 
+static void
+check_bounds(const side *at)
+{
+    if (is_up(at) && (at->link->reader.n_longs > XC_LONG_COUNT || at->link->chans.n_carried > XC_CARRIED_MAX)) {
+        sim_fail("%s holds more long messages or carried channels than it may", sim_process_name(at->process));
+    }
+}
+
 void
 sim_all_asleep(int64_t next)
 {
@@ -276,6 +291,8 @@ sim_all_asleep(int64_t next)
             check_sleeper(thread, here, moved);
         }
     }
+    check_bounds(&world.ends[0]);
+    check_bounds(&world.ends[1]);
     if (sim_now() - world.last_progress > STUCK) {
         sim_fail("nothing goes on any more");
     }

@@ -39,6 +39,7 @@ typedef struct talk {
     uint32_t id;      /* of the channel; 0: there is none yet */
     xc_chan *chan[2]; /* at the near end, at the worker */
     uint32_t begun[2][SENDERS], sent[2][SENDERS], got[2][SENDERS];
+    bool not_asked, asked; /* of a carried one: the task that brings it */
     bool handler_sends[2];
     bool open[2];                        /* that end may use it: the task was asked for, or runs */
     bool closing[2];                     /* that end has begun to close it */
@@ -129,6 +130,8 @@ void op_run_callbacks(void *at);
 /* --- who acts (ends.c, faults.c) ------------------------------------------------------------------------------- */
 
 void start_ends(void);
+/* True: tasks must not bring channels. */
+bool choose_fault(void);
 void start_faults(void);
 void run_reaper(void *at);
 /* Another thread that uses the link of `at`; `run` calls leave(at) when it needs that no more. */
