@@ -12,7 +12,8 @@
  *   sim_files.c, sim_poll.c   pipes, eventfd, epoll  } puts these in the place of the real ones
  *   points.h         makes each atomic access of the core a place where another thread may get the CPU
  *   world.c          two ends, made by chance; what must hold while all sleep, and at the end
- *   ends.c, ops.c    the actors; what they do with the core is what src/py does
+ *   near.c, worker.c, ends.c  the actors
+ *   ops.c            what they do with the core is what src/py does
  *   ledger.c         which items were sent, and which have come
  *   faults.c         what goes wrong
  *   sizes.sed        makes the core's buffers and limits small, so that a run meets them
