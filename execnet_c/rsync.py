@@ -145,7 +145,7 @@ class RSync:
             elif what == "list":
                 self._tell("list", value, target)
             elif what == "ack":
-                self._acknowledged(target, *value)
+                self._acknowledged(target, *target.take_ack(value))
             else:
                 del self._channels[target.channel]
                 if value is not None:
@@ -391,6 +391,10 @@ class _Target:
         self._total = 0  # bytes of all files requested
         self._problems = None  # the list of the target's "done"
         self._records, self._cost = [], 0  # the records of the next item, and their cost
+        # The value of the last event, if that is an "ack" that send() has not handled yet: what is acknowledged next is added
+        # to it. So there are no more events than files, whatever the target sends while a callback takes its time.
+        self._ack = None
+        self._ack_lock = allocate_lock()
 
     def start(self, source, events):
         self._source, self._events = source, events
@@ -469,14 +473,14 @@ class _Target:
             self._sizes.append(size)
             self._total += size
             if end:
-                self._events.put(("report", self, os.fsdecode(rel)))
+                self._put("report", os.fsdecode(rel))
         return True
 
     def _hear_list(self, *more):
         if more or self._has_list:
             return False
         self._has_list = True
-        self._events.put(("list", self, self._total))
+        self._put("list", self._total)
         return True
 
     def _hear_ack(self, cost=None, files=None, written=None, *more):
@@ -484,7 +488,12 @@ class _Target:
             return False
         self._ahead -= cost
         sizes = [self._sizes.popleft() for _ in range(files)]
-        self._events.put(("ack", self, (sizes, min(written, self._sizes[0] if self._sizes else 0))))
+        with self._ack_lock:
+            if self._ack is None:
+                self._ack = [[], 0]
+                self._events.put(("ack", self, self._ack))
+            self._ack[0] += sizes
+            self._ack[1] = min(written, self._sizes[0] if self._sizes else 0)
         return True
 
     def _hear_done(self, problems=None, *more):
@@ -493,6 +502,18 @@ class _Target:
             return False
         self._problems = problems
         return True
+
+    def _put(self, what, value):
+        with self._ack_lock:
+            self._ack = None
+            self._events.put((what, self, value))
+
+    def take_ack(self, ack):
+        """send() handles the event "ack" with this value, to which nothing is added any more."""
+        with self._ack_lock:
+            if self._ack is ack:
+                self._ack = None
+            return ack
 
     # --- to the target ----------------------------------------------------------------------------------------------
 

@@ -42,14 +42,16 @@ UNRECEIVED = {
         "frame(9, k, struct.pack('!biq', 4, 1, 1 << 30)) + frame(10, k, b'A' + struct.pack('!i', (1 << 30) - 6) + bytes(33_000))",
         16 * MIB,  # four of them may have huge pages
     ),
+    "waits for credit of channels that nobody has": ("frame(14, 77)", 0),
+    "credits for channels that nobody has": ("frame(13, 77, struct.pack('!QQ', 0, 1))", 0),
     "questions": ("frame(0, 3 + 2 * k)", 0),
     "tasks": ("frame(3, 3 + 2 * k, b'LQ')", 0),
 }
 
 
-def check(lines, more=0):
+def check(lines, more=0, message=MESSAGE):
     sent, frames, grown = map(int, lines[0].split())
-    most = sent + MESSAGE * frames + more + CONSTANT
+    most = sent + message * frames + more + CONSTANT
     print(f"{grown / MIB:.1f} MiB for {sent / MIB:.1f} MiB in {frames} frames; {most / MIB:.1f} MiB may be")
     assert grown < most
 
@@ -122,3 +124,64 @@ def test_what_is_told_of_channels_that_the_program_drops():
         """,
     )
     check(lines, CHANNELS)
+
+
+@pytest.mark.parametrize("frame", ["frame(4, 1, b'RQ')", "frame(14, 1)"], ids=["items", "waits"])
+def test_credits_that_a_far_end_does_not_read(frame):
+    """A program with a small limit has one for each item, and each is longer than the item."""
+    lines = run(
+        """
+        import bounds
+        def begin(gateway):
+            channel = gateway.newchannel()
+            channel.set_limit(1)
+            def receive():
+                while channel.receive(60) is not None:
+                    pass
+            thread = threading.Thread(target=receive)
+            thread.start()
+            return thread
+        gateway = bounds.attack(sys.argv[1], 2 << 20, begin, then="put(frame(4, 1, b'LQ')); wait_end()")
+        gateway._signal(signal.SIGCONT)
+        gateway.kept.join()
+        bounds.end(gateway)
+        """,
+        frame,
+    )
+    check(lines, message=0)
+
+
+def test_acks_of_a_target_while_the_callback_takes_its_time(tmp_path):
+    """RSync keeps one for each file, not one for each that comes."""
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "answering.py").write_text(
+        "channel.receive()\nwhile not channel.receive().endswith(b'.'):\n    pass\n"
+        "channel.send(('list',))\n"
+        "for _ in range(100_000):\n    channel.send(('ack', 0, 0, 0))\n"
+        f"open({str(tmp_path / 'done')!r}, 'w').close()\n"
+        "channel.send(('done', []))\n"
+    )
+    lines = run(
+        """
+        import bounds
+        from types import ModuleType
+        from execnet_c import rsync
+        rsync.rsync_remote = ModuleType("answering")
+        place = sys.argv[1]
+        rsync.rsync_remote.__file__ = place + "/answering.py"
+        def callback(what, size, channel):
+            assert wait_until(lambda: os.path.exists(place + "/done"))
+            seen = -1
+            while seen != (seen := bounds.peak()):
+                time.sleep(0.5)  # the other thread receives
+            print(100_000 * 35, 100_000, seen - before)
+        group = execnet_c.Group(["popen"])
+        sending = execnet_c.RSync(place + "/file", callback, verbose=False)
+        sending.add_target(group[0], place + "/there")
+        before = bounds.begin_peak()
+        sending.send()
+        group.terminate(5)
+        """,
+        tmp_path,
+    )
+    check(lines)

@@ -181,10 +181,21 @@ static void
 tell_locked(xc_link *link, xc_chan *chan) XC_NEEDS(link)
 {
     unsigned char payload[XC_CREDIT_SIZE];
+    chan->credit.owed = false;
     chan->credit.told = chan->credit.taken;
     chan->credit.peer_waits = chan->credit.peer_waits && !all_taken_locked(chan);
     xc_credit_pack(payload, chan->credit.taken, chan->credit.limit_in);
     (void)xc_link_post(link, XC_CREDIT, chan->id, payload, sizeof payload);
+}
+
+/* Tells it now, or once the far end has read what waits to be written: one answer for a channel waits at most. */
+static void
+owe_locked(xc_link *link, xc_chan *chan) XC_NEEDS(link)
+{
+    if (!chan->credit.owed) {
+        chan->credit.owed = true;
+        xc_owe_locked(link, XC_OWES_CREDIT, chan->id);
+    }
 }
 
 void
@@ -193,7 +204,7 @@ xc_credit_tell_locked(xc_link *link, xc_chan *chan)
     const xc_credit *credit = &chan->credit;
     bool due = credit->taken - credit->told >= credit->limit_in / 2 || (credit->peer_waits && all_taken_locked(chan));
     if (due && !chan->recv_closed && !link->end.eof) {
-        tell_locked(link, chan); /* a sender there may wait for just this */
+        owe_locked(link, chan); /* a sender there may wait for just this */
     }
 }
 
@@ -282,9 +293,12 @@ take_waits_locked(xc_link *link, uint32_t id) XC_NEEDS(link)
         chan->credit.peer_waits = true;
         chan->credit.peer_since = xc_now();
     }
-    if (chan == NULL ||
-        (all_taken_locked(chan) && (chan->credit.told < chan->credit.taken || chan->credit.limit_in == XC_NO_LIMIT))) {
-        xc_owe_locked(link, XC_OWES_CREDIT, id); /* nothing else would tell it */
+    if (chan == NULL) {
+        xc_owe_locked(link, XC_OWES_CREDIT, id);
+    }
+    else if (all_taken_locked(chan) &&
+             (chan->credit.told < chan->credit.taken || chan->credit.limit_in == XC_NO_LIMIT)) {
+        owe_locked(link, chan); /* nothing else would tell it */
     }
 }
 
