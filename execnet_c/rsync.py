@@ -95,7 +95,7 @@ class RSync:
         if not path:
             raise ValueError("destdir is empty")
         channel = gateway.remote_exec(rsync_remote)
-        if maxqueue_of(gateway.spec):
+        if maxqueue_of(channel.gateway.spec):
             channel.set_limit(None)  # a target asks while it is sent files: neither must wait for the other
         channel.send((path, {"delete": bool(options.get("delete"))}))
         self._channels[channel] = _Target(channel, os.fsdecode(path), finishedcallback)
