@@ -64,18 +64,17 @@ def _list_steps(n):
 
 def _open(item, kind):
     """What is written before the items of a container; pairs (what is written before an item, item); what is written
-    behind them."""
-    n = len(item)
+    behind them; the number of items."""
     if kind is dict:
-        return b"J", zip([b"", b""] + [b"P", b""] * (n - 1), chain.from_iterable(item.items())), b"P" if n else b""
+        n = len(item)
+        return b"J", zip([b"", b""] + [b"P", b""] * (n - 1), chain.from_iterable(item.items())), b"P" if n else b"", n
+    copy = tuple(item)  # another thread may change the container at any time, and n is written
+    n = len(copy)
     if n > I4_MAX:
         raise DumpError(("set" if kind is frozenset else kind.__name__) + " is too long")
-    if kind is tuple:
-        return b"", zip(repeat(b""), item), _i4(b"@", n)
-    copy = tuple(item)  # another thread may change the container meanwhile, and n is written
     if kind is list:
-        return _i4(b"K", n), zip(_list_steps(n), copy), b"P" if n else b""
-    return b"", zip(repeat(b""), copy), _i4(b"O" if kind is set else b"E", n)
+        return _i4(b"K", n), zip(_list_steps(n), copy), b"P" if n else b"", n
+    return b"", zip(repeat(b""), copy), _i4(b"@" if kind is tuple else b"O" if kind is set else b"E", n), n
 
 
 def _dump(obj, channels, prefix=b""):
@@ -112,15 +111,15 @@ def _dump(obj, channels, prefix=b""):
                     else:
                         add_sized(b"H", repr(item).encode())
                 elif kind in _CONTAINERS:
-                    before, inside, behind = _open(item, kind)
+                    before, inside, behind, n = _open(item, kind)
                     add(before)
-                    if not item:
+                    if not n:
                         add(behind)
                         continue
                     if len(frames) == DUMP_DEPTH and not (kind is tuple and all(map(_is_plain, item))):
                         raise DumpError(f"can't serialize {kind!r}: nested deeper than 2000, or it contains itself,")
                     frames.append((top, size, pairs, end))
-                    top, size, pairs, end = item, len(item), inside, behind
+                    top, size, pairs, end = item, n, inside, behind
                     break
                 elif item is None:
                     add(b"L")
