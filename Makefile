@@ -37,7 +37,8 @@ ON_OURS ?= test_serializer.py test_serializer_refused.py test_xspec.py test_unme
 	test_group.py test_callback.py test_errors.py
 ASAN_TESTS ?= test_serializer.py test_serializer_hostile.py test_serializer_refused.py test_serializer_changed.py test_core_frames.py \
 	test_conformance.py test_channel.py test_callback.py test_callback_order.py test_threads.py test_tagging_answers.py --depth test
-TSAN_TESTS ?= test_threads.py test_interpreters.py test_callback.py test_callback_order.py test_channel_lives.py test_tagging_models.py
+TSAN_TESTS ?= test_threads.py test_free_threaded.py test_interpreters.py test_callback.py test_callback_order.py test_channel_lives.py \
+	test_tagging_models.py
 
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet

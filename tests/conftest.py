@@ -44,7 +44,7 @@ BOTH_ENDS = WIRE + files("alive", "deaths", "debug", "errors", "execmodel", "std
 # Files about what each core does in its own way. The others are about Python code that both cores share.
 CORES = BOTH_ENDS + files(
     *("bounds", "closed_fds", "conformance", "cut", "fork", "interpreters", "no_fds", "no_memory", "pump", "signals", "terminal"),
-    *("threads",),
+    *("threads", "free_threaded"),
 )
 
 # The files that `make test` runs over a pairing. All others that run over it are deep.

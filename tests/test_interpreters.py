@@ -302,6 +302,21 @@ def test_an_interpreter_that_is_not_the_main_one_ends_with_its_gateways(kind):
     assert run_in_another(kind, IN_ANOTHER) == (["1"] * (5 if kind == "their own GIL" else 3), "")
 
 
+# All have the same weights, each a model of its own.
+TAGS = """
+from execnet_c._tagger import Model
+block = Model.build({"bias": {"NN": 1.0, "VB": 0.5}, "i word run": {"VB": 3.0}}, {"the": "DT"}, ["NN", "VB", "DT"])
+model = Model(block)
+for _ in range(200):
+    assert model.tag(["the", "run"] * 200) == [("the", "DT"), ("run", "VB")] * 200
+"""
+
+
+@pytest.mark.parametrize("kind", ["legacy", "a GIL of its own", "their own GIL"])
+def test_another_interpreter_tags(kind):
+    assert run_in_another(kind, TAGS) == ([], "")
+
+
 @pytest.mark.parametrize("kind", ["legacy", "a GIL of its own"])
 def test_another_interpreter_prints_its_own_errors_for_nobody(kind):
     _, stderr = run_in_another(kind, NOBODY)
