@@ -9,6 +9,7 @@ import round_trips
 import scale
 import serializing
 import starting
+import threads
 import users
 
 SUBJECTS = {
@@ -21,6 +22,7 @@ SUBJECTS = {
     "main job": main_job.WORKS,
     "tagging": perceptron.WORKS,
     "scale": scale.WORKS,
+    "threads": threads.WORKS,
     "users": users.WORKS,
 }
 
