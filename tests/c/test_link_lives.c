@@ -193,6 +193,57 @@ left_over_after_a_goodbye(void)
     rig_close(&it);
 }
 
+#if XC_HAS_RING
+static void *
+send_much(void *link)
+{
+    static unsigned char much[3 * XC_RING_SIZE];
+    struct iovec part = {much, sizeof much};
+    xc_sending sending = {.parts = &part, .n = 1};
+    xc_err err;
+    CHECK_RC(xc_writer_send_nogil(xc_link_writer(link), &sending, xc_after(5 * XC_S), &err), XC_EOF);
+    return NULL;
+}
+
+static bool
+is_full(const xc_ring *ring)
+{
+    return xc_ring_filled(ring) == ring->size;
+}
+
+/* The far end says goodbye and then dies, before it has read what a worker sends: its ring stays open and full. */
+static void
+died_after_a_goodbye(void)
+{
+    int to[2], from[2];
+    size_t put;
+    xc_err err;
+    xc_region ours, theirs;
+    pthread_t thread;
+    unsigned char goodbye[XC_HEADER_SIZE];
+    struct iovec part = {goodbye, sizeof goodbye};
+    xc_link_opts opts = rig_opts(true);
+    signal(SIGINT, SIG_IGN);
+    CHECK(pipe2(to, O_CLOEXEC) == 0 && pipe2(from, O_CLOEXEC) == 0);
+    CHECK_RC(xc_region_create(XC_RING_SIZE, &theirs, &err), XC_OK);
+    CHECK_RC(xc_region_attach(dup(theirs.fd), &ours, &err), XC_OK);
+    opts.region = &ours;
+    rig it = {.link = xc_link_new(&opts, to[0], from[1], &err)};
+    CHECK(it.link != NULL);
+    theirs.out.notify_fd = to[1];
+    xc_frame_pack(goodbye, XC_TERMINATE, 0, 0);
+    CHECK_RC(xc_ring_write(&theirs.out, &part, 1, &put, &err), XC_OK);
+    await_fin(&it);
+    CHECK_INT(pthread_create(&thread, NULL, send_much, it.link), 0);
+    AWAIT(is_full(&theirs.in));
+    close(to[1]);
+    close(from[0]);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    xc_link_release(it.link);
+    xc_region_close(&theirs);
+}
+#endif
+
 int
 main(void)
 {
@@ -203,5 +254,8 @@ main(void)
     RUN_IO(over_a_fork);
     RUN_IO(made_without_memory);
     RUN_IO(left_over_after_a_goodbye);
+#if XC_HAS_RING
+    RUN_IO(died_after_a_goodbye);
+#endif
     return check_end();
 }

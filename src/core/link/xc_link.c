@@ -79,7 +79,7 @@ xc_end_reading(xc_link *link, const xc_err *why)
     xc_err cause = link->end.why;
     xc_ring_all_locked(link); /* the link has ended: all check again */
     xc_unlock_link(&link->mu);
-    if (!goodbye || !link->opts.worker) {
+    if (!goodbye || !link->opts.worker || atomic_load(&link->pump.fds_say) == XC_FDS_HUNG_UP) {
         xc_writer_break(&link->writer, why);
     }
     if (link->opts.worker) {

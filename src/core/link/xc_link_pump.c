@@ -130,8 +130,12 @@ take_notifications(xc_link *link) XC_TAKES_LINK
         atomic_store(&link->pump.fds_say, stray ? XC_FDS_STRAY : XC_FDS_HUNG_UP);
         xc_lock_link(&link->mu);
         (void)xc_pump_arm(&link->pump.watch, 0);
+        bool over = link->end.eof;
         xc_unlock_link(&link->mu);
         xc_poll_soon(link);
+        if (over && !stray) { /* after a goodbye: no reader will notice this, and a full ring stays full */
+            xc_writer_break(&link->writer, &err);
+        }
     }
     xc_writer_flush(&link->writer); /* there may be room */
 }
