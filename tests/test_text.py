@@ -203,3 +203,14 @@ def test_a_function_that_was_compiled_when_called_fails_with_a_traceback(bare, g
     channel = gw.remote_exec(task)
     channel.send(5)
     assert channel.receive(TIMEOUT) == ["receive", 5]
+
+
+@pytest.mark.parametrize("end", PLAIN, ids=lambda end: end.name)
+@pytest.mark.parametrize("function", ["settrace", "setprofile"])
+def test_a_task_can_trace_what_is_called(end, group, function):
+    """The functions that were sent as code objects have no line numbers."""
+    task = "import sys; seen = []; sys.%s(lambda frame, *_: seen.append(frame.f_lineno)); channel.send(1); channel.send(len(seen))"
+    channel = group.makegateway(end.spec()).remote_exec(task % function)
+    assert channel.receive(TIMEOUT) == 1
+    assert channel.receive(TIMEOUT) > 1
+    channel.waitclose(TIMEOUT)

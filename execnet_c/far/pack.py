@@ -164,14 +164,12 @@ def _bare(code):
     if not {*names} & {*code.co_cellvars}:
         less["co_varnames"] = names[:arguments] + tuple(f"_{n}" for n in range(len(names) - arguments))
     if sys.version_info >= (3, 11):
-        # Tracebacks look up each instruction in the table. An entry of _NO_LINES says that eight code units have no line.
-        # One table serves all functions, because it may be longer than the code.
-        assert len(code.co_code) <= 16 * len(_NO_LINES)
-        less.update(co_linetable=_NO_LINES, co_qualname=code.co_name)
+        # Tracebacks look up each instruction in the table, and trace functions have it unpacked: it must be as long as the
+        # code. An entry says that 1 to 8 code units have no line: 0xf8 to 0xff.
+        units = len(code.co_code) // 2
+        table = b"\xff" * (units // 8) + bytes([0xF7 + units % 8] if units % 8 else [])
+        less.update(co_linetable=table, co_qualname=code.co_name)
     return code.replace(**less)
-
-
-_NO_LINES = b"\xff" * 512
 
 
 def _without_words(source):
