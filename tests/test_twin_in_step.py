@@ -70,7 +70,7 @@ ONLY_C = {
 }
 
 ONLY_TWIN = {
-    "how it works, which nobody sees": "SHORT CHUNK AT_ONCE PAGE POLLIN POLLOUT POLLNVAL LOOK_EVERY MANY PAUSE WORD_GRACE ORPHAN",
+    "how it works, which nobody sees": "SHORT CHUNK AT_ONCE PAGE POLLIN POLLOUT POLLNVAL LOOK_EVERY MANY NAP PAUSE WORD_GRACE ORPHAN",
     "it counts frames, the C core bytes (ANSWERS_MAX)": "MAX_ANSWERS",
     "the text is in a function of the C core: see the tests of texts below": "CLOSED ONLY_MAIN",
 }
@@ -79,7 +79,6 @@ ONLY_TWIN = {
 NAMES_ONLY_C = {
     "rings": "Gateway._share Gateway._offer Gateway._attach Gateway._withdraw Gateway._move",
     "the twin's is a function of pyrelay.py": "Gateway._relay",
-    "the twin takes Python's own": "_compile",
     "set by the near end alone": "GatewayDied.command GatewayDied.status GatewayDied.signal GatewayDied.stderr",
 }
 

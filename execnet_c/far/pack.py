@@ -5,7 +5,7 @@ If the far end can import the same version of this package with its C core, it u
 To compile all modules would take longer than to start the interpreter. So modules are sent as code objects if the far
 end understands those of this Python. Functions that are not in `HOT`, the *cold* ones, are always sent as source, in a
 second part of the text. It is decompressed when the first of them is called; each one is compiled when it is called
-itself, and most never are. The same is done with whole modules, those in `LATE`.
+itself, and most never are. The modules in `LATE` are in that part, too, and are loaded when something of them is used.
 """
 
 import ast
@@ -24,10 +24,12 @@ from .sent import CODED, FIRST, HOT, LATE, MADE_UP, NEAR, file_name, module_sour
 MAX_SIZE = 24 * 1024  # bytes of the first part of the text, which the first task needs
 
 # This is run at the far end. It first looks for execnet_c by its name in sys.path: an import that fails would have
-# Python read every directory there. later() makes the function that stands for cold function `n` until it is called, and
-# missing() makes a module of LATE when it is first imported.
+# Python read every directory there. later() makes the function that stands for cold function `n` until it is called. Cold is
+# the class of a cold module until it is loaded. The modules themselves are compiled by exec(), which knows no file name but
+# is faster than the first compile() of an interpreter, see compiled() in twin/pytasks.py.
 _LOADER = """
 def load(rest, pieces, codes):
+    from _thread import RLock
     if any(os.path.isfile(q) or os.path.exists(os.path.join(q, "execnet_c")) for q in sys.path) or (
         "execnet_c" in repr(sys.meta_path)
     ):
@@ -42,31 +44,29 @@ def load(rest, pieces, codes):
     new = type(sys)
     package = sys.modules["_execnet_c"] = new("_execnet_c")
     package.__path__, package.__version__ = [], {version!r}
-    cold, number, late = [], 0, {late!r}
-    def source(n):
+    cold, number, lock = [], 0, RLock()
+    def piece(n, name):
         if not cold:
             cold.append(rest().decode().split("\\0"))
-        return cold[0][n]
-    def missing(name):
-        if name not in late:
-            raise AttributeError(name)
-        module = new("_execnet_c." + name)
-        module.__package__ = "_execnet_c"
-        exec(compile(source(late[name]), "<execnet_c " + name + ">", "exec", 0, True), module.__dict__)
-        setattr(package, name, module)
-        return module
-    package.__getattr__ = missing
+        return compile(cold[0][n], name, "exec", 0, True)
     def later(n, name, scope, owner, f):
         made = {{}}
         def first(*a, **k):
             if not made:
-                exec(compile(source(n), name, "exec", 0, True), scope, made)
+                exec(piece(n, name), scope, made)
                 if owner:
                     setattr(scope[owner], f, made[f])
                 else:
                     scope[f] = made[f]
             return made[f](*a, **k)
         return first
+    class Cold(new):
+        def __getattr__(self, name):
+            with lock:
+                if type(self) is Cold:
+                    exec(piece(*self.piece), self.__dict__)
+                    self.__class__ = new
+            return getattr(self, name)
     pieces = pieces.split("\\1")
     while pieces:
         name, code, names = pieces[:3]
@@ -76,6 +76,10 @@ def load(rest, pieces, codes):
         scope = module.__dict__
         scope["__package__"] = "_execnet_c"
         name = "<execnet_c " + name + ">"
+        if names == "*":
+            module.piece, module.__class__ = (number, name), Cold
+            number += 1
+            continue
         owner, methods = "", []
         for f in names.split():
             if f[0] == ":":
@@ -87,7 +91,7 @@ def load(rest, pieces, codes):
                 methods.append((owner, f, stub))
             else:
                 scope[f] = stub
-        exec(compile(code, name, "exec", 0, True) if code else codes.pop(0), scope)
+        exec(code or codes.pop(0), scope)
         for owner, f, stub in methods:
             setattr(scope[owner], f, stub)
     return module.main
@@ -105,6 +109,8 @@ def pack(as_code):
     """The text without its head (see text.py): two zlib streams, first what the first task needs, then the cold
     functions."""
     sources, names, cold = [], [], []
+    for name in LATE:
+        cold.append(_without_words(module_source(name)))
     for name in FIRST:
         source = MADE_UP.get(name) or module_source(name)
         if name == "mainthread" and as_code and sys.version_info >= (3, 13):
@@ -113,13 +119,11 @@ def pack(as_code):
         sources.append(source)
         names.append(" ".join(called))
         cold += functions
-    late = {name: len(cold) + n for n, name in enumerate(LATE)}
-    cold += [_without_words(module_source(name)) for name in LATE]
     cold = _compress("\0".join(cold).encode())
-    loader = _LOADER.format(version=__version__, late=late)
+    loader = _LOADER.format(version=__version__)
 
     def text(coded):
-        pieces, codes = [], []
+        pieces, codes = [part for name in LATE for part in (name, "", "*")], []
         for name, source, called in zip(FIRST, sources, names):
             pieces += name, "" if name in coded else source or "0", called
             if name in coded:

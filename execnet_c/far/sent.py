@@ -21,10 +21,11 @@ FOLDER_OF = {name: folder for folder, names in FOLDERS.items() for name in names
 # pylaunch and pyrelay, to the gateway in between for via= (near/via.py); socketserver and tls, for installvia=
 # (near/sockets.py); alias, gateway_base, pytest_plugin, registry, xspec and the rest of pyserializer, if the program has
 # called install_as_execnet() (alias.py). rsync sends rsync_remote.py as a task.
-FIRST = ("mainthread", "native", "errors", "channelfile", "trace", "pypump", "pyserializer", "pywire")
-FIRST += ("pychannel", "pywatch", "pytasks", "pynear", "pyreader", "pycore", "cores", "execmodel", "worker")
-# Modules that are in the text, too, but are only compiled when something imports them.
-LATE = ("pyflow",)
+FIRST = ("mainthread", "native", "pypump", "pyserializer", "pywire", "pychannel", "pywatch", "pytasks", "pynear")
+FIRST += ("pyreader", "pycore", "cores", "worker")
+# The modules in that text that are loaded when something of them is used: no first word needs them. They import only what is
+# built into each Python, because a task may have changed sys.path by then.
+LATE = ("errors", "channelfile", "trace", "execmodel", "pyflow")
 MADE_UP = {  # what stands in the text for these modules, instead of their own source
     "native": "import os, select\nLONGEST_SLEEP = 5.0\nfrom time import sleep\nunpatched = __import__\n"
     "from _thread import RLock, allocate_lock, get_ident, start_new_thread",
@@ -34,7 +35,6 @@ MADE_UP = {  # what stands in the text for these modules, instead of their own s
 }
 # Functions that are left out of the text: only near ends need them, or only far ends on the C core.
 NEAR = {
-    "errors": "said_by",
     "pychannel": "RemoteError.__getattr__ Channel._await_item",
     "pyserializer": "dump dumps load loads _load_versioned",
     "pycore": "_main_thread_ident",
@@ -44,18 +44,17 @@ NEAR = {
 # Functions that are called before a task has sent its first item; tests/test_text.py compares the list with what runs.
 HOT = {
     "mainthread": "_Finder.find_spec",
-    "execmodel": "_module",
-    "worker": "main _begin _serve _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks.run "
+    "worker": "main _begin _serve _serve_lent _is_lent _take_streams _run _Tasks.__init__ _Tasks.serve_main _Tasks._serve_one _Tasks.run "
     "_Tasks._start_spare _Tasks._ensure_spare _Tasks._serve_spare",
     "pycore": "Gateway._serve Gateway._connect Gateway._hello Gateway._check_usable Gateway._wait Gateway._wake "
     "Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
     "Gateway._load_plain Gateway._set_facts Gateway._channel Gateway._open Gateway._send_item",
     "pyreader": "Reader._read Reader._feed Reader._file",
-    "pytasks": "Tasks._next_task Tasks._queue_task",
+    "pytasks": "compiled _by_exec _named Tasks._next_task Tasks._queue_task",
     "pychannel": "until_of Chan.__init__ Chan.holder Channel._new Channel.send",
     "pywatch": "start reap",
-    "pypump": "Pump.__init__ Pump.watch Pump.post Pump._start Pump._open Pump._take_down Pump._run Pump._go_round _guarded "
-    "file_of own is_ours check pipe lifted",
+    "pypump": "_after_fork Pump.__init__ Pump.watch Pump.post Pump._start Pump._open Pump._take_down Pump._run Pump._go_round "
+    "_guarded file_of own is_ours check pipe lifted",
     "pyserializer": "load_plain dump_item _dump_plain",
     "pywire": "frame tally Batch.__init__ Batch.rest Writer.__init__ Writer.send Writer.send_message Writer.write",
 }

@@ -15,12 +15,11 @@ OLDEST = (3, 8)  # the oldest Python that the text runs on
 HEAD_SIZE = 400  # bytes
 
 # Every Python from 2.7 on must understand this line; it is quoted where a shell reads it. The frame has code 8, channel 0
-# and a payload of 46 bytes: a str ("N") of 40 bytes, and STOP. The first compile() of an interpreter takes 1 or 2 ms, so one
-# is done while the text is on its way.
+# and a payload of 46 bytes: a str ("N") of 40 bytes, and STOP. There is no compile() in it, nor
+# anywhere before the first word: the first one of an interpreter takes 1 or 2 ms, see compiled() in twin/pytasks.py.
 LINE = (
     'import os,sys;t="%x %s"%(sys.hexversion,getattr(getattr(sys,"implementation",0),"cache_tag",0));'
     r'os.write(1,b"\0execnet_c\0\x08\0\0\0\0\0\0\0\x2eN\0\0\0\x28"+t.ljust(40)[:40].encode()+b"Q");'
-    r'compile("0","","exec");'
     r'exec("def get(n):\n t=b\"\"\n while len(t)<n:t+=os.read(0,n-len(t))or sys.exit(1)\n return t");'
     f"exec(get({HEAD_SIZE}))"
 )

@@ -47,6 +47,7 @@ from .pyserializer import (
     load_plain,
 )
 from .pytasks import MAX_CHANNELS, REFUSALS, Tasks
+from .pytasks import compiled as _compile  # noqa: F401
 from .pywire import (
     CHUNK,
     CLOSE,

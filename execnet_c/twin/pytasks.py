@@ -1,5 +1,6 @@
 """The tasks of a worker on the plain-Python core: their queue, and what happens to a task that no thread takes."""
 
+import sys
 from _collections import deque
 from _signal import SIG_IGN, SIGINT, signal
 from itertools import chain
@@ -13,6 +14,55 @@ MAX_CHANNELS = 65536  # with so many Channel objects no task is taken, and no it
 REFUSALS = {2: "execution disallowed", 3: "too many tasks wait"}  # see Gateway._owe()
 
 ONLY_MAIN = "main_thread_only"
+
+_first = deque([None])  # a token while no text was compiled yet
+
+
+def compiled(*args):
+    """The built-in compile(source, file_name, mode); faster at its first call, for the reason in src/py/compile.c. exec()
+    does without the types of the module ast, too: it compiles the text, and a profile function takes the code from the
+    frame in which it is about to run. All errors and warnings are compile()'s own."""
+    scope, codes = {}, []
+
+    def take(frame, event, arg):
+        if frame.f_globals is scope:
+            codes.append(frame.f_code)
+            raise InterruptedError  # so nothing runs
+
+    if _first and [*map(type, args)] == [str, str, str] and args[2] == "exec" and "\0" not in args[1] and _by_exec():
+        _first.clear()
+        warnings = sys.modules.get("warnings") or __import__("_warnings")
+        filters, errors = warnings.filters, ("error", None, Warning, None, 0)
+
+        def undo():
+            sys.setprofile(None)
+            filters[:] = [kept for kept in filters if kept is not errors]
+            warnings._filters_mutated()
+
+        try:
+            try:
+                filters.insert(0, errors)
+                warnings._filters_mutated()
+                sys.setprofile(take)
+                exec(args[0], scope)
+            except Exception:
+                pass
+            finally:
+                undo()
+        finally:
+            undo()  # again: an interrupt may have ended the first one
+    return _named(codes[0], args[1]) if codes else compile(*args)
+
+
+def _by_exec():
+    """Other interpreters do not have that cost, newer ones change filters in another way, and the program may have a
+    profile function of its own."""
+    return sys.implementation.name == "cpython" and sys.version_info < (3, 14) and not sys.getprofile()
+
+
+def _named(code, file_name):
+    consts = [_named(const, file_name) if type(const) is type(code) else const for const in code.co_consts]
+    return code.replace(co_filename=file_name, co_consts=tuple(consts))
 
 
 class Tasks:

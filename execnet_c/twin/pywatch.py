@@ -21,6 +21,7 @@ from . import pypump
 from ..models.native import os, select
 
 GOODBYE_TIMEOUT, LAST_CHANCE, HANGUP_GRACE = 5.0, 10.0, 1.5  # seconds
+NAP = 30  # milliseconds; the watcher has to compile what it runs, and the first task's word comes first
 WORD_GRACE = 0.25  # seconds that the worker has to tell whether an end that the watcher saw was a goodbye
 
 
@@ -44,7 +45,11 @@ def start(fd_in, fd_out):
         try:
             if os.fork() == 0:
                 os.setsid()
-                _leave(w)
+                os.close(w)
+                poll = select.poll()
+                poll.register(r, select.POLLIN)
+                poll.poll(NAP)
+                _leave()
                 _watch(worker, fd_in, fd_out, r)
         finally:
             os._exit(0)
@@ -70,7 +75,8 @@ def _start_under_init(fd_in, fd_out, r, w):
         return w
     status = 1
     try:
-        _leave(w)
+        os.close(w)
+        _leave()
         _watch(child, fd_in, fd_out, r)
         while True:
             pid, ended = os.wait()
@@ -81,13 +87,12 @@ def _start_under_init(fd_in, fd_out, r, w):
         os._exit(status)
 
 
-def _leave(w):
-    """In the watcher: give up the standard streams, and the end of the pipe that is the worker's."""
+def _leave():
+    """In the watcher: give up the standard streams."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    for fd in (w, null):
-        os.close(fd)
+    os.close(null)
     # Import from the standard library first: PYTHONPATH or the current directory may have modules of the same names.
     library = os.path.dirname(os.__file__)
     sys.path.sort(key=lambda entry: not (entry.startswith(library) or "lib-dynload" in entry))
