@@ -122,11 +122,11 @@ class Gateway(NearEnd, Reader, Tasks):
         self._chans = {}  # id -> Chan, of the channels that something may arrive at
         self._rest = {}  # the same for others that a program holds and can still use
         self._waiters = []
-        self._backlog = deque()
+        self._backlog = deque()  # frames that wait behind a callback, as many as come
         self._dispatcher_role = RLock()
-        self._hellos = deque()
+        self._hellos = deque()  # see MAX_HELLOS
         self._owed = bytearray()  # answers that are still to be sent, five bytes each; a request has at least nine
-        self._live = deque()  # one entry for each Channel object
+        self._live = deque()  # one entry for each Channel object; MAX_CHANNELS, and those that the program makes
         self._tasks = deque()
         self._task_lock = allocate_lock()
         self._running = deque()  # one entry for each task that runs or waits

@@ -75,8 +75,10 @@ typedef struct xc_chan {
     void *object XC_GUARDED(link);
     signed char coerce XC_GUARDED(link);  /* string coercion of items that take effect from now on */
     xc_forward *forward XC_GUARDED(link); /* borrowed until xc_link_unset_forward; NULL: not forwarded */
-    xc_queue items XC_GUARDED(link);      /* payloads that arrived; unless `credit` has a limit, as many as come */
-    xc_queue errors XC_GUARDED(link);     /* error texts with which the far end closed it, not raised yet */
+    /* Payloads that arrived; unless `credit` has a limit, as many as come. Each takes its bytes and some 100 more. */
+    xc_queue items XC_GUARDED(link);
+    /* Error texts with which the channel was closed, not raised yet; one of the far end, which closes it once. */
+    xc_queue errors XC_GUARDED(link);
     xc_credit credit;
     struct xc_chan *next_all XC_GUARDED(link);
     struct xc_chan **link_all XC_GUARDED(link); /* what points to it in the table's list `all` */

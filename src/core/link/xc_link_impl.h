@@ -74,7 +74,9 @@ typedef struct {
     xc_arrival *current XC_OF_ROLE(reader);
     size_t frame_left XC_OF_ROLE(reader);    /* bytes of that frame that have not come yet */
     xc_arrival oversized XC_OF_ROLE(reader); /* the frame that is larger than the buffer */
-    xc_arrival *longs XC_OF_ROLE(reader);    /* owned; long messages that are not complete */
+    /* Owned; long messages that are not complete, XC_LONG_COUNT at most. Each has its memory from its first bytes on,
+     * but no pages of it before bytes come there. */
+    xc_arrival *longs XC_OF_ROLE(reader);
     unsigned n_longs XC_OF_ROLE(reader);
     xc_arrival *asking XC_OF_ROLE(reader); /* borrowed; the arrival for which XC_SPACE asked memory; NULL: none */
     xc_spin spin XC_OF_ROLE(reader);
@@ -111,7 +113,7 @@ typedef struct {
 
 /* The far end's hellos. */
 typedef struct {
-    xc_queue hellos XC_GUARDED(link);
+    xc_queue hellos XC_GUARDED(link);   /* XC_UNREAD_HELLOS at most */
     unsigned n_hellos XC_GUARDED(link); /* hellos that came and were not taken, those in the backlog too */
     bool greeted XC_GUARDED(link);
 } xc_greeting;
@@ -135,7 +137,9 @@ typedef struct {
 
 /* The dispatcher role, and the frames that wait for its owner. */
 typedef struct {
-    xc_queue backlog XC_GUARDED(link); /* frames that wait behind a callback */
+    /* Frames that wait behind a callback, as many as come. Each takes its bytes and some 100 more, and those that came
+     * for the ids of the channels in it. */
+    xc_queue backlog XC_GUARDED(link);
     bool running XC_GUARDED(link);     /* a thread has the role */
     pthread_t thread XC_GUARDED(link); /* the thread that has the role */
     unsigned depth XC_GUARDED(link);   /* how often that thread has taken it */
@@ -154,7 +158,7 @@ typedef struct {
 
 /* Answers to the far end that cannot be written yet, see xc_answer.c. */
 typedef struct {
-    xc_buf owed XC_GUARDED(link);    /* the noted answers, in five bytes each */
+    xc_buf owed XC_GUARDED(link);    /* the noted answers, in five bytes each; a request has at least nine */
     int64_t pay_ns XC_GUARDED(link); /* how long until `pay` looks for room again */
     xc_timer pay XC_GUARDED(link);   /* the timer that sends noted answers */
     xc_buf facts XC_GUARDED(link);   /* a serialized dict without its STOP; empty: there are no facts */
@@ -183,7 +187,7 @@ struct xc_link {
     xc_mutex mu; /* guards all that follows, but some atomics */
     xc_waiters wait;
     xc_link_pump pump;
-    xc_buf preamble XC_GUARDED(link); /* what came before the marker */
+    xc_buf preamble XC_GUARDED(link); /* what came before the marker; XC_PREAMBLE_MAX at most */
     xc_greeting greeting;
     xc_goodbye goodbye;
     xc_link_end end;

@@ -35,10 +35,10 @@ struct xc_launch {
     xc_mutex mu;
     xc_child child XC_GUARDED(launch);
     bool ended XC_GUARDED(launch);
-    xc_buf tail XC_GUARDED(launch);
+    xc_buf tail XC_GUARDED(launch);                /* of its stderr; XC_STDERR_TAIL at most */
     bool listens;                                  /* const */
     bool closed XC_GUARDED(launch);                /* err_fd is closed */
-    xc_buf said XC_GUARDED(launch);                /* for xc_launch_listen_nogil */
+    xc_buf said XC_GUARDED(launch);                /* for xc_launch_listen_nogil; XC_STDERR_UNHEARD at most */
     size_t lost XC_GUARDED(launch);                /* bytes before these that were dropped */
     xc_bell *listener XC_GUARDED(launch);          /* borrowed from the thread in xc_launch_listen_nogil; NULL: none */
     xc_lent lent;                                  /* const from the start on, except the contents of its file */
