@@ -2,6 +2,7 @@
  * Jobs and timers of the pump: in order, in time, and set again from where they run.
  */
 #include "pump_rig.h"
+#include "xc_poller.h"
 
 /* --- jobs ----------------------------------------------------------------------------------------------------- */
 
@@ -114,6 +115,32 @@ the_earlier_time_counts(void)
     xc_pump_leave();
 }
 
+/* A pump that was stopped just before it went to sleep (a stopped process, a suspended machine) sleeps for so much longer.
+ * What is set when it should be awake already wakes it all the same. */
+static void
+a_pump_that_oversleeps(void)
+{
+    struct alarm_clock far = {.timer = {.fire = note_timer}, .due = xc_after(100 * XC_S)};
+    struct alarm_clock soon = {.timer = {.fire = note_timer}};
+    far.timer.owner = &far;
+    soon.timer.owner = &soon;
+    join();
+    xc_pump_set(&far.timer, far.due);
+    for (bool asleep = false; !asleep;) {
+        xc_lock_pump(&xc_pump.mu);
+        asleep = xc_pump.asleep_until == far.due;
+        xc_pump.asleep_until = asleep ? xc_now() - XC_MS : xc_pump.asleep_until; /* as if it had slept so long */
+        xc_unlock_pump(&xc_pump.mu);
+    }
+    soon.due = xc_now();
+    xc_pump_set(&soon.timer, soon.due);
+    await(&soon.times, 1);
+    far.due = 0;
+    xc_pump_set(&far.timer, xc_now());
+    await(&far.times, 1);
+    xc_pump_leave();
+}
+
 int
 main(void)
 {
@@ -122,5 +149,6 @@ main(void)
     RUN_IO(timers_fire_in_time);
     RUN_IO(a_timer_may_set_itself_again);
     RUN_IO(the_earlier_time_counts);
+    RUN_IO(a_pump_that_oversleeps);
     return check_end();
 }

@@ -2,7 +2,8 @@
  * The pump: watches, timers and jobs. How it sleeps until an fd is ready is in the poller (xc_poller.h).
  *
  * Invariant: `asleep_until` is never later than the earliest timer, and a sleeping pump is woken whenever something
- * earlier is set. So nothing that another thread sets has to wait for an unrelated event.
+ * earlier is set, or when anything is set and it should be awake by now. So nothing that another thread sets has to wait
+ * for an unrelated event.
  *
  * A program may close all its fds and go on. Whoever rings, joins or checks notices that. The pump then opens its own
  * fds anew and tells the owners of watches whose fds are lost. A pump that sleeps in epoll_wait cannot be woken any
@@ -356,6 +357,13 @@ xc_pump_arm(xc_watch *watch, short events)
     return XC_OK;
 }
 
+/* A thread that is stopped for a while just before it sleeps wakes so much later than it has said. */
+static bool
+oversleeps_locked(void) XC_NEEDS(pump)
+{
+    return xc_pump.asleep_until != 0 && xc_pump.asleep_until != XC_FOREVER && xc_pump.asleep_until <= xc_now();
+}
+
 void
 xc_pump_set(xc_timer *timer, int64_t when)
 {
@@ -370,7 +378,7 @@ xc_pump_set(xc_timer *timer, int64_t when)
     else if (when < timer->when) {
         timer->when = when;
     }
-    if (timer->when < xc_pump.asleep_until) {
+    if (timer->when < xc_pump.asleep_until || oversleeps_locked()) {
         xc_pump.asleep_until = timer->when;
         ring_locked();
     }
