@@ -140,6 +140,34 @@ def test_while_one_sends_to_who_does_not_read(library):
     )
 
 
+def test_while_one_waits_for_room(library):
+    """In a channel with a limit; they go in the order in which they came, and one that gives up is passed over."""
+    run(
+        library,
+        """
+        gateway = group.makegateway("popen")
+        channel = gateway.remote_exec(
+            "channel.set_limit(1000); channel.send(0); go = channel.gateway.newchannel(); channel.send(go)\\n"
+            "go.receive()\\nwhile (item := channel.receive()) is not None: channel.send(item[0])"
+        )
+        channel.receive(60), (go := channel.receive(60))
+        channel.send("0" * 900)
+        sent = []
+        first, second, third = [spawn(lambda text=c * 500: (channel.send(text), sent.append(text[0]))) for c in "123"]
+        with others_run():
+            raises(execnet.TimeoutError, lambda: channel.send("4", timeout=0.2))
+        kill(second)
+        with others_run(), Timeout(30):
+            sleep(0.1)
+        assert not sent
+        go.send(None)
+        result(first), result(third)
+        channel.send(None)
+        assert sent == ["1", "3"] and list(channel) == ["0", "1", "3"]
+        """,
+    )
+
+
 def test_hundreds_share_a_gateway(library):
     run(
         library,

@@ -46,8 +46,9 @@ mutant goodbye xc_link test_credit 'xc_wake_locked(link); .* those who wait for 
 mutant over xc_inbox test_credit 'xc_credit_end_locked(link, msg); .* whoever waits for credit waits no more' &
 mutant closed xc_channels test_credit 'xc_credit_lift_locked(link, chan); .* nobody may wait for credit of a closed channel' &
 mutant old xc_channels test_credit 'xc_credit_lift_locked(link, old);' &
-mutant told xc_credit test_credit_taken 'tell_locked(link, chan); .* a sender there may wait for just this' &
-mutant owed xc_credit test_credit_taken 'xc_owe_locked(link, XC_OWES_CREDIT, id); .* nothing else would tell it' &
+mutant told xc_credit test_credit_taken 'owe_locked(link, chan); .* a sender there may wait for just this' &
+mutant owed xc_credit test_credit_taken 'xc_owe_locked(link, XC_OWES_CREDIT, id);$' &
+mutant little xc_credit test_credit_taken 'owe_locked(link, chan); .* nothing else would tell it' &
 mutant waits xc_credit test_credit_taken 'chan->credit.peer_waits = true;' &
 mutant behind xc_dispatch test_credit_taken 'xc_credit_behind_locked(link, msg, false);' &
 over_rings() { RIG_RINGS=1 && export RIG_RINGS && mutant "$@"; }

@@ -248,6 +248,38 @@ asking_without_end(void)
     rig_close(&it);
 }
 
+/* The same for items that are taken: only the newest credit has to be sent. */
+static void
+credit_that_nobody_reads(void)
+{
+    enum { TIMES = 150 * 1000, ROUND = 1000 };
+    rig it = rig_open(false);
+    xc_chan *chan = chan_with_limit(&it, 1);
+    size_t most = 0, frames = 0;
+    for (int i = 0; i < TIMES / ROUND; i++) {
+        send_ints(&it, chan, ROUND);
+        for (uint32_t k = 0; k < ROUND; k++) {
+            take_int(&it, chan, k);
+        }
+        size_t left = xc_writer_left(xc_link_writer(it.link));
+        most = left > most ? left : most;
+    }
+    CHECK(most < 1100 * 1024);
+    for (uint64_t taken = 0, before = 0, limit; taken < UINT64_C(1) * TIMES * INT_COST; before = taken, frames++) {
+        xc_frame frame;
+        unsigned char *payload;
+        CHECK(read_frame(it.from, &frame, &payload));
+        CHECK_INT(frame.code, XC_CREDIT);
+        xc_credit_unpack(payload, &taken, &limit);
+        CHECK(taken > before);
+        free(payload);
+    }
+    CHECK(frames < TIMES);
+    settle(&it);
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
 /* --- callbacks ---------------------------------------------------------------------------------------------------- */
 
 /* The next item for a callback; it is running then. Returns its cost. */
@@ -461,6 +493,7 @@ main(void)
     RUN_IO(a_wait_is_not_forgotten_before_all_is_taken);
     RUN_IO(a_wait_where_nobody_listens);
     RUN_IO(asking_without_end);
+    RUN_IO(credit_that_nobody_reads);
     RUN_IO(an_item_is_taken_when_its_callback_has_returned);
     RUN_IO(items_behind_a_callback_are_not_taken);
     RUN_IO(channels_that_are_not_there_yet);
