@@ -115,8 +115,8 @@ the_earlier_time_counts(void)
     xc_pump_leave();
 }
 
-/* A pump that was stopped just before it went to sleep (a stopped process, a suspended machine) sleeps for so much longer.
- * What is set when it should be awake already wakes it all the same. */
+/* A pump that was stopped just before it went to sleep (a stopped process, a suspended machine) sleeps for so much
+ * longer. What is set when it should be awake already wakes it all the same. */
 static void
 a_pump_that_oversleeps(void)
 {

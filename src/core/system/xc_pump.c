@@ -2,8 +2,8 @@
  * The pump: watches, timers and jobs. How it sleeps until an fd is ready is in the poller (xc_poller.h).
  *
  * Invariant: `asleep_until` is never later than the earliest timer, and a sleeping pump is woken whenever something
- * earlier is set, or when anything is set and it should be awake by now. So nothing that another thread sets has to wait
- * for an unrelated event.
+ * earlier is set, or when anything is set and it should be awake by now. So nothing that another thread sets has to
+ * wait for an unrelated event.
  *
  * A program may close all its fds and go on. Whoever rings, joins or checks notices that. The pump then opens its own
  * fds anew and tells the owners of watches whose fds are lost. A pump that sleeps in epoll_wait cannot be woken any
