@@ -1,4 +1,4 @@
-# Checks the models of the wake-up protocol with spin, and that each line is needed: with a NO_ a sleeper must be found
+# Checks the models of the wake-up protocol and of flow control with spin, and that each line is needed: with a NO_ a sleeper must be found
 # that nobody wakes. usage: run.sh WHERE-TO-BUILD, with CC in the environment
 set -u
 build=$1 here=$(cd "$(dirname "$0")" && pwd)
@@ -80,7 +80,17 @@ reader() {
     done
 }
 
-ring & # one beside the other
+credit() {
+    proved credit
+    for line in NO_WAITS NO_ANSWER NO_CREDIT_FOR_WAITS NO_NEW_QUESTION NO_WAKE_AT_CREDIT NO_MOVE_AT_CREDIT; do
+        mutant "$sleeps" credit -DGIVE_UPS=0 -DCHANGES=0 -D$line
+    done
+    for line in NO_WAKE_AT_LEAVE NO_MOVE_AT_LEAVE NO_MOVE_AT_UNSENT; do
+        mutant "$sleeps" credit -DCHANGES=0 -D$line
+    done
+}
+
+{ credit; ring; } & # one beside the other
 reader &
 wait
 cat "$build"/*.result
