@@ -11,6 +11,7 @@
 #   TSAN_TESTS="..."    the Python tests that run under the thread sanitizer; ON_OURS: in pytest-xdist on this package
 #   ASAN_TESTS=         all Python tests under the address sanitizer, not only those of check-deep; some fail there: those that
 #                       limit or count memory, and those with far ends that must not have this package
+#   PROOFS=required     fail where CBMC cannot be had, instead of saying so
 #   SANITIZERS=required fail where the sanitizers cannot run, instead of saying so
 #   PAIRINGS="C-C"      the cores to run the Python tests over, near end and far end; all four of C and Python if not set
 #   USERS=              without the tests of other programs that use execnet, and without installing those
@@ -58,7 +59,7 @@ ASAN := $(VENV)/asan
 LIMITS := $(VENV)/limits/pingpong $(VENV)/limits/bandwidth
 
 SOURCES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] execnet_c/*.py execnet_c/*/*.py execnet_c/*.pyi execnet_c/py.typed)
-C_FILES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] tests/c/*.[ch] tests/sim/*.[ch] benchmarks/limits/*.[ch])
+C_FILES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] tests/c/*.[ch] tests/proofs/*.[ch] tests/sim/*.[ch] benchmarks/limits/*.[ch])
 INCLUDES := $(patsubst %,-I%,$(wildcard src/core/*))
 STRICT := $(INCLUDES) -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 LOCKS := $(STRICT) -Wthread-safety -Wthread-safety-beta
@@ -131,6 +132,10 @@ test-c-mutants:
 # The models of the wake-up protocol, for the model checker spin.
 test-models:
 	@$(PIECE) models env CC="$(CC)" sh tests/models/run.sh $(abspath $(VENV))/models
+
+# Proofs on the C sources, for the bounded model checker CBMC, which is fetched where there is none.
+test-proofs:
+	@$(PIECE) proofs env PROOFS="$(PROOFS)" sh tests/proofs/run.sh $(abspath $(VENV))/proofs
 
 # The core on a simulated machine: 20000 runs that are always the same, and SEEDS new ones.
 test-sim:

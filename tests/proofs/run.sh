@@ -1,0 +1,134 @@
+# Proves with the bounded model checker CBMC, on the C sources themselves, what the heads of the harnesses beside this
+# file say, for all inputs up to a size. In each proof no read or write is out of bounds or through a null pointer, no
+# sum of signed numbers overflows, each XC_ASSERT holds, and each loop ends. And that a proof can fail: each mutant has a
+# line changed, and must be found. usage: run.sh WHERE-TO-BUILD; PROOFS=required in the environment: fail without CBMC
+#
+#   scan     xc_scan.c: payloads of 8 bytes, and those of a complex number or a float with two bytes more
+#   ring     xc_ring.c: one call from every state, so any number of calls. Against a hostile far end: every index, reads
+#            and writes of two parts, each up to a step, in a ring of 4 KiB. Against one that keeps the rules: up to two
+#            steps of a ring of 4 bytes, with indices from -8 to 7, so that they wrap around
+#   frames   xc_frame.c: every header and every head of a long message. xc_cut.c: two parts, up to three pieces
+#
+# What is not in here: how what arrives becomes messages (xc_reader.c), and who wakes whom (tests/models).
+set -u
+build=$1 here=$(cd "$(dirname "$0")" && pwd)
+core=$here/../../src/core
+mkdir -p "$build"
+build=$(cd "$build" && pwd)
+tool=$build/cbmc
+
+# CBMC of Debian 13, where the system has none: unpacked, not installed, and run with the C library that it was built for.
+fetch() {
+    command -v apt-get && command -v dpkg-deb && [ "$(dpkg --print-architecture)" = amd64 ] || return 1
+    rm -rf "$tool"
+    mkdir -p "$tool/lists/partial" "$tool/cache/archives/partial" "$tool/root" && cd "$tool" && : >status || return 1
+    from=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* | grep -oE 'https?://[^ ]+/debian/?( |$)' | head -n 1)
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${from:-http://deb.debian.org/debian} trixie main" >list
+    set -- -qq -o Dir::Etc::SourceList="$tool/list" -o Dir::Etc::SourceParts=- -o Dir::State::Lists="$tool/lists" \
+        -o Dir::State::Status="$tool/status" -o Dir::Cache="$tool/cache" -o Debug::NoLocking=1 -o APT::Sandbox::User="$(id -un)"
+    timeout 120 apt-get "$@" update && timeout 300 apt-get "$@" download cbmc minisat libstdc++6 libgcc-s1 libc6 || return 1
+    for package in *.deb; do
+        dpkg-deb -x "$package" root || return 1
+    done
+    printf '#!/bin/sh\nexec "%s" --library-path "%s" "%s" "$@"\n' "$tool/root/usr/lib64/ld-linux-x86-64.so.2" \
+        "$tool/root/usr/lib/x86_64-linux-gnu:$tool/root/usr/lib" "$tool/root/usr/bin/cbmc" >run
+    chmod +x run
+    rm -rf ./*.deb lists cache
+    ./run --version
+}
+
+if command -v cbmc >/dev/null && cbmc --version | grep -q '^[6-9]'; then
+    cbmc=cbmc
+elif "$tool/run" --version >/dev/null 2>&1 || (fetch) >"$build/fetch.log" 2>&1; then
+    cbmc=$tool/run
+else
+    echo "the proofs are left out: there is no cbmc 6 (a package of Debian 13), and it could not be fetched: $build/fetch.log"
+    test "${PROOFS:-}" != required
+    exit
+fi
+
+# usage: check NAME CORE HARNESS OPTIONS: what cbmc says is in NAME.output
+check() {
+    name=$1 from=$2 harness=$3
+    shift 3
+    "$cbmc" -I "$here" -I "$from/wire" -I "$from/link" -I "$from/system" -D_GNU_SOURCE -DXC_DEBUG "$@" \
+        --unwinding-assertions --no-malloc-may-fail --slice-formula "$here/$harness.c" >"$build/$name.output" 2>&1
+}
+
+# usage: proved HARNESS OPTIONS
+proved() {
+    name=$(echo "$*" | tr -c '\n[:alnum:]' _)
+    check "$name" "$core" "$@"
+    if grep -q '^VERIFICATION SUCCESSFUL' "$build/$name.output"; then
+        echo "proved: $* ($(grep -o '0 of [0-9]* failed' "$build/$name.output" | grep -o '[1-9][0-9]*') properties)"
+    else
+        echo "not proved: $*; see $build/$name.output"
+        grep ': FAILURE' "$build/$name.output"
+    fi >"$build/$name.result"
+}
+
+# usage: mutant SOURCE EXPRESSION HARNESS OPTIONS. EXPRESSION: for sed, changes one line of src/core/SOURCE
+mutant() {
+    source=$1 expression=$2
+    shift 2
+    name=$(echo "$source $expression" | tr -c '\n[:alnum:]' _)
+    mkdir -p "$build/$name" && cp -R "$core/." "$build/$name"
+    sed "$expression" "$core/$source" >"$build/$name/$source"
+    if [ "$(diff "$core/$source" "$build/$name/$source" | grep -c '^>')" != 1 ]; then
+        echo "not found: \"$expression\" does not change one line of $source"
+    elif check "$name" "$build/$name" "$@" --stop-on-fail; ! grep -q '^VERIFICATION FAILED' "$build/$name.output"; then
+        echo "not found: $source $expression; see $build/$name.output"
+    else
+        echo "found: $source $expression"
+    fi >"$build/$name.result"
+    rm -rf "${build:?}/$name"
+}
+
+scan() {
+    proved scan -DSIZE=8 --unwind 10
+    proved scan -DSIZE=11 -DFIRST=68 --unwind 13
+    proved scan -DSIZE=19 -DFIRST=84 --unwind 21
+    for expression in 's/> size - at)/> size - op_at)/' 's/height == 1 ?/height > 0 ?/' \
+        's/\*height < 3/*height < 2/' 's/number > \*height/number > *height + 1/' 's/kind == ID &&/kind == ATOM_4 \&\&/' \
+        's/number > 0x7fffffff/number == 0xffffffff/' 's/\[XC_OP_LONGLONG\] = TEXT/[XC_OP_LONGLONG] = LIST/'; do
+        mutant wire/xc_scan.c "$expression" scan -DSIZE=8 --unwind 10
+    done
+}
+
+ring() {
+    for writes in 0 1; do
+        proved ring -DHOSTILE -DWRITES=$writes --unwind 3
+        proved ring -DSIZE=4 -DWRITES=$writes --unwind 3 $no_pointers
+    done
+    for expression in 's/between > ring->size)/between > 2 * ring->size)/' 's/& (ring->size - 1))/\& (2 * ring->size - 1))/' \
+        's/k = k < left ? k : left;/k = k < left + 1 ? k : left + 1;/' 's/between < ring->size ?/between != ring->size ?/'; do
+        mutant wire/xc_ring.c "$expression" ring -DHOSTILE -DWRITES=0 --unwind 3
+    done
+    early='s/k = k < room ? k : room;/& atomic_store(\&ring->mine->at, ring->at + k);/' # before the bytes are copied
+    for expression in 's/> 0 || sum == 0 ? XC_OK/>= 0 ? XC_OK/' "$early"; do
+        mutant wire/xc_ring.c "$expression" ring -DSIZE=4 -DWRITES=1 --unwind 3 $no_pointers
+    done
+    mutant wire/xc_ring.c 's/xc_status rc = see(in, err);/xc_status rc = XC_OK;/' ring -DSIZE=4 -DWRITES=0 --unwind 3 $no_pointers
+    mutant wire/xc_ring.c "s/^    if (known(in) < sum_of(parts, n))/    if (known(in) == 0)/" ring -DSIZE=4 -DWRITES=0 --unwind 3 $no_pointers
+}
+
+frames() {
+    proved frames -DFRAMES --unwind 14
+    proved frames -DCUT --unwind 4 $no_pointers
+    for expression in 's/in\[0\] > XC_WAITS)/in[0] > XC_WAITS + 1)/' 's/size > XC_MAX_PAYLOAD)/size > XC_MAX_PAYLOAD + 1u)/' \
+        's/in\[0\] >= XC_DROP)/in[0] == XC_DROP)/' 's/? XC_CREDIT_SIZE :/? XC_LONG_SIZE :/' 's/size == 0 || size > XC_MAX_LONG/size > XC_MAX_LONG/'; do
+        mutant wire/xc_frame.c "$expression" frames -DFRAMES --unwind 14
+    done
+    for expression in 's/left == 1 ? 1 : //' 's/iov_len <= more; n++/iov_len < more; n++/' 's/cut->tail.iov_len = 0;/;/'; do
+        mutant wire/xc_cut.c "$expression" frames -DCUT --unwind 4 $no_pointers
+    done
+}
+
+no_pointers="--no-pointer-check --no-pointer-primitive-check" # where only addresses are used
+rm -f "$build"/*.result
+{ scan; frames; } & # one beside the other
+ring &
+wait
+cat "$build"/*.result
+! grep -q '^not ' "$build"/*.result &&
+    echo "proofs: $(grep -l '^proved' "$build"/*.result | wc -l) proved, $(grep -l '^found' "$build"/*.result | wc -l) mutants found"
