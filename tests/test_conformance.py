@@ -67,8 +67,8 @@ class Peer:
         return True
 
 
-@pytest.fixture
-def near():
+@pytest.fixture(name="near")
+def near_fixture():
     """(gateway, peer): a gateway of the near end's core, whose far end is the test."""
     mine, theirs = socket.socketpair()
     mine.settimeout(TIMEOUT)

@@ -87,7 +87,7 @@ def test_the_opcodes_are_those_of_the_serializer():
     text = (ROOT / "ARCHITECTURE.rst").read_text()
     block = re.search(r"pyserializer.py``\)::\n\n(.*?)\n\n", text, re.DOTALL)[1]
     header = (ROOT / "src/core/wire/xc_opcodes.h").read_text()
-    assert dict(re.findall(r"(\S) ([A-Z0-9]+)", block)) == {
+    assert dict(re.findall(r"(\S) ([A-Z0-9_]+)", block)) == {
         opcode: name for name, opcode in re.findall(r"XC_OP_(\w+) = '(.)'", header)
     }
 

@@ -4,7 +4,6 @@ import os
 import threading
 
 import execnet_c
-import pairing
 import pytest
 from conftest import TIMEOUT
 from masters import run
@@ -461,32 +460,4 @@ for word in channel:
         """,
         PEAK,
         limit=SLOW_TIMEOUT,
-    )
-
-
-def available():
-    with open("/proc/meminfo") as file:
-        return int(file.read().split("MemAvailable:")[1].split()[0]) << 10
-
-
-@pytest.mark.skipif(available() < 8 << 30, reason="it takes 8 GiB of memory")
-@pytest.mark.skipif(pairing.near != pairing.far, reason="C-C and Python-Python have each core at both ends")
-@pytest.mark.deep
-def test_beyond_2_gib():
-    run(
-        """
-        group = execnet_c.Group()
-        gateway = group.makegateway()
-        channel = gateway.remote_exec('''
-            item = channel.receive()
-            channel.send((len(item), sum(map(len, item)), item[0] == item[-1], item[-1][-1:]))
-        ''')
-        error = raises(execnet_c.DumpError, channel.send, bytes(1 << 31))
-        assert "too long" in str(error)
-        one = b"x" * ((1 << 20) - 1) + b"e"
-        n = 2100
-        channel.send([one] * n)
-        assert channel.receive(100) == (n, n << 20, True, b"e")
-        """,
-        limit=200.0,
     )

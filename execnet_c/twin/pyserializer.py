@@ -79,16 +79,18 @@ def _open(item, kind):
 
 def _dump(obj, channels, prefix=b""):
     """The encoding as a list of pieces, and the indexes of the large ones. `obj` is handled as the only item of a container
-    that begins with `prefix` and ends with STOP."""
+    that begins with `prefix` and ends with STOP. Without a prefix it is a message, which may have huge texts."""
     pieces, large, frames = [], [], []
+    huge = {} if prefix else {b"A": b"U", b"N": b"V"}
     add = pieces.append
     top, size, pairs, end = (), 0, iter(((prefix, obj),)), b"Q"
 
     def add_sized(op, data):
-        if len(data) > I4_MAX:
+        n = len(data)
+        if n > I4_MAX and op not in huge:
             raise DumpError("string is too long")
-        add(_i4(op, len(data)))
-        if len(data) >= LARGE:
+        add(_i4(op, n) if n <= I4_MAX else huge[op] + n.to_bytes(8, "big"))
+        if n >= LARGE:
             large.append(len(pieces))
         add(data)
 
@@ -320,7 +322,7 @@ def channel_ids(data, most):
     """The channel ids in data, without building objects: a list, of `most` at most. Empty if data is not well formed: _load()
     refuses it then."""
     ids, p = [], data.find(b"B")
-    while p >= 0 and data[p + 5 : p + 6] not in b"@ABCDEFGHIJKLMNOPQRST":  # opcodes: one follows the id
+    while p >= 0 and data[p + 5 : p + 6] not in b"@ABCDEFGHIJKLMNOPQRSTUV":  # opcodes: one follows the id
         p = data.find(b"B", p + 1)
     if p < 0:
         return ids  # as usual
@@ -328,8 +330,9 @@ def channel_ids(data, most):
     try:
         while data[p] != 81 and len(ids) < most:  # STOP
             op = data[p]
-            if op in b"NASHIM":
-                p += 5 + int.from_bytes(data[p + 1 : p + 5], "big")
+            if op in b"NASHIMUV":
+                q = p + (5 if op < 85 else 9)
+                p = q + int.from_bytes(data[p + 1 : q], "big")
                 continue
             if op == 66:
                 ids.append(int.from_bytes(data[p + 1 : p + 5], "big"))
@@ -445,6 +448,14 @@ def _load(data, p, coerce, make_channel=None):
                 value = _unmarshal(b"g" + data[q + 7 : q - 1 : -1])
                 push(value if op == 68 else complex(value, _unmarshal(b"g" + data[q + 15 : q + 7 : -1])))
                 continue
+            elif op in b"UV" and make_channel:  # HUGE_BYTES, HUGE_STR: only messages have them
+                n = from_bytes(data[p : p + 8], "big")
+                p += 8 + n
+                if p > end:
+                    raise _ends(end)
+                value = data[p - n : p]
+                push(value.decode() if op == 86 and not coerce & 2 else value)
+                continue
             elif op == 81:  # STOP
                 if len(stack) != 1:
                     raise LoadError("STOP without exactly one object")
@@ -471,7 +482,7 @@ def _explain_load(exc, op, at):
         return error
     if op == 66 or isinstance(exc, MemoryError):
         return exc
-    what = {72: "int", 73: "int", 78: "UTF-8", 83: "UTF-8", 80: "dict key"}.get(op, "set member")
+    what = {72: "int", 73: "int", 78: "UTF-8", 83: "UTF-8", 86: "UTF-8", 80: "dict key"}.get(op, "set member")
     if isinstance(exc, OverflowError):
         what = "list index"
     error = LoadError(f"bad {what} at offset {at}: {exc}")

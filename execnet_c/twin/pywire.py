@@ -290,10 +290,11 @@ class Large:
     def choose(self, have):
         """Decide by the first bytes what memory the payload gets."""
         size, self.skip, self.tail = self.size, 0, bytearray(0)
-        if self.code == DATA and have[:1] + bytes(4) + have[1:5] == b"A" + (size - 6).to_bytes(8, "big", signed=True):
-            self.skip = 5
+        head = {b"A": 5, b"U": 9}.get(bytes(have[:1]), 0)  # BYTES, HUGE_BYTES
+        if self.code == DATA and 0 < head <= len(have) and int.from_bytes(have[1:head], "big") == size - head - 1:
+            self.skip = head
             self.tail = bytearray(1)
-            size -= 6
+            size -= head + 1
         try:
             self.file = BytesIO(bytes(size))
             self.body = self.file.getbuffer()
@@ -329,7 +330,7 @@ class Large:
         if not self.skip:
             return load_item(data, *args)
         if self.tail != b"Q":
-            raise LoadError(f"no STOP behind a bytes object of {len(data) + 5} bytes")
+            raise LoadError(f"no STOP behind a bytes object of {len(data)} bytes")
         return data
 
     def __len__(self):

@@ -90,7 +90,7 @@ error_message(GatewayObject *gateway, xc_chan *chan, PyObject *told)
 {
     xcpy_dumped dumped = {.n_pins = 0};
     xc_msg *msg = NULL;
-    if (told != NULL && xcpy_dump(gateway->state, told, false, &dumped) == 0) {
+    if (told != NULL && xcpy_dump(gateway->state, told, 0, &dumped) == 0) {
         msg = xc_msg_new(XC_CLOSE_ERROR, chan->id, xc_buf_size(&dumped.buf));
     }
     if (msg != NULL) {

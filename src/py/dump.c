@@ -455,7 +455,7 @@ go_on(xcpy_dumper *d)
 /* ---- the whole ---- */
 
 int
-xcpy_dump(xcpy_state *state, PyObject *obj, bool pin, xcpy_dumped *out)
+xcpy_dump(xcpy_state *state, PyObject *obj, int how, xcpy_dumped *out)
 {
     xcpy_dumper d;
     d.out = out;
@@ -463,7 +463,7 @@ xcpy_dump(xcpy_state *state, PyObject *obj, bool pin, xcpy_dumped *out)
     d.frames = d.first;
     d.depth = 0;
     d.cap = FIRST_FRAMES;
-    d.pin = pin;
+    d.how = how;
     if (xc_buf_room(&out->buf, SLACK) != XC_OK) {
         PyErr_NoMemory();
         return -1;

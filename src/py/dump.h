@@ -32,13 +32,17 @@ typedef struct {
     size_t cap_pins;
 } xcpy_dumped;
 
+enum {
+    XCPY_PIN = 1,  /* large objects become pins; else all bytes are in `buf` */
+    XCPY_HUGE = 2, /* bytes and str of 2 GiB and more can be sent, by opcodes that only our own far ends know */
+};
+
 /*
- * Appends the encoding of `obj` to out->buf, with STOP, without a version byte; what is already in out->buf stays. With
- * `pin`, large objects become pins; without, all bytes are in out->buf. 0, or -1 with DumpError set, which names the
- * type of the object and its place in the structure ("can't serialize <class 'x.Y'> at [3]['key']"). After -1, call
- * xcpy_dumped_fini.
+ * Appends the encoding of `obj` to out->buf, with STOP, without a version byte; what is already in out->buf stays.
+ * `how`: a sum of the above. 0, or -1 with DumpError set, which names the type of the object and its place in the
+ * structure ("can't serialize <class 'x.Y'> at [3]['key']"). After -1, call xcpy_dumped_fini.
  */
-int xcpy_dump(xcpy_state *state, PyObject *obj, bool pin, xcpy_dumped *out);
+int xcpy_dump(xcpy_state *state, PyObject *obj, int how, xcpy_dumped *out);
 void xcpy_dumped_fini(xcpy_dumped *out);         /* GIL held: releases the pins */
 size_t xcpy_dumped_size(const xcpy_dumped *out); /* all bytes, also those of pins */
 

@@ -24,8 +24,7 @@ put_double(unsigned char *p, double value)
 {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
-    xc_put_u32(p, (uint32_t)(bits >> 32));
-    xc_put_u32(p + 4, (uint32_t)bits);
+    xc_put_u64(p, bits);
 }
 
 static inline void

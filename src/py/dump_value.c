@@ -30,18 +30,36 @@ add_pin(xcpy_dumper *d, PyObject *obj, const char *ptr, size_t n)
     return WROTE;
 }
 
+/* Writes opcode and length of a str or bytes object or large int of `n` bytes, and makes room for `more`. */
+static int
+put_text_head(xcpy_dumper *d, xc_op op, size_t n, size_t more)
+{
+    bool huge = n > MAX_I4;
+    if (huge && (op == XC_OP_LONGINT || (d->how & XCPY_HUGE) == 0)) {
+        return xcpy_dump_fail_text(d, "string is too long");
+    }
+    if (room(d, 9 + more) < 0) {
+        return FAILED;
+    }
+    if (huge) {
+        put_op(d, op == XC_OP_BYTES ? XC_OP_HUGE_BYTES : XC_OP_HUGE_STR);
+        xc_put_u64(d->p, n);
+        d->p += 8;
+    }
+    else {
+        put_op_i4(d, op, (uint32_t)n);
+    }
+    return WROTE;
+}
+
 /* Writes opcode, length and `n` bytes at `ptr`, which are valid as long as `obj` lives. */
 static int
 put_text(xcpy_dumper *d, xc_op op, PyObject *obj, const char *ptr, size_t n)
 {
-    if (n > MAX_I4) {
-        return xcpy_dump_fail_text(d, "string is too long");
-    }
-    bool pinned = d->pin && n >= XCPY_PIN_SIZE;
-    if (room(d, pinned ? 5 : n + 5) < 0) {
+    bool pinned = (d->how & XCPY_PIN) != 0 && n >= XCPY_PIN_SIZE;
+    if (put_text_head(d, op, n, pinned ? 0 : n) == FAILED) {
         return FAILED;
     }
-    put_op_i4(d, op, (uint32_t)n);
     if (pinned) {
         return add_pin(d, obj, ptr, n);
     }
@@ -125,13 +143,9 @@ dump_str(xcpy_dumper *d, PyObject *obj)
     if (size < 0) {
         return fail_surrogate(d, obj);
     }
-    if (size > MAX_I4) {
-        return xcpy_dump_fail_text(d, "string is too long");
-    }
-    if (room(d, (size_t)size + 5) < 0) {
+    if (put_text_head(d, XC_OP_STR, (size_t)size, (size_t)size) == FAILED) {
         return FAILED;
     }
-    put_op_i4(d, XC_OP_STR, (uint32_t)size);
     d->p = put_utf8(d->p, kind, data, length);
     return WROTE;
 }

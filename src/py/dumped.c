@@ -86,7 +86,7 @@ dump_versioned(xcpy_state *state, PyObject *obj)
     if (xc_buf_add(&out.buf, &version, 1) != XC_OK) {
         PyErr_NoMemory();
     }
-    else if (xcpy_dump(state, obj, true, &out) == 0) {
+    else if (xcpy_dump(state, obj, XCPY_PIN, &out) == 0) {
         result = join(&out);
     }
     xcpy_dumped_fini(&out);

@@ -29,7 +29,7 @@ typedef struct {
     xcpy_frame *frames; /* `first`, or owned */
     size_t depth;
     size_t cap;
-    bool pin;
+    int how; /* XCPY_PIN, XCPY_HUGE */
     xcpy_frame first[FIRST_FRAMES];
 } xcpy_dumper;
 

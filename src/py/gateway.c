@@ -326,7 +326,7 @@ Gateway_set_facts(GatewayObject *self, PyObject *facts)
     if (!PyDict_CheckExact(facts)) {
         return PyErr_Format(PyExc_TypeError, "facts must be a dict, not %.200s", Py_TYPE(facts)->tp_name);
     }
-    int made = xcpy_dump(self->state, facts, false, &dumped);
+    int made = xcpy_dump(self->state, facts, 0, &dumped);
     if (made == 0) {
         rc = xc_link_set_facts(self->link, xc_buf_head(&dumped.buf), xc_buf_size(&dumped.buf), &err);
     }

@@ -338,7 +338,7 @@ send_encoded(GatewayObject *gateway, ChannelObject *channel, xc_code code, uint3
         PyErr_NoMemory();
         goto done;
     }
-    if (item != NULL && xcpy_dump(gateway->state, item, true, &frame) < 0) {
+    if (item != NULL && xcpy_dump(gateway->state, item, XCPY_PIN | XCPY_HUGE, &frame) < 0) {
         goto done;
     }
     if (frame.n_pins * 2 + 2 > STACK_PARTS || xcpy_dumped_size(&frame) >= XC_LONG_MIN) {

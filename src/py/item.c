@@ -49,6 +49,7 @@ PyObject *
 xcpy_load_item(GatewayObject *gateway, xc_msg *msg)
 {
     PyObject *result = NULL;
+    size_t head;
     if (msg->lost) {
         PyErr_Format(PyExc_MemoryError, "an item of %zu bytes arrived, and there was no memory for it", msg->size);
     }
@@ -69,8 +70,8 @@ xcpy_load_item(GatewayObject *gateway, xc_msg *msg)
             PyErr_Format(gateway->state->LoadError, "no STOP behind a bytes object of %zu bytes", msg->size - 1);
         }
     }
-    else if (msg->size >= XC_BIG && xc_scan_is_bytes(msg->data, msg->size)) {
-        result = load_large_bytes(msg->data + 5, msg->size - 6);
+    else if (msg->size >= XC_BIG && (head = xc_scan_bytes(msg->data, msg->size)) > 0) {
+        result = load_large_bytes(msg->data + head, msg->size - head - 1);
     }
     else {
         struct source source = {gateway, msg, 0};

@@ -466,6 +466,10 @@ load_one(xcpy_loader *L, xcpy_cursor p)
         return load_str(L, p);
     case XC_OP_COMPLEX:
         return xcpy_load_complex(L, p);
+    case XC_OP_HUGE_BYTES:
+        return xcpy_load_huge(L, p, true);
+    case XC_OP_HUGE_STR:
+        return xcpy_load_huge(L, p, L->opts->strconfig.py3str_as_py2str);
     case XC_OP_STOP:
         break; /* handled by run() */
     }

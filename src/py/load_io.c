@@ -175,6 +175,8 @@ sure_to_follow(unsigned char op)
     case XC_OP_SETITEM:
         return 1;
     case XC_OP_STOP:
+    case XC_OP_HUGE_BYTES: /* unknown in files */
+    case XC_OP_HUGE_STR:
         break;
     }
     return 0;

@@ -1,9 +1,11 @@
 /*
- * What the decoder needs less often: ints of more than 32 bits, complex, sets, channels; and a larger stack.
+ * What the decoder needs less often: ints of more than 32 bits, complex, sets, channels, bytes and str
+ * of 2 GiB and more; and a larger stack.
  */
 #include "load_rare.h"
 
 #include "load_stack.h"
+#include "load_str.h"
 #include "xc_base.h"
 
 /* ---- the stack ---- */
@@ -129,4 +131,21 @@ xcpy_load_channel(xcpy_loader *L, xcpy_cursor p)
         return xcpy_load_fail(L, "a channel, where none can be");
     }
     return push(L, p + 4, L->opts->make_channel(L->opts->arg, xc_get_u32(p)), TRACKED);
+}
+
+/* ---- what is huge ---- */
+
+xcpy_cursor
+xcpy_load_huge(xcpy_loader *L, xcpy_cursor p, bool bytes)
+{
+    if (L->opts->make_channel == NULL) {
+        return xcpy_load_fail_opcode(L); /* only messages have it */
+    }
+    uint64_t n = has_bytes(L, p, 8) ? xc_get_u64(p) : UINT64_MAX;
+    if (n > (size_t)(L->end - p) || !has_bytes(L, p + 8, (size_t)n)) {
+        return xcpy_load_truncated(L);
+    }
+    p += 8;
+    PyObject *obj = bytes ? PyBytes_FromStringAndSize((const char *)p, (Py_ssize_t)n) : xcpy_make_str(L, p, (size_t)n);
+    return push(L, p + n, obj, OBJECT);
 }

@@ -21,7 +21,7 @@ void xcpy_fill_gaps(PyObject *list);
 static inline double
 get_double(xcpy_cursor p)
 {
-    uint64_t bits = (uint64_t)xc_get_u32(p) << 32 | xc_get_u32(p + 4);
+    uint64_t bits = xc_get_u64(p);
     double value;
     memcpy(&value, &bits, sizeof value);
     return value;

@@ -20,16 +20,16 @@ is_ascii(xcpy_cursor p, size_t n)
 }
 
 PyObject *
-xcpy_make_str(xcpy_loader *L, xcpy_cursor p, uint32_t n)
+xcpy_make_str(xcpy_loader *L, xcpy_cursor p, size_t n)
 {
     if (n > 1 && is_ascii(p, n)) {
-        PyObject *s = PyUnicode_New(n, 127);
+        PyObject *s = PyUnicode_New((Py_ssize_t)n, 127);
         if (s != NULL) {
             memcpy(PyUnicode_DATA(s), p, n);
         }
         return s;
     }
-    PyObject *s = PyUnicode_DecodeUTF8((const char *)p, n, NULL);
+    PyObject *s = PyUnicode_DecodeUTF8((const char *)p, (Py_ssize_t)n, NULL);
     if (s == NULL) {
         (void)xcpy_load_fail_from(L, "bad UTF-8");
     }

@@ -34,7 +34,7 @@ void xcpy_give_back_strings(xcpy_loader *L);
 #endif
 
 /* A new str from the UTF-8 in p[0..n). NULL: an exception is set, which names the present opcode. */
-PyObject *xcpy_make_str(xcpy_loader *L, xcpy_cursor p, uint32_t n);
+PyObject *xcpy_make_str(xcpy_loader *L, xcpy_cursor p, size_t n);
 
 /* The same, and puts it into the slot `place` of the cache. */
 PyObject *xcpy_make_cached_str(xcpy_loader *L, xcpy_cursor p, uint32_t n, PyObject **place);

@@ -92,7 +92,7 @@ Gateway_post(GatewayObject *self, PyObject *args)
         PyErr_NoMemory();
         goto done;
     }
-    if (xcpy_dump(self->state, item, false, &frame) < 0) {
+    if (xcpy_dump(self->state, item, 0, &frame) < 0) {
         goto done;
     }
     size_t size = xcpy_dumped_size(&frame);

@@ -3,6 +3,7 @@
  * off by the end of the connection, and everything that a far end must not send.
  */
 #include "link_rig.h"
+#include "xc_scan.h"
 
 enum { LARGE = XC_BIG + 70000 };
 
@@ -209,7 +210,7 @@ static void
 lent_to_several(void)
 {
     enum { N = 3 };
-    static const size_t firsts[] = {5, 6, 1000, 100000};
+    static const size_t firsts[] = {XC_BYTES_HEAD_MAX, 10, 1000, 100000};
     for (int i = 0; i < 4; i++) {
         rig it = rig_open(false);
         xc_chan *chan = new_chan(&it);

@@ -81,6 +81,8 @@ case_each_opcode(void)
     good(BYTES("@\0\0\0\0Q"));
     good(BYTES("O\0\0\0\0Q"));
     good(BYTES("E\0\0\0\0Q"));
+    good(BYTES("U\0\0\0\0\0\0\0\2QQQ"));
+    good(BYTES("V\0\0\0\0\0\0\0\1aQ"));
 }
 
 static void
@@ -112,6 +114,10 @@ case_bad_operands(void)
     bad(BYTES("K\xff\xff\xff\xffQ"), "negative length at offset 0");
     bad(BYTES("A\x7f\xff\xff\xffQ"), "length beyond the end at offset 0");
     bad(BYTES("A\0\0\0\2Q"), "length beyond the end at offset 0");
+    bad(BYTES("U\0\0\0\0\0\0\0\2Q"), "length beyond the end at offset 0");
+    bad(BYTES("V\0\0\0\1\0\0\0\0Q"), "length beyond the end at offset 0"); /* more than 32 bits */
+    bad(BYTES("U\xff\xff\xff\xff\xff\xff\xff\xffQ"), "length beyond the end at offset 0");
+    bad(BYTES("U\0\0\0\0\0\0\0"), "operand cut short at offset 0");
     bad(BYTES("LF\0\0Q"), "operand cut short at offset 1");
     bad(BYTES(""), "no STOP at offset 0");
     bad(BYTES("L"), "no STOP at offset 1");
@@ -139,6 +145,10 @@ case_ids(void)
     /* A text that looks like a channel is none. */
     CHECK_RC(scan(BYTES("A\0\0\0\5B\0\0\0\1Q"), &err), XC_OK);
     CHECK_INT(n_seen, 0);
+    CHECK_RC(scan(BYTES("U\0\0\0\0\0\0\0\5B\0\0\0\1Q"), &err), XC_OK);
+    CHECK_INT(n_seen, 0);
+    CHECK_RC(scan(BYTES("U\0\0\0\0\0\0\0\1BB\0\0\0\7@\0\0\0\2Q"), &err), XC_OK);
+    CHECK_INT(n_seen, 1);
 
     stop_after = 1;
     CHECK_RC(scan(BYTES(two), &err), XC_NOMEM);
@@ -156,11 +166,43 @@ case_may_carry_ids(void)
     CHECK(xc_scan_may_carry_ids(BYTES("B\0\0\0\1Q")));
 }
 
+/* A copy of exactly that size: the sanitizer sees a look at one byte too many. */
+static size_t
+head_of(const unsigned char *payload, size_t size)
+{
+    unsigned char *copy = malloc(size > 0 ? size : 1);
+    CHECK(copy != NULL);
+    memcpy(copy, payload, size);
+    size_t head = xc_scan_bytes(copy, size);
+    free(copy);
+    return head;
+}
+
+static void
+case_one_bytes_object(void)
+{
+    CHECK_INT(head_of(BYTES("A\0\0\0\0Q")), 5);
+    CHECK_INT(head_of(BYTES("A\0\0\0\2abQ")), 5);
+    CHECK_INT(head_of(BYTES("U\0\0\0\0\0\0\0\0Q")), 9);
+    CHECK_INT(head_of(BYTES("U\0\0\0\0\0\0\0\2abQ")), 9);
+    CHECK_INT(head_of(BYTES("")), 0);
+    CHECK_INT(head_of(BYTES("Q")), 0);
+    CHECK_INT(head_of(BYTES("A\0\0\0\1Q")), 0);
+    CHECK_INT(head_of(BYTES("A\0\0\0\1aR")), 0);
+    CHECK_INT(head_of(BYTES("N\0\0\0\1aQ")), 0);
+    CHECK_INT(head_of(BYTES("U\0\0\0\0\0Q")), 0);
+    CHECK_INT(head_of(BYTES("U\0\0\0\1\0\0\0\2abQ")), 0);
+    CHECK_INT(head_of(BYTES("V\0\0\0\0\0\0\0\1aQ")), 0);
+    /* Of 5 GiB, of which only the first bytes have come. */
+    CHECK_INT(xc_scan_bytes_head((const unsigned char *)"U\0\0\0\1\x40\0\0\0", (UINT64_C(5) << 30) + 10), 9);
+    CHECK_INT(xc_scan_bytes_head((const unsigned char *)"A\x40\0\0\0\0\0\0\0", (UINT64_C(5) << 30) + 6), 0);
+}
+
 /* Whatever the bytes: an end, within the bytes. Opcodes are dealt often enough for some of it to be well formed. */
 static void
 case_preamble(void)
 {
-    static const char ops[] = "@ABCDEFGHIJKLMNOPQRST";
+    static const char ops[] = "@ABCDEFGHIJKLMNOPQRSTUV";
     unsigned well_formed = 0;
     uint32_t r = 12345;
     for (int round = 0; round < 200000; round++) {
@@ -170,7 +212,7 @@ case_preamble(void)
         for (size_t i = 0; i < size; i++) {
             r = r * 1664525 + 1013904223;
             unsigned what = r >> 24;
-            payload[i] = what < 160 ? (unsigned char)ops[what % 21] : what < 240 ? 0 : (unsigned char)(r >> 16);
+            payload[i] = what < 160 ? (unsigned char)ops[what % 23] : what < 240 ? 0 : (unsigned char)(r >> 16);
         }
         xc_err err;
         xc_status rc = scan(payload, size, &err);
@@ -191,6 +233,7 @@ main(void)
     RUN(case_behind_stop);
     RUN(case_ids);
     RUN(case_may_carry_ids);
+    RUN(case_one_bytes_object);
     RUN(case_preamble);
     return check_end();
 }

@@ -9,18 +9,26 @@
 
 enum { LARGE = 3 << 20 }; /* bytes of the object: larger than any pipe */
 
-/* A frame whose payload is one bytes object. */
+/* A frame whose payload is one bytes object; `head`: the bytes of its opcode and length, 5 or 9. */
+static wire
+object_frame(uint32_t chan, size_t head, size_t size, unsigned seq)
+{
+    wire frame = {NULL, 0, 0};
+    unsigned char *at = wire_room(&frame, XC_HEADER_SIZE + head + size + 1);
+    xc_frame_pack(at, XC_DATA, chan, (uint32_t)(head + size + 1));
+    at += XC_HEADER_SIZE;
+    memset(at, 0, head);
+    at[0] = head == 5 ? 'A' : 'U';
+    put32(at + head - 4, (uint32_t)size);
+    fill_pattern(at + head, size, chan, seq);
+    at[head + size] = 'Q';
+    return frame;
+}
+
 static wire
 bytes_frame(uint32_t chan, size_t size, unsigned seq)
 {
-    wire frame = {NULL, 0, 0};
-    unsigned char *at = wire_room(&frame, XC_HEADER_SIZE + size + 6);
-    xc_frame_pack(at, XC_DATA, chan, (uint32_t)size + 6);
-    at[XC_HEADER_SIZE] = 'A';
-    put32(at + XC_HEADER_SIZE + 1, (uint32_t)size);
-    fill_pattern(at + XC_HEADER_SIZE + 5, size, chan, seq);
-    at[XC_HEADER_SIZE + 5 + size] = 'Q';
-    return frame;
+    return object_frame(chan, 5, size, seq);
 }
 
 struct sender {
@@ -96,14 +104,15 @@ read_into_lent_memory(void)
     static const size_t sizes[] = {XC_BIG - 6, XC_BIG, LARGE};
     rig it = rig_open(false);
     xc_chan *chan = new_chan(&it);
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 6; i++) {
         struct sender sender;
-        wire frames = bytes_frame(chan->id, sizes[i], i);
+        size_t size = sizes[i % 3];
+        wire frames = object_frame(chan->id, i < 3 ? 5 : 9, size, i);
         unsigned char payload[6];
         wire_add(&frames, XC_DATA, chan->id, payload, put_int(payload, i));
         start_sending(&sender, &it, false, frames.data, frames.n);
-        unsigned char *memory = lend(&it, chan, sizes[i]);
-        expect_lent(&it, chan, memory, sizes[i], i);
+        unsigned char *memory = lend(&it, chan, size);
+        expect_lent(&it, chan, memory, size, i);
         expect_int(&it, chan, i);
         CHECK_INT(pthread_join(sender.thread, NULL), 0);
         wire_free(&frames);
@@ -130,17 +139,17 @@ read_into_lent_memory(void)
     rig_close(&it);
 }
 
-/* Cut inside the header, inside the object's head, and behind it. */
+/* Cut inside the header, inside the object's head, and behind the longest head that there is. */
 static void
-announced_in_cuts(void)
+in_cuts(size_t head)
 {
     rig it = rig_open(false);
     xc_chan *chan = new_chan(&it);
-    wire frame = bytes_frame(chan->id, XC_BIG, 5);
-    for (size_t cut = 1; cut < 20; cut++) {
+    wire frame = object_frame(chan->id, head, XC_BIG, 5);
+    for (size_t cut = 1; cut < 24; cut++) {
         struct sender sender;
         unsigned char *memory;
-        if (cut >= XC_HEADER_SIZE + 5) {
+        if (cut >= XC_HEADER_SIZE + 9) {
             start_sending(&sender, &it, false, frame.data, cut);
             memory = lend(&it, chan, XC_BIG);
             CHECK_INT(pthread_join(sender.thread, NULL), 0);
@@ -159,6 +168,13 @@ announced_in_cuts(void)
     wire_free(&frame);
     xc_link_drop_chan(it.link, chan);
     rig_close(&it);
+}
+
+static void
+announced_in_cuts(void)
+{
+    in_cuts(5);
+    in_cuts(9);
 }
 
 static void *

@@ -56,7 +56,7 @@ typedef struct xc_arrival {
     uint32_t number; /* of a long message, as its sender numbers it */
     xc_long_frame head;
     size_t got;   /* bytes of the payload that have come */
-    size_t skip;  /* so many first bytes are not kept: lent memory (XC_SPACE) has no room for them */
+    size_t skip;  /* so many first bytes are not kept: memory that XC_SPACE asks for has no room for them */
     size_t paged; /* the pages of its memory were chosen up to here */
     xc_msg *msg;  /* owned; NULL: its memory is not chosen yet */
 } xc_arrival;

@@ -10,13 +10,10 @@
  */
 #include <string.h>
 
-#include "xc_bytes.h"
 #include "xc_link_impl.h"
-#include "xc_opcodes.h"
 #include "xc_pages.h"
+#include "xc_scan.h"
 #include "xc_trace.h"
-
-enum { BYTES_HEAD = 5, BYTES_AROUND = BYTES_HEAD + 1 }; /* opcode and length of a bytes object; and its STOP */
 
 /* With more long messages at a time a huge page must first be deserved: a far end that begins 64 and sends some bytes
  * of each would have 64 of them. */
@@ -54,7 +51,7 @@ deliver(xc_link *link, xc_queue *batch, xc_err *err) XC_TAKES_LINK
     }
     for (xc_msg *msg = batch->head; msg != NULL; msg = msg->next) {
         if (xc_tracing()) {
-            xc_trace_frame("received", msg->code, msg->chan, msg->size + (msg->space != NULL ? 5 : 0));
+            xc_trace_frame("received", msg->code, msg->chan, msg->size + msg->skipped);
         }
         xc_scan_ids(msg);
     }
@@ -151,12 +148,13 @@ choose_memory(xc_reader *reader, xc_arrival *arrival, const unsigned char *paylo
     if (arrival->msg != NULL) {
         return XC_OK;
     }
-    if (head->code == XC_DATA && head->size >= XC_BIG && size >= BYTES_HEAD) {
-        if (have < BYTES_HEAD) {
+    arrival->skip = 0;
+    if (head->code == XC_DATA && head->size >= XC_BIG && size >= XC_BYTES_HEAD_MAX) {
+        if (have < XC_BYTES_HEAD_MAX) {
             return XC_AGAIN;
         }
-        /* BYTES, length, the bytes, STOP: the payload is one bytes object. */
-        if (can_give && payload[0] == XC_OP_BYTES && xc_get_u32(payload + 1) == head->size - BYTES_AROUND) {
+        arrival->skip = can_give ? xc_scan_bytes_head(payload, head->size) : 0;
+        if (arrival->skip > 0) {
             reader->asking = arrival;
             reader->unparsed = true;
             return XC_SPACE;
@@ -203,13 +201,13 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
     xc_lock_link(&link->mu);
     /* If nobody has the role, nobody takes it while mu is held. */
     xc_arrival *arrival = link->wait.reading || link->end.eof ? NULL : XC_UNLOCKED(link->reader.asking);
-    if (msg != NULL && arrival != NULL && arrival->head.size - BYTES_HEAD == space) {
+    if (msg != NULL && arrival != NULL && arrival->head.size - arrival->skip == space) {
         msg->chan = arrival->head.chan;
         msg->size = space;
         msg->data = ptr;
         msg->space = owner;
+        msg->skipped = (uint8_t)arrival->skip;
         arrival->msg = msg;
-        arrival->skip = BYTES_HEAD;
         XC_UNLOCKED(link->reader.asking) = NULL;
         taken = true;
     }
@@ -342,7 +340,7 @@ parse(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_NEEDS_ROLE(re
         return xc_failf(err, XC_NOMEM, "read", "no memory for a message that arrived");
     }
     if (rc == XC_SPACE) {
-        *space = (size_t)link->reader.asking->head.size - BYTES_HEAD;
+        *space = (size_t)link->reader.asking->head.size - link->reader.asking->skip;
     }
     return rc == XC_AGAIN ? XC_OK : rc;
 }

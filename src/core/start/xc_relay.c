@@ -20,9 +20,10 @@
 #include "xc_trace.h"
 
 enum {
-    HEAD = XC_HEADER_SIZE + 5, /* of a frame, and of the bytes object in it */
-    PIECES = 8,                /* read in one turn: other links are served in between */
-    PARTS = 16,                /* messages in one write */
+    BYTES_HEAD = 5, /* of a bytes object: opcode and length */
+    HEAD = XC_HEADER_SIZE + BYTES_HEAD,
+    PIECES = 8, /* read in one turn: other links are served in between */
+    PARTS = 16, /* messages in one write */
 };
 
 typedef struct {
@@ -164,7 +165,7 @@ write_arrived(xc_relay *relay) XC_NEEDS_ROLE(pump)
         size_t skip = relay->written, put = 0;
         int n = 0;
         for (xc_msg *msg = relay->writing.head; msg != NULL && n < PARTS; msg = msg->next, n++) {
-            parts[n] = (struct iovec){msg->data + 5 + skip, msg->size - 6 - skip};
+            parts[n] = (struct iovec){msg->data + BYTES_HEAD + skip, msg->size - BYTES_HEAD - 1 - skip};
             skip = 0;
         }
         rc = xc_stream_write(&relay->fds, parts, n, &put, &err);
@@ -183,7 +184,7 @@ write_side(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_RELAY
     bool ended = relay->ended, send_closed = relay->send_closed;
     xc_unlock_relay(&relay->mu);
     for (xc_msg *msg; (msg = xc_queue_pop(&arrived)) != NULL;) {
-        if (relay->fds.out >= 0 && xc_scan_is_bytes(msg->data, msg->size)) {
+        if (relay->fds.out >= 0 && xc_scan_bytes(msg->data, msg->size) == BYTES_HEAD) {
             xc_queue_push(&relay->writing, msg);
             continue;
         }

@@ -33,6 +33,9 @@ typedef enum {
     XC_OP_TRUE = 'R',      /* - */
     XC_OP_UNICODE = 'S',   /* i4 n, n bytes of UTF-8 */
     XC_OP_COMPLEX = 'T',   /* two doubles: real, imaginary */
+    /* Ours, for what is longer than an i4 can tell. Only in messages: dumps() and loads() do not have them. */
+    XC_OP_HUGE_BYTES = 'U', /* i8 n, n bytes */
+    XC_OP_HUGE_STR = 'V',   /* i8 n, n bytes of UTF-8 */
 } xc_op;
 
 #endif

@@ -18,6 +18,7 @@ typedef struct xc_msg {
     signed char coerce;       /* string coercion to load it with: that of its channel when the message took effect */
     bool lost;                /* there was no memory for it, so that it cannot be loaded; `size`: its length */
     bool crowded;             /* it carries more channels than may wait here, so that it cannot be loaded */
+    uint8_t skipped;          /* bytes of the payload in front of `data` that lent memory has no room for */
     uint32_t chan;            /* channel id */
     size_t size;              /* bytes of payload */
     unsigned char *data;      /* the payload: behind this struct, or inside `space` */
@@ -39,8 +40,7 @@ void xc_msg_free(xc_msg *msg);
 static inline uint64_t
 xc_msg_cost(const xc_msg *msg)
 {
-    /* Lent memory has no room for the first five bytes of the payload. */
-    return (uint64_t)msg->size + (msg->space != NULL ? 5 : 0) + XC_ITEM_COST;
+    return (uint64_t)msg->size + msg->skipped + XC_ITEM_COST;
 }
 
 typedef struct {

@@ -21,6 +21,7 @@ typedef enum {
     ATOM_8,  /* eight bytes; one object more */
     ATOM_16, /* sixteen bytes; one object more */
     TEXT,    /* i4 n, n bytes; one object more */
+    HUGE,    /* i8 n, n bytes; one object more */
     LIST,    /* i4 n >= 0; one object more */
     GATHER,  /* i4 n; n objects become one */
     ASSIGN,  /* three objects become one */
@@ -34,13 +35,13 @@ static const unsigned char SHAPES[256] = {
     [XC_OP_NONE] = ATOM_0,  [XC_OP_LONGLONG] = TEXT,   [XC_OP_TRUE] = ATOM_0,      [XC_OP_FALSE] = ATOM_0,
     [XC_OP_INT] = ATOM_4,   [XC_OP_NEWDICT] = ATOM_0,  [XC_OP_LONG] = ATOM_4,      [XC_OP_FLOAT] = ATOM_8,
     [XC_OP_CHANNEL] = ID,   [XC_OP_COMPLEX] = ATOM_16, [XC_OP_NEWLIST] = LIST,     [XC_OP_SETITEM] = ASSIGN,
-    [XC_OP_STOP] = STOP,
+    [XC_OP_STOP] = STOP,    [XC_OP_HUGE_BYTES] = HUGE, [XC_OP_HUGE_STR] = HUGE,
 };
 
 /* Bytes of the operand's fixed part. */
 static const unsigned char FIXED[] = {
     [UNKNOWN] = 0, [ATOM_0] = 0, [ATOM_4] = 4, [ATOM_8] = 8, [ATOM_16] = 16, [TEXT] = 4,
-    [LIST] = 4,    [GATHER] = 4, [ASSIGN] = 0, [STOP] = 0,   [ID] = 4,
+    [HUGE] = 8,    [LIST] = 4,   [GATHER] = 4, [ASSIGN] = 0, [STOP] = 0,     [ID] = 4,
 };
 
 static xc_status
@@ -49,9 +50,10 @@ bad(xc_err *err, const char *what, size_t at)
     return xc_failf(err, XC_BAD, STEP, "%s at offset %zu", what, at);
 }
 
-/* Applies one opcode to the stack's height; `number` is its i4, `rest` the number of bytes behind its fixed part. */
+/* Applies one opcode to the stack's height; `number` is its i4 or i8, `rest` the number of bytes behind its fixed part.
+ */
 static xc_status
-apply(shape kind, uint32_t number, size_t rest, size_t *height, size_t at, xc_err *err)
+apply(shape kind, uint64_t number, size_t rest, size_t *height, size_t at, xc_err *err)
 {
     bool negative = number > 0x7fffffff;
     switch (kind) {
@@ -59,6 +61,8 @@ apply(shape kind, uint32_t number, size_t rest, size_t *height, size_t at, xc_er
         if (negative) {
             return bad(err, "negative length", at);
         }
+        /* fall through */
+    case HUGE:
         if (number > rest) {
             return bad(err, "length beyond the end", at);
         }
@@ -105,16 +109,16 @@ xc_scan(const unsigned char *payload, size_t size, xc_scan_id on_id, void *arg, 
         if (FIXED[kind] > size - at) {
             return bad(err, "operand cut short", op_at);
         }
-        uint32_t number = FIXED[kind] == 4 ? xc_get_u32(payload + at) : 0;
+        uint64_t number = FIXED[kind] == 4 ? xc_get_u32(payload + at) : kind == HUGE ? xc_get_u64(payload + at) : 0;
         at += FIXED[kind];
         xc_status rc = apply(kind, number, size - at, &height, op_at, err);
         if (rc != XC_OK) {
             return rc;
         }
-        if (kind == TEXT) {
-            at += number;
+        if (kind == TEXT || kind == HUGE) {
+            at += (size_t)number;
         }
-        if (kind == ID && on_id != NULL && !on_id(arg, number)) {
+        if (kind == ID && on_id != NULL && !on_id(arg, (uint32_t)number)) {
             return xc_fail(err, XC_NOMEM, 0, STEP);
         }
     }
@@ -127,9 +131,17 @@ xc_scan_may_carry_ids(const unsigned char *payload, size_t size)
     return size > 0 && memchr(payload, XC_OP_CHANNEL, size) != NULL;
 }
 
-bool
-xc_scan_is_bytes(const unsigned char *payload, size_t size)
+size_t
+xc_scan_bytes_head(const unsigned char *front, uint64_t size)
 {
-    return size >= 6 && payload[0] == XC_OP_BYTES && xc_get_u32(payload + 1) == size - 6 &&
-           payload[size - 1] == XC_OP_STOP;
+    if (size >= 6 && front[0] == XC_OP_BYTES && xc_get_u32(front + 1) == size - 6) {
+        return 5;
+    }
+    return size >= 10 && front[0] == XC_OP_HUGE_BYTES && xc_get_u64(front + 1) == size - 10 ? 9 : 0;
+}
+
+size_t
+xc_scan_bytes(const unsigned char *payload, size_t size)
+{
+    return size > 0 && payload[size - 1] == XC_OP_STOP ? xc_scan_bytes_head(payload, size) : 0;
 }

@@ -18,8 +18,13 @@ typedef bool (*xc_scan_id)(void *arg, uint32_t id);
  */
 xc_status xc_scan(const unsigned char *payload, size_t size, xc_scan_id on_id, void *arg, xc_err *err);
 
-/* True: the payload is exactly one bytes object. Its bytes begin at payload + 5, and are size - 6. */
-bool xc_scan_is_bytes(const unsigned char *payload, size_t size);
+/* Where the bytes begin in a payload that is exactly one bytes object, its opcode and length being in front of them and
+ * STOP behind. 0: it is something else. */
+size_t xc_scan_bytes(const unsigned char *payload, size_t size);
+
+/* The same if only the first XC_BYTES_HEAD_MAX bytes of `size` have come: nobody knows whether STOP will. */
+enum { XC_BYTES_HEAD_MAX = 9 };
+size_t xc_scan_bytes_head(const unsigned char *front, uint64_t size);
 
 /* False: surely no channel id in there (a quick look for the opcode's byte). True: scan it to know. */
 bool xc_scan_may_carry_ids(const unsigned char *payload, size_t size);
