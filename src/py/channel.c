@@ -142,11 +142,12 @@ static PyObject *
 Channel_send(ChannelObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"item", "timeout"};
-    PyObject *given[] = {NULL, Py_None}; /* borrowed: item, timeout */
+    PyObject *given[] = {nargs > 0 ? args[0] : NULL, Py_None}; /* borrowed: item, timeout */
     int64_t until = XC_FOREVER;
     int at_most = nargs > 1 ? 1 : 2; /* the timeout only by its name: execnet refuses a second argument */
-    if (xcpy_args("send", names, at_most, 1, args, nargs, kwnames, given) < 0 || xcpy_check_usable(self->gateway) < 0 ||
-        (given[1] != Py_None && xcpy_deadline(given[1], false, &until) < 0)) {
+    bool plain = nargs == 1 && kwnames == NULL;
+    if ((!plain && xcpy_args("send", names, at_most, 1, args, nargs, kwnames, given) < 0) ||
+        xcpy_check_usable(self->gateway) < 0 || (given[1] != Py_None && xcpy_deadline(given[1], false, &until) < 0)) {
         return NULL;
     }
     if (atomic_load_explicit(&self->chan->closed, memory_order_relaxed)) { /* no mutex, which takes time */
