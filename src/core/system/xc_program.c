@@ -71,9 +71,14 @@ put_places(const char *path, const char *name, char **table, char *to)
 xc_program *
 xc_program_new(char *const argv[])
 {
-    XC_ASSERT(argv[0] != NULL);
     static char *const none[] = {NULL};
-    char *const *env = environ != NULL ? environ : none;
+    return xc_program_in(argv, environ != NULL ? environ : none);
+}
+
+xc_program *
+xc_program_in(char *const argv[], char *const env[])
+{
+    XC_ASSERT(argv[0] != NULL);
     const char *name = argv[0];
     const char *path = strchr(name, '/') != NULL || name[0] == '\0' ? NULL : path_in(env);
     size_t text = 0, n_argv = count(argv, &text), n_env = count(env, &text);

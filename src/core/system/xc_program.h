@@ -17,6 +17,9 @@ typedef struct {
  * Python threads may change the environment. Owned by the caller; NULL: no memory. */
 xc_program *xc_program_new(char *const argv[]);
 
+/* The same with this environment, NULL-terminated strings "NAME=value". */
+xc_program *xc_program_in(char *const argv[], char *const env[]);
+
 /* Takes NULL. */
 void xc_program_free(xc_program *program);
 
