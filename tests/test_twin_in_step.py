@@ -70,7 +70,8 @@ ONLY_C = {
 }
 
 ONLY_TWIN = {
-    "how it works, which nobody sees": "SHORT CHUNK AT_ONCE PAGE POLLIN POLLOUT POLLNVAL LOOK_EVERY MANY NAP PAUSE WORD_GRACE ORPHAN",
+    "how it works, which nobody sees": "SHORT CHUNK AT_ONCE PAGE POLLIN POLLOUT POLLNVAL LOOK_EVERY MANY NAP PAUSE WORD_GRACE ORPHAN "
+    "FRAMED",
     "it counts frames, the C core bytes (ANSWERS_MAX)": "MAX_ANSWERS",
     "the text is in a function of the C core: see the tests of texts below": "CLOSED ONLY_MAIN",
 }

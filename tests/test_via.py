@@ -244,23 +244,6 @@ def test_a_slow_callback_of_the_gateway_in_between_holds_nothing_up(outer, inner
     slow.waitclose(TIMEOUT)
 
 
-@ours
-def test_much_for_an_inner_one_that_sleeps_holds_nothing_up(group, outer, inner):
-    """What is sent to it waits in between."""
-    pid = worker_of(inner)
-    channel = inner.remote_exec("channel.send(len(channel.receive()))")
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        channel.send(b"x" * (1 << 25))
-        assert outer.remote_exec("channel.send(5)").receive(TIMEOUT) == 5
-        other = echo(group.makegateway("popen//via=outer"))
-        other.send(6)
-        assert other.receive(TIMEOUT) == 6
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    assert channel.receive(TIMEOUT) == 1 << 25
-
-
 # --- deaths -----------------------------------------------------------------------------------------------------------
 
 DEATHS = {

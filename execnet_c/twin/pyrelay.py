@@ -7,13 +7,15 @@ a process (see near/via.py). All methods of a Relay are called by the I/O thread
 from _collections import deque
 from time import monotonic
 
-from . import pypump
+from . import pyflow, pypump
 from ..models.native import os
 from .pylaunch import Process, by_pump
 from .pypump import pipe
-from .pywire import CLOSE, DATA, LAST_MESSAGE
+from .pywire import CLOSE, DATA, ITEM_COST, LAST_MESSAGE
 
 PIECE = 48 * 1024  # bytes in one message at most
+FRAMED = 6 + ITEM_COST  # what a message counts beside its bytes: it is an item, one bytes object
+RELAY_WINDOW = 1024 * 1024  # the limit of a stream's channel, at both ends and in both directions
 PIECES = 8  # pieces at most that are read before other jobs of the I/O thread get their turn
 MANY = 8  # if more frames wait to be written to the channel's connection, nothing is read
 PAUSE = 0.002  # seconds until that is checked again
@@ -70,7 +72,10 @@ class Relay:
         self._in, self._out = fd_in, fd_out
         self._watched = False
         pypump.pump.watch(fd_in, pypump.POLLIN, self._read)
-        self._stream._chan.forward = self._take
+        gateway, chan = self._gateway, self._stream._chan
+        pyflow.set_both(gateway, chan, RELAY_WINDOW)
+        chan.flow.resume = self._resume
+        chan.forward = self._take
         if self._control is not None:
             self._control._chan.forward = self._take_signal
             for payload, *_ in self._control._chan.items:
@@ -107,17 +112,26 @@ class Relay:
                 return
             except OSError:
                 return self._close_out()
-            rest = self._arrived.popleft()[n:]
-            if rest:
-                self._arrived.appendleft(rest)
+            piece = self._arrived[0]
+            if n < len(piece):
+                self._arrived[0] = piece[n:]
+            else:
+                self._drop_piece()
         if self._watched:
             self._watched = False
             pypump.pump.forget(self._out)
         if self._ended or self._out < 0:
             self._close_out()
 
+    def _drop_piece(self):
+        """A piece was written, or nobody will read it: the other end may send more."""
+        payload, chan = self._arrived.popleft().obj, self._stream._chan
+        chan.arrived += ITEM_COST + len(payload)
+        chan.count_taken(self._gateway, payload)
+
     def _close_out(self):
-        self._arrived.clear()
+        while self._arrived:
+            self._drop_piece()
         if self._out >= 0:
             pypump.pump.forget(self._out)
             fd, self._out, self._watched = self._out, -1, False
@@ -130,6 +144,9 @@ class Relay:
         for _ in range(PIECES):
             if self._in < 0:
                 return
+            if not pyflow.fits(self._stream._chan, PIECE + FRAMED):
+                pypump.pump.forget(self._in)  # until a credit comes, see _resume()
+                return pyflow.ask(gateway, self._stream._chan)
             if len(gateway._writer.out) > MANY:
                 pypump.pump.forget(self._in)
                 pypump.pump.after(PAUSE, self._resume)
@@ -152,6 +169,7 @@ class Relay:
                 gateway._post(DATA, self._stream.id, data)
 
     def _resume(self):
+        """There may be room for more."""
         if self._in >= 0:
             pypump.pump.watch(self._in, pypump.POLLIN, self._read)
             self._read()

@@ -1,0 +1,121 @@
+"""Gateways through other gateways: how much the process in between holds when another process does not read."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+import execnet_c
+from conftest import TIMEOUT, wait_until
+from gateways import group_fixture  # noqa: F401 (fixtures)
+from masters import Program, stop_process, worker_of
+
+WINDOW = 1 << 20  # bytes that wait in between at most, for each direction of each process
+
+
+def held_by(gateway):
+    """Bytes that this gateway's process holds for the process behind it that has most."""
+    task = "channel.send(max([each[2] for each in channel.gateway._stats()[0]]))"
+    return gateway.remote_exec(task).receive(TIMEOUT)
+
+
+@pytest.fixture
+def outer(group):
+    return group.makegateway("popen//id=outer")
+
+
+@pytest.fixture
+def inner(group, outer):
+    return group.makegateway("popen//via=outer//id=inner")
+
+
+def echo(gateway):
+    return gateway.remote_exec("while True: channel.send(channel.receive())")
+
+
+def test_much_for_an_inner_one_that_sleeps_holds_nothing_up(group, outer, inner):
+    """What is sent to it waits here; in between there is a window's worth at most."""
+    pid = worker_of(inner)
+    channel = inner.remote_exec("channel.send(len(channel.receive()))")
+    stop_process(pid)
+    sender = threading.Thread(target=channel.send, args=(b"x" * (1 << 25),))
+    try:
+        sender.start()
+        assert wait_until(lambda: held_by(outer) > WINDOW / 4)
+        assert outer.remote_exec("channel.send(5)").receive(TIMEOUT) == 5
+        other = echo(group.makegateway("popen//via=outer"))
+        for size in (10, 3 * WINDOW):
+            other.send(bytes(size))
+            assert other.receive(TIMEOUT) == bytes(size)
+            assert held_by(outer) <= WINDOW
+        assert sender.is_alive()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert channel.receive(TIMEOUT) == 1 << 25
+    sender.join(TIMEOUT)
+
+
+# Runs in between, and writes to a file what is held there: of items that arrived, of those that were sent, of frames.
+REPORT = """
+import os, time
+path = channel.receive()
+while True:
+    channels, _, to_write = channel.gateway._stats()
+    with open(path + ".new", "w") as file:
+        print(max([each[2] for each in channels]), max([each[5] or 0 for each in channels]), to_write, file=file)
+    os.rename(path + ".new", path)
+    time.sleep(0.01)
+"""
+
+
+def test_much_from_an_inner_one_waits_over_there_while_the_near_end_stands_still(tmp_path):
+    """A window's worth at most is in between, and the process waits to write."""
+    report = tmp_path / "report"
+    program = f"""
+        group = execnet_c.Group(["popen//id=outer", "popen//via=outer//id=inner"])
+        group["outer"].remote_exec({REPORT!r}).send({str(report)!r})
+        flood = group["inner"].remote_exec("for n in range(64): channel.send(bytes(1 << 20))\\nchannel.receive()")
+        print(flood.receive(30) == bytes(1 << 20), flush=True)
+        sys.stdin.readline()
+        print(sum(len(flood.receive(30)) for _ in range(63)) >> 20, flush=True)
+        group.terminate(5)
+        """
+    with Program(program) as program:
+        assert program.line() == "True"
+        stop_process(program.pid)
+        seen = []
+
+        def stands_still():
+            seen.append(report.read_text())
+            return len(seen) > 20 and len(set(seen[-20:])) == 1
+
+        assert wait_until(stands_still, step=0.02)
+        arrived, sent, to_write = map(int, seen[-1].split())
+        assert WINDOW / 4 < sent <= WINDOW
+        assert arrived <= WINDOW and to_write <= WINDOW + 100_000
+        os.kill(program.pid, signal.SIGCONT)
+        program.tell()
+        assert program.line() == "63"
+        program.finish(stderr=None)
+
+
+def test_who_waits_for_an_inner_one_learns_of_its_death(group, outer, inner):
+    pid = worker_of(inner)
+    channel = inner.remote_exec("channel.receive()")
+    stop_process(pid)
+    errors = []
+
+    def send():
+        try:
+            while True:
+                channel.send(bytes(1 << 20))
+        except OSError as exc:
+            errors.append(exc)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert wait_until(lambda: held_by(outer) > WINDOW / 4)
+    os.kill(pid, signal.SIGKILL)
+    sender.join(TIMEOUT)
+    assert isinstance(errors[0], execnet_c.WorkerKilled)
