@@ -14,10 +14,15 @@ from masters import Program, stop_process, worker_of
 WINDOW = 1 << 20  # bytes that wait in between at most, for each direction of each process
 
 
-def held_by(gateway):
-    """Bytes that this gateway's process holds for the process behind it that has most."""
-    task = "channel.send(max([each[2] for each in channel.gateway._stats()[0]]))"
-    return gateway.remote_exec(task).receive(TIMEOUT)
+def on_the_way(gateway):
+    """Bytes that have gone to a process behind this gateway, and that were not written to it yet: of that which has most."""
+    return max([each[5] or 0 for each in gateway._stats()[0]])
+
+
+def memory_of(pid):
+    """Bytes that the process holds."""
+    with open(f"/proc/{pid}/status") as file:
+        return int(file.read().split("VmRSS:")[1].split()[0]) << 10
 
 
 @pytest.fixture
@@ -36,23 +41,25 @@ def echo(gateway):
 
 def test_much_for_an_inner_one_that_sleeps_holds_nothing_up(group, outer, inner):
     """What is sent to it waits here; in between there is a window's worth at most."""
-    pid = worker_of(inner)
+    between, pid = worker_of(outer), worker_of(inner)
     channel = inner.remote_exec("channel.send(len(channel.receive()))")
     stop_process(pid)
-    sender = threading.Thread(target=channel.send, args=(b"x" * (1 << 25),))
+    before = memory_of(between)
+    sender = threading.Thread(target=channel.send, args=(b"x" * (1 << 26),))
     try:
         sender.start()
-        assert wait_until(lambda: held_by(outer) > WINDOW / 4)
+        assert wait_until(lambda: on_the_way(outer) > WINDOW / 4)
         assert outer.remote_exec("channel.send(5)").receive(TIMEOUT) == 5
         other = echo(group.makegateway("popen//via=outer"))
         for size in (10, 3 * WINDOW):
             other.send(bytes(size))
             assert other.receive(TIMEOUT) == bytes(size)
-            assert held_by(outer) <= WINDOW
+            assert on_the_way(outer) <= WINDOW
+        assert memory_of(between) - before < 24 * WINDOW
         assert sender.is_alive()
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert channel.receive(TIMEOUT) == 1 << 25
+    assert channel.receive(TIMEOUT) == 1 << 26
     sender.join(TIMEOUT)
 
 
@@ -115,7 +122,7 @@ def test_who_waits_for_an_inner_one_learns_of_its_death(group, outer, inner):
 
     sender = threading.Thread(target=send)
     sender.start()
-    assert wait_until(lambda: held_by(outer) > WINDOW / 4)
+    assert wait_until(lambda: on_the_way(outer) > WINDOW / 4)
     os.kill(pid, signal.SIGKILL)
     sender.join(TIMEOUT)
     assert isinstance(errors[0], execnet_c.WorkerKilled)

@@ -42,6 +42,7 @@ mutant job xc_credit test_credit 'xc_pump_post(claim->job); .* it may have waite
 mutant enough xc_credit test_credit 'line_moves_locked(link, chan); .* it may not have been enough' &
 mutant asked xc_credit test_credit 'credit->asked = false;' &
 mutant fin xc_credit test_credit 'line_moves_locked(link, chan); .* the link has ended' &
+mutant lifted xc_credit test_relay_window 'line_moves_locked(link, chan); .* no credit will move it' &
 mutant goodbye xc_link test_credit 'xc_wake_locked(link); .* those who wait for credit are refused now' &
 mutant over xc_inbox test_credit 'xc_credit_end_locked(link, msg); .* whoever waits for credit waits no more' &
 mutant closed xc_channels test_credit 'xc_credit_lift_locked(link, chan); .* nobody may wait for credit of a closed channel' &
@@ -51,6 +52,8 @@ mutant owed xc_credit test_credit_taken 'xc_owe_locked(link, XC_OWES_CREDIT, id)
 mutant little xc_credit test_credit_taken 'owe_locked(link, chan); .* nothing else would tell it' &
 mutant waits xc_credit test_credit_taken 'chan->credit.peer_waits = true;' &
 mutant behind xc_dispatch test_credit_taken 'xc_credit_behind_locked(link, msg, false);' &
+mutant taken xc_relay test_relay_window 'count_taken(relay);$' &
+mutant freed xc_relay test_relay_window 'relay->claiming = relay->claiming .* xc_link_unclaim' &
 over_rings() { RIG_RINGS=1 && export RIG_RINGS && mutant "$@"; }
 over_rings notified xc_link_pump test_relay 'xc_writer_flush(&link->writer); .* there may be room' &
 mutant news xc_ring test_ring 'wake_other(ring); .* the other end may sleep for just this' &

@@ -5,7 +5,7 @@
 #include <poll.h>
 #include <sys/resource.h>
 
-#include "link_rig.h"
+#include "credit_rig.h"
 #include "xc_bytes.h"
 #include "xc_relay.h"
 
@@ -60,6 +60,9 @@ send_piece(rig *it, uint32_t chan, size_t n, unsigned seq)
     rig_send(it, XC_DATA, chan, payload, put_piece(payload, n, seq));
     free(payload);
 }
+
+/* What such a piece counts. */
+#define PIECE_COST(n) ((n) + 6 + XC_ITEM_COST)
 
 __attribute__((unused)) static void
 expect_piece_of(int fd, size_t n, unsigned seq)

@@ -54,6 +54,7 @@ typedef struct {
     uint64_t told XC_GUARDED(link);  /* the part of it of which the far end knows */
     uint64_t limit_in XC_GUARDED(link);
     uint32_t behind XC_GUARDED(link); /* items that have arrived, and are neither in `items` nor taken */
+    uint64_t held XC_GUARDED(link);   /* the cost of those that a forward has */
     bool peer_waits XC_GUARDED(link); /* the far end wants to know when all is taken */
     bool owed XC_GUARDED(link);       /* a credit will be sent once there is room */
     int64_t peer_since XC_GUARDED(link);

@@ -222,6 +222,7 @@ static void
 taken_behind_locked(xc_link *link, xc_chan *chan, uint32_t n, uint64_t cost) XC_NEEDS(link)
 {
     chan->credit.behind -= n < chan->credit.behind ? n : chan->credit.behind;
+    chan->credit.held -= cost < chan->credit.held ? cost : chan->credit.held;
     xc_credit_take_locked(link, chan, cost);
 }
 
@@ -434,8 +435,8 @@ xc_link_get_flow(xc_link *link, xc_flow *out, size_t max, xc_flow *backlog)
         if (n < max) {
             out[n] = (xc_flow){
                 .id = chan->id,
-                .items = chan->items.count,
-                .bytes = cost_of_items(&chan->items),
+                .items = chan->items.count + (credit->held > 0 ? credit->behind : 0),
+                .bytes = cost_of_items(&chan->items) + credit->held,
                 .limit_in = credit->limit_in,
                 .peer_waits = credit->peer_waits ? now - credit->peer_since : -1,
                 .under_way = atomic_load(&credit->sent) - credit->taken_there,

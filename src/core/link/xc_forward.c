@@ -32,6 +32,7 @@ give_locked(xc_link *link, xc_chan *chan, xc_msg *msg) XC_NEEDS(link)
 {
     if (msg->space == NULL && !msg->lost) {
         chan->credit.behind++; /* until the forward says that it is taken */
+        chan->credit.held += xc_msg_cost(msg);
         chan->forward->item(chan->forward, msg);
         return;
     }

@@ -233,7 +233,7 @@ void xc_link_set_limit_of_new(xc_link *link, uint64_t limit) XC_TAKES_LINK;
 /* How a channel stands. Bytes are costs, times are in ns, -1: nobody waits. */
 typedef struct {
     uint32_t id;
-    size_t items; /* that can be received */
+    size_t items; /* that can be received, or that a forward has */
     uint64_t bytes, limit_in;
     int64_t peer_waits; /* how long the far end has been waiting to send */
     uint64_t under_way; /* sent, and not known to be taken */

@@ -44,10 +44,15 @@ typedef struct {
     xc_stream fds XC_OF_ROLE(pump); /* owned; -1: that direction has ended */
     xc_watch in_watch XC_OF_ROLE(pump);
     xc_watch out_watch XC_OF_ROLE(pump);
-    xc_queue writing XC_OF_ROLE(pump);  /* being written */
-    size_t written XC_OF_ROLE(pump);    /* bytes of the first one's piece that were written */
+    xc_queue writing XC_OF_ROLE(pump); /* being written */
+    size_t written XC_OF_ROLE(pump);   /* bytes of the first one's piece that were written */
+    uint32_t taken XC_OF_ROLE(pump);   /* messages that are done with, and not yet counted as taken */
+    uint64_t taken_cost XC_OF_ROLE(pump);
     xc_job room XC_OF_ROLE(pump);       /* posted when nothing waits to be written to the link */
     bool awaiting XC_OF_ROLE(pump);     /* `room` will be posted */
+    xc_job credit XC_OF_ROLE(pump);     /* posted when `claim` may be granted */
+    xc_claim claim XC_OF_ROLE(pump);    /* to send a whole piece */
+    bool claiming XC_OF_ROLE(pump);     /* it waits in the line, or `credit` is posted */
     bool process_runs XC_OF_ROLE(pump); /* the process has not ended, as far as is known */
     bool over XC_OF_ROLE(pump);         /* all has ended; the forwards are unset */
     unsigned char frame[HEAD + XC_RELAY_PIECE + 1] XC_OF_ROLE(pump);
@@ -111,11 +116,30 @@ control_end(xc_forward *forward, bool half)
 
 /* --- from the link to the fd: on the pump's thread ---------------------------------------------------------------- */
 
+/* The message was written, or nobody will read it; so the other end may send more. */
 static void
-drop_all(xc_queue *queue)
+done_with(xc_relay *relay, xc_msg *msg) XC_NEEDS_ROLE(pump)
+{
+    relay->taken++;
+    relay->taken_cost += xc_msg_cost(msg);
+    xc_msg_free(msg);
+}
+
+static void
+count_taken(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_LINK
+{
+    if (relay->taken > 0) {
+        xc_link_taken(relay->link, relay->stream, relay->taken, relay->taken_cost);
+        relay->taken = 0;
+        relay->taken_cost = 0;
+    }
+}
+
+static void
+drop_all(xc_relay *relay, xc_queue *queue) XC_NEEDS_ROLE(pump)
 {
     for (xc_msg *msg; (msg = xc_queue_pop(queue)) != NULL;) {
-        xc_msg_free(msg);
+        done_with(relay, msg);
     }
 }
 
@@ -127,14 +151,15 @@ close_out(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_FORKFDS
         xc_forkfd_remove(relay->fds.out);
         xc_stream_close_write(&relay->fds);
     }
-    drop_all(&relay->writing);
+    drop_all(relay, &relay->writing);
     relay->written = 0;
 }
 
 static void
-close_in(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_FORKFDS
+close_in(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_LINK
 {
     if (relay->fds.in >= 0) {
+        relay->claiming = relay->claiming && xc_link_unclaim(relay->link, relay->stream, &relay->claim);
         xc_pump_forget(&relay->in_watch, NULL);
         xc_forkfd_remove(relay->fds.in);
         xc_fd_close(relay->fds.in);
@@ -150,7 +175,7 @@ advance(xc_relay *relay, size_t n) XC_NEEDS_ROLE(pump)
     while (relay->writing.head != NULL && relay->written >= relay->writing.head->size - 6) {
         xc_msg *msg = xc_queue_pop(&relay->writing);
         relay->written -= msg->size - 6;
-        xc_msg_free(msg);
+        done_with(relay, msg);
     }
 }
 
@@ -175,7 +200,7 @@ write_arrived(xc_relay *relay) XC_NEEDS_ROLE(pump)
 }
 
 static void
-write_side(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_RELAY
+write_side(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_LINK
 {
     xc_queue arrived;
     xc_lock_relay(&relay->mu);
@@ -193,7 +218,7 @@ write_side(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_RELAY
             close_out(relay);
             send_closed = true;
         }
-        xc_msg_free(msg);
+        done_with(relay, msg);
     }
     if (relay->fds.out >= 0) {
         xc_status rc = write_arrived(relay);
@@ -244,13 +269,14 @@ send_piece(xc_relay *relay, size_t n) XC_NEEDS_ROLE(pump) XC_TAKES_WRITER
 
 /* XC_OK: it goes on when the fd or the link is ready. XC_EOF: nothing more comes, or can be sent. */
 static xc_status
-read_some(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_WRITER
+read_some(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_LINK
 {
     xc_err err;
     for (int i = 0; i < PIECES; i++) {
         size_t got = 0;
-        if (xc_writer_await_room(xc_link_writer(relay->link), &relay->room)) {
-            relay->awaiting = true;
+        relay->awaiting = xc_writer_await_room(xc_link_writer(relay->link), &relay->room);
+        relay->claiming = !relay->awaiting && !xc_link_claim(relay->link, relay->stream, &relay->claim);
+        if (relay->awaiting || relay->claiming) {
             (void)xc_pump_arm(&relay->in_watch, 0);
             return XC_OK;
         }
@@ -259,6 +285,10 @@ read_some(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_WRITER
             xc_stream_end_here(&relay->fds); /* all that it wrote is in the pipe */
         }
         xc_status rc = xc_stream_read(&relay->fds, relay->frame + HEAD, XC_RELAY_PIECE, &got, &err);
+        size_t less = rc == XC_OK ? XC_RELAY_PIECE - got : relay->claim.cost;
+        if (less > 0) {
+            xc_link_unsent(relay->link, relay->stream, less);
+        }
         if (rc == XC_OK) {
             rc = send_piece(relay, got);
         }
@@ -273,9 +303,9 @@ read_some(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_WRITER
 }
 
 static void
-read_side(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_WRITER
+read_side(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_LINK
 {
-    if (relay->fds.in >= 0 && !relay->awaiting && read_some(relay) != XC_OK) {
+    if (relay->fds.in >= 0 && !relay->awaiting && !relay->claiming && read_some(relay) != XC_OK) {
         close_in(relay);
         (void)xc_link_post(relay->link, XC_LAST_MESSAGE, relay->stream->id, NULL, 0);
     }
@@ -317,7 +347,7 @@ tell_end(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_LAUNCH
 static void
 free_relay(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_LINK
 {
-    drop_all(&relay->arrived);
+    drop_all(relay, &relay->arrived);
     close_out(relay);
     close_in(relay);
     xc_launch_release(relay->launch);
@@ -335,7 +365,8 @@ run_round(xc_relay *relay) XC_NEEDS_ROLE(pump) XC_TAKES_LINK
         if (relay->launch != NULL && !relay->process_runs && relay->fds.in < 0) {
             close_out(relay); /* nobody reads this any more */
         }
-        if (relay->fds.in >= 0 || relay->fds.out >= 0 || relay->awaiting || relay->process_runs) {
+        count_taken(relay);
+        if (relay->fds.in >= 0 || relay->fds.out >= 0 || relay->awaiting || relay->claiming || relay->process_runs) {
             return;
         }
         relay->over = true;
@@ -370,6 +401,15 @@ run_room(xc_job *job)
     XC_HAS_ROLE(pump);
     xc_relay *relay = job->owner;
     relay->awaiting = false;
+    run_round(relay);
+}
+
+static void
+run_credit(xc_job *job)
+{
+    XC_HAS_ROLE(pump);
+    xc_relay *relay = job->owner;
+    relay->claiming = false;
     run_round(relay);
 }
 
@@ -428,6 +468,8 @@ new_relay(xc_link *link, xc_chan *stream, int in, int out, xc_relay **result, xc
     relay->out_watch = (xc_watch){.fd = fds.out, .ready = ready, .owner = relay};
     relay->job = (xc_job){.run = run_job, .owner = relay};
     relay->room = (xc_job){.run = run_room, .owner = relay};
+    relay->credit = (xc_job){.run = run_credit, .owner = relay};
+    relay->claim = (xc_claim){.cost = XC_RELAY_PIECE + 6 + XC_ITEM_COST, .owner = relay, .job = &relay->credit};
     *result = relay;
     return XC_OK;
 }
@@ -438,6 +480,7 @@ begin(xc_relay *relay) XC_TAKES_LINK
     xc_lock_relay(&relay->mu);
     relay->posted = true; /* the first round may free the relay, so nothing here touches it after the job is posted */
     xc_unlock_relay(&relay->mu);
+    xc_link_set_window(relay->link, relay->stream, XC_RELAY_WINDOW);
     xc_link_set_forward(relay->link, relay->stream, &relay->stream_forward);
     xc_pump_post(&relay->job);
 }

@@ -5,8 +5,9 @@
  * fd, and sends what it reads from another; nothing is decoded. XC_LAST_MESSAGE tells the end of one direction;
  * XC_CLOSE ends both.
  *
- * The relay only reads while little waits to be written to the link: so a slow link slows down whoever writes to the
- * fd. What arrives faster than the fd takes it is kept in memory.
+ * The relay only reads while little waits to be written to the link, and while what the other end has not written to
+ * its fd yet is less than a window: so a slow link, or a slow reader at the other end, slows down whoever writes to the
+ * fd. What arrives faster than the fd takes it is kept in memory: a window at most.
  */
 #ifndef XC_RELAY_H
 #define XC_RELAY_H
@@ -15,6 +16,9 @@
 
 /* Bytes in one message at most: so its whole frame fits into a reader's buffer. */
 enum { XC_RELAY_PIECE = 48 * 1024 };
+
+/* The limit of the channel in each direction, which both ends know: as much as a link of 100 MB/s carries in 10 ms. */
+enum { XC_RELAY_WINDOW = 1024 * 1024 };
 
 /* The stream runs until both directions have ended, and then frees itself. The functions take counts of their own, and
  * on failure leave nothing behind. None of them sleeps, except while a process starts. */
