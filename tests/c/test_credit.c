@@ -160,6 +160,34 @@ a_handler_goes_before_who_it_interrupted(void)
     rig_close(&it);
 }
 
+/* Credit has come for who waits, and a signal handler of his thread, or a frame that waits for nobody, uses it up first:
+ * then he asks again. */
+static void
+what_goes_before_who_waits(void)
+{
+    rig it = rig_open(false);
+    xc_chan *chan = limited_chan(&it, 200);
+    xc_claim waits = claim_of(300);
+    CHECK(may_send(&it, chan, 150));
+    CHECK(!xc_link_claim(it.link, chan, &waits));
+    expect_frame(it.from, XC_WAITS, chan->id, NULL, 0);
+    send_credit(&it, chan->id, 150, 200);
+    settle(&it);
+    CHECK(may_send(&it, chan, 100)); /* of the same thread */
+    expect_frame(it.from, XC_WAITS, chan->id, NULL, 0);
+    CHECK(!xc_link_claim(it.link, chan, &waits));
+    send_credit(&it, chan->id, 250, 200);
+    settle(&it);
+    xc_link_sent(it.link, chan->id, 100);
+    expect_frame(it.from, XC_WAITS, chan->id, NULL, 0);
+    CHECK(!xc_link_claim(it.link, chan, &waits));
+    send_credit(&it, chan->id, 350, 200);
+    settle(&it);
+    CHECK(xc_link_claim(it.link, chan, &waits));
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
 static void
 a_wait_has_a_deadline(void)
 {
@@ -509,6 +537,7 @@ main(void)
     RUN_IO(who_gives_up_lets_the_next_one_go);
     RUN_IO(the_next_one_asks_for_itself);
     RUN_IO(a_handler_goes_before_who_it_interrupted);
+    RUN_IO(what_goes_before_who_waits);
     RUN_IO(a_wait_has_a_deadline);
     RUN_IO(a_registration_rings);
     RUN_IO(a_job_is_posted);

@@ -97,6 +97,9 @@ xc_link_claim(xc_link *link, xc_chan *chan, xc_claim *claim)
         if (claim->waits) {
             leave_line_locked(link, chan, claim);
         }
+        else {
+            line_moves_locked(link, chan); /* it went before another one of its owner */
+        }
     }
     else if (!claim->waits) {
         xc_claim **p = place_in_line_locked(chan, claim);
@@ -141,6 +144,7 @@ xc_link_sent(xc_link *link, uint32_t id, uint64_t cost)
     xc_chan *chan = xc_chan_find(&link->chans.table, id);
     if (chan != NULL) {
         atomic_fetch_add(&chan->credit.sent, cost);
+        line_moves_locked(link, chan); /* the first in the line may have to wait again */
     }
     xc_unlock_link(&link->mu);
 }
