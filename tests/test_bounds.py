@@ -99,6 +99,26 @@ def test_what_waits_behind_a_callback(what):
     check(lines, more)
 
 
+def test_hellos_behind_a_callback_are_counted_too():
+    lines = run(
+        """
+        import bounds
+        go_on = threading.Event()
+        def begin(gateway):
+            channel = gateway.newchannel()
+            channel.setcallback(lambda item: go_on.wait(60))
+            return channel
+        gateway = bounds.attack("frame(8, 0, b'LQ')", 60, begin, "put(frame(4, 1, b'LQ'))")
+        assert wait_until(lambda: gateway._state()["reason"] != "XC_OK", 5), "the connection lives on"
+        print(gateway._state()["reason"], gateway._state()["detail"])
+        os.kill(gateway._state()["pid"], 9)
+        go_on.set()
+        assert gateway._wait_gone(30)
+        """
+    )
+    assert lines[1] == "XC_BAD more than 4 hellos, and nobody takes them"
+
+
 def test_what_is_told_of_channels_that_the_program_drops():
     """Each is closed with a frame, and the far end reads none."""
     lines = run(

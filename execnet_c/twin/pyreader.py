@@ -159,7 +159,7 @@ class Reader:
         """Pass a complete frame on. False: the connection has ended, and what follows the frame is ignored."""
         if pywire.trace_fd >= 0:
             trace_frame("received", code, id, len(payload))
-        if code == HELLO and len(self._hellos) >= MAX_HELLOS:
+        if code == HELLO and len(self._hellos) + [before[0] for before in self._backlog.copy()].count(HELLO) >= MAX_HELLOS:
             raise DataFormatError(f"more than {MAX_HELLOS} hellos, and nobody takes them")
         if code > HELLO:
             return limits().control(self, code, id, payload)
