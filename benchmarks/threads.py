@@ -75,10 +75,15 @@ def works(peer, setting):
     one = peer.group.makegateway(peer.spec)
     tag = tagging(words, setting)
     data = peer.module.dumps(reports)
+
+    def dumping():
+        own = peer.module.loads(data)  # threads that encode one object wait for its lock
+        return lambda: peer.module.dumps(own)
+
     return {
         "gateways": lambda: echo(next(gateways)),
         "gateway": lambda: echo(one),
-        "dumps": lambda: lambda: peer.module.dumps(reports),
+        "dumps": dumping,
         "loads": lambda: lambda: peer.module.loads(data),
         "tag": lambda: tag,
     }
