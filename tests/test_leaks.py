@@ -31,10 +31,13 @@ class MallocInfo(ctypes.Structure):
     ]
 
 
+LIBC = ctypes.CDLL(None)  # once: in a free-threaded Python 3.13 each one stays
+
+
 def malloced():
     """Bytes that malloc has given out: what the core holds, and large objects. 0 where malloc does not tell."""
     try:
-        mallinfo2 = ctypes.CDLL(None).mallinfo2
+        mallinfo2 = LIBC.mallinfo2
     except AttributeError:
         return 0
     mallinfo2.restype = MallocInfo
