@@ -3,7 +3,7 @@
 # sum of signed numbers overflows, each XC_ASSERT holds, and each loop ends. And that a proof can fail: each mutant has a
 # line changed, and must be found. usage: run.sh WHERE-TO-BUILD; PROOFS=required in the environment: fail without CBMC
 #
-#   scan     xc_scan.c: payloads of 8 bytes, and those of a complex number or a float with two bytes more
+#   scan     xc_scan.c: payloads of 8 bytes, and those of a complex number, a float or huge bytes with two bytes more
 #   ring     xc_ring.c: one call from every state, so any number of calls. Against a hostile far end: every index, reads
 #            and writes of two parts, each up to a step, in a ring of 4 KiB. Against one that keeps the rules: up to two
 #            steps of a ring of 4 bytes, with indices from -8 to 7, so that they wrap around
@@ -87,11 +87,15 @@ mutant() {
 scan() {
     proved scan -DSIZE=8 --unwind 10
     proved scan -DSIZE=11 -DFIRST=68 --unwind 13
+    proved scan -DSIZE=11 -DFIRST=85 --unwind 13
     proved scan -DSIZE=19 -DFIRST=84 --unwind 21
     for expression in 's/> size - at)/> size - op_at)/' 's/height == 1 ?/height > 0 ?/' \
         's/\*height < 3/*height < 2/' 's/number > \*height/number > *height + 1/' 's/kind == ID &&/kind == ATOM_4 \&\&/' \
         's/number > 0x7fffffff/number == 0xffffffff/' 's/\[XC_OP_LONGLONG\] = TEXT/[XC_OP_LONGLONG] = LIST/'; do
         mutant wire/xc_scan.c "$expression" scan -DSIZE=8 --unwind 10
+    done
+    for expression in 's/== size - 10 /== size - 9 /' 's/kind == TEXT || kind == HUGE/kind == TEXT/'; do
+        mutant wire/xc_scan.c "$expression" scan -DSIZE=11 -DFIRST=85 --unwind 13
     done
 }
 

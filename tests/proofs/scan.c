@@ -40,6 +40,7 @@ machine(const unsigned char *bytes, size_t size)
         size_t length = 0, takes = 0;
         unsigned char code = bytes[i];
         uint32_t number = behind < 4 ? 0 : operand(bytes + i + 1);
+        uint64_t huge = behind < 8 ? 0 : (uint64_t)number << 32 | operand(bytes + i + 5);
         if (code == 'Q') {
             result.ends_well = objects == 1;
             return result;
@@ -68,6 +69,9 @@ machine(const unsigned char *bytes, size_t size)
         }
         else if (code == 'A' || code == 'H' || code == 'I' || code == 'M' || code == 'N' || code == 'S') {
             length = 4 + (size_t)number;
+        }
+        else if (code == 'U' || code == 'V') {
+            length = huge < size ? 8 + (size_t)huge : size;
         }
         else {
             return result;
@@ -129,8 +133,9 @@ main(void)
         PROVE(n_seen == expected.n_ids);
     }
     PROVE(xc_scan_may_carry_ids(payload, size) || n_seen == 0);
-    if (xc_scan_is_bytes(payload, size)) {
-        PROVE(expected.ends_well && payload[0] == 'A');
+    size_t head = xc_scan_bytes(payload, size);
+    if (head > 0) {
+        PROVE(expected.ends_well && (head == 5 ? payload[0] == 'A' : head == 9 && payload[0] == 'U'));
     }
     return 0;
 }
