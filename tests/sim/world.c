@@ -170,14 +170,15 @@ unread_by(const side *to, const sim_pipe *pipe)
     return to->link->incoming.ring != NULL ? xc_ring_filled(to->link->incoming.ring) : sim_unread(pipe);
 }
 
+/* Of room in a ring one is notified through the other pipe. */
 static bool
-has_room(const side *from, const sim_pipe *pipe)
+has_room(const side *from, const sim_pipe *pipe, const sim_pipe *other)
 {
     const xc_ring *ring = from->link->outgoing.ring;
     if (ring == NULL) {
         return sim_has_room(pipe);
     }
-    return RING - xc_ring_filled(ring) >= RING / 4;
+    return !sim_is_stalled(other) && RING - xc_ring_filled(ring) >= RING / 4;
 }
 
 static bool
@@ -189,7 +190,7 @@ has_leftovers(const side *from)
 
 /* From one end to the other nothing waits that could move. True: nothing is on its way. */
 static bool
-check_stream(const side *from, const side *to, const sim_pipe *pipe)
+check_stream(const side *from, const side *to, const sim_pipe *pipe, const sim_pipe *other)
 {
     bool empty = is_up(to) && !sim_is_stalled(pipe) && sim_frozen_until(from->process) <= sim_now();
     if (is_up(to) && !to->link->end.eof && !sim_is_stalled(pipe)) {
@@ -206,7 +207,7 @@ check_stream(const side *from, const side *to, const sim_pipe *pipe)
     }
     if (is_up(from) && has_leftovers(from)) {
         empty = false;
-        if (has_room(from, pipe)) {
+        if (has_room(from, pipe, other)) {
             sim_fail("there is room, and nobody at %s writes", sim_process_name(from->process));
         }
     }
@@ -282,7 +283,8 @@ sim_all_asleep(int64_t next)
     }
     for (int direction = 0; direction < 2; direction++) {
         if (world.ends[0].link != NULL && world.ends[1].link != NULL) {
-            moved[direction] = check_stream(&world.ends[direction], &world.ends[1 - direction], world.pipes[direction]);
+            moved[direction] = check_stream(&world.ends[direction], &world.ends[1 - direction], world.pipes[direction],
+                                            world.pipes[1 - direction]);
         }
     }
     for (sim_thread *thread = NULL; (thread = sim_next_thread(thread, SIM_ANY)) != NULL;) {
