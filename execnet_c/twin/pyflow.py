@@ -26,7 +26,7 @@ class Flow:
 
     # As the receiver:
     limit_in = None
-    told = 0  # what the last CREDIT has said
+    told, said = 0, ()  # what the last CREDIT has said: so much was received, this is the limit
     owes = False  # a CREDIT will be sent soon
     sender_waits = None  # since when a sender at the other end waits
     mark = 0  # what had arrived when that was told: as soon as all of it is taken, a CREDIT is sent
@@ -91,8 +91,11 @@ def set_limit(channel, limit):
     if chan.closed:
         raise OSError(f"cannot set a limit of {channel!r}")
     if gateway._takes_limits():
-        flow_of(gateway, chan).limit_in = limit
+        flow = flow_of(gateway, chan)
+        flow.limit_in = limit
         _owe(gateway, chan, CREDIT)
+        # Until it stands in front of all that is sent next: that may have the far end send.
+        gateway._wait(lambda: flow.said == flow.limit_in or gateway._eof or chan.recv_closed)
 
 
 # --- receiving --------------------------------------------------------------------------------------------------------
@@ -134,11 +137,14 @@ def pay(gateway, id):
     flow.owes = False
     if flow.told >= flow.mark:
         flow.sender_waits = None
-    limit = NO_LIMIT if flow.limit_in is None else flow.limit_in
+    said = flow.limit_in
+    limit = NO_LIMIT if said is None else said
     try:
         gateway._writer.post(frame(CREDIT, id, [flow.told.to_bytes(8, "big") + limit.to_bytes(8, "big")]))
     except MemoryError:
         gateway._lack_memory()
+    flow.said = said
+    gateway._wake()
 
 
 def note(gateway, chan, code, payload):
