@@ -46,7 +46,7 @@ class Place:
     """The place of a sender in the line. It counts as long as `lock` is held: an exception out of a signal handler may
     leave it in the line."""
 
-    ready = None  # while it waits: function that tells whether the wait is over
+    since = None  # since when it waits
 
     def __init__(self, who):
         self.who = who
@@ -216,8 +216,6 @@ def apply(gateway, code, chan, payload, at_once=True):
     flow.consumed = consumed
     flow.limit_out = None if limit == NO_LIMIT else limit
     _go_on(gateway, flow)
-    if any([place.ready and not place.ready() for place in flow.line.copy()]):
-        ask(gateway, chan)
 
 
 # --- sending ----------------------------------------------------------------------------------------------------------
@@ -253,22 +251,20 @@ def send(channel, parts, until, timeout):
     def ready():
         if gateway._eof or gateway._writer.ending or chan.closed:
             return True
-        return is_first() and fits(chan, cost)
+        return is_first() and (fits(chan, cost) or bool(ask(gateway, chan)))  # again, if others have used up the credit
 
     with place.lock:
         try:
             flow.line.append(place)
             if not ready():
-                place.since, place.ready = monotonic(), ready
-                ask(gateway, chan)
+                place.since = monotonic()
                 if not gateway._wait(ready, until):
                     raise channel.TimeoutError(f"no room for the item after {timeout!r} seconds")
-                place.ready = None
+                place.since = None
                 if chan.closed:
                     raise OSError(f"cannot send to {channel!r}")
             gateway._send_item(chan, parts)
         finally:
-            place.ready = None
             if place in flow.line:
                 flow.line.remove(place)
             if flow.line:
@@ -289,7 +285,7 @@ def stats(gateway):
         waiting = chan.arrived - taken(chan) if not chan.forward else flow.filed - chan.arrived
         if not (waiting > 0 or id in gateway._chans or not (chan.closed or gateway._fin)):
             continue
-        since = [place.since for place in flow.line.copy() if place.ready and place.lock.locked()]
+        since = [place.since for place in flow.line.copy() if place.since and place.lock.locked()]
         channels.append(
             (
                 *(id, items, max(waiting, 0), flow.limit_in),
