@@ -251,6 +251,12 @@ offer(side *at)
     sim_look();
     (void)start_beside(at, "mover", run_mover, at);
     wait_to_move(&world.not_moved);
+    if (sim_chance(2)) { /* fills the ring at once, before this end has read the other's move, perhaps */
+        unsigned char ignored[150] = {0};
+        for (int i = 0; i < 40; i++) {
+            (void)xc_link_post(at->link, XC_RECONFIGURE, 0, ignored, sizeof ignored);
+        }
+    }
 }
 
 static void

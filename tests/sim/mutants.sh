@@ -1,10 +1,11 @@
 # Takes out the lines of ../c/mutants.sh, one at a time, and some more: how many seeds does the simulation need for each?
-# usage: mutants.sh BUILD SEEDS, with CC and FLAGS and LINK in the environment
+# usage: mutants.sh BUILD SEEDS [NAME], with CC and FLAGS and LINK in the environment
 set -u
-build=$1 seeds=$2
+build=$1 seeds=$2 only=${3:-}
 
 # usage: try NAME ROOM SED-COMMAND
 try() {
+    [ -z "$only" ] || [ "$only" = "$1" ] || return
     dir=$build/mutants/$1 source=$(ls "$build"/source/*/"$2.c")
     mkdir -p "$dir"
     sed "$3" "$source" > "$dir/$2.c"
