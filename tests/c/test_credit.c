@@ -160,8 +160,8 @@ a_handler_goes_before_who_it_interrupted(void)
     rig_close(&it);
 }
 
-/* Credit has come for who waits, and a signal handler of his thread, or a frame that waits for nobody, uses it up first:
- * then he asks again. */
+/* Credit has come for who waits, and a signal handler of his thread, or a frame that waits for nobody, uses it up
+ * first: then he asks again. */
 static void
 what_goes_before_who_waits(void)
 {
