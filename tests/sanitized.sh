@@ -21,13 +21,14 @@ library() {
     ${CC:-cc} -print-file-name="lib$1.so"
 }
 
+# With a short history a stack that a suppression goes by may be lost.
 # With PYTHONMALLOC=malloc each small object of Python is looked after, too. use_tls: the search for leaks crashes in a
 # process with threads otherwise.
 run() {
     $random env PYTHONPATH="$folder/lib" LD_PRELOAD="$(library $kind) $([ $kind = asan ] && library ubsan)" \
         ASAN_OPTIONS="$options:$signals:halt_on_error=0:allocator_may_return_null=1:detect_stack_use_after_return=1" \
         LSAN_OPTIONS=use_tls=0:print_suppressions=0 UBSAN_OPTIONS="print_stacktrace=1" \
-        TSAN_OPTIONS="$options:suppressions=$here/tsan.txt" \
+        TSAN_OPTIONS="$options:history_size=7:suppressions=$here/tsan.txt" \
         $([ "$kind" = asan ] && echo PYTHONMALLOC=malloc) "$python" "$@"
 }
 
