@@ -20,7 +20,7 @@
 #define ASAN_UNPOISON_MEMORY_REGION(at, n) ((void)(at), (void)(n))
 #endif
 
-enum { PROCESSES = 2, STATIC = 16 * 1024, GAP = 64, FILLED = 256, FREED = 0xdb };
+enum { PROCESSES = 2, STATIC = 64 * 1024, GAP = 64, FILLED = 256, FREED = 0xdb };
 
 #define AREA      ((unsigned char *)0x200000000000)
 #define AREA_SIZE ((size_t)512 << 20)

@@ -180,7 +180,7 @@ choose_or_wait(void)
 static void
 switch_to(sim_thread *to)
 {
-    void **save = &home_fiber;
+    void **volatile save = &home_fiber; /* it lives through _setjmp */
     if (current != NULL) {
         current->error = errno;
         memcpy(current->tls, __start_sim_tls, tls_size());
