@@ -69,6 +69,25 @@ def test_daemon_threads_at_the_end(kind, attempts):
         assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_large_items_that_nobody_received_are_collected():
+    """They have memory of their own, and what arrived of them a view of it. CPython 3.13 closes such memory before it is freed."""
+    program = """
+import execnet_c, gc, time
+for _ in range(2):
+    channel = execnet_c.makegateway("popen").remote_exec("channel.send(b'x' * 1_000_000)")
+    while not channel.gateway.stats()["channels"][channel.id]["received"]["items"]:
+        time.sleep(0.01)
+cycle = [channel]
+cycle.append(cycle)
+execnet_c.default_group.terminate(10.0)
+del channel, cycle
+gc.collect()
+"""
+    command = [sys.executable, "-c", pairing.HEAD + program]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=TIMEOUT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # Registered between the import and the gateway.
 HANDLER = """
 import atexit

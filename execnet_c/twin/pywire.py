@@ -260,6 +260,12 @@ class Writer:
             pypump.close(fd)
 
 
+class Memory(BytesIO):
+    """Memory that becomes a bytes object without a copy. The collector closes a BytesIO, which fails while there is a view."""
+
+    __del__ = lambda self: None  # noqa: E731
+
+
 class Large:
     """A payload that is larger than the buffer, or comes in pieces. It is read into memory of its own. If the item is one
     bytes object, that memory becomes the object, and nothing is copied."""
@@ -296,7 +302,7 @@ class Large:
             self.tail = bytearray(1)
             size -= head + 1
         try:
-            self.file = BytesIO(bytes(size))
+            self.file = Memory(bytes(size))
             self.body = self.file.getbuffer()
         except MemoryError:
             self.body = None  # there is no memory: its bytes are read and dropped
