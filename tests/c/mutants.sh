@@ -55,7 +55,7 @@ mutant behind xc_dispatch test_credit_taken 'xc_credit_behind_locked(link, msg, 
 mutant taken xc_relay test_relay_window 'count_taken(relay);$' &
 mutant freed xc_relay test_relay_window 'relay->claiming = relay->claiming .* xc_link_unclaim' &
 over_rings() { RIG_RINGS=1 && export RIG_RINGS && mutant "$@"; }
-over_rings notified xc_link_pump test_relay 'xc_writer_flush(&link->writer); .* there may be room' &
+over_rings notified xc_link_pump test_link_lives 'xc_writer_flush(&link->writer); .* there may be room' &
 mutant news xc_ring test_ring 'wake_other(ring); .* the other end may sleep for just this' &
 mutant ended xc_ring test_ring 'wake_other(ring); .* nothing else would ever wake it' &
 mutant asleep xc_ring test_ring 'xc_wake_at(&ring->other->sleeps); .* or the thread would sleep on, for up to a second' &
