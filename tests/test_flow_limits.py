@@ -6,7 +6,7 @@ import pytest
 
 import execnet_c
 from conftest import TIMEOUT, wait_until
-from flows import COST, FIT, LIMIT, SENDS, Sender, numbered, received, sender_waits, sent
+from flows import COST, FIT, LIMIT, SENDS, Sender, numbered, received, sender_waits, sent, waits
 from flows import gw_fixture  # noqa: F401 (fixtures)
 from gateways import group_fixture  # noqa: F401 (fixtures)
 
@@ -37,6 +37,49 @@ def test_set_limit_of_a_channel(group):
     assert wait_until(lambda: received(channel)["items"] == 950)
     for n in range(50, 1000):
         assert channel.receive(TIMEOUT) == numbered(n)
+
+
+LEARNS = """
+data = channel.receive()[0]
+channel.receive()
+""" + SENDS + """
+send(data, 1000)
+"""
+
+
+def fill(channel, data):
+    channel.receive()
+    for n in range(1000):
+        data.send((b"%d " % n).ljust(994, b"x"))
+
+
+@pytest.mark.parametrize("way", ["item", "argument"])
+def test_set_limit_before_the_far_end_knows_the_channel(group, way):
+    gw = group.makegateway("popen")
+    data = gw.newchannel()
+    data.set_limit(10 * COST)
+    control = gw.remote_exec(LEARNS) if way == "item" else gw.remote_exec(fill, data=data)
+    if way == "item":
+        control.send([data])
+    control.send(None)
+    sender_waits(data)
+    assert received(data)["items"] == 10
+    for n in range(1000):
+        assert data.receive(TIMEOUT) == numbered(n)
+
+
+def test_a_task_limits_a_channel_before_it_sends_it(group):
+    gw = group.makegateway("popen")
+    task = "data = channel.gateway.newchannel(); data.set_limit(%d); channel.send(data)\nchannel.receive()\n" % (10 * COST)
+    channel = gw.remote_exec(task + "for n in range(100): channel.send(data.receive()[:8])")
+    data = channel.receive(TIMEOUT)
+    assert wait_until(lambda: sent(data)["limit"] == 10 * COST)
+    sender = Sender(data, list(map(numbered, range(100))))
+    waits(data)
+    assert sent(data)["bytes"] == 10 * COST
+    channel.send(None)
+    assert [channel.receive(TIMEOUT) for _ in range(100)] == [numbered(n)[:8] for n in range(100)]
+    assert sender.end() is None
 
 
 def test_set_limit_in_a_task(group):

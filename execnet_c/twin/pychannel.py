@@ -287,10 +287,9 @@ class Channel:
         until = until_of(timeout, False)
         if chan.closed:
             raise OSError(f"cannot send to {self!r}")
-        parts = dump_item(item, Channel)
-        if chan.flow is None:
-            return gateway._send_item(chan, parts)
-        limits().send(self, parts, until, timeout)
+        if not gateway._limited and chan.flow is None:
+            return gateway._send_item(chan, dump_item(item, Channel))
+        limits().send(self, item, until, timeout)
 
     def receive(self, timeout=None):
         """The next item that the other side sent; waits for it.

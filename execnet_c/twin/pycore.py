@@ -112,6 +112,7 @@ class Gateway(NearEnd, Reader, Tasks):
     _ended_by = ("XC_OK", "", 0)
     _coerce = 1  # the string coercion of channels that are made from now on
     _maxqueue = None  # the limit of those, in both directions, see pyflow.py
+    _limited = False  # a channel has, or had, another one
     _dispatcher = None  # the thread that has the dispatcher role
     _has_thread = False  # the callback thread runs
     _parking = None  # how greenlets wait, see greenlets.py
@@ -450,21 +451,20 @@ class Gateway(NearEnd, Reader, Tasks):
     def _send(self, code, id, *item):
         """Send a frame of that code whose payload is the encoding of `item`."""
         self._check_usable()
-        if not self._writer.send_message(code, id, dump_item(*item, Channel) if item else ()):
+        channels = limits().Carried(self) if self._limited else Channel
+        if not self._writer.send_message(code, id, dump_item(*item, channels) if item else ()):
             raise self._death(True)
+        if channels is not Channel:
+            channels.tell()
 
     def _send_item(self, chan, parts):
         if not self._writer.send_message(DATA, chan.id, parts, vars(chan).setdefault("sent", [0])):
             raise self._death(True)
 
-    # --- limits: see pyflow.py ---
-
-    def _limit(self, limit):
-        """Limit both directions of all channels, now and from now on."""
+    def _limit(self, limit):  # of both directions of all channels, now and from now on
         limits().set_all(self, limit or None)
 
-    def _takes_limits(self):
-        """Whether the far end knows limits."""
+    def _takes_limits(self):  # whether the far end knows limits
         return True
 
     def _stats(self):

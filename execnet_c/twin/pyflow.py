@@ -15,7 +15,8 @@ from time import monotonic
 
 from . import pypump
 from ..models.native import allocate_lock
-from .pyserializer import DataFormatError
+from .pychannel import Channel
+from .pyserializer import DataFormatError, dump_item
 from .pywire import CLOSE, CLOSE_ERROR, CREDIT, DATA, ITEM_COST, WAITS, frame
 
 NO_LIMIT = (1 << 64) - 1
@@ -91,11 +92,17 @@ def set_limit(channel, limit):
     if chan.closed:
         raise OSError(f"cannot set a limit of {channel!r}")
     if gateway._takes_limits():
-        flow = flow_of(gateway, chan)
-        flow.limit_in = limit
-        _owe(gateway, chan, CREDIT)
-        # Until it stands in front of all that is sent next: that may have the far end send.
-        gateway._wait(lambda: flow.said == flow.limit_in or gateway._eof or chan.recv_closed)
+        gateway._limited = True
+        flow_of(gateway, chan).limit_in = limit
+        _tell_limit(gateway, chan)
+
+
+def _tell_limit(gateway, chan):
+    """Returns when it stands in front of all that is sent next: that may have the far end send."""
+    flow = chan.flow
+    flow.said = ()
+    _owe(gateway, chan, CREDIT)
+    gateway._wait(lambda: flow.said == flow.limit_in or gateway._eof or chan.recv_closed)
 
 
 # --- receiving --------------------------------------------------------------------------------------------------------
@@ -235,10 +242,38 @@ def ask(gateway, chan):
         _owe(gateway, chan, WAITS)
 
 
-def send(channel, parts, until, timeout):
-    """What Channel.send() does with an encoded item if the channel has a Flow."""
+class Carried:
+    """Stands for the type Channel while an item is encoded, and notes the channels in it: when it was sent, the far end, which
+    may have learnt of them by that, is told their limits. What it was told before it knew them it has ignored."""
+
+    def __init__(self, gateway):
+        self.gateway, self.channels = gateway, []
+
+    def __instancecheck__(self, item):
+        is_channel = isinstance(item, Channel)
+        if is_channel:
+            self.channels.append(item)
+        return is_channel
+
+    def tell(self):
+        gateway = self.gateway
+        for channel in self.channels:
+            chan = gateway._chans.get(channel.id)
+            if chan is not None and chan.flow is not None and chan.flow.limit_in != gateway._maxqueue:
+                _tell_limit(gateway, chan)
+
+
+def send(channel, item, until, timeout):
+    """What Channel.send() does if there are limits."""
+    gateway = channel.gateway
+    carried = Carried(gateway)
+    _send(channel, dump_item(item, carried), until, timeout)
+    carried.tell()
+
+
+def _send(channel, parts, until, timeout):
     gateway, chan = channel.gateway, channel._chan
-    flow, cost = chan.flow, ITEM_COST + sum(map(len, parts))
+    flow, cost = flow_of(gateway, chan), ITEM_COST + sum(map(len, parts))
     place = Place(gateway._who())
 
     def is_first():

@@ -30,6 +30,7 @@ typedef struct {
     xcpy_pin *pins; /* owned; in ascending order of `at` */
     size_t n_pins;
     size_t cap_pins;
+    xc_buf channels; /* the ids of the channels in it, a uint32_t each */
 } xcpy_dumped;
 
 enum {

@@ -226,6 +226,10 @@ dump_channel(xcpy_dumper *d, PyObject *obj)
     if (channel_id(obj, &id) < 0 || room(d, 5) < 0) {
         return FAILED;
     }
+    if (xc_buf_add(&d->out->channels, &id, sizeof id) != XC_OK) {
+        PyErr_NoMemory();
+        return FAILED;
+    }
     put_op_i4(d, XC_OP_CHANNEL, id);
     return WROTE;
 }

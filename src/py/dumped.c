@@ -16,6 +16,7 @@ xcpy_dumped_fini(xcpy_dumped *out)
     }
     xc_free(out->pins);
     xc_buf_fini(&out->buf);
+    xc_buf_fini(&out->channels);
     *out = (xcpy_dumped){0};
 }
 

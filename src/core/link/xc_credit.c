@@ -17,6 +17,8 @@
  * - For a channel that nobody has here, WAITS is answered by a credit without a limit: what comes for it is dropped.
  * - Counts that began at only one end, because the other had dropped the channel before, lift the limit, too.
  */
+#include <string.h>
+
 #include "xc_link_impl.h"
 
 /* --- the sender ----------------------------------------------------------------------------------------------- */
@@ -387,6 +389,21 @@ xc_link_set_limit(xc_link *link, xc_chan *chan, uint64_t limit)
     }
     xc_unlock_link(&link->mu);
     return rc;
+}
+
+void
+xc_link_tell_limits(xc_link *link, const void *ids, size_t n)
+{
+    xc_lock_link(&link->mu);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t id;
+        memcpy(&id, (const char *)ids + i * sizeof id, sizeof id);
+        xc_chan *chan = xc_chan_find(&link->chans.table, id);
+        if (chan != NULL && chan->credit.limit_in != link->chans.limit) {
+            tell_locked(link, chan); /* what was told before the far end knew the channel was ignored */
+        }
+    }
+    xc_unlock_link(&link->mu);
 }
 
 void

@@ -225,6 +225,9 @@ void xc_link_called(xc_link *link, xc_chan *chan, uint64_t cost) XC_TAKES_LINK;
 /* From now on the far end sends to `chan` only as much as fits into `limit` (XC_NO_LIMIT: what it likes). It is told,
  * unless it sends no more. XC_OK; XC_CLOSED: this side has closed the channel. */
 xc_status xc_link_set_limit(xc_link *link, xc_chan *chan, uint64_t limit) XC_TAKES_LINK;
+/* An item with these channels was sent: the far end, which may have learnt of them by that, is told their limits. `ids`
+ * needs no alignment. */
+void xc_link_tell_limits(xc_link *link, const void *ids, size_t n) XC_TAKES_LINK;
 /* Both sides set this limit in both directions, so nobody is told: of one channel, and of channels that are made from
  * now on or have counted nothing yet. */
 void xc_link_set_window(xc_link *link, xc_chan *chan, uint64_t limit) XC_TAKES_LINK;
