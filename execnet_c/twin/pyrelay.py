@@ -136,6 +136,7 @@ class Relay:
             pypump.pump.forget(self._out)
             fd, self._out, self._watched = self._out, -1, False
             pypump.close(fd)
+        self._release()
 
     # --- to the channel ---
 
@@ -179,6 +180,13 @@ class Relay:
             pypump.pump.forget(self._in)
             fd, self._in = self._in, -1
             pypump.close(fd)
+        self._release()
+
+    def _release(self):
+        """Once both directions have ended: let the channel go, which the gateway would else keep as long as we hold it."""
+        if self._in < 0 and self._out < 0:
+            chan = self._stream._chan
+            chan.forward = chan.flow.resume = None
 
     # --- the process ---
 
