@@ -107,7 +107,7 @@ check-deep: test-needs
 	@$(call pieces,deep)
 
 pieces-quick pieces-test: test-c test-python
-pieces-deep: test-sanitizers test-c-deep test-models test-sim test-python $(if $(USERS),test-on-ours)
+pieces-deep: test-sanitizers test-c-deep test-proofs test-models test-sim test-python $(if $(USERS),test-on-ours)
 
 define pieces
 rm -rf $(VENV)/logs/$(1); echo "$(LANES) pieces at a time; what they say is in $(VENV)/logs/$(1)"; \

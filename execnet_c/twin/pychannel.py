@@ -289,7 +289,7 @@ class Channel:
             raise OSError(f"cannot send to {self!r}")
         if not gateway._limited and chan.flow is None:
             return gateway._send_item(chan, dump_item(item, Channel))
-        limits().send(self, item, until, timeout)
+        limits().send(self, item, Channel, until, timeout)
 
     def receive(self, timeout=None):
         """The next item that the other side sent; waits for it.

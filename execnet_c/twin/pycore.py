@@ -451,7 +451,7 @@ class Gateway(NearEnd, Reader, Tasks):
     def _send(self, code, id, *item):
         """Send a frame of that code whose payload is the encoding of `item`."""
         self._check_usable()
-        channels = limits().Carried(self) if self._limited else Channel
+        channels = limits().Carried(self, Channel) if self._limited else Channel
         if not self._writer.send_message(code, id, dump_item(*item, channels) if item else ()):
             raise self._death(True)
         if channels is not Channel:

@@ -15,7 +15,6 @@ from time import monotonic
 
 from . import pypump
 from ..models.native import allocate_lock
-from .pychannel import Channel
 from .pyserializer import DataFormatError, dump_item
 from .pywire import CLOSE, CLOSE_ERROR, CREDIT, DATA, ITEM_COST, WAITS, frame
 
@@ -246,11 +245,11 @@ class Carried:
     """Stands for the type Channel while an item is encoded, and notes the channels in it: when it was sent, the far end, which
     may have learnt of them by that, is told their limits. What it was told before it knew them it has ignored."""
 
-    def __init__(self, gateway):
-        self.gateway, self.channels = gateway, []
+    def __init__(self, gateway, kind):
+        self.gateway, self.kind, self.channels = gateway, kind, []
 
     def __instancecheck__(self, item):
-        is_channel = isinstance(item, Channel)
+        is_channel = isinstance(item, self.kind)
         if is_channel:
             self.channels.append(item)
         return is_channel
@@ -263,10 +262,9 @@ class Carried:
                 _tell_limit(gateway, chan)
 
 
-def send(channel, item, until, timeout):
-    """What Channel.send() does if there are limits."""
-    gateway = channel.gateway
-    carried = Carried(gateway)
+def send(channel, item, kind, until, timeout):
+    """What Channel.send() does if there are limits. kind: the type Channel."""
+    carried = Carried(channel.gateway, kind)
     _send(channel, dump_item(item, carried), until, timeout)
     carried.tell()
 

@@ -361,7 +361,8 @@ send_encoded(GatewayObject *gateway, ChannelObject *channel, xc_code code, uint3
         result = send_message(gateway, &message, parts + 1, n, &sent);
     }
     if (frame.channels.end > 0 && !xc_link_forked(gateway->link)) {
-        xc_link_tell_limits(gateway->link, xc_buf_head(&frame.channels), xc_buf_size(&frame.channels) / sizeof(uint32_t));
+        size_t count = xc_buf_size(&frame.channels) / sizeof(uint32_t);
+        xc_link_tell_limits(gateway->link, xc_buf_head(&frame.channels), count);
     }
 done:
     if (parts != few) {
