@@ -16,6 +16,17 @@ def group_fixture():
     group.terminate(timeout=2.0)
 
 
+@pytest.fixture(name="outer")
+def outer_fixture(group):
+    return group.makegateway("popen//id=outer")
+
+
+@pytest.fixture(name="inner")
+def inner_fixture(group, outer):
+    """A gateway through that one."""
+    return group.makegateway("popen//via=outer//id=inner")
+
+
 def pid_of(gw):
     return gw.remote_exec(PID).receive(TIMEOUT)
 

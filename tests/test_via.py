@@ -15,22 +15,13 @@ import execnet_c
 from execnet_c.near import via
 from conftest import TIMEOUT
 from far_ends import PLAIN, TOO_OLD
+from gateways import inner_fixture, outer_fixture  # noqa: F401 (fixtures)
 from masters import Program, is_gone, run, wait_until, worker_of
 
 HERE = [end for end in PLAIN if not end.missing]
 FOREIGN = pytest.mark.skipif(
     pairing.name in ("C-Python", "Python-C"), reason="foreign far ends have a core of their own: C-C and Python-Python do"
 )
-
-
-@pytest.fixture
-def outer(group):
-    return group.makegateway("popen//id=outer")
-
-
-@pytest.fixture
-def inner(group, outer):
-    return group.makegateway("popen//via=outer//id=inner")
 
 
 ours = pytest.mark.ours  # in execnet a task holds the main thread of the gateway in between, and deaths are not told

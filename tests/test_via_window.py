@@ -4,11 +4,10 @@ import os
 import signal
 import threading
 
-import pytest
 
 import execnet_c
 from conftest import TIMEOUT, wait_until
-from gateways import group_fixture  # noqa: F401 (fixtures)
+from gateways import group_fixture, inner_fixture, outer_fixture  # noqa: F401 (fixtures)
 from masters import Program, stop_process, worker_of
 
 WINDOW = 1 << 20  # bytes that wait in between at most, for each direction of each process
@@ -23,16 +22,6 @@ def memory_of(pid):
     """Bytes that the process holds."""
     with open(f"/proc/{pid}/status") as file:
         return int(file.read().split("VmRSS:")[1].split()[0]) << 10
-
-
-@pytest.fixture
-def outer(group):
-    return group.makegateway("popen//id=outer")
-
-
-@pytest.fixture
-def inner(group, outer):
-    return group.makegateway("popen//via=outer//id=inner")
 
 
 def echo(gateway):
