@@ -2,12 +2,15 @@
 # Runs a piece of the tests. Its output goes to FOLDER/NAME.log, and one line says whether it succeeded. If it failed, or
 # LOUD is set in the environment, the whole output is shown, too.
 # usage: piece.sh FOLDER NAME COMMAND...
-#        piece.sh FOLDER                     shows the sum of all pieces that have run
+#        piece.sh FOLDER                     shows the sum of all pieces that have run, and the end of each that failed
 set -u
 logs=$1
 shift
 
 if [ $# = 0 ]; then
+    for result in $(grep -ls ^FAILED "$logs"/*.result); do
+        tail -n 60 "${result%.result}.log"
+    done
     cat "$logs"/*.result 2>/dev/null | awk '
         { n++; for (i = 2; i <= NF; i++) if ($i ~ /^(passed|failed|errors?|skipped|xfailed|xpassed),?$/) {
             kind = $i; sub(/s?,?$/, "", kind); counts[kind] += $(i - 1) } }
