@@ -11,7 +11,7 @@ FOLDERS = {
     "": "cores gateway_base pytest_plugin worker xspec",
     "common": "channelfile errors trace",
     "models": "execmodel greenlets mainthread native registry",
-    "twin": "pychannel pycore pyflow pylaunch pynear pypump pyreader pyrelay pyserializer pytasks pywatch pywire",
+    "twin": "pychannel pycore pyflow pylaunch pynear pynotify pypump pyreader pyrelay pyserializer pytasks pywatch pywire",
     "far": "alias socketserver tls",
 }
 FOLDER_OF = {name: folder for folder, names in FOLDERS.items() for name in names.split()}
@@ -25,7 +25,7 @@ FIRST = ("mainthread", "native", "pypump", "pyserializer", "pywire", "pychannel"
 FIRST += ("pyreader", "pycore", "cores", "worker")
 # The modules in that text that are loaded when something of them is used: no first word needs them. They import only what is
 # built into each Python, because a task may have changed sys.path by then.
-LATE = ("errors", "channelfile", "trace", "execmodel", "pyflow")
+LATE = ("errors", "channelfile", "trace", "execmodel", "pyflow", "pynotify")
 MADE_UP = {  # what stands in the text for these modules, instead of their own source
     "native": "import os, select\nLONGEST_SLEEP = 5.0\nfrom time import sleep\nunpatched = __import__\n"
     "from _thread import RLock, allocate_lock, get_ident, start_new_thread",

@@ -372,6 +372,12 @@ class Channel:
             raise TimeoutError(f"no item after {timeout!r} seconds")
         return bool(chan.items)
 
+    def _notify(self, fd, number):
+        """As the C core's."""
+        from .pynotify import Registration
+
+        return Registration(self, fd, number)
+
     def __enter__(self):
         return self
 

@@ -14,6 +14,7 @@
 
 typedef struct {
     PyObject_HEAD GatewayObject *gateway; /* owned */
+    PyObject *channel;                    /* owned: the one in `wait`, which so stays; NULL for a parked greenlet */
     xc_wait wait;
     xc_registration *registration; /* owned; NULL before ring() was called */
     bool ended;                    /* nobody waits any more, and the channel in `wait` may be gone */
@@ -29,12 +30,34 @@ end(RegistrationObject *self)
     self->registration = NULL;
 }
 
+static int
+Registration_traverse(RegistrationObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->gateway);
+    Py_VISIT(self->channel);
+    return 0;
+}
+
+static int
+Registration_clear(RegistrationObject *self)
+{
+    XCPY_LOCK(self);
+    self->ended = true;
+    end(self);
+    XCPY_UNLOCK();
+    Py_CLEAR(self->channel);
+    return 0;
+}
+
 static void
 Registration_dealloc(RegistrationObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
     end(self);
-    Py_DECREF(self->gateway);
+    Py_XDECREF(self->channel);
+    Py_XDECREF(self->gateway);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -99,8 +122,10 @@ static PyGetSetDef Registration_getset[] = {
 };
 
 static PyType_Slot Registration_slots[] = {
-    {Py_tp_doc, "A wait without a thread. Made by a gateway that has a `_parking`."},
+    {Py_tp_doc, "A wait without a thread. Made by a gateway that has a `_parking`, and by Channel._notify()."},
     {Py_tp_dealloc, Registration_dealloc},
+    {Py_tp_traverse, Registration_traverse},
+    {Py_tp_clear, Registration_clear},
     {Py_tp_methods, Registration_methods},
     {Py_tp_getset, Registration_getset},
     {0, NULL},
@@ -109,7 +134,7 @@ static PyType_Slot Registration_slots[] = {
 static PyType_Spec Registration_spec = {
     .name = "execnet_c._core.Registration",
     .basicsize = sizeof(RegistrationObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_GC,
     .slots = Registration_slots,
 };
 
@@ -124,6 +149,25 @@ bool
 xcpy_parks(GatewayObject *gateway)
 {
     return gateway->parking != NULL && gateway->parking != Py_None;
+}
+
+PyObject *
+xcpy_notify(GatewayObject *gateway, PyObject *channel, const xc_wait *wait, int fd, unsigned long long number)
+{
+    PyTypeObject *type = (PyTypeObject *)gateway->state->RegistrationType;
+    RegistrationObject *self = (RegistrationObject *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->gateway = (GatewayObject *)Py_NewRef((PyObject *)gateway);
+    self->channel = Py_NewRef(channel);
+    self->wait = *wait;
+    PyObject *over = ring(self, fd, number);
+    if (over == NULL) {
+        Py_CLEAR(self);
+    }
+    Py_XDECREF(over);
+    return (PyObject *)self;
 }
 
 /* Calls parking(registration, seconds) once. 0: it came back, for whatever reason; else as xcpy_park. */

@@ -24,6 +24,10 @@ PyObject *xcpy_who(GatewayObject *gateway);
 /* Runs func() in a new greenlet or thread: 0 or -1. */
 int xcpy_start_beside(GatewayObject *gateway, PyObject *func);
 
+/* A new Registration for `wait`, whose channel is `channel`: `number` is written to `fd` when that is over. NULL. */
+PyObject *xcpy_notify(GatewayObject *gateway, PyObject *channel, const xc_wait *wait, int fd,
+                      unsigned long long number);
+
 int xcpy_registration_setup(PyObject *module, xcpy_state *state);
 
 #endif

@@ -10,13 +10,16 @@
 #include "gateway_end.h"
 #include "io.h"
 #include "item.h"
+#include "park.h"
 
 /* An item that comes within this time is awaited with the GIL held: see SMALL_FRAME in io.c. */
 #define SPIN_NS (3 * INT64_C(1000))
 
-#define NO_ITEM_TEXT  "no item after %R seconds"
-#define NO_CLOSE_TEXT "Timeout after %R seconds"
-#define END_TEXT      "channel %d has ended, nothing had been sent (a task sends by channel.send())"
+#define NO_ITEM_TEXT      "no item after %R seconds"
+#define NO_CLOSE_TEXT     "Timeout after %R seconds"
+#define HAS_CALLBACK_TEXT "cannot receive(), channel has receiver callback"
+#define NO_FD_TEXT        "fd must not be negative"
+#define END_TEXT          "channel %d has ended, nothing had been sent (a task sends by channel.send())"
 
 /* The error to raise if nothing more comes. NULL without an exception: the channel was closed in order. */
 static PyObject *
@@ -128,7 +131,7 @@ receive(ChannelObject *self, PyObject *timeout)
     for (bool soon = true;; soon = false) {
         xc_msg *msg;
         if (self->has_callback) {
-            PyErr_SetString(PyExc_OSError, "cannot receive(), channel has receiver callback");
+            PyErr_SetString(PyExc_OSError, HAS_CALLBACK_TEXT);
             return NULL;
         }
         xc_status rc = soon ? xc_link_take_soon(gateway->link, self->chan, SPIN_NS, &msg)
@@ -189,6 +192,32 @@ Channel_await_item(ChannelObject *self, PyObject *args, PyObject *kwargs)
     return PyBool_FromLong(xc_link_chan_state(self->gateway->link, self->chan).item);
 }
 
+PyDoc_STRVAR(notify_doc,
+             "_notify($self, fd, number, /)\n--\n\n"
+             "A wait without a thread: the 8 bytes of `number` are written to `fd`, which must not block, once\n"
+             "receive() would return at once. Returns an object whose `over` is true from then on; if it is true at\n"
+             "once, nothing need be written. The wait ends with that object. It never takes an item.");
+
+static PyObject *
+Channel_notify(ChannelObject *self, PyObject *args)
+{
+    const xc_wait wait = {.kind = XC_WAIT_ITEM, .chan = self->chan};
+    PyObject *py_number;
+    int fd;
+    if (!PyArg_ParseTuple(args, "iO!:_notify", &fd, &PyLong_Type, &py_number) || xcpy_check_usable(self->gateway) < 0) {
+        return NULL;
+    }
+    unsigned long long number = PyLong_AsUnsignedLongLong(py_number);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    if (fd < 0 || self->has_callback) {
+        PyErr_SetString(PyExc_OSError, fd < 0 ? NO_FD_TEXT : HAS_CALLBACK_TEXT);
+        return NULL;
+    }
+    return xcpy_notify(self->gateway, (PyObject *)self, &wait, fd, number);
+}
+
 PyDoc_STRVAR(
     waitclose_doc,
     "waitclose($self, /, timeout=None)\n--\n\n"
@@ -235,6 +264,7 @@ Channel_next_method(ChannelObject *self, PyObject *unused)
 PyMethodDef xcpy_receive_methods[] = {
     {"receive", (PyCFunction)(void (*)(void))Channel_receive, METH_FASTCALL | METH_KEYWORDS, receive_doc},
     {"_await_item", (PyCFunction)(void (*)(void))Channel_await_item, METH_VARARGS | METH_KEYWORDS, await_item_doc},
+    {"_notify", (PyCFunction)Channel_notify, METH_VARARGS, notify_doc},
     {"waitclose", (PyCFunction)(void (*)(void))Channel_waitclose, METH_VARARGS | METH_KEYWORDS, waitclose_doc},
     {"next", (PyCFunction)Channel_next_method, METH_NOARGS,
      "next($self, /)\n--\n\nAs the built-in next() on the channel."},
