@@ -1,4 +1,4 @@
-"""The I/O thread of the plain-Python core, whatever the near end runs on: how it is started."""
+"""The I/O thread of the plain-Python core, whatever the near end runs on: how it is started, and what it writes last."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import wait_until
 
-from execnet_c.twin import pylaunch, pypump
+from execnet_c.twin import pylaunch, pypump, pywire
 
 TIMEOUT = 10
 
@@ -84,3 +84,35 @@ def test_what_an_interrupt_finds_half_way_is_not_started_or_says_goodbye(pipes):
         if not interrupted:
             break
     assert 1 < calls < 99
+
+
+def test_the_goodbye_comes_behind_what_a_thread_was_sending():
+    """exit() in another thread, at each step of a send(): what that has taken arrives, else it is refused."""
+    goodbye = pywire.frame(pywire.TERMINATE, 0)
+    for calls in range(1, 200):
+        far, near = os.pipe()
+        os.set_blocking(near, False)
+        pypump.own(near)
+        writer, left, ran = pywire.Writer(near), calls, threading.Event()
+
+        def look(frame, event, _):
+            nonlocal left
+            if event in ("c_call", "c_return") and frame.f_code.co_filename == pywire.__file__:
+                left -= 1
+                if left == 0:
+                    writer.end(goodbye)
+                    pypump.pump.post(ran.set)
+                    assert ran.wait(TIMEOUT)
+
+        sys.setprofile(look)
+        try:
+            sent = writer.send(pywire.Batch([b"item"]))
+        finally:
+            sys.setprofile(None)
+        if left > 0:
+            writer.end(goodbye)
+        with open(far, "rb") as file:
+            assert file.read() == b"item" * sent + goodbye[0], f"ended after {calls} calls"
+        if left > 0:
+            break
+    assert 5 < calls < 199

@@ -222,3 +222,30 @@ def test_remote_exec_and_exit_while_the_pipe_is_full():
         assert time.monotonic() - start < 10
         """
     )
+
+
+@pytest.mark.parametrize("transport", ["", "//transport=pipe"])
+def test_what_another_thread_was_sending_goes_out_before_the_goodbye(transport):
+    """It has its turn behind the rest of a send that was interrupted. Its send() returns, so the item must arrive."""
+    run(
+        """
+        group = execnet_c.Group()
+        gateway = group.makegateway("popen" + sys.argv[1])
+        channel = gateway.remote_exec("channel.send([len(item) for item in channel])")
+        pid = worker_of(gateway)
+        stop_process(pid)
+        with interrupted("the send before"):
+            while True:
+                channel.send(b"x" * 1_000_000)
+        thread = threading.Thread(target=channel.send, args=(b"behind",))
+        thread.start()
+        wait_asleep(os.getpid(), thread.native_id)
+        gateway.exit()
+        os.kill(pid, signal.SIGCONT)
+        thread.join()
+        sizes = channel.receive(30)
+        assert sizes[-1] == 6 and {*sizes[:-1]} == {1_000_000}, sizes
+        group.terminate(timeout=10)
+        """,
+        transport,
+    )

@@ -5,7 +5,7 @@ and the goodbye. It is not sent to far ends (see far/sent.py).
 from . import pypump
 from .pychannel import until_of
 from .pyserializer import DataFormatError
-from .pywire import HELLO, MARKER, TERMINATE, Batch
+from .pywire import HELLO, MARKER, TERMINATE, Batch, frame
 
 MAX_PREAMBLE = 64 * 1024  # bytes
 
@@ -87,8 +87,7 @@ class NearEnd:
         self._check_usable()
         if not self._said_goodbye and not self._eof:
             self._said_goodbye = True
-            self._post(TERMINATE, 0)
-            self._writer.end()
+            self._writer.end(frame(TERMINATE, 0))
             self._wake()  # who waits for credit
 
     def _wait_gone(self, timeout):

@@ -104,7 +104,8 @@ class Writer:
         self.pause = pause  # function that lets other greenlets run; it returns false if there are none to run
         self.wrote = 0  # bytes
         self.broken = False  # nothing can be written any more
-        self.ending = False  # no new frame is taken; the fd is closed when all are written
+        self.ending = False  # no new frame is taken
+        self.parted = False  # the last one is in `out`: the fd is closed when all are written
         self.role = RLock()  # the writer role. A signal handler that interrupts a send() may send: it writes that rest first
         self.line = deque()  # a lock for each thread that waits for the writer role or has it, and holds this lock
         self.out = deque()  # the batches that are not written yet
@@ -221,14 +222,14 @@ class Writer:
     def flush(self):
         """On the I/O thread: write what is in `out`; what has no room now is written later."""
         pump = pypump.pump
-        if not self.out and not self.ending:
+        if not self.out and not self.parted:
             return
         if not self.role.acquire(False):
             pump.after(0.01, self.flush)  # the thread that has the role writes it all; but it may be just leaving
             return
         try:
             done = self.write(False)
-            if done and self.ending:
+            if done and self.parted:
                 self.close()
             elif done and self.watched:
                 self.watched = False
@@ -239,10 +240,22 @@ class Writer:
         finally:
             self.role.release()
 
-    def end(self):
-        """Write what is in `out`, then close. Any thread."""
+    def end(self, last):
+        """Take nothing more; write what was taken, then the frame `last`, then close. Any thread."""
+        batch = Batch(last)
+
+        def goodbye():
+            if not self.role.acquire(False):  # a send() may have taken its frame, and not yet put it into `out`
+                return pypump.pump.after(0.01, goodbye)
+            try:
+                self.out.append(batch)
+                self.parted = True
+            finally:
+                self.role.release()
+            self.flush()
+
         self.ending = True
-        pypump.pump.post(self.flush)
+        pypump.pump.post(goodbye)
 
     def break_off(self):
         """Give up what is in `out`: nothing more can be written."""

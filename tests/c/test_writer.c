@@ -174,7 +174,7 @@ without_the_role_nothing_is_kept(void)
     unpack(&parcel);
     xc_writer_end(&writer);
     expect_parcel(1, 0, BIG);
-    expect_end(far);
+    expect_goodbye(far);
     rig_close();
 }
 
@@ -300,7 +300,7 @@ end_writes_first(void)
     unpack(&parcel);
     expect_parcel(1, 0, BIG);
     expect_parcel(2, 0, SMALL);
-    expect_end(far);
+    expect_goodbye(far);
     rig_close();
 }
 
@@ -309,7 +309,7 @@ an_idle_end_is_at_once(void)
 {
     rig_open();
     xc_writer_end(&writer);
-    expect_end(far);
+    expect_goodbye(far);
     CHECK(writer.closed && stream.out < 0);
     rig_close();
 }

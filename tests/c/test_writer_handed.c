@@ -41,7 +41,7 @@ handed_over_with_the_role(void)
     expect_parcel(3, 0, BIG);
     expect_parcel(4, 0, SMALL);
     expect_parcel(5, 0, SMALL);
-    expect_end(far);
+    expect_goodbye(far);
     rig_close();
 }
 
@@ -156,7 +156,7 @@ handed_over_one_inside_another(void)
     xc_writer_end(&writer);
     expect_parcel(1, 0, BIG);
     expect_parcel(2, 0, BIG);
-    expect_end(far);
+    expect_goodbye(far);
     rig_close();
 }
 
@@ -173,8 +173,62 @@ handed_over_at_the_end(void)
     finish_handing(&handing);
     hand_over(&parcel, XC_OK);
     expect_parcel(1, 0, BIG);
-    expect_end(far);
+    expect_goodbye(far);
     rig_close();
+}
+
+static void *
+read_to_the_goodbye(void *arg)
+{
+    expect_parcel(1, 0, BIG);
+    expect_parcel(2, 0, SMALL);
+    expect_goodbye(far);
+    return arg;
+}
+
+/* The same with one that was not begun, because the rest of another one stands before it: however it goes on, it goes
+ * out before the goodbye. */
+static void
+not_begun_at_the_end(void)
+{
+    enum { HANDED_OVER, SPILLED, SPILLED_BY_ANOTHER, SENT, WAYS };
+    for (int way = 0; way < WAYS; way++) {
+        struct parcel first, second;
+        pthread_t reader;
+        xc_err err;
+        rig_open();
+        begin(&first, 1);
+        xc_writer_spill(&writer, &first.sending);
+        unpack(&first);
+        pack(&second, 2, 0, SMALL);
+        CHECK_RC(xc_writer_try(&writer, &second.sending, &err), XC_AGAIN);
+        CHECK(second.sending.mine && !second.sending.started);
+        xc_writer_end(&writer);
+        if (way == HANDED_OVER) {
+            hand_over(&second, XC_OK);
+        }
+        else if (way == SENT) {
+            CHECK_INT(pthread_create(&reader, NULL, read_to_the_goodbye, NULL), 0);
+            CHECK_RC(xc_writer_send_nogil(&writer, &second.sending, XC_FOREVER, &err), XC_OK);
+            unpack(&second);
+            CHECK_INT(pthread_join(reader, NULL), 0);
+        }
+        else {
+            if (way == SPILLED_BY_ANOTHER) { /* a long message from a signal handler, which is refused then */
+                struct parcel third;
+                pack(&third, 3, 0, SMALL);
+                third.sending.polite = true;
+                CHECK_RC(xc_writer_send_nogil(&writer, &third.sending, XC_FOREVER, &err), XC_CLOSED);
+                unpack(&third);
+            }
+            xc_writer_spill(&writer, &second.sending);
+            unpack(&second);
+        }
+        if (way != SENT) {
+            (void)read_to_the_goodbye(NULL);
+        }
+        rig_close();
+    }
 }
 
 /* A connection that is broken by then takes neither, and says why. */
@@ -284,6 +338,7 @@ main(void)
     RUN_IO(handed_over_when_all_is_quiet);
     RUN_IO(handed_over_one_inside_another);
     RUN_IO(handed_over_at_the_end);
+    RUN_IO(not_begun_at_the_end);
     RUN_IO(handed_over_to_nobody);
     RUN_IO(handed_over_without_memory);
     RUN_IO(full_of_frames);

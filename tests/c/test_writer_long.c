@@ -376,7 +376,7 @@ give_up_at(size_t stop)
     see_until(&seen, sent ? 2 : 1, sent ? 0 : 1);
     CHECK_INT(seen.last, 3);
     CHECK_INT(seen.live, 0);
-    expect_end(see_fd);
+    expect_goodbye(see_fd);
     close(see_fd);
     wire_free(&got);
     rig_close();
@@ -545,7 +545,7 @@ an_end_in_the_middle(void)
             CHECK_INT(see_one(&seen), XC_LONG);
             CHECK_INT(see_one(&seen), XC_PIECE);
             CHECK_INT(see_one(&seen), XC_DATA);
-            expect_end(see_fd);
+            expect_goodbye(see_fd);
             close(see_fd);
             free(seen.by_number[0].bytes);
         }

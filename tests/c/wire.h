@@ -114,6 +114,14 @@ expect_end(int fd)
     CHECK(!read_all(fd, &byte, 1));
 }
 
+/* What xc_writer_end() leaves. */
+__attribute__((unused)) static void
+expect_goodbye(int fd)
+{
+    expect_frame(fd, XC_TERMINATE, 0, NULL, 0);
+    expect_end(fd);
+}
+
 /* A payload that tells who sent it and as which one in the row, and of which each byte can be checked. */
 __attribute__((unused)) static void
 fill_pattern(unsigned char *into, size_t n, unsigned who, unsigned seq)

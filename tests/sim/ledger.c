@@ -180,13 +180,6 @@ ledger_closing(side *at, talk *about)
 void
 ledger_leaving(side *at)
 {
-    int direction = at->number == 0 ? DOWN : UP;
-    for (int i = 0; i < world.n_talks && !at->leaves; i++) {
-        talk *about = &world.talks[i];
-        memcpy(about->before_goodbye[direction],
-               about->closing[at->number] ? about->before_close[direction] : about->sent[direction],
-               sizeof about->before_goodbye[direction]);
-    }
     at->leaves = true;
     world.may_end = true;
 }
@@ -212,8 +205,10 @@ ledger_ended(side *at, talk *about, const xc_chan_state *state)
     if (about->closing[at->number] || world.faulty || about->shared) {
         return;
     }
-    if (other->leaves) { /* what was being sent meanwhile may come behind the goodbye, which nobody reads */
-        check_complete(about, direction, about->before_goodbye[direction], "the goodbye");
+    if (other->leaves) { /* also what was being sent meanwhile, unless its sender was refused */
+        bool closing = about->closing[other->number];
+        check_complete(about, direction, closing ? about->before_close[direction] : about->sent[direction],
+                       "the goodbye");
     }
     else if (!state->cut && about->closing[other->number]) {
         check_complete(about, direction, about->before_close[direction], "the channel was closed");

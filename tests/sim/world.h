@@ -41,15 +41,14 @@ typedef struct talk {
     uint32_t begun[2][SENDERS], sent[2][SENDERS], got[2][SENDERS];
     bool not_asked, asked; /* of a carried one: the task that brings it */
     bool handler_sends[2];
-    bool open[2];                        /* that end may use it: the task was asked for, or runs */
-    bool closing[2];                     /* that end has begun to close it */
-    bool over[2];                        /* that end uses it no more */
-    uint32_t before_close[2][SENDERS];   /* `sent` when its sending end began to close it */
-    uint32_t before_goodbye[2][SENDERS]; /* ... to say goodbye */
-    uint64_t under_way[2];               /* costs of items that were claimed and have not come */
-    uint32_t bound[2];                   /* ..., if it was there from the beginning */
-    bool has_callback[2];                /* that end has a callback now */
-    bool marked[2];                      /* that end's callback was told of the end */
+    bool open[2];                      /* that end may use it: the task was asked for, or runs */
+    bool closing[2];                   /* that end has begun to close it */
+    bool over[2];                      /* that end uses it no more */
+    uint32_t before_close[2][SENDERS]; /* `sent` when its sending end began to close it */
+    uint64_t under_way[2];             /* costs of items that were claimed and have not come */
+    uint32_t bound[2];                 /* ..., if it was there from the beginning */
+    bool has_callback[2];              /* that end has a callback now */
+    bool marked[2];                    /* that end's callback was told of the end */
     bool closes_in_callback;
     int borrowed[2];                 /* callbacks of that end that use it */
     uint64_t seen[2][SENDERS][SEEN]; /* bit i: item i has come */

@@ -172,8 +172,10 @@ xc_link_goodbye(xc_link *link)
     xc_wake_locked(link); /* those who wait for credit are refused now */
     xc_unlock_link(&link->mu);
     if (first) {
-        (void)xc_link_post(link, XC_TERMINATE, 0, NULL, 0);
-        xc_writer_end(&link->writer);
+        bool ends = xc_writer_end(&link->writer);
+        if (ends && xc_tracing()) {
+            xc_trace_frame("sent", XC_TERMINATE, 0, 0);
+        }
     }
 }
 

@@ -140,11 +140,26 @@ xc_writer_break_locked(xc_writer *writer, const xc_err *why)
     xc_writer_wake_all_locked(writer);
 }
 
+/* Not before the role is free: a frame that has it was taken before the end, and its sender is told that it is sent. */
+static void
+say_goodbye_locked(xc_writer *writer) XC_NEEDS(writer)
+{
+    unsigned char goodbye[XC_HEADER_SIZE];
+    xc_frame_pack(goodbye, XC_TERMINATE, 0, 0);
+    writer->parted = true;
+    if (xc_buf_add(&writer->outbox, goodbye, sizeof goodbye) != XC_OK) {
+        xc_writer_break_for_memory_locked(writer, "for a goodbye");
+    }
+}
+
 void
 xc_writer_release_locked(xc_writer *writer)
 {
     writer->writing = false;
     writer->current = NULL;
+    if (writer->ending && !writer->parted && writer->broken.code == XC_OK) {
+        say_goodbye_locked(writer);
+    }
     if (writer->broken.code != XC_OK) {
         xc_buf_take(&writer->flight, xc_buf_size(&writer->flight));
         close_locked(writer);

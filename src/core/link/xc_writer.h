@@ -39,6 +39,7 @@ typedef struct {
      * frames of greenlets by XC_WRITER_MUCH, closes by the number of channels. */
     xc_buf outbox XC_GUARDED(writer);
     bool ending XC_GUARDED(writer);      /* takes nothing more; the fd is closed when all is out */
+    bool parted XC_GUARDED(writer);      /* the goodbye has joined the outbox */
     bool closed XC_GUARDED(writer);      /* the fd is closed */
     xc_err broken XC_GUARDED(writer);    /* first fatal error, never cleared */
     xc_job *awaiting XC_GUARDED(writer); /* borrowed; posted when nothing is left to write */
@@ -117,8 +118,9 @@ enum { XC_WRITER_MUCH = 256 * 1024 }; /* bytes */
  * For senders without an end, which would fill the memory while the connection is slow. Never blocks. */
 bool xc_writer_await_room(xc_writer *writer, xc_job *job) XC_TAKES_WRITER;
 
-/* Takes nothing more; the fd is closed as soon as all that was taken is written. Idempotent, never blocks. */
-void xc_writer_end(xc_writer *writer) XC_TAKES_WRITER;
+/* Takes nothing more; behind all that was taken goes the goodbye, then the fd is closed. True: this was the first call,
+ * and the connection is not broken. Never blocks. */
+bool xc_writer_end(xc_writer *writer) XC_TAKES_WRITER;
 
 /* On the pump's thread: the far end has notified us, so there may be room for leftovers. Never blocks. */
 void xc_writer_flush(xc_writer *writer) XC_HOLDS_NONE;

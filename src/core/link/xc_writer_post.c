@@ -65,10 +65,11 @@ xc_writer_await_room(xc_writer *writer, xc_job *job)
     return much;
 }
 
-void
+bool
 xc_writer_end(xc_writer *writer)
 {
     xc_lock_writer(&writer->mu);
+    bool ends = xc_writer_refusal_locked(writer, NULL) == XC_OK;
     if (!writer->ending) {
         writer->ending = true;
         if (!writer->writing) {
@@ -77,6 +78,7 @@ xc_writer_end(xc_writer *writer)
         xc_writer_wake_all_locked(writer); /* each is refused now, and a refused thread does not wake the next one */
     }
     xc_unlock_writer(&writer->mu);
+    return ends;
 }
 
 bool
