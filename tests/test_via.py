@@ -12,6 +12,7 @@ import pairing
 import pytest
 
 import execnet_c
+from execnet_c.cores import module as _core
 from execnet_c.near import via
 from conftest import TIMEOUT
 from far_ends import PLAIN, TOO_OLD
@@ -186,6 +187,23 @@ def test_this_python_behind_a_foreign_one(group):
 # --- who is held up by whom -------------------------------------------------------------------------------------------
 
 WHICH = "import threading; channel.send(threading.current_thread() is threading.main_thread())"
+
+
+@ours
+def test_a_close_of_a_stream_that_is_half_ended_ends_what_the_process_says(outer):
+    """It goes on writing, and nobody reads that any more."""
+    writer = "import os\nwhile True: os.write(1, b'x' * 1000)"
+    stream, control, started = outer.newchannel(), outer.newchannel(), outer.newchannel()
+    task = {"stream": stream, "control": control, "argv": [sys.executable, "-c", writer], "set_python": ""}
+    outer._post(_core.EXEC, started.id, (via._TASK, "<a test>", "start", task))
+    while (answer := started.receive(TIMEOUT)) in ("pylaunch", "pyrelay"):
+        started.send(via.module_source(answer))
+    assert answer["pid"] > 0
+    assert stream.receive(TIMEOUT)
+    outer._send(7, stream.id)  # LAST_MESSAGE
+    outer._send(_core.CLOSE, stream.id)
+    status, stderr = control.receive(TIMEOUT)
+    assert b"BrokenPipeError" in stderr
 
 
 @ours

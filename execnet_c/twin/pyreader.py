@@ -10,7 +10,7 @@ from . import pypump, pywire
 from ..models.native import os
 from .pychannel import limits
 from .pyserializer import DataFormatError
-from .pywire import CHUNK, CREDIT, DROP, HELLO, LONG_COUNT, MAX_LONG, TERMINATE, WAITS, Large, trace, trace_frame
+from .pywire import CHUNK, CLOSE, CLOSE_ERROR, CREDIT, DROP, HELLO, LONG_COUNT, MAX_LONG, TERMINATE, WAITS, Large, trace, trace_frame
 
 FIN = 100  # the code of the last event of a connection, which is not on the wire: nothing more will arrive
 MAX_HELLOS = 4  # hellos at most that nobody has taken
@@ -167,7 +167,7 @@ class Reader:
         if chan is not None:
             if chan.flow is not None:
                 limits().note(self, chan, code, payload)
-            if chan.forward and not chan.recv_closed:
+            if chan.forward and (not chan.recv_closed or code in (CLOSE, CLOSE_ERROR)):
                 chan.forward(code, payload)
                 return True
         self._backlog.append((code, id, payload))
@@ -200,7 +200,7 @@ class Reader:
             trace(f"connection ended: {reason} {detail}")
         if not self._left:
             self._writer.break_off()
-        for chan in list(self._chans.values()):
+        for chan in [*self._chans.values(), *self._rest.values()]:
             if chan.forward:
                 chan.forward(FIN, b"")
         self._backlog.append((FIN, 0, b""))

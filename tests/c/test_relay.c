@@ -60,6 +60,30 @@ a_close_ends_both(void)
     }
 }
 
+/* Where one direction had ended before, the other one ends then, at once: who is at its other end may be quiet. */
+static void
+the_other_direction_ends_with_a_close_or_the_link(void)
+{
+    for (int how = 0; how < 3; how++) {
+        struct pollfd feed = {.events = 0};
+        stream it = stream_open();
+        rig_send(&it.outer, XC_LAST_MESSAGE, it.chan->id, NULL, 0);
+        expect_end(it.sunk);
+        if (how == 2) {
+            rig_hang_up(&it.outer);
+        }
+        else {
+            rig_send(&it.outer, how == 1 ? XC_CLOSE_ERROR : XC_CLOSE, it.chan->id, how == 1 ? "N\0\0\0\1xQ" : NULL,
+                     how == 1 ? 7 : 0);
+        }
+        feed.fd = it.feed;
+        CHECK_INT(poll(&feed, 1, 10000), 1);
+        CHECK((feed.revents & POLLERR) != 0);
+        CHECK_INT(atomic_load(&rig_orphans), 0);
+        stream_close(&it);
+    }
+}
+
 static void
 the_end_of_the_link_ends_both(void)
 {
@@ -451,6 +475,7 @@ main(void)
     check_io_begin("relay", 100);
     RUN_IO(each_direction_ends_for_itself);
     RUN_IO(a_close_ends_both);
+    RUN_IO(the_other_direction_ends_with_a_close_or_the_link);
     RUN_IO(the_end_of_the_link_ends_both);
     RUN_IO(what_came_before_comes_first);
     RUN_IO(a_callback_does_not_hold_it_up);

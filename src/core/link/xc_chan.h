@@ -18,7 +18,8 @@
 typedef struct xc_forward xc_forward;
 struct xc_forward {
     void (*item)(xc_forward *forward, xc_msg *msg); /* an XC_DATA, taken: free it with xc_msg_free */
-    void (*end)(xc_forward *forward, bool half); /* nothing more arrives; called once. `half`: more may still be sent */
+    /* Nothing more arrives. `half`: more may still be sent, and it is called again once that is over, too. */
+    void (*end)(xc_forward *forward, bool half);
 };
 
 /* A sender that may have to wait for credit. It is its own: on its stack, or on the heap where greenlets share that. */

@@ -2,8 +2,8 @@
  * Forwarded channels: their frames go to an xc_forward. No callback delays them, because nobody can see how they are
  * ordered against the frames of other channels.
  *
- * Invariant: n_forwards counts the forwarded channels; each forward is told of its end exactly once, unless it is unset
- * before.
+ * Invariant: n_forwards counts the forwarded channels; each forward is told of the end of both directions exactly once,
+ * unless it is unset before.
  */
 #include "xc_link_impl.h"
 
@@ -12,8 +12,10 @@ end_forward_locked(xc_link *link, xc_chan *chan, bool half) XC_NEEDS(link)
 {
     XC_ASSERT(link->chans.n_forwards > 0);
     xc_forward *forward = chan->forward;
-    chan->forward = NULL;
-    link->chans.n_forwards--;
+    if (!half) {
+        chan->forward = NULL;
+        link->chans.n_forwards--;
+    }
     forward->end(forward, half);
 }
 
@@ -43,6 +45,16 @@ give_locked(xc_link *link, xc_chan *chan, xc_msg *msg) XC_NEEDS(link)
     xc_free_later_locked(link, msg);
 }
 
+/* The channel that a frame is for: a listed one, or for a close one of which only the far end has said its last. */
+static xc_chan *
+find_locked(xc_link *link, const xc_msg *msg) XC_NEEDS(link)
+{
+    xc_chan *chan = xc_chan_find(&link->chans.table, msg->chan);
+    size_t at = 0;
+    bool closes = msg->code == XC_CLOSE || msg->code == XC_CLOSE_ERROR;
+    return chan == NULL && closes ? xc_chan_find_any(&link->chans.table, msg->chan, &at) : chan;
+}
+
 bool
 xc_forward_takes_locked(xc_link *link, xc_msg *msg)
 {
@@ -53,7 +65,7 @@ xc_forward_takes_locked(xc_link *link, xc_msg *msg)
     if (msg->code != XC_DATA && msg->code != XC_CLOSE && msg->code != XC_CLOSE_ERROR && msg->code != XC_LAST_MESSAGE) {
         return false;
     }
-    xc_chan *chan = xc_chan_find(&link->chans.table, msg->chan);
+    xc_chan *chan = find_locked(link, msg);
     if (chan == NULL || chan->forward == NULL) {
         return false;
     }
