@@ -6,6 +6,8 @@ import threading
 
 
 import execnet_c
+from execnet_c.cores import module as _core
+from execnet_c.near import via
 from conftest import TIMEOUT, wait_until
 from gateways import group_fixture, inner_fixture, outer_fixture  # noqa: F401 (fixtures)
 from masters import Program, stop_process, worker_of
@@ -115,3 +117,36 @@ def test_who_waits_for_an_inner_one_learns_of_its_death(group, outer, inner):
     os.kill(pid, signal.SIGKILL)
     sender.join(TIMEOUT)
     assert isinstance(errors[0], execnet_c.WorkerKilled)
+
+
+# Runs in between: each callback lasts until there is the file that its item names.
+HOLD = """
+import os, time
+def wait(path):
+    while not os.path.exists(path):
+        time.sleep(0.002)
+channel.setcallback(wait)
+channel.send(None)
+channel.waitclose()
+"""
+
+
+def test_what_came_before_the_relay_behind_a_callback_goes_through_it(outer, tmp_path):
+    """Bytes for a process, and their end, wait in between behind a callback while that process starts."""
+    gates, into = [tmp_path / "one", tmp_path / "two"], tmp_path / "into"
+    stream, control, started = outer.newchannel(), outer.newchannel(), outer.newchannel()
+    argv = [b"sh", b"-c", b"cat > " + os.fsencode(into)]
+    task = {"stream": stream, "control": control, "argv": argv, "set_python": ""}
+    held = outer.remote_exec(HOLD)
+    held.receive(TIMEOUT)
+    held.send(str(gates[0]))
+    outer._post(_core.EXEC, started.id, (via._TASK, "<execnet_c via>", "start", task))
+    held.send(str(gates[1]))
+    for piece in (b"one, ", b"two"):
+        stream.send(piece)
+    stream.close()
+    gates[0].touch()
+    assert started.receive(TIMEOUT)["pid"] > 0
+    gates[1].touch()
+    assert control.receive(TIMEOUT) == (0, b"")
+    assert into.read_bytes() == b"one, two"

@@ -75,13 +75,23 @@ class Relay:
         gateway, chan = self._gateway, self._stream._chan
         pyflow.set_both(gateway, chan, RELAY_WINDOW)
         chan.flow.resume = self._resume
-        chan.forward = self._take
         if self._control is not None:
             self._control._chan.forward = self._take_signal
             for payload, *_ in self._control._chan.items:
                 self._take_signal(DATA, payload)
-        if self._gateway._eof or self._stream._chan.recv_closed:
-            self._take(CLOSE, b"")
+        self._begin()
+
+    def _begin(self):
+        gateway, chan = self._gateway, self._stream._chan
+        if chan.id in [id for _, id, _ in gateway._backlog.copy()]:
+            return pypump.pump.after(PAUSE, self._begin)  # it came before, and takes effect first
+        chan.forward = self._take
+        while chan.items:
+            payload, *_ = chan.items.popleft()
+            chan.arrived -= ITEM_COST + len(payload)  # counted when it is written
+            self._take(DATA, payload)
+        if gateway._eof or chan.recv_closed:
+            self._take(LAST_MESSAGE if not (gateway._eof or chan.closed) else CLOSE, b"")
 
     # --- from the channel ---
 

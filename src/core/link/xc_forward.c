@@ -79,6 +79,23 @@ xc_forward_takes_locked(xc_link *link, xc_msg *msg)
     return true;
 }
 
+/* What waits in the backlog, behind a callback, came before all that will be forwarded at once. */
+static void
+take_backlog_locked(xc_link *link, xc_chan *chan) XC_NEEDS(link)
+{
+    xc_queue waiting = link->dispatch.backlog;
+    link->dispatch.backlog = (xc_queue){.head = NULL};
+    for (xc_msg *msg; (msg = xc_queue_pop(&waiting)) != NULL;) {
+        bool ours = chan->forward != NULL && msg->chan == chan->id;
+        if (ours) {
+            xc_credit_behind_locked(link, msg, false);
+        }
+        if (!ours || !xc_forward_takes_locked(link, msg)) {
+            xc_queue_push(&link->dispatch.backlog, msg);
+        }
+    }
+}
+
 void
 xc_link_set_forward(xc_link *link, xc_chan *chan, xc_forward *forward)
 {
@@ -91,8 +108,12 @@ xc_link_set_forward(xc_link *link, xc_chan *chan, xc_forward *forward)
     while (chan->forward != NULL && (msg = xc_queue_pop(&chan->items)) != NULL) {
         give_locked(link, chan, msg);
     }
-    if (chan->forward != NULL && (chan->recv_closed || link->end.eof)) {
-        end_forward_locked(link, chan, !chan->closed && !link->end.eof);
+    if (chan->forward != NULL && chan->recv_closed) {
+        end_forward_locked(link, chan, !chan->closed);
+    }
+    take_backlog_locked(link, chan);
+    if (chan->forward != NULL && link->end.eof) {
+        end_forward_locked(link, chan, false);
     }
     xc_unlock_link(&link->mu);
 }
