@@ -2,7 +2,7 @@
 # usage: copy.sh FROM TO [SED-SCRIPT]
 set -eu
 from=$1 to=$2 script=${3:-/dev/null}
-for file in "$from"/system/*.[ch] "$from"/wire/*.[ch] "$from"/link/*.[ch]; do
+for file in "$from"/system/*.[ch] "$from"/wire/*.[ch] "$from"/link/*.[ch] "$from"/start/*.[ch]; do
     copy=$to/${file#"$from"/}
     mkdir -p "${copy%/*}"
     sed -f "$script" "$file" > "$copy.new"

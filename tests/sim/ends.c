@@ -14,7 +14,9 @@ is_zero(const void *number)
 void
 await_zero(const int *number)
 {
-    (void)sim_block(number, SIM_NEVER, false, is_zero);
+    while (*number != 0) {
+        (void)sim_block(number, SIM_NEVER, false, is_zero);
+    }
 }
 
 /* A thread's doorbell is made first, and without fail: one that could not be made stands among the thread's own
@@ -57,10 +59,24 @@ leave(side *at)
     sim_look();
 }
 
-side *
-near_end(void)
+talk *
+some_talk(connection *on)
 {
-    return &world.ends[0];
+    return &on->talks[sim_random((uint32_t)on->n_talks)];
+}
+
+talk *
+next_talk(const talk *after)
+{
+    const connection *on = after == NULL ? world.connections : after->on;
+    int i = after == NULL ? 0 : after->number + 1;
+    while (i == on->n_talks) {
+        if (++on == world.connections + world.n_connections) {
+            return NULL;
+        }
+        i = 0;
+    }
+    return (talk *)&on->talks[i];
 }
 
 int64_t
@@ -108,7 +124,7 @@ static void
 run_sender(void *arg)
 {
     const sending_job *job = arg;
-    side *at = &world.ends[job->direction == DOWN ? 0 : 1];
+    side *at = &job->about->on->ends[job->direction == DOWN ? 0 : 1];
     const actor who = {.at = at};
     send_all(&who, job->about, job->direction, job->sender);
     leave(at);
@@ -149,7 +165,7 @@ run_closer(void *arg)
 {
     const actor who = {.at = arg};
     sim_sleep(sim_random(40000000));
-    talk *about = &world.talks[sim_random((uint32_t)world.n_talks)];
+    talk *about = some_talk(who.at->on);
     int n = who.at->number;
     if (about->open[n] && !about->over[n] && !about->closing[n]) {
         about->borrowed[n]++;
@@ -211,9 +227,9 @@ lives(const side *at)
 
 /* Until both ends have, or one is no more. */
 static void
-wait_to_move(const int *ends)
+wait_to_move(const connection *on, const int *ends)
 {
-    while (*ends > 0 && !(world.faulty && !(lives(&world.ends[0]) && lives(&world.ends[1])))) {
+    while (*ends > 0 && !(on->faulty && !(lives(&on->ends[0]) && lives(&on->ends[1])))) {
         sim_sleep(XC_MS);
     }
 }
@@ -225,18 +241,18 @@ run_mover(void *arg)
 {
     side *at = arg;
     xc_err err;
-    wait_to_move(&world.not_offered);
+    wait_to_move(at->on, &at->on->not_offered);
     for (uint32_t n = sim_random(4); n > 0; n--) {
         sim_sleep(sim_random(4000000));
         (void)xc_link_post(at->link, XC_STATUS, 0, NULL, 0);
     }
     xc_status rc = xc_link_move_nogil(at->link, &err);
-    if (rc != XC_OK && !world.may_end) {
+    if (rc != XC_OK && !at->on->may_end) {
         sim_fail("no move: %s %s", xc_status_name(rc), err.step);
     }
-    world.not_moved--;
+    at->on->not_moved--;
     if (rc != XC_OK) { /* makegateway() fails then, and ends the worker; or the worker itself ends */
-        sim_kill(world.ends[1].process, false);
+        sim_kill(at->on->ends[1].process, false);
     }
     leave(at);
 }
@@ -247,10 +263,10 @@ offer(side *at)
     if (!xc_link_offer(at->link, &at->region)) {
         sim_fail("an offer was refused");
     }
-    world.not_offered--;
+    at->on->not_offered--;
     sim_look();
     (void)start_beside(at, "mover", run_mover, at);
-    wait_to_move(&world.not_moved);
+    wait_to_move(at->on, &at->on->not_moved);
     if (sim_chance(2)) { /* fills the ring at once, before this end has read the other's move, perhaps */
         unsigned char ignored[150] = {0};
         for (int i = 0; i < 40; i++) {
@@ -260,49 +276,93 @@ offer(side *at)
 }
 
 static void
-run_end(void *arg)
+release_link(side *at)
 {
-    side *at = arg;
-    xc_err err;
-    make_bell();
-    xc_link_opts opts = {.worker = at->number == 1, .orphan_error = orphan_error, .drop_space = drop_space};
-    opts.region = world.transport == BY_RINGS ? &at->region : NULL;
-    at->link = xc_link_new(&opts, at->in, at->out, &err);
-    if (at->link == NULL && !world.faulty) {
-        sim_fail("no link: %s", err.step);
-    }
-    if (at->link == NULL) {
-        sim_kill(at->process, false);
-    }
-    if (world.window > 0) {
-        xc_link_set_limit_of_new(at->link, world.window);
-    }
-    if (world.transport == MOVING) {
-        offer(at);
-    }
-    if (world.silence[at->number] > 0) {
-        xc_link_keepalive(at->link, world.silence[at->number], NULL, NULL);
-    }
-    if (at->number == 0) {
-        xc_link_owns_peer(at->link);
-        (void)start_beside(at, "reaper", run_reaper, at);
-        run_near(at);
-    }
-    else {
-        run_worker(at);
-        world.worker_gone = true;
-        sim_look();
-    }
     xc_link *link = at->link;
     at->link = NULL;
     xc_link_release(link);
     progress();
 }
 
+/* False: there is none, and nobody will miss it. */
+static bool
+make_link(side *at)
+{
+    const connection *on = at->on;
+    xc_err err = {.step = ""};
+    xc_link_opts opts = {.worker = at->number == 1, .orphan_error = orphan_error, .drop_space = drop_space};
+    opts.region = on->transport == BY_RINGS ? &at->region : NULL;
+    at->link = on->transport == RELAYED && at->number == 0 ? via_make_link(at, &opts, &err)
+                                                           : xc_link_new(&opts, at->in, at->out, &err);
+    sim_look();
+    if (at->link == NULL && !on->may_end) {
+        sim_fail("no link: %s", err.step);
+    }
+    if (at->link == NULL && on->transport == RELAYED && at->number == 0) {
+        return false;
+    }
+    if (at->link == NULL) {
+        sim_kill(at->process, false);
+    }
+    if (on->window > 0) {
+        xc_link_set_limit_of_new(at->link, on->window);
+    }
+    if (on->transport == MOVING) {
+        offer(at);
+    }
+    if (on->silence[at->number] > 0) {
+        xc_link_keepalive(at->link, on->silence[at->number], NULL, NULL);
+    }
+    return true;
+}
+
+static void
+run_near_end(void *arg)
+{
+    side *at = arg;
+    make_bell();
+    if (make_link(at)) {
+        if (at->on->transport != RELAYED) {
+            xc_link_owns_peer(at->link);
+            (void)start_beside(at, "reaper", run_reaper, at);
+        }
+        run_near(at);
+        release_link(at);
+    }
+    if (at->on->transport == RELAYED) {
+        via_finish(at);
+    }
+}
+
+static void
+run_worker_end(void *arg)
+{
+    side *at = arg;
+    make_bell();
+    (void)make_link(at);
+    run_worker(at);
+    at->on->worker_gone = true;
+    sim_look();
+    release_link(at);
+    if (at->on->transport == RELAYED) {
+        sim_kill(at->process, false);
+    }
+}
+
+void
+start_worker(connection *on)
+{
+    (void)sim_start(on->ends[1].process, "worker main", run_worker_end, &on->ends[1]);
+}
+
 void
 start_ends(void)
 {
-    for (int i = 0; i < 2; i++) {
-        (void)sim_start(world.ends[i].process, i == 0 ? "near main" : "worker main", run_end, &world.ends[i]);
+    for (int i = 0; i < world.n_connections; i++) {
+        connection *on = &world.connections[i];
+        (void)sim_start(on->ends[0].process, "near main", run_near_end, &on->ends[0]);
+        if (on->transport != RELAYED) {
+            start_worker(on);
+        }
     }
 }

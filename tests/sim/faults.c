@@ -19,14 +19,15 @@ typedef enum {
 } fault;
 
 static fault chosen;
+static connection *target; /* where it comes */
 
 /* --- what others do then ------------------------------------------------------------------------------------------ */
 
 static bool
 is_worker_gone(const void *what)
 {
-    (void)what;
-    return world.worker_gone || !sim_is_alive(world.ends[1].process);
+    const connection *on = what;
+    return on->worker_gone || !sim_is_alive(on->ends[1].process);
 }
 
 /* As who reaps the process would: tells the near end that the worker has ended. */
@@ -34,7 +35,7 @@ void
 run_reaper(void *arg)
 {
     side *at = arg;
-    (void)sim_block(&world.worker_gone, SIM_NEVER, false, is_worker_gone);
+    (void)sim_block(at->on, SIM_NEVER, false, is_worker_gone);
     if (sim_chance(2)) {
         sim_sleep(sim_random(20000000));
     }
@@ -45,10 +46,9 @@ run_reaper(void *arg)
 static void
 on_sigint(sim_process *process)
 {
-    for (int i = 0; i < 2; i++) {
-        if (world.ends[i].process == process) {
-            world.ends[i].interrupted = true;
-        }
+    for (int i = 0; i < world.n_connections; i++) {
+        side *at = &world.connections[i].ends[1];
+        at->interrupted = at->interrupted || at->process == process;
     }
     for (sim_thread *thread = NULL; (thread = sim_next_thread(thread, process)) != NULL;) {
         sim_interrupt(thread);
@@ -57,24 +57,44 @@ on_sigint(sim_process *process)
 
 /* --- faults ------------------------------------------------------------------------------------------------------- */
 
+/* A fault of the first connection is one of those that go through it, too. */
+static void
+declare_on(connection *on, const char *what)
+{
+    sim_trace("fault of connection %d: %s", on->number, what);
+    for (int i = 0; i < world.n_connections; i++) {
+        connection *hit = &world.connections[i];
+        if (hit == on || on->number == 0) {
+            hit->may_end = hit->faulty = true;
+        }
+    }
+}
+
 static void
 declare(const char *what)
 {
-    sim_trace("fault: %s", what);
-    world.may_end = world.faulty = true;
+    declare_on(target, what);
+}
+
+/* One of the two; that at the near end is a process of all connections. */
+static sim_process *
+choose_process(void)
+{
+    side *at = &target->ends[sim_random(2)];
+    target = at->number == 0 ? &world.connections[0] : target;
+    return at->process;
 }
 
 static void
 end_worker(bool keeps_fds)
 {
     declare(keeps_fds ? "the worker is killed, another process keeps its fds" : "the worker is killed");
-    sim_kill(world.ends[1].process, keeps_fds);
+    sim_kill(target->ends[1].process, keeps_fds);
 }
 
 static void
-stop_for_a_while(int64_t span)
+stop_for_a_while(sim_process *process, int64_t span)
 {
-    sim_process *process = world.ends[sim_random(2)].process;
     if (sim_is_alive(process)) {
         sim_freeze(process, sim_now() + span);
         sim_sleep(span);
@@ -85,7 +105,10 @@ stop_for_a_while(int64_t span)
 static void
 stall_for_a_while(int64_t span)
 {
-    sim_pipe *pipe = world.pipes[sim_random(2)];
+    sim_pipe *pipe = sim_chance(2) ? target->pipes[UP] : target->last_pipes[DOWN]; /* at its worker */
+    if (pipe == NULL) {
+        return;
+    }
     sim_stall(pipe, true);
     sim_sleep(span);
     sim_stall(pipe, false);
@@ -94,11 +117,12 @@ stall_for_a_while(int64_t span)
 static void
 cut(void)
 {
-    uint32_t which = world.transport == BY_SOCKET ? 2 : sim_random(3);
+    uint32_t which = target->transport == BY_SOCKET ? 2 : sim_random(3);
+    sim_pipe *pipes[2] = {target->last_pipes[DOWN], target->pipes[UP]}; /* at its worker */
     declare("the connection is cut");
     for (uint32_t i = 0; i < 2; i++) {
-        if (which == i || which == 2) {
-            sim_cut(world.pipes[i], sim_random(100));
+        if ((which == i || which == 2) && pipes[i] != NULL) {
+            sim_cut(pipes[i], sim_random(100));
         }
     }
 }
@@ -107,6 +131,7 @@ static void
 run_fault(void *arg)
 {
     const fault *what = arg;
+    sim_process *process;
     sim_sleep(sim_random(sim_chance(2) ? 2000000 : 60000000));
     switch (*what) {
     case CUT:
@@ -119,27 +144,31 @@ run_fault(void *arg)
         end_worker(true);
         break;
     case MURDER:
+        target = &world.connections[0];
         declare("the near end is killed");
-        sim_kill(world.ends[0].process, false);
+        sim_kill(target->ends[0].process, false);
         break;
     case STALL:
         stall_for_a_while(sim_random(2000000000));
         break;
     case FREEZE:
-        stop_for_a_while(sim_random(2000000000));
+        stop_for_a_while(choose_process(), sim_random(2000000000));
         break;
     case SILENCE:
-        declare("silence");
         if (sim_chance(2)) {
-            stop_for_a_while(20 * SECOND);
+            sim_process *process = choose_process();
+            declare("silence");
+            stop_for_a_while(process, 20 * SECOND);
         }
         else {
+            declare("silence");
             stall_for_a_while(20 * SECOND);
         }
         break;
     case NO_MEMORY:
+        process = choose_process();
         declare("some allocations fail");
-        sim_fail_allocations(world.ends[sim_random(2)].process, sim_random(40), 1 + sim_random(3));
+        sim_fail_allocations(process, sim_random(40), 1 + sim_random(3));
         break;
     default:
         break;
@@ -168,6 +197,7 @@ bool
 choose_fault(void)
 {
     chosen = sim_chance(2) ? NO_FAULT : 1 + sim_random(FAULTS - 1);
+    target = &world.connections[sim_random((uint32_t)world.n_connections)];
     return chosen == NO_MEMORY;
 }
 
@@ -179,10 +209,12 @@ start_faults(void)
         (void)sim_start(NULL, "fault", run_fault, what);
     }
     if (*what == SILENCE || sim_chance(8)) { /* a side that nobody stops hears of the other in time */
-        world.silence[sim_random(2)] = 10 * SECOND;
+        target->silence[sim_random(2)] = 10 * SECOND;
     }
     if (sim_chance(2)) {
         (void)sim_start(NULL, "signals", run_signals, NULL);
     }
-    sim_on_sigint(world.ends[1].process, on_sigint);
+    for (int i = 0; i < world.n_connections; i++) {
+        sim_on_sigint(world.connections[i].ends[1].process, on_sigint);
+    }
 }

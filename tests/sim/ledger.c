@@ -90,7 +90,7 @@ ledger_claimed(talk *about, int direction, uint64_t cost)
 {
     uint64_t most = about->largest + AROUND + LABEL + XC_ITEM_COST;
     about->under_way[direction] += cost;
-    if (about->bound[direction] > 0 && !world.may_end && !about->closing[0] && !about->closing[1] &&
+    if (about->bound[direction] > 0 && !about->on->may_end && !about->closing[0] && !about->closing[1] &&
         about->under_way[direction] > 3 * most + (about->bound[direction] > most ? about->bound[direction] : most)) {
         sim_fail("talk %d, direction %d: %llu bytes are under way, with a limit of %u", about->number, direction,
                  (unsigned long long)about->under_way[direction], about->bound[direction]);
@@ -119,7 +119,7 @@ ledger_got(talk *about, int direction, const xc_msg *msg)
         return;
     }
     if (msg->lost) {
-        if (!world.faulty) {
+        if (!about->on->faulty) {
             sim_fail("talk %d: an item was lost for lack of memory", about->number);
         }
         about->lossy = true;
@@ -181,7 +181,12 @@ void
 ledger_leaving(side *at)
 {
     at->leaves = true;
-    world.may_end = true;
+    at->on->may_end = true;
+    for (int i = 1; i < world.n_connections && at->on == &world.connections[0]; i++) { /* they go through it */
+        connection *inner = &world.connections[i];
+        inner->may_end = true;
+        inner->faulty = inner->faulty || inner->unfinished;
+    }
 }
 
 /* All of `least` have come. */
@@ -200,9 +205,9 @@ void
 ledger_ended(side *at, talk *about, const xc_chan_state *state)
 {
     int direction = at->number == 0 ? UP : DOWN;
-    const side *other = &world.ends[1 - at->number];
+    const side *other = &at->on->ends[1 - at->number];
     progress();
-    if (about->closing[at->number] || world.faulty || about->shared) {
+    if (about->closing[at->number] || about->on->faulty || about->shared) {
         return;
     }
     if (other->leaves) { /* also what was being sent meanwhile, unless its sender was refused */
@@ -214,33 +219,22 @@ ledger_ended(side *at, talk *about, const xc_chan_state *state)
         check_complete(about, direction, about->before_close[direction], "the channel was closed");
     }
     else if (about->kind == STATUS) {
-        if (about->got[UP][0] != 1 && !world.may_end) {
+        if (about->got[UP][0] != 1 && !about->on->may_end) {
             sim_fail("a status request had %u answers", about->got[UP][0]);
         }
     }
-    else if (!world.may_end) {
+    else if (!about->on->may_end) {
         sim_fail("talk %d has ended at %s%s, and nobody has closed it", about->number, sim_process_name(at->process),
                  state->cut ? " with the link" : "");
     }
 }
 
 void
-ledger_check_at_end(void)
-{
-    for (int i = 0; i < world.n_talks && !world.faulty; i++) {
-        const talk *about = &world.talks[i];
-        if (about->kind != STATUS && !about->closing[0] && about->id != 0 && world.ends[1].leaves) {
-            check_complete(about, UP, about->sent[UP], "the end");
-        }
-    }
-}
-
-void
 ledger_show(void)
 {
-    for (int i = 0; i < world.n_talks; i++) {
-        const talk *about = &world.talks[i];
-        printf("  talk %d, channel %u%s:", i, about->id, about->kind == STATUS ? ", a status request" : "");
+    for (talk *about = NULL; (about = next_talk(about)) != NULL;) {
+        printf("  connection %d, talk %d, channel %u%s:", about->on->number, about->number, about->id,
+               about->kind == STATUS ? ", a status request" : "");
         for (int direction = 0; direction < 2; direction++) {
             printf(" %s %s", direction == DOWN ? "down" : "; up", about->callback[direction] ? "(callback)" : "");
             for (int sender = 0; sender < SENDERS; sender++) {

@@ -66,7 +66,7 @@ ask(const actor *who, talk *about)
     if (!op_send_frame(who, XC_EXEC, about->id, payload, n)) {
         return false;
     }
-    world.tasks_sent++;
+    about->on->tasks_sent++;
     return true;
 }
 
@@ -77,7 +77,7 @@ open_channel(const actor *who, talk *about)
     side *at = who->at;
     xc_err err;
     if (xc_link_new_chan(at->link, &about->chan[0], &err) != XC_OK) {
-        if (!world.may_end) {
+        if (!at->on->may_end) {
             sim_fail("no channel can be opened");
         }
         return false;
@@ -145,17 +145,18 @@ call_carried(const actor *who, talk *about)
 static void
 run_caller(void *arg)
 {
-    const actor who = {.at = near_end(), .is_main = sim_chance(3), .parks = sim_chance(5)};
+    talk *about = arg;
+    const actor who = {.at = &about->on->ends[0], .is_main = sim_chance(3), .parks = sim_chance(5)};
     if (sim_chance(3)) {
         sim_sleep(sim_random(20000000));
     }
-    if (((talk *)arg)->kind == CARRIED) {
-        call_carried(&who, arg);
+    if (about->kind == CARRIED) {
+        call_carried(&who, about);
     }
     else {
-        call(&who, arg);
+        call(&who, about);
     }
-    world.callers--;
+    who.at->on->callers--;
     leave(who.at);
 }
 
@@ -163,16 +164,16 @@ void
 run_near(side *at)
 {
     const actor who = {.at = at, .is_main = true};
-    world.callers = world.n_talks;
-    for (int i = 0; i < world.n_talks; i++) {
-        (void)start_beside(at, "caller", run_caller, &world.talks[i]);
+    connection *on = at->on;
+    for (int i = 0; i < on->n_talks; i++) {
+        (void)start_beside(at, "caller", run_caller, &on->talks[i]);
     }
     start_others(at);
     if (sim_chance(4)) {
         sim_sleep(sim_random(60000000));
     }
     else {
-        await_zero(&world.callers);
+        await_zero(&on->callers);
     }
     ledger_leaving(at);
     xc_link_goodbye(at->link);

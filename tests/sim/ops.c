@@ -18,9 +18,10 @@ enum { MOST_HANDLED = 4 };
 static talk *
 talk_of(const side *at, const xc_chan *chan)
 {
-    for (int i = 0; i < world.n_talks; i++) {
-        if (world.talks[i].id == chan->id && world.talks[i].chan[at->number] == chan) {
-            return &world.talks[i];
+    for (int i = 0; i < at->on->n_talks; i++) {
+        talk *about = &at->on->talks[i];
+        if (about->id == chan->id && about->chan[at->number] == chan) {
+            return about;
         }
     }
     return NULL;
@@ -44,7 +45,7 @@ give_space(const actor *who, xc_wait *wait, size_t space)
 static void
 handle_signal(const actor *who)
 {
-    talk *about = &world.talks[sim_random((uint32_t)world.n_talks)];
+    talk *about = some_talk(who->at->on);
     int n = who->at->number, direction = n == 0 ? DOWN : UP;
     if (!sim_chance(3) || about->kind == STATUS || !about->open[n] || about->over[n] || about->closing[n] ||
         about->handler_sends[n] || about->begun[direction][HANDLER] == MOST_HANDLED) {
@@ -148,6 +149,18 @@ op_wait(const actor *who, xc_wait_kind kind, talk *about, int64_t until)
                           .can_give = kind == XC_WAIT_ITEM,
                           .signals = who->is_main};
     return wait_for(who, wait, about, until);
+}
+
+void
+op_wait_for_chan(const actor *who, xc_wait_kind kind, xc_chan *chan, const connection *through)
+{
+    const xc_wait wait = {.kind = kind, .chan = chan, .until = XC_FOREVER};
+    const note here = {.at = who->at, .kind = kind, .through = through};
+    size_t space;
+    sim_note(&here);
+    while (xc_link_wait_nogil(who->at->link, &wait, &space) != XC_OK) {
+    }
+    sim_note(NULL);
 }
 
 static void
@@ -347,7 +360,7 @@ op_send_item(const actor *who, talk *about, int direction, int sender)
                                 : "cannot send",
                   it.size, about->number, sender);
     } while (result == 0 && sender != HANDLER);
-    if (result < 0 && !world.may_end && !about->closing[0] && !about->closing[1]) {
+    if (result < 0 && !about->on->may_end && !about->closing[0] && !about->closing[1]) {
         sim_fail("%s cannot send, and the link has no reason to have ended", sim_thread_name(sim_self()));
     }
     return result >= 0;
@@ -422,7 +435,7 @@ call_back(const actor *who, talk *about, xc_msg *msg)
         sim_sleep(sim_random(30000000));
         break;
     case 1: { /* receives from another channel, whose own receiver reads until its end */
-        talk *other = &world.talks[sim_random((uint32_t)world.n_talks)];
+        talk *other = some_talk(at->on);
         if (at->number == 0 && other != about && other->kind != STATUS && other->open[at->number] &&
             !other->over[at->number] && !other->has_callback[at->number] &&
             !other->callback[at->number == 0 ? UP : DOWN]) {

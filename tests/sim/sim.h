@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #define SIM_NEVER INT64_MAX
+enum { SIM_THREADS = 96 /* at a time */ };
 
 typedef struct sim_thread sim_thread;
 typedef struct sim_process sim_process;
@@ -28,6 +29,7 @@ int64_t sim_now(void);
 typedef struct {
     int64_t tick;        /* ns between two points of a thread */
     uint32_t switches;   /* another thread gets the CPU about once in so many points */
+    size_t room;         /* of a pipe that the core makes, bytes */
     uint32_t cpus;       /* how many CPUs the core believes in */
     uint32_t shortens;   /* once in so many times a read or write does a part only; 0: never */
     uint32_t interrupts; /* the same for EINTR of a read or write */
@@ -82,7 +84,7 @@ sim_process *sim_new_process(const char *name);
 const char *sim_process_name(const sim_process *process);
 bool sim_is_alive(const sim_process *process);
 /* It is killed: its threads run no more. Returns unless it is the running thread's own. keeps_fds: another process has
- * copies of them. */
+ * copies of those that it has inherited. */
 void sim_kill(sim_process *process, bool keeps_fds);
 /* It is stopped until then, or goes on (0). */
 void sim_freeze(sim_process *process, int64_t until);
@@ -109,12 +111,15 @@ typedef struct sim_pipe sim_pipe;
 /* Two ends joined by two pipes with room for `room` bytes each, or a socket (in[i] == out[i]). They belong to nobody
  * until sim_give_fd. */
 void sim_connect(size_t room, bool socket, int in[2], int out[2], sim_pipe *pipes[2]);
-void sim_give_fd(int fd, sim_process *process);
-int sim_eventfd(void);  /* of the running process */
-void sim_close(int fd); /* gives nobody else the CPU */
-void sim_close_all(sim_process *process);
+void sim_give_fd(int fd, sim_process *process, bool inherited); /* inherited: from birth */
+sim_pipe *sim_pipe_of(int fd, bool writes);
+int sim_eventfd(void);                                    /* of the running process */
+void sim_close(int fd);                                   /* gives nobody else the CPU */
+void sim_close_all(sim_process *process, bool inherited); /* these, too */
 void sim_reset_files(void);
-size_t sim_unread(const sim_pipe *pipe); /* bytes that a reader could have now */
+size_t sim_unread(const sim_pipe *pipe);    /* bytes that a reader could have now */
+uint64_t sim_written(const sim_pipe *pipe); /* all that ever were */
+uint64_t sim_read(const sim_pipe *pipe);
 bool sim_has_room(const sim_pipe *pipe); /* for a writer; false too if nobody reads */
 bool sim_has_reader(const sim_pipe *pipe);
 bool sim_has_writer(const sim_pipe *pipe);

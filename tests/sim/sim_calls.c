@@ -76,7 +76,7 @@ static unsigned n_keys;
 static struct {
     int thread; /* its number */
     void *value;
-} values[KEYS][64];
+} values[KEYS][SIM_THREADS];
 
 void
 sim_reset_calls(void)
@@ -141,7 +141,7 @@ __wrap_pthread_key_create(pthread_key_t *key, void (*destructor)(void *value))
 int
 __wrap_pthread_setspecific(pthread_key_t key, const void *value)
 {
-    for (int i = 0; i < 64; i++) {
+    for (int i = 0; i < SIM_THREADS; i++) {
         if (values[key][i].value == NULL) {
             values[key][i].thread = sim_thread_number(sim_self());
             values[key][i].value = (void *)value;
@@ -155,7 +155,7 @@ void
 sim_end_of_thread(void)
 {
     for (unsigned key = 0; key < n_keys; key++) {
-        for (int i = 0; i < 64; i++) {
+        for (int i = 0; i < SIM_THREADS; i++) {
             void *value = values[key][i].value;
             if (value != NULL && values[key][i].thread == sim_thread_number(sim_self())) {
                 values[key][i].value = NULL;

@@ -20,11 +20,12 @@
 #include "sim_files.h"
 #include "xc_fd.h"
 
-enum { FIRST = 100, FDS = 64, PIPES = 4 };
+enum { FIRST = 100, FDS = 96, PIPES = 12 };
 
 struct sim_pipe {
     unsigned char *bytes;
     size_t room, start, n;
+    uint64_t written; /* all bytes that ever were, but those that a cut has lost */
     int readers, writers;
     bool stalled;
     bool shut; /* nothing more is written, though there are writers */
@@ -64,6 +65,18 @@ size_t
 sim_unread(const sim_pipe *pipe)
 {
     return pipe->stalled ? 0 : pipe->n;
+}
+
+uint64_t
+sim_written(const sim_pipe *pipe)
+{
+    return pipe->written;
+}
+
+uint64_t
+sim_read(const sim_pipe *pipe)
+{
+    return pipe->written - pipe->n;
 }
 
 bool
@@ -180,6 +193,7 @@ write_pipe(sim_pipe *pipe, const struct iovec *parts, int n)
             k = k < most - put ? k : most - put;
             memcpy(pipe->bytes + end, from, k);
             pipe->n += k;
+            pipe->written += k;
             from += k;
             left -= k;
             put += k;
@@ -322,9 +336,17 @@ sim_connect(size_t room, bool socket, int in[2], int out[2], sim_pipe *pipes[2])
 }
 
 void
-sim_give_fd(int fd, sim_process *process)
+sim_give_fd(int fd, sim_process *process, bool inherited)
 {
     sim_file_of(fd)->owner = process;
+    sim_file_of(fd)->inherited = inherited;
+}
+
+sim_pipe *
+sim_pipe_of(int fd, bool writes)
+{
+    const file *it = sim_file_of(fd);
+    return writes ? it->out : it->in;
 }
 
 static void
@@ -367,10 +389,10 @@ __wrap_close(int fd)
 }
 
 void
-sim_close_all(sim_process *process)
+sim_close_all(sim_process *process, bool inherited)
 {
     for (int i = 0; i < FDS; i++) {
-        if (files[i].kind != FREE && files[i].owner == process) {
+        if (files[i].kind != FREE && files[i].owner == process && (inherited || !files[i].inherited)) {
             close_file(&files[i]);
         }
     }
@@ -449,7 +471,9 @@ sim_cut(sim_pipe *pipe, size_t keep)
 {
     pipe->broken = true;
     pipe->stalled = false;
-    pipe->n = pipe->n < keep ? pipe->n : keep;
+    size_t lost = pipe->n > keep ? pipe->n - keep : 0;
+    pipe->n -= lost;
+    pipe->written -= lost;
     sim_look();
 }
 
@@ -496,8 +520,13 @@ xc_fd_drop(int *fd)
 bool
 xc_make_pipe(int ends[2])
 {
-    ends[0] = ends[1] = -1;
-    return false;
+    sim_pipe *pipe = &pipes_of_run[n_pipes++];
+    *pipe = (sim_pipe){.bytes = sim_alloc(sim_the_machine.room), .room = sim_the_machine.room};
+    ends[0] = join(pipe, NULL);
+    ends[1] = join(NULL, pipe);
+    sim_give_fd(ends[0], sim_own_process(), false);
+    sim_give_fd(ends[1], sim_own_process(), false);
+    return true;
 }
 
 int

@@ -8,7 +8,7 @@
 
 #include "sim.h"
 
-enum { WATCHES = 8 };
+enum { WATCHES = 16 };
 
 typedef struct {
     int fd;
@@ -18,6 +18,7 @@ typedef struct {
 typedef struct {
     enum { FREE, PIPE, EVENT, EPOLL } kind;
     sim_process *owner;
+    bool inherited;     /* its owner had it from birth */
     sim_pipe *in, *out; /* of a pipe's end one is NULL; of a socket none */
     uint64_t count;     /* of an eventfd */
     watch watches[WATCHES];

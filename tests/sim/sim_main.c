@@ -1,7 +1,8 @@
 /*
- * The simulation: the core's own sources of src/core/link, wire and system run on a simulated machine, in a world of
- * two ends whose actors send, receive, close and say goodbye while things go wrong. Who runs when, how long all takes
- * and what goes wrong is decided by a seed, so each run can be had again.
+ * The simulation: the core's own sources of src/core/link, wire and system, and xc_relay.c, run on a simulated machine,
+ * in a world of two ends, or of three and four processes with relays, whose actors send, receive, close and say goodbye
+ * while things go wrong. Who runs when, how long all takes and what goes wrong is decided by a seed, so each run can be
+ * had again.
  *
  *   build/sim SEED            one run, and what happened in it if it fails
  *   build/sim FIRST COUNT     many runs, up to the first that fails
@@ -11,24 +12,26 @@
  *   sim_calls.c      mutexes, clocks, futexes        } what the core calls of the C library: the linker
  *   sim_files.c, sim_poll.c   pipes, eventfd, epoll  } puts these in the place of the real ones
  *   points.h         makes each atomic access of the core a place where another thread may get the CPU
- *   world.c          two ends, made by chance; what must hold while all sleep, and at the end
+ *   world.c          the ends, made by chance; what must hold at the end
+ *   asleep.c         what must hold while all sleep
  *   near.c, worker.c, ends.c  the actors
+ *   via.c            those of a connection that goes through another one
  *   ops.c            what they do with the core is what src/py does
  *   ledger.c         which items were sent, and which have come
  *   faults.c         what goes wrong
  *   sizes.sed        makes the core's buffers and limits small, so that a run meets them
  *
  * A run fails if an item is lost, comes twice, out of order or changed; if somebody sleeps though there is something
- * for him; if a wait goes on after its deadline; if more is under way than a limit allows; if the core breaks an
- * assertion, or keeps memory or fds; if it does not end.
+ * for him; if a wait goes on after its deadline; if more is under way than a limit allows, or waits in between than the
+ * window of a relay; if an end is not passed on; if the core breaks an assertion, or keeps memory or fds; if it does
+ * not end.
  *
  * `make run` has 20000 seeds that are always the same and SEEDS=20000 new ones; `make run-mutants` takes lines out of
  * the core and looks whether 10000 seeds notice. With SIZES= the core's own sizes are used. A change of the world
  * changes what a seed means.
  *
  * What it cannot find: what only happens between two accesses that are not atomic and hold no mutex (the thread
- * sanitizer does), or with weaker memory than that of x86; what the simulated system calls do not do; jobs that wait
- * for credit or room (a relay's), and forwarded channels, which the world does not have.
+ * sanitizer does), or with weaker memory than that of x86; what the simulated system calls do not do.
  */
 #include <signal.h>
 #include <stdarg.h>

@@ -20,7 +20,7 @@
 #define ASAN_UNPOISON_MEMORY_REGION(at, n) ((void)(at), (void)(n))
 #endif
 
-enum { PROCESSES = 2, STATIC = 64 * 1024, GAP = 64, FILLED = 256, FREED = 0xdb };
+enum { PROCESSES = 4, STATIC = 64 * 1024, GAP = 64, FILLED = 256, FREED = 0xdb };
 
 #define AREA      ((unsigned char *)0x200000000000)
 #define AREA_SIZE ((size_t)512 << 20)
@@ -156,9 +156,7 @@ sim_kill(sim_process *process, bool keeps_fds)
     }
     sim_trace("%s ends", process->name);
     process->alive = false;
-    if (!keeps_fds) {
-        sim_close_all(process);
-    }
+    sim_close_all(process, !keeps_fds);
     sim_look();
     sim_end_threads(process);
 }

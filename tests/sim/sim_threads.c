@@ -23,7 +23,7 @@ enum { STACK = 96 * 1024 };
 #endif
 
 enum {
-    THREADS = 64,
+    THREADS = SIM_THREADS,
     TLS = 512,
     MOST_POINTS = 1500000, /* of a run: else it never ends */
     LATE_POINTS = 800,     /* that a thread may pass after it should have been through */

@@ -65,7 +65,7 @@ static void
 run_carried(void *arg)
 {
     talk *about = arg;
-    const actor who = {.at = &world.ends[1]};
+    const actor who = {.at = &about->on->ends[1]};
     take_part(&who, about, about->chan[1]);
     op_close(&who, about);
     let_go(&who, about, UP);
@@ -76,13 +76,17 @@ static void
 run_task(const actor *who, xc_msg *msg, xc_chan *chan, bool primary)
 {
     side *at = who->at;
-    talk *about = &world.talks[msg->data[5]], *carries = about->carries;
+    at->on->tasks_taken++;
+    progress();
+    if (msg->data[5] >= VIA_TASK) {
+        via_run_task(who, msg, chan, primary);
+        return;
+    }
+    talk *about = &at->on->talks[msg->data[5]], *carries = about->carries;
     if (carries != NULL && (carries->chan[1] = xc_link_carried(at->link, msg, 0, carries->id)) != NULL) {
         (void)start_beside(at, "carried", run_carried, carries);
     }
     xc_link_free_msg(at->link, msg);
-    world.tasks_taken++;
-    progress();
     take_part(who, about, chan);
     if (primary) {
         xc_link_task_done(at->link, true);

@@ -1,7 +1,7 @@
 /*
- * The world: two ends of one connection, both real links, and what they say to each other. The ledger has each item
- * from its sending to its receiving; so whoever receives can tell whether it is the right one, and whoever sleeps
- * whether there is something for him.
+ * The world: two ends of one connection, both real links, and what they say to each other; perhaps more connections
+ * that go through that one. The ledger has each item from its sending to its receiving; so whoever receives can tell
+ * whether it is the right one, and whoever sleeps whether there is something for him.
  */
 #ifndef WORLD_H
 #define WORLD_H
@@ -9,10 +9,20 @@
 #include "sim.h"
 #include "xc_link_impl.h"
 
-enum { TALKS = 6, SENDERS = 3, HANDLER = SENDERS - 1 /* sends from a signal handler */, DOWN = 0, UP = 1, SEEN = 4 };
+enum {
+    RING = 4096,
+    CONNECTIONS = 3,
+    TALKS = 6,
+    SENDERS = 3,
+    HANDLER = SENDERS - 1 /* sends from a signal handler */,
+    DOWN = 0,
+    UP = 1,
+    SEEN = 4
+};
 
 /* An end: the near one has number 0, the worker number 1. Items go DOWN from the near end, UP from the worker. */
 typedef struct {
+    struct connection *on;
     sim_process *process;
     xc_link *link; /* NULL: it was let go */
     int number;
@@ -26,6 +36,7 @@ typedef struct {
 
 /* What is said through one channel: a plan, and what became of it. Directions: DOWN, UP. */
 typedef struct talk {
+    struct connection *on;
     int number;
     enum { TASK, STATUS, CARRIED } kind;
     uint32_t items[2]; /* so many does each of the senders send */
@@ -57,20 +68,36 @@ typedef struct talk {
     int sending[2];                  /* threads that still send in that direction */
 } talk;
 
-typedef struct {
+/* A link at the near end and one at the worker. Number 0 is the first; the others, if there are any, go through it: its
+ * worker is the process in between, which starts theirs. */
+typedef struct connection {
+    int number;
     side ends[2];
     talk talks[TALKS];
     int n_talks;
     uint32_t window;    /* limit of all channels from their birth; then items of a talk go one way only. 0: none */
     bool worker_gone;   /* its process has ended, or its link was let go */
     int64_t silence[2]; /* keepalive of that end, ns; 0: none */
-    enum { BY_PIPES, BY_SOCKET, BY_RINGS, MOVING } transport;
-    sim_pipe *pipes[2];         /* DOWN, UP */
+    enum { BY_PIPES, BY_SOCKET, BY_RINGS, MOVING, RELAYED } transport;
+    sim_pipe *pipes[2];         /* DOWN, UP: into which the end writes. Of a relayed one: NULL until there is one */
+    sim_pipe *last_pipes[2];    /* from which the other end reads; the same, unless it is relayed */
     bool may_end;               /* a fault has come, or a goodbye: the link may end before all is said */
     bool faulty;                /* a fault has come: items may be lost at its end */
     int not_offered, not_moved; /* ends; to rings */
-    int callers;                /* at the near end */
+    int callers;                /* at the near end, and connections that go through this one */
     uint32_t tasks_sent, tasks_taken;
+    /* If it is relayed: */
+    xc_chan *stream, *control, *start; /* channels of the first connection, at the near end */
+    uint32_t stream_id, control_id;
+    bool start_over; /* the task that starts the worker has ended */
+    bool started;    /* there is a worker's process */
+    bool unfinished; /* the near end still uses it */
+} connection;
+
+typedef struct {
+    connection connections[CONNECTIONS];
+    int n_connections;
+    bool may_carry; /* tasks may bring channels, also one that nobody waits for */
     int64_t last_progress;
 } world_state;
 extern world_state world;
@@ -79,7 +106,8 @@ extern world_state world;
 typedef struct {
     side *at;
     xc_wait_kind kind;
-    talk *about; /* NULL: no channel */
+    talk *about;               /* NULL: no channel of a talk */
+    const connection *through; /* about this one, which goes through that of `at`; NULL: not about such a one */
 } note;
 
 /* --- the ledger (ledger.c) -------------------------------------------------------------------------------------- */
@@ -100,7 +128,6 @@ void ledger_closing(side *at, talk *about);
 void ledger_leaving(side *at);
 void ledger_ended(side *at, talk *about, const xc_chan_state *state);
 void ledger_show(void);                                 /* prints it */
-void ledger_check_at_end(void);                         /* all is over */
 bool ledger_has_more(const talk *about, int direction); /* items that were sent and not received */
 void progress(void);
 
@@ -116,6 +143,8 @@ typedef struct {
 typedef enum { GOT, CLOSED, LATE } received;
 /* Waits; false: until has passed. */
 bool op_wait(const actor *who, xc_wait_kind kind, talk *about, int64_t until);
+/* For a channel that is needed for another connection. */
+void op_wait_for_chan(const actor *who, xc_wait_kind kind, xc_chan *chan, const connection *through);
 received op_receive(const actor *who, talk *about, int64_t until);
 /* False: the link has ended. */
 bool op_send_item(const actor *who, talk *about, int direction, int sender);
@@ -129,7 +158,8 @@ void op_run_callbacks(void *at);
 /* --- who acts (ends.c, faults.c) ------------------------------------------------------------------------------- */
 
 void start_ends(void);
-/* True: tasks must not bring channels. */
+/* The process in between starts the worker of a relayed connection. */
+void start_worker(connection *on);
 bool choose_fault(void);
 void start_faults(void);
 void run_reaper(void *at);
@@ -138,5 +168,7 @@ sim_thread *start_beside(side *at, const char *name, void (*run)(void *arg), voi
 void leave(side *at);
 /* Sleeps until *number is 0. */
 void await_zero(const int *number);
+talk *some_talk(connection *on);
+talk *next_talk(const talk *after); /* of all; after NULL: the first */
 
 #endif
