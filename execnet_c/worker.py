@@ -21,6 +21,7 @@ from .cores import module as _core
 
 INTERRUPT_TEXT = "keyboard-interrupted"
 NO_MEMORY = "MemoryError\n", "MemoryError", ""
+teach = None  # function of a far end that is to send the code objects of its core, see far/teaching.py
 RESERVE = 1 << 21  # bytes; freed when a task runs out of memory, so that there is enough to compile what reports it
 LONGEST_BIRTH = 5.0  # seconds to wait for a spare thread to begin
 _compile = getattr(_core, "_compile", compile)
@@ -104,6 +105,8 @@ def _move(gateway, offered):
 def _begin(gateway, answer):
     """Answer the hello, then prepare for tasks: meanwhile the near end already goes on."""
     gateway._send(_core.HELLO, 0, answer)
+    if teach:
+        teach(gateway)
     if sys.version_info < (3, 9):
         _end_a_thread()
     return _Tasks(gateway, answer["pid"])

@@ -14,7 +14,7 @@ if pairing.name in ("C-Python", "Python-C"):
 import execnet_c
 from conftest import TIMEOUT
 from execnet_c.far import pack, text
-from far_ends import PLAIN
+from far_ends import OURS, PLAIN
 
 # Takes the text apart as a far end would, and compiles what it would: prints how many pieces there are.
 COMPILE = """
@@ -182,6 +182,7 @@ def test_what_a_first_word_needs_is_compiled_at_once_and_nothing_else(bare, grou
     source = pack.pack(False)
     monkeypatch.setattr(text, "_body", lambda as_code: source)
     monkeypatch.setattr(text, "_texts", {})
+    monkeypatch.setattr(text, "_learnt", {})
     channel = group.makegateway(bare).remote_exec(COMPILED)
     assert channel.receive(TIMEOUT) == 1
     called = set(channel.receive(TIMEOUT))
@@ -215,3 +216,64 @@ def test_a_task_can_trace_what_is_called(end, group, function):
     assert channel.receive(TIMEOUT) == 1
     assert channel.receive(TIMEOUT) > 1
     channel.waitclose(TIMEOUT)
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """The texts that were sent to far ends on this machine, and whether each should teach us."""
+    sent = []
+
+    def text_here(*args, here=text.text_here):
+        sent.append(here(*args))
+        return sent[-1]
+
+    monkeypatch.setattr(text, "text_here", text_here)
+    monkeypatch.setattr(text, "_learnt", {})
+    return sent
+
+
+@pytest.mark.parametrize("end", PLAIN, ids=lambda end: end.name)
+def test_a_python_is_sent_the_code_objects_of_the_one_before_it(end, group, texts):
+    spec, found = end.spec(), []
+    for _ in range(3):
+        gw = group.makegateway(spec)
+        channel = gw.remote_exec(COMPILED)
+        assert channel.receive(TIMEOUT) == 1
+        found.append(channel.receive(TIMEOUT))
+        with pytest.raises(execnet_c.RemoteError, match="no item after 0 seconds"):
+            gw.remote_exec("channel.receive(timeout=0)").waitclose(TIMEOUT)
+    assert found[0] == found[1] == found[2]
+    if " " in spec.partition("python=")[2]:
+        assert texts == []  # it may lead to another machine
+    elif not end.name.startswith("cpython") or end.name.startswith(OURS):
+        assert texts[0] == texts[1] == texts[2] and not texts[0][1]
+    else:
+        assert [teaches for _, teaches in texts] == [False, True, False]
+        assert [b"def _wait(self" in whole for whole, _ in texts] == [True, True, False]
+
+
+def test_only_what_calls_itself_the_same_is_sent_code_objects_of_another_one(monkeypatch):
+    monkeypatch.setattr(text, "_learnt", {})
+    other, source = announcement((3, 8, 1), "cpython-38"), text.text_for(VARIANTS["source"], False)
+    assert text.text_here(VARIANTS["source"], "a") == (source, False)
+    assert text.text_here(VARIANTS["source"], "a")[1]
+    text.learn(VARIANTS["source"], "a", b"code")
+    taught, teaches = text.text_here(VARIANTS["source"], "a")
+    assert taught[text.HEAD_SIZE :].startswith(b"code") and not teaches
+    for same, command in ((other, "a"), (VARIANTS["source"], "b")):
+        assert text.text_here(same, command) == (source, False)
+    assert text.text_for(VARIANTS["source"], False) == source
+
+
+def test_who_teaches_too_much_is_not_listened_to(monkeypatch):
+    monkeypatch.setattr(text, "_learnt", {})
+    text.text_here(VARIANTS["source"], "a")
+    text.learn(VARIANTS["source"], "a", bytes(text.MAX_TAUGHT + 1))
+    assert text.text_here(VARIANTS["source"], "a")[1]
+
+
+def test_pythons_whose_code_objects_may_differ_are_not_asked_for_them(monkeypatch):
+    monkeypatch.setattr(text, "_learnt", {})
+    for alike in (announcement((3, 9, 0), "pypy39"), f"{0x030F00A1:x} cpython-315"):
+        for _ in range(3):
+            assert not text.text_here(alike, "a")[1]

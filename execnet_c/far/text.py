@@ -13,6 +13,7 @@ from .sent import file_name
 
 OLDEST = (3, 8)  # the oldest Python that the text runs on
 HEAD_SIZE = 400  # bytes
+MAX_TAUGHT = 1 << 20  # bytes that we keep of a far end; it sends some 60 KB
 
 # Every Python from 2.7 on must understand this line; it is quoted where a shell reads it. The frame has code 8, channel 0
 # and a payload of 46 bytes: a str ("N") of 40 bytes, and STOP. There is no compile() in it, nor
@@ -36,6 +37,7 @@ _PACKED = "import zlib;z=zlib.decompressobj();t=z.decompress(get(%d));rest=lambd
 _PLAIN = "t=get(%d);rest=lambda t=t[%d:]:t"
 
 _texts = {}  # (as code objects, packed) -> the whole text
+_learnt = {}  # (command, announcement) of a far end on this machine -> the text that one has taught us, see teaching.py; or None
 
 
 def prepare(packed):
@@ -62,22 +64,51 @@ def text_for(announcement, packed=True):
     return _text(as_code, packed)
 
 
+def text_here(announcement, command):
+    """The text for a far end on this machine that was started by `command`, and whether it will teach us; see teaching.py."""
+    text, kind = text_for(announcement, False), (command, announcement)
+    if _learnt.get(kind):
+        return _learnt[kind], False
+    is_release = int(announcement.split()[0], 16) & 0xF0 == 0xF0 and " cpython-" in announcement
+    if is_release and kind in _learnt and text is _text(False, False):
+        from .teaching import teaching
+
+        first, cold = _unpacked(False)
+        return _plain(teaching(first), cold), True
+    _learnt[kind] = None
+    return text, False
+
+
+def learn(announcement, command, first):
+    """A far end has taught us `first`."""
+    if len(first) <= MAX_TAUGHT:
+        _learnt[command, announcement] = _plain(first, _unpacked(False)[1])
+
+
 def _text(as_code, packed):
     if (as_code, packed) not in _texts:
         body = _body(as_code)
-        if packed:
-            read = _PACKED % len(body)
-        else:
-            from zlib import decompress, decompressobj
-
-            unpack = decompressobj()
-            first = unpack.decompress(body)
-            body = first + decompress(unpack.unused_data)
-            read = _PLAIN % (len(body), len(first))
-        head = (_HEAD % read).ljust(HEAD_SIZE).encode()
-        assert len(head) == HEAD_SIZE
-        _texts[as_code, packed] = head + body
+        _texts[as_code, packed] = _whole(_PACKED % len(body), body) if packed else _plain(*_unpacked(as_code))
     return _texts[as_code, packed]
+
+
+def _unpacked(as_code):
+    """The two parts of the text, see pack.py."""
+    from zlib import decompress, decompressobj
+
+    unpack = decompressobj()
+    return unpack.decompress(_body(as_code)), decompress(unpack.unused_data)
+
+
+def _plain(first, cold):
+    """The whole text of these two parts, for a far end on this machine."""
+    return _whole(_PLAIN % (len(first) + len(cold), len(first)), first + cold)
+
+
+def _whole(read, body):
+    head = (_HEAD % read).ljust(HEAD_SIZE).encode()
+    assert len(head) == HEAD_SIZE
+    return head + body
 
 
 def _path(as_code):

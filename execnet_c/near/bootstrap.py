@@ -17,7 +17,8 @@ The near end may send frames behind its hello without waiting for the answer. A 
 its stderr and ends; the first use of the gateway raises that. The near end waits only where a setting can fail.
 
 If the far end is this very interpreter it imports `execnet_c.worker`. A foreign interpreter first says, in a hello
-of its own, which Python it is, and is sent the text that makes it a worker (see text.py). Then the same frames follow.
+of its own, which Python it is, and is sent the text that makes it a worker (see text.py). Then the same frames follow; one
+that teaches (see teaching.py) sends another hello behind its answer, with its code objects.
 """
 
 import sys
@@ -82,16 +83,16 @@ def finish(gateway, spec):
         return
     if gateway._outer is not None:
         gateway._await_start(HELLO_TIMEOUT)
-    memory = None
+    memory, teaches = None, False
     if _is_foreign(gateway, spec):
-        from ..far.text import prepare, text_for
+        from ..far.text import learn, prepare, text_for, text_here
 
         gateway._serves = False
         packed = not is_here(spec) or " " in str(spec.python)  # a command line may lead to another machine
         prepare(packed)
         announcement = _answer(gateway, str)
         try:
-            text = text_for(announcement, packed)
+            text, teaches = (text_for(announcement), False) if packed else text_here(announcement, spec.python)
         except ValueError as exc:
             raise _refused(gateway, "PythonMissing", str(exc)) from None
         gateway._write(text)
@@ -118,6 +119,8 @@ def finish(gateway, spec):
     gateway._serves = True
     gateway._worker_pid = answer["pid"]
     gateway._answer = answer
+    if teaches and answer["core"] == "Python":
+        learn(announcement, spec.python, _answer(gateway, bytes))
     if maxqueue and gateway._takes_limits():
         gateway._limit(maxqueue)
     if memory:
