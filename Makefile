@@ -9,8 +9,8 @@
 #   PYTHON=python3.12   the interpreter to build for        VENV=.venv   where its environment goes
 #   CC=clang            the compiler                        PYTEST_ARGS  more for pytest, as "-k serializer"
 #   TSAN_TESTS="..."    the Python tests that run under the thread sanitizer; ON_OURS: in pytest-xdist on this package
-#   ASAN_TESTS=         all Python tests under the address sanitizer, not only those of check-deep; some fail there: those that
-#                       limit or count memory, and those with far ends that must not have this package
+#   ASAN_TESTS=         all Python tests under the address sanitizer, not only those of check-deep; those that limit or count
+#                       memory, or need the build of all others, are skipped and say so
 #   PROOFS=required     fail where CBMC cannot be had, instead of saying so
 #   SANITIZERS=required fail where the sanitizers cannot run, instead of saying so
 #   PAIRINGS="C-C"      the cores to run the Python tests over, near end and far end; all four of C and Python if not set
@@ -56,6 +56,7 @@ BENCH_NEEDS := $(VENV)/.bench-needs
 LINT_NEEDS := $(VENV)/.lint-needs
 TSAN := $(VENV)/tsan
 ASAN := $(VENV)/asan
+DEBUG := $(VENV)/debug
 LIMITS := $(VENV)/limits/pingpong $(VENV)/limits/bandwidth
 
 SOURCES := $(wildcard src/*/*.[ch] src/core/*/*.[ch] execnet_c/*.py execnet_c/*/*.py execnet_c/*.pyi execnet_c/py.typed)
@@ -65,7 +66,7 @@ STRICT := $(INCLUDES) -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 LOCKS := $(STRICT) -Wthread-safety -Wthread-safety-beta
 
 .PHONY: tag quick test check-deep pieces-quick pieces-test pieces-deep test-c test-c-deep test-c-portable test-c-mutants test-models test-sim \
-	test-asan test-tsan test-asan-python test-tsan-python test-on-ours test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
+	test-asan test-tsan test-asan-python test-tsan-python test-debug-python test-on-ours test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
 	test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
 
 # Tests are many programs, and pytest reads its own files anew at each start where no bytecode is kept.
@@ -154,16 +155,22 @@ test-tsan-python: $(TSAN)/.made $(TEST_NEEDS)
 test-asan-python: $(ASAN)/.made $(TEST_NEEDS)
 	@CC="$(CC)" $(PIECE) Python-asan sh tests/sanitized.sh asan $(abspath $(ASAN)) $(BIN)/python $(ASAN_TESTS) $(PYTEST_ARGS)
 
-$(TSAN)/.made: SANITIZER = thread
-$(ASAN)/.made: SANITIZER = address,undefined
+# The same with XC_ASSERT alone, over all Python tests.
+test-debug-python: $(DEBUG)/.made $(WEIGHTS) $(TEST_NEEDS) | hosts
+	@CC="$(CC)" $(PIECE) Python-debug sh tests/sanitized.sh debug $(abspath $(DEBUG)) $(BIN)/python $(PYTEST_ARGS)
 
-# A source tree of its own, or other builds would find its objects.
-$(TSAN)/.made $(ASAN)/.made: $(MADE) pyproject.toml setup.py README.rst $(SOURCES)
+$(TSAN)/.made: SANITIZER = -fsanitize=thread
+$(ASAN)/.made: SANITIZER = -fsanitize=address,undefined
+
+# Environments of their own, and source trees, or other builds would find their objects.
+$(TSAN)/.made $(ASAN)/.made $(DEBUG)/.made: $(MADE) pyproject.toml setup.py README.rst $(SOURCES)
 	rm -rf $(@D)
+	$(BIN)/python -m venv --without-pip $(@D)
 	mkdir -p $(@D)/source
 	cp -R pyproject.toml setup.py README.rst LICENSE src execnet_c $(@D)/source
-	CC="$(CC)" EXECNET_C_CFLAGS="-fsanitize=$(SANITIZER) -DXC_DEBUG -O1 -g -fno-omit-frame-pointer" \
-		$(PIP) install --no-deps --target $(@D)/lib $(abspath $(@D))/source
+	CC="$(CC)" EXECNET_C_CFLAGS="$(SANITIZER) -DXC_DEBUG -O1 -g -fno-omit-frame-pointer" $(PIP) install --no-deps \
+		--target "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" $(abspath $(@D))/source
+	ln -s ../users $(@D)/users
 	touch $@
 
 # Those that the compiler can build and this machine can run; all of them with SANITIZERS=required.

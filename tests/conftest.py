@@ -74,6 +74,7 @@ def pytest_configure(config):
         "ours: execnet_c does better than execnet here, on purpose",
         "deep: takes long, or is about what seldom changes; `make check-deep` runs it, and `make test` does not",
         "any_core: the same whatever the cores are; run over the default pairing only",
+        "not_under(sanitizers, why): not with the builds of sanitized.sh for these",
         'c_interface(end): of the C core itself; skipped where neither end has it, or not the end named ("near", "far")',
     ):
         config.addinivalue_line("markers", marker)
@@ -134,6 +135,9 @@ def pytest_collection_modifyitems(config, items):
         left_out += [item for item in kept if item not in few]
         kept = [item for item in kept if item in few]
     for item in kept:
+        marker = item.get_closest_marker("not_under")
+        if marker and os.environ.get("EXECNET_C_TEST_SANITIZER") in marker.args[0].split():
+            item.add_marker(pytest.mark.skip(reason=f"not under a sanitizer: {marker.args[1]}"))
         marker = item.get_closest_marker("c_interface")
         if marker:
             ends = {"near": pairing.near, "far": pairing.far}

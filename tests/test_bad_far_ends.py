@@ -302,6 +302,7 @@ def test_it_goes_half_way(fails, script, what):
         assert word in str(error), word
 
 
+@pytest.mark.not_under("asan tsan", "it counts memory")
 def test_a_hostile_length_takes_no_memory_and_is_waited_for(fails, script):
     import resource
 

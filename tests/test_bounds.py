@@ -6,6 +6,8 @@ import pytest
 
 from masters import run
 
+pytestmark = pytest.mark.not_under("asan tsan", "it counts memory")
+
 MIB = 1 << 20
 MESSAGE = 160  # bytes that a message costs beside its own, at most
 CHANNELS = 48 * MIB  # 65536 channels in items that nobody has taken: 500 bytes each with the twin

@@ -215,6 +215,7 @@ def test_a_fault_handler_of_the_user_s_is_left_alone(spec):
         assert said.startswith("Fatal Python error: Aborted"), said
 
 
+@pytest.mark.not_under("asan tsan", "it limits memory")
 def test_system_exit_and_memory_errors_of_a_task_are_remote_errors():
     run(
         """
@@ -250,8 +251,9 @@ IN_THE_MIDST = {"idle": "channel.send(1)", "a task": "channel.send(1); channel.r
 
 @pytest.mark.parametrize("state, via", [*((state, False) for state in IN_THE_MIDST), ("a task", True)])
 @pytest.mark.ours
-def test_a_worker_whose_connection_breaks_at_its_own_end_says_so(group, state, via):
+def test_a_worker_whose_connection_breaks_at_its_own_end_says_so(group, state, via, monkeypatch):
     """What it cannot read, here: nobody else knows of that."""
+    monkeypatch.setattr("execnet_c.near.gateway.REAP_TIMEOUT", TIMEOUT)  # under load, a process takes long to end
     if via:
         group.makegateway("popen//id=outer")
     gw = group.makegateway("popen//via=outer" if via else "popen")

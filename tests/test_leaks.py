@@ -13,6 +13,8 @@ import pytest
 from conftest import TIMEOUT, Footprint, wait_until
 from gateways import group_fixture  # noqa: F401 (fixtures)
 
+pytestmark = pytest.mark.not_under("asan tsan", "it counts memory")
+
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MIB = 1024 * 1024
 

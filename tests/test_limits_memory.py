@@ -15,6 +15,7 @@ from masters import run
 
 
 @pytest.mark.parametrize("kind", ["bytes", "str", "list"])
+@pytest.mark.not_under("asan tsan", "it limits memory")
 def test_an_item_too_large_for_this_process_is_a_memory_error(kind):
     run(
         """
@@ -53,6 +54,7 @@ def test_an_item_too_large_for_this_process_is_a_memory_error(kind):
     )
 
 
+@pytest.mark.not_under("asan tsan", "it limits memory")
 def test_an_item_too_large_to_send_is_a_memory_error_and_sends_nothing():
     run(
         """
@@ -75,6 +77,7 @@ def test_an_item_too_large_to_send_is_a_memory_error_and_sends_nothing():
     )
 
 
+@pytest.mark.not_under("asan tsan", "it limits memory")
 def test_a_worker_without_memory_for_an_item():
     run(
         """
@@ -120,6 +123,7 @@ def _count(channel, texts):
 @pytest.mark.ours
 @pytest.mark.parametrize("room", [24, 60], ids=["payload", "objects"])
 @pytest.mark.parametrize("model, busy", [("thread", 0), ("thread", 1), ("main_thread_only", 0), ("gevent", 1)])
+@pytest.mark.not_under("asan tsan", "it limits memory")
 def test_a_task_too_large_for_its_worker(group, monkeypatch, model, busy, room):
     """There is no room for its 40 MB, or for those and the objects that they become. That task fails, nothing else."""
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # no room that is there already
@@ -140,6 +144,7 @@ def test_a_task_too_large_for_its_worker(group, monkeypatch, model, busy, room):
     assert wait_until(lambda: gw.remote_status().numexecuting == busy)
 
 
+@pytest.mark.not_under("asan tsan", "it limits memory")
 def test_a_callback_whose_item_is_too_large():
     run(
         """
@@ -171,6 +176,7 @@ def test_a_callback_whose_item_is_too_large():
 
 
 @pytest.mark.c_interface("near")
+@pytest.mark.not_under("asan tsan", "it limits memory")
 def test_a_connection_that_ended_for_want_of_memory_says_so_to_all():
     """To who receives, and to who sends; the twin has one cause for both anyway."""
     run(
@@ -216,6 +222,7 @@ names["frame"] = starved
 
 
 @pytest.mark.parametrize("end", ["near", "far"])
+@pytest.mark.not_under("asan tsan", "it limits memory")
 def test_a_close_that_there_is_no_memory_for_ends_the_connection(group, end, monkeypatch):
     """Or who waits for it would wait for ever. Of the plain-Python core: see tests/c/test_writer.c for the other one."""
     if getattr(pairing, end) != "Python":

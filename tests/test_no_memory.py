@@ -13,6 +13,7 @@ FAR_ENDS = [None, *[end for end in PLAIN if end.name.startswith(("cpython3.8", "
 
 pytestmark = [
     pytest.mark.ours,
+    pytest.mark.not_under("asan tsan", "it limits memory"),
     pytest.mark.parametrize("far", FAR_ENDS, ids=lambda end: end.name if end else "popen"),
 ]
 

@@ -413,6 +413,7 @@ def mark():
 """
 
 
+@pytest.mark.not_under("asan tsan", "it counts memory")
 def test_one_payload_of_memory():
     """Two items of 100 MiB at a time: so much is what the receiver needs more, and their sender nothing."""
     run(

@@ -228,6 +228,7 @@ def test_no_bar_without_tqdm(source, monkeypatch):
 MEMORY = "open('/proc/self/status').read().split('VmHWM:')[1].split()[0]"
 
 
+@pytest.mark.not_under("asan tsan", "it counts memory")
 def test_a_large_file_takes_little_memory_at_both_ends_and_a_stopped_target_holds_up_no_other(tmp_path):
     """The stopped one goes on when the others are done."""
     os.mkdir(tmp_path / "source")
@@ -281,6 +282,7 @@ def test_a_large_file_takes_little_memory_at_both_ends_and_a_stopped_target_hold
         shutil.rmtree(tmp_path / name)
 
 
+@pytest.mark.not_under("asan tsan", "it counts memory")
 def test_many_files_take_little_memory_where_they_are_awaited(group, tmp_path):
     """The far end is as slow as its disk: what it has not taken yet stays here."""
     fill(tmp_path / "source", 60, MIB)

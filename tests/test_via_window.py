@@ -4,8 +4,8 @@ import os
 import signal
 import threading
 
-
 import execnet_c
+import pytest
 from execnet_c.cores import module as _core
 from execnet_c.near import via
 from conftest import TIMEOUT, wait_until
@@ -30,6 +30,7 @@ def echo(gateway):
     return gateway.remote_exec("while True: channel.send(channel.receive())")
 
 
+@pytest.mark.not_under("asan tsan", "it counts memory")
 def test_much_for_an_inner_one_that_sleeps_holds_nothing_up(group, outer, inner):
     """What is sent to it waits here; in between there is a window's worth at most."""
     between, pid = worker_of(outer), worker_of(inner)

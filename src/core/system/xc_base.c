@@ -105,14 +105,32 @@ xc_assert_nogil(const char *where)
 {
     yes_or_no held = atomic_load_explicit(&gil_probe, memory_order_acquire);
     if (held != NULL && held()) {
-        fprintf(stderr, "%s: called with the GIL held, but it may sleep\n", where);
-        abort();
+        xc_abort("%s: called with the GIL held, but it may sleep", where);
     }
 }
 
 void
 xc_assert_failed(const char *file, int line, const char *function, const char *condition)
 {
-    fprintf(stderr, "%s:%d: %s: failed: %s\n", file, line, function, condition);
+    xc_abort("%s:%d: %s: failed: %s", file, line, function, condition);
+}
+
+void
+xc_abort(const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "%s\n", text);
+#ifdef XC_DEBUG
+    const char *name = getenv("XC_REPORT");
+    FILE *report = name == NULL ? NULL : fopen(name, "a");
+    if (report != NULL) {
+        fprintf(report, "%s\n\n", text);
+        fclose(report);
+    }
+#endif
     abort();
 }

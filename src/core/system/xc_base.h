@@ -64,6 +64,9 @@ void xc_assert_nogil(const char *where);
 #define XC_ASSERT_NOGIL() ((void)0)
 #endif
 
+/* Says a mistake of ours and ends the process. Debug builds write it to the file XC_REPORT of the environment, too. */
+_Noreturn void xc_abort(const char *format, ...) XC_PRINTF(1, 2);
+
 /* What a caller owes: false only by a mistake of ours. Debug builds check it, and abort; others do not evaluate it. */
 _Noreturn void xc_assert_failed(const char *file, int line, const char *function, const char *condition);
 #ifdef XC_DEBUG

@@ -23,8 +23,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -89,8 +87,7 @@ static void
 must(int error, const char *what)
 {
     if (error != 0) {
-        fprintf(stderr, "execnet_c: %s failed with errno %d\n", what, error);
-        abort();
+        xc_abort("execnet_c: %s failed with errno %d", what, error);
     }
 }
 
