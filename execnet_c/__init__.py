@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # where type checkers find the names
     )
     from .near.gateway import Gateway, GatewayExited
     from .multi import Group, MultiChannel, default_group, makegateway, set_execmodel, set_stderr_handler
+    from .pool.stream import pipe
     from .rsync import RSync, RSyncError
     from .xspec import XSpec
 
@@ -80,6 +81,7 @@ _HOMES = {
     "load": "_core",
     "loads": "_core",
     "makegateway": "multi",
+    "pipe": "pool.stream",
     "set_execmodel": "multi",
     "set_stderr_handler": "multi",
 }

@@ -4,6 +4,7 @@ import atexit
 import os
 import signal
 import time
+from importlib import import_module
 
 from .near import bootstrap
 from .cores import module as _core
@@ -337,11 +338,28 @@ class Group:
             if gateway._reporter is not None:
                 gateway._reporter.wait(max(until - time.monotonic(), 0.0))
 
+    def _renew(self, gateway):
+        """Return a live gateway in the place of one that has died, or is to end now: of the same spec and id. If there is one
+        already, that."""
+        for other in self:
+            if other.id == gateway.id and other is not gateway:
+                return other
+        if gateway._outer is not None and not gateway._outer.hasreceiver():
+            self._renew(gateway._outer)
+        with self._lock:
+            place = self._gateways.index(gateway) if gateway in self._gateways else None
+        self._give_up(gateway)
+        return self._await(self._launch(gateway.spec, place))
+
     # --- many at once -----------------------------------------------------------------------------------------------
 
     def remote_exec(self, source, **kwargs):
         """Run `source` on all gateways of the group; return a MultiChannel to them. As Gateway.remote_exec."""
         return MultiChannel([gateway.remote_exec(source, **kwargs) for gateway in self])
+
+    def pipe(self, func, stream, **options):
+        """As execnet_c.pipe(), with the gateways of this group as its workers. One that dies is started anew, with its id."""
+        return import_module(".pool.stream", __package__).on_gateways(list(self), func, stream, **options)
 
 
 def _time_left(timeout):

@@ -53,6 +53,7 @@ PACKAGES = [
     {"near"},
     {"gateway", "gateway_base", "gateway_bootstrap", "gateway_io", "rsync_remote", "tagging"},
     {"multi", "rsync", "pytest_plugin"},
+    {"pool"},
     {"tools"},
     {"__main__"},
 ]

@@ -77,6 +77,14 @@ class Gateway(_core.Gateway):
             raise _dump_error(exc, kwargs) from exc.__cause__
         return channel
 
+    def pipe(self, func, stream, **options):
+        """As execnet_c.pipe(), with this gateway as its only worker. If it dies it is started anew in its group, with its
+        id."""
+        from importlib import import_module
+
+        pool = import_module("..pool.stream", __package__)
+        return pool.on_gateways([self], func, stream, **options)
+
     def remote_status(self):
         """What the far end is doing: an object with `numchannels`, `numexecuting` and `execmodel`; and `transport`, which
         is "ring" where what is sent goes through memory that both processes share, "pipe" for pipes and sockets.

@@ -119,6 +119,12 @@ def _source_of_function(function) -> tuple[str, str | None, str]:
         raise ValueError("can't evaluate lambda functions: write `def task(channel): ...`, or pass a string")
     if code.co_varnames[: code.co_argcount][:1] != ("channel",):
         raise ValueError("expected first function argument to be `channel`")
+    return source_of_plain(function)
+
+
+def source_of_plain(function) -> tuple[str, str | None, str]:
+    """The same for a plain function with any arguments."""
+    code = function.__code__
     if function.__closure__ is not None:
         captured = ", ".join(code.co_freevars)
         raise ValueError(f"functions with closures can't be passed: have {captured} as keyword arguments instead")

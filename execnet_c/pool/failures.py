@@ -1,0 +1,84 @@
+"""What a stream raises: exceptions of the function as themselves, with the item they are about."""
+
+import builtins
+import pickle
+
+from ..cores import module as _core
+from .carry import unpack
+
+SHOWN = 200  # characters of an item in an error
+
+
+class ItemTimeout(_core.TimeoutError, builtins.TimeoutError):
+    """The function took longer for an item than `timeout` says."""
+
+    __module__ = "execnet_c.pool"
+
+
+class Failed:
+    """In the place of a result: why there is none."""
+
+    def __init__(self, error):
+        self.error = error
+
+
+def shown(item):
+    try:
+        text = repr(item)
+    except Exception as exc:
+        return f"<{type(item).__name__} whose repr() fails: {exc!r}>"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def about(index, item):
+    return f"item {index}, {shown(item)}"
+
+
+def remote(packed, text, where):
+    """The exception that a worker has sent, with a RemoteError as its cause that has the traceback from there; if it
+    cannot be unpickled here, that RemoteError."""
+    cause = _core.RemoteError(f"{where}\n{text}" if where else text)
+    if packed is not None:
+        try:
+            error = unpack(packed)
+        except Exception:
+            return cause
+        if isinstance(error, BaseException):
+            error.__cause__ = cause
+            return error
+    return cause
+
+
+def of_item(packed, text, index, item, gateway):
+    """The same for an item of a stream. Its index and repr stand in the cause, and in a note where Python has those."""
+    what = about(index, item)
+    error = remote(packed, text, f"{what} (gateway {gateway.id!r}):")
+    if error.__cause__ is not None and hasattr(error, "add_note"):
+        error.add_note(what)
+    return error
+
+
+def ended(error, index, items):
+    """As the death `error` of a worker, saying at which items it worked."""
+    if len(items) == 1:
+        what = f"it was working at {about(index, items[0])}"
+    else:
+        what = f"it was working at items {index} to {index + len(items) - 1}, the first being {shown(items[0])}"
+    try:
+        named = type(error)(f"{error}; {what}")
+        vars(named).update(vars(error))
+    except Exception:
+        return error
+    return named
+
+
+def late(seconds, index, item):
+    return ItemTimeout(f"{about(index, item)}: no result after {seconds!r} seconds")
+
+
+def cannot_pickle(error, index, item):
+    """The reason why an item cannot be sent, saying which one it is."""
+    kind = type(error) if type(error) in (TypeError, AttributeError, pickle.PicklingError) else pickle.PicklingError
+    named = kind(f"{about(index, item)}, cannot be pickled: {error}")
+    named.__cause__ = error
+    return named

@@ -1,0 +1,327 @@
+"""The program of a pool's worker, sent by remote_exec(). It runs on Python 3.8 and needs no package there.
+
+What the near end sends, as plain items:
+
+- ("setup", control channel, directories for sys.path, seconds that an item may take or None, whether the first failure of a
+  batch ends it, the near end's Python version). Answer: ("here",).
+- ("func", role, way, *what): "function" or "initializer", see functions.py for the ways. Answer: ("ready",); or ("cannot",
+  text, name of the missing module or None), and the near end may try another way.
+- ("start", packed arguments): call the initializer. Answer: ("ready",), or ("failed", packed exception or None, traceback).
+- ("batch", number, packed items). Answer: ("done", number, packed results, failures, seconds). A failure is (place in the
+  batch, packed exception or None, traceback, whether the time was over); the result there is None.
+- None: end.
+
+("late", number, place) says that the item's time is over and that it was interrupted. Whatever comes through the control
+channel, or its end, interrupts what is running and ends the task.
+"""
+
+import pickle
+import signal
+import sys
+import time
+import traceback
+from _thread import allocate_lock, get_ident, start_new_thread
+
+SETTLE = 1.0  # seconds in which an interrupt arrives that was sent to this thread
+
+
+def pack(obj):
+    buffers = []
+    try:
+        data = pickle.dumps(obj, 5, buffer_callback=buffers.append)
+    except Exception:
+        by_value = sys.modules.get("cloudpickle")  # a class that came by value goes back so
+        if by_value is None:
+            raise
+        buffers.clear()
+        data = by_value.dumps(obj, 5, buffer_callback=buffers.append)
+    return [data] + [buffer.raw().tobytes() for buffer in buffers]
+
+
+def unpack(packed):
+    return pickle.loads(packed[0], buffers=packed[1:])
+
+
+def told(exc):
+    """(packed exception or None, traceback) of what a function raised."""
+    first = exc.__traceback__
+    while first is not None and first.tb_frame.f_code.co_filename == __file__:
+        first = first.tb_next
+    text = "".join(traceback.format_exception(type(exc), exc, first))
+    try:
+        packed = pack(exc)
+        if type(unpack(packed)) is not type(exc):
+            packed = None
+    except BaseException:
+        packed = None
+    return packed, text.encode("utf-8", "backslashreplace").decode()
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+
+
+def call(task):
+    """The function of an executor, whose items are (function, arguments, keyword arguments)."""
+    func, args, kwargs = task
+    return func(*args, **kwargs)
+
+
+def by_call():
+    return call
+
+
+def by_reference(data):
+    return pickle.loads(data)
+
+
+def by_source(source, file_name, name):
+    """As remote_exec() runs a function's source."""
+    import linecache
+
+    scope = {"__name__": "__channelexec__", "__builtins__": __builtins__}
+    linecache.cache[file_name] = len(source), None, source.splitlines(True), file_name
+    exec(compile(source, file_name, "exec"), scope)
+    return scope[name]
+
+
+def by_value(data, version, source):
+    """source: cloudpickle's own, for where it is not installed."""
+    if tuple(version) != sys.version_info[:2]:
+        here = "%d.%d" % sys.version_info[:2]
+        raise RuntimeError(
+            "it goes by value, as code of Python %d.%d, and Python %s runs here; put it in a module that can be "
+            "imported here, or give it all that it needs as arguments" % (tuple(version) + (here,))
+        )
+    try:
+        import cloudpickle  # noqa: F401
+    except ImportError:
+        import types
+
+        package, module = types.ModuleType("cloudpickle"), types.ModuleType("cloudpickle.cloudpickle")
+        package.__path__, module.__package__ = [], "cloudpickle"
+        sys.modules["cloudpickle"], sys.modules["cloudpickle.cloudpickle"] = package, module
+        try:
+            exec(compile(source, "<cloudpickle>", "exec"), module.__dict__)
+        except BaseException:
+            del sys.modules["cloudpickle"], sys.modules["cloudpickle.cloudpickle"]
+            raise
+        package.__dict__.update({name: value for name, value in vars(module).items() if name[:2] != "__"})
+        package.cloudpickle = module
+    return pickle.loads(data)
+
+
+WAYS = {"call": by_call, "reference": by_reference, "source": by_source, "value": by_value}
+
+
+# --- interrupting -----------------------------------------------------------------------------------------------------
+
+
+class Stopped(BaseException):
+    """The near end wants no more."""
+
+
+class Turn:
+    """What runs on the task's thread now, so that it can be interrupted, and nothing else."""
+
+    def __init__(self, channel, seconds):
+        self.channel = channel
+        self.seconds = seconds
+        self.ident = get_ident()
+        self.lock = allocate_lock()
+        self.serial = 0
+        self.running = self.hit = None  # serial numbers
+        self.until = 0.0
+        self.place = 0, 0  # (number of the batch, place in it)
+        self.stopping = False
+        self.over = allocate_lock()  # held as long as the task runs
+        self.over.acquire()
+        try:  # in the main thread only a signal ends a wait
+            signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
+            self.is_main = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        except (TypeError, ValueError):
+            self.is_main = False
+
+    def interrupt(self, serial=None):
+        """Raise KeyboardInterrupt in what runs now; with `serial`, if that still runs. Returns whether it was sent."""
+        with self.lock:
+            if self.running is None or self.hit == self.running or serial not in (None, self.running):
+                return False
+            self.hit = self.running
+            if self.is_main:
+                signal.pthread_kill(self.ident, signal.SIGINT)
+                return True
+            try:
+                import ctypes
+
+                raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+            except (ImportError, AttributeError):
+                return True  # there is no way here: the near end ends this process
+            raise_in(ctypes.c_ulong(self.ident), ctypes.py_object(KeyboardInterrupt))
+            return True
+
+    def stop(self, message):
+        self.stopping = True
+        self.interrupt()
+
+    def watch(self):
+        """On a thread of its own: interrupt each item whose time is over."""
+        while not self.over.acquire(True, max(self.left(), 0.001)):
+            serial, place = self.running, self.place
+            if serial is not None and self.hit != serial and time.monotonic() >= self.until and self.interrupt(serial):
+                try:
+                    self.channel.send(("late",) + place)
+                except OSError:
+                    break  # the near end is gone, and this process ends
+        self.over.release()
+
+    def left(self):
+        with self.lock:
+            runs = self.running is not None and self.hit != self.running
+            return min(self.until - time.monotonic(), 1e6) if runs else min(self.seconds, 0.5)
+
+    def run(self, func, *args):
+        """func(*args), which may be interrupted; an interrupt that was sent has arrived when this returns or raises."""
+        self.serial = serial = self.serial + 1
+        if self.seconds is not None:
+            self.until = time.monotonic() + self.seconds
+        came = False
+        try:
+            try:
+                self.running = serial
+                if self.stopping:  # since this was looked at last: nobody has interrupted what did not run
+                    raise Stopped
+                return func(*args)
+            finally:
+                with self.lock:
+                    self.running = None
+                came = self.hit != serial
+        except KeyboardInterrupt:
+            came = True
+            raise
+        finally:
+            with self.lock:
+                self.running = None
+            if not came:
+                self.settle()
+
+    def settle(self):
+        """An interrupt is on its way, but what it was for has ended: wait for it. It is raised here."""
+        until = time.monotonic() + SETTLE
+        while time.monotonic() < until:
+            time.sleep(0.01)
+
+
+# --- the work ---------------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    def __init__(self, channel, seconds, first_only):
+        self.channel = channel
+        self.turn = Turn(channel, seconds)
+        self.first_only = first_only
+        self.roles = {}
+        self.state = ()  # (what the initializer has returned,)
+
+    def take(self, role, way, *what):
+        try:
+            self.roles[role] = WAYS[way](*what)
+        except BaseException as exc:
+            missing = exc.name if isinstance(exc, ImportError) else None
+            self.channel.send(("cannot", "%s: %s" % (type(exc).__name__, exc), missing))
+        else:
+            self.channel.send(("ready",))
+
+    def start(self, packed):
+        try:
+            self.state = (self.turn.run(self.roles["initializer"], *unpack(packed)),)
+        except BaseException as exc:
+            if self.turn.stopping:
+                raise
+            self.channel.send(("failed",) + told(exc))
+        else:
+            self.channel.send(("ready",))
+
+    def each(self, items, results):
+        """Append the result of each further item to `results`. It stops with what the function raises."""
+        func = self.roles["function"]
+        if self.state:
+            state, plain = self.state[0], func
+
+            def func(item):
+                return plain(state, item)
+
+        if self.turn.seconds is None:
+            self.turn.run(results.extend, map(func, items))
+        else:
+            for item in items:
+                self.turn.place = self.turn.place[0], len(results)
+                results.append(self.turn.run(func, item))
+
+    def batch(self, number, packed):
+        begin = time.perf_counter()
+        results, failures = [], []
+        try:
+            items = unpack(packed)
+        except BaseException as exc:
+            return self.channel.send(("unread", number) + told(exc))
+        self.turn.place = number, 0
+        rest = iter(items)
+        while len(results) < len(items):
+            try:
+                self.each(rest, results)
+                if len(results) < len(items):
+                    raise RuntimeError("the function raised StopIteration")
+            except BaseException as exc:
+                if self.turn.stopping:
+                    raise
+                late = isinstance(exc, KeyboardInterrupt) and self.turn.hit == self.turn.serial
+                failures.append((len(results),) + told(exc) + (late,))
+                results.append(None)
+                exc = None
+                if self.first_only:
+                    break
+        try:
+            packed = pack(results)
+        except Exception:
+            packed = pack(self.those_that_go(results, failures))
+        self.channel.send(("done", number, packed, failures, time.perf_counter() - begin))
+
+    def those_that_go(self, results, failures):
+        """The results, without those that cannot be pickled, which are failures."""
+        for place, result in enumerate(results):
+            try:
+                pack(result)
+            except Exception as exc:
+                results[place] = None
+                failures.append((place,) + told(exc) + (False,))
+        return results
+
+    def serve(self):
+        if self.turn.seconds is not None:
+            start_new_thread(self.turn.watch, ())
+        try:
+            while True:
+                message = self.channel.receive()
+                if message is None or self.turn.stopping:
+                    return
+                getattr(self, {"func": "take"}.get(message[0], message[0]))(*message[1:])
+                del message
+        except BaseException:
+            if not self.turn.stopping:
+                raise
+        finally:
+            self.turn.over.release()
+
+
+def main(channel):
+    _, control, directories, seconds, first_only = channel.receive()
+    sys.path += [directory for directory in directories if directory not in sys.path]
+    worker = Worker(channel, seconds, first_only)
+    control.setcallback(worker.turn.stop, None)
+    channel.send(("here",))
+    worker.serve()
+
+
+if __name__ == "__channelexec__":
+    __file__ = main.__code__.co_filename
+    main(channel)

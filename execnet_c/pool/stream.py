@@ -1,0 +1,398 @@
+"""pipe(): a function over a stream, in workers: lazily, in order, and nothing is lost.
+
+The thread that draws results does the work of the pool, while it waits for them; see crew.py for the workers, and source.py
+for the thread that draws the source.
+"""
+
+import heapq
+import math
+import os
+import time
+from collections import deque
+
+from . import failures
+from .carry import pack, size_of, unpack
+from .crew import AHEAD, LONGEST_WAIT, Crew
+from .functions import Ways
+from .places import specs_of, whole
+from .source import source_of
+
+WORK = 0.05  # seconds of work in a batch whose size is for us to choose
+MOST = 1 << 14  # items in it
+MOST_BYTES = 1 << 20  # in it, and in its results
+SPLIT_AFTER = 2  # a batch that has ended so many workers goes on item by item
+
+
+class Batch:
+    __slots__ = ("contexts", "items", "kills", "number", "start")
+
+    def __init__(self, number, start, items, contexts, kills=0):
+        self.number, self.start, self.items, self.contexts, self.kills = number, start, items, contexts, kills
+
+    def __lt__(self, other):
+        return self.start < other.start
+
+
+class Job:
+    """What the crew needs to know."""
+
+
+class Stream:
+    """One run of pipe(). run() is the generator that users draw from."""
+
+    def __init__(self, start, func, stream, *, batch_size, buffersize, ordered, as_tuples, initializer, initargs, retries,
+                 timeout, return_exceptions, progress):  # fmt: skip
+        if batch_size != "auto":
+            whole("batch_size", batch_size)
+        if buffersize is not None:
+            whole("buffersize", buffersize)
+        self._retries = whole("retries", retries, 0)
+        if timeout is not None:
+            if not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
+                raise ValueError(f"timeout={timeout!r}: it may be a number of seconds larger than 0, or None")
+        job = self._job = Job()
+        job.setup = timeout, not return_exceptions
+        job.seconds = timeout
+        job.ways = {"function": Ways(func, "the function")}
+        if initializer is not None:
+            job.ways["initializer"] = Ways(initializer, "the initializer")
+            try:
+                job.arguments = pack(tuple(initargs))
+            except Exception as exc:
+                raise TypeError(f"initargs cannot be sent to a worker: {exc}") from exc
+        self._source = source_of(stream)
+        self._bar = None
+        if progress:
+            from .progress import Bar
+
+            self._bar = Bar(len(stream) if hasattr(stream, "__len__") else None)
+        self._start = start
+        self._batch_size = None if batch_size == "auto" else batch_size
+        self._buffersize, self._ordered = buffersize, ordered
+        self._as_tuples, self._return_exceptions = as_tuples, return_exceptions
+        self._timeout = timeout
+        self._pid = os.getpid()
+        self._numbers = 0  # batches so far
+        self._sent = self._yielded = 0  # items
+        self._todo = []  # a heap: batches that have to be sent again
+        self._done = {}  # index of the first item -> (number of items, results, contexts, whether there is a Failed)
+        self._next = 0  # index of the item to be yielded next, if in order
+        self._out = deque()  # of what _done has
+        self._fatal = None
+        self._stopped = False
+        self.crew = None
+
+    # --- what users draw ----------------------------------------------------------------------------------------------
+
+    def run(self):
+        in_order = False
+        try:
+            self.crew = Crew(self._job, self)
+            self._source.start(self.crew.ring)
+            self._start(self.crew)
+            while not self._stopped:
+                self._deal()
+                if self._out:
+                    number, results, contexts, has_failed = self._out.popleft()
+                    if has_failed:
+                        yield from self._one_by_one(results, contexts)
+                    elif contexts is not None:
+                        yield from zip(results, contexts)
+                    else:
+                        yield from results
+                    self._check_fork()
+                    self._yielded += number
+                    if self._bar is not None:
+                        self._bar.update(number, self.crew.workers.values())
+                    self.crew.wait(0)
+                elif self._fatal is not None:
+                    raise self._fatal
+                elif self._is_over():
+                    in_order = True
+                    break
+                else:
+                    self.crew.wait(self._patience())
+            if self._source.error is not None and in_order:
+                raise self._source.error
+        finally:
+            if os.getpid() == self._pid:
+                self._source.stop()
+                if self.crew is not None:
+                    self.crew.end(in_order)
+                if self._bar is not None:
+                    self._bar.close()
+
+    def _check_fork(self):
+        if os.getpid() != self._pid:
+            raise OSError("the stream belongs to the parent process: a forked child cannot draw from it, but may have its own")
+
+    def _one_by_one(self, results, contexts):
+        for place, result in enumerate(results):
+            if isinstance(result, failures.Failed):
+                if not self._return_exceptions:
+                    raise result.error
+                result = result.error
+            yield result if contexts is None else (result, contexts[place])
+
+    def _is_over(self):
+        return (
+            self._source.ended
+            and not (self._todo or self._done)
+            and not any(worker.has for worker in self.crew.workers.values())
+        )
+
+    def _patience(self):
+        by = self._source.more_by
+        return LONGEST_WAIT if by is None else max(0.0, by - time.monotonic())
+
+    def stop(self):
+        """End the stream. Any thread."""
+        self._stopped = True
+        if self.crew is not None:
+            self.crew.ring()
+
+    # --- dealing ------------------------------------------------------------------------------------------------------
+
+    def _deal(self):
+        self._source.more_by = None
+        while True:
+            free = [worker for worker in self.crew.workers.values() if worker.is_ready and len(worker.has) < AHEAD]
+            if not free:
+                return
+            worker = min(free, key=self._finish)
+            batch = self._next_batch(worker)
+            if batch is None:
+                return
+            try:
+                packed = pack(batch.items)
+            except Exception as exc:
+                self._refuse(batch, lambda item, index, exc=exc: failures.cannot_pickle(exc, index, item))
+                continue
+            if not self.crew.give(worker, batch, packed):
+                worker.stage = ""
+                heapq.heappush(self._todo, batch)
+
+    def _finish(self, worker):
+        """When it would have done another batch."""
+        left = sum(len(batch.items) for batch in worker.has)
+        size = self._size(worker)
+        return len(worker.has) if worker.pace is None else (left + size) * worker.pace
+
+    def _size(self, worker):
+        size = self._batch_size or worker.size
+        if self._buffersize is None:
+            return size
+        return min(size, max(1, self._buffersize // (AHEAD * len(self.crew.workers))))
+
+    def _buffer(self):
+        """How many items may be sent and not yielded."""
+        workers = self.crew.workers.values()
+        return self._buffersize or AHEAD * len(workers) * max(map(self._size, workers))
+
+    def _next_batch(self, worker):
+        if self._todo:
+            return heapq.heappop(self._todo)
+        if self._source.ended or self._fatal is not None:
+            return None
+        size, buffer = self._size(worker), self._buffer()
+        self._source.allow(self._yielded + buffer)
+        if buffer - (self._sent - self._yielded) < size:
+            return None
+        items, contexts = self._source.take(size), None
+        if not items:
+            return None
+        if self._as_tuples:
+            try:
+                items, contexts = map(list, zip(*[(item, context) for item, context in items]))
+            except (TypeError, ValueError):
+                self._fatal = TypeError("as_tuples=True: the source must give pairs (item, context)")
+                return None
+        batch = self._batch(self._sent, items, contexts)
+        self._sent += len(items)
+        return batch
+
+    def _batch(self, start, items, contexts, kills=0):
+        self._numbers += 1
+        return Batch(self._numbers, start, items, contexts, kills)
+
+    # --- what comes of it ---------------------------------------------------------------------------------------------
+
+    def _deliver(self, batch, results, has_failed):
+        done = len(batch.items), results, batch.contexts, has_failed
+        if not self._ordered:
+            return self._out.append(done)
+        self._done[batch.start] = done
+        while self._next in self._done:
+            done = self._done.pop(self._next)
+            self._next += done[0]
+            self._out.append(done)
+
+    def _part(self, batch, begin, end, kills=0):
+        contexts = batch.contexts and batch.contexts[begin:end]
+        return self._batch(batch.start + begin, batch.items[begin:end], contexts, kills)
+
+    def _split(self, batch, kills=0):
+        """Have its items sent one by one."""
+        for place in range(len(batch.items)):
+            heapq.heappush(self._todo, self._part(batch, place, place + 1, kills))
+
+    def _refuse(self, batch, error_of):
+        """The batch cannot be sent or understood. A single item fails; in a larger batch it may be any of them."""
+        if len(batch.items) > 1:
+            self._split(batch)
+        else:
+            self._deliver(batch, [failures.Failed(error_of(batch.items[0], batch.start))], True)
+
+    def done(self, worker, batch, kind, what):
+        gateway = worker.gateway
+        if kind == "unread":
+            return self._refuse(batch, lambda item, index: failures.of_item(*what, index, item, gateway))
+        packed, failed, seconds = what
+        try:
+            results = unpack(packed)
+        except Exception as exc:
+            return self._refuse(batch, lambda item, index, exc=exc: failures.cannot_pickle(exc, index, item))
+        for place, error, text, late in failed:
+            index, item = batch.start + place, batch.items[place]
+            if late:
+                error = failures.late(self._timeout, index, item)
+            else:
+                error = failures.of_item(error, text, index, item, gateway)
+            results[place] = failures.Failed(error)
+        number = len(results)
+        worker.items += number
+        worker.busy += seconds
+        worker.bytes += size_of(packed)
+        pace = seconds / number
+        worker.pace = pace if worker.pace is None else (worker.pace + pace) / 2
+        wanted = min(WORK / max(worker.pace, 1e-9), MOST, MOST_BYTES * (worker.items / worker.bytes))
+        worker.size = max(1, min(int(wanted), 2 * number if number >= worker.size else worker.size))
+        self._deliver(batch, results, bool(failed))
+
+    def fail(self, error):
+        self._fatal = self._fatal or error
+
+    def lost(self, worker, error):
+        batches = [*worker.has]
+        worker.has.clear()
+        suspect = None
+        if batches and worker.killed:
+            self._late(batches.pop(0), worker.late_place)
+        elif batches:
+            suspect = batches.pop(0)
+            self._suspect(worker, suspect, error)
+        for batch in batches:
+            heapq.heappush(self._todo, batch)
+        if worker.killed or self._retries and worker.deaths <= self._retries and not worker.left:
+            self.crew.restart(worker, error)
+        elif self.crew.is_hopeless():
+            self.fail(error if suspect is None else failures.ended(error, suspect.start, suspect.items))
+
+    def _late(self, batch, place):
+        """The time of that item was over, and its worker was ended. None: one of the items, nobody knows which."""
+        if place is None:
+            return self._split(batch)
+        error = failures.late(self._timeout, batch.start + place, batch.items[place])
+        self._deliver(self._part(batch, place, place + 1), [failures.Failed(error)], True)
+        for begin, end in ((0, place), (place + 1, len(batch.items))):
+            if begin < end:
+                heapq.heappush(self._todo, self._part(batch, begin, end))
+
+    def _suspect(self, worker, batch, error):
+        """The worker died while it had that batch."""
+        batch.kills += 1
+        single = len(batch.items) == 1
+        if single and batch.kills > self._retries:
+            self._deliver(batch, [failures.Failed(failures.ended(error, batch.start, batch.items))], True)
+        elif not single and batch.kills >= min(SPLIT_AFTER, self._retries + 1):
+            self._split(batch, min(1, self._retries))
+        else:
+            return heapq.heappush(self._todo, batch)
+        for other in self.crew.workers.values():  # it is known now whose fault it was, or will be soon
+            other.deaths = 0
+
+
+class Pipe:
+    """What pipe() returns: an iterator over the results. Used in a `with` block, or by close(), it ends at once."""
+
+    def __init__(self, stream):
+        self._stream = stream
+        self._results = stream.run()
+
+    def __iter__(self):
+        return self._results
+
+    def __next__(self):
+        return next(self._results)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.close()
+
+    def close(self):
+        """End the stream: what runs is interrupted, and ended if it goes on for a second."""
+        self._results.close()
+
+    def stats(self):
+        """A dict for each worker: `id` of its gateway, `items`, `bytes` both ways, seconds `busy`, batches in its `queue`."""
+        crew = self._stream.crew
+        return [] if crew is None else [worker.stats() for worker in crew.workers.values()]
+
+    def _stop(self):
+        self._stream.stop()
+
+
+def pipe(func, stream, *, specs=None, max_workers=None, batch_size="auto", buffersize=None, ordered=True, as_tuples=False,
+         initializer=None, initargs=(), retries=1, timeout=None, return_exceptions=False, progress=False):  # fmt: skip
+    """func(item) for each item of `stream`, in workers; an iterator over the results.
+
+    Any picklable items; any function that can be sent: by reference where a worker can import it, else by its source, as
+    remote_exec() sends it, else by cloudpickle. Results are unpickled here: only use workers that you trust.
+
+    - specs: the spec of each worker. None: as many popen as CPUs may be used, or max_workers.
+    - batch_size: items that are sent together; "auto": about 50 ms of work, beginning with 1. Less than a batch goes after
+      0.1 s.
+    - buffersize: so many items at most are sent and not yet drawn from here; by default two batches a worker. The stream is
+      drawn no further, by a thread of its own.
+    - ordered: the results come in the order of the items. False: as they come.
+    - as_tuples: the stream gives (item, context), and the results are (result, context).
+    - initializer: initializer(*initargs) runs once in each worker, and the function is called as func(state, item) with
+      what that returned.
+    - retries: how often in a row, without a result in between, a worker that died is started anew, and how often an item
+      that it died of is tried again. So func may run more than once for an item; each result comes once.
+    - timeout: seconds that func may take for an item. Then it is interrupted, a second later its worker is ended and
+      replaced; the item is an ItemTimeout, which is a TimeoutError.
+    - return_exceptions: what func raises is yielded as the item's result. Else it is raised there, with the item's index
+      and repr, and the workers are interrupted, as when this iterator is closed.
+    - progress: show tqdm's bar.
+
+    Raises ValueError or TypeError for what makes no sense, and for a function that cannot be sent, before anything is
+    started. Gateways start with the first next(), and end with the last one.
+    """
+    specs = specs_of(specs, max_workers)
+    return Pipe(
+        Stream(
+            lambda crew: crew.start(specs), func, stream, batch_size=batch_size, buffersize=buffersize, ordered=ordered,
+            as_tuples=as_tuples, initializer=initializer, initargs=initargs, retries=retries, timeout=timeout,
+            return_exceptions=return_exceptions, progress=progress,
+        )
+    )  # fmt: skip
+
+
+def on_gateways(gateways, func, stream, *, max_workers=None, batch_size="auto", buffersize=None, ordered=True, as_tuples=False,
+                initializer=None, initargs=(), retries=1, timeout=None, return_exceptions=False, progress=False):  # fmt: skip
+    """The same in these gateways, which stay. At most max_workers of them."""
+    if max_workers is not None:
+        whole("max_workers", max_workers)
+    gateways = gateways[:max_workers]
+    if not gateways:
+        raise ValueError("the group has no gateways: make some with makegateway()")
+    return Pipe(
+        Stream(
+            lambda crew: crew.take_on(gateways), func, stream, batch_size=batch_size, buffersize=buffersize, ordered=ordered,
+            as_tuples=as_tuples, initializer=initializer, initargs=initargs, retries=retries, timeout=timeout,
+            return_exceptions=return_exceptions, progress=progress,
+        )
+    )  # fmt: skip

@@ -1,0 +1,138 @@
+"""Functions that the tests of the pool run in workers, and streams to watch what is drawn."""
+
+import functools
+import os
+import threading
+import time
+
+
+def square(n):
+    return n * n
+
+
+def pid(_=None):
+    return os.getpid()
+
+
+def same(item):
+    return item
+
+
+def divide(n):
+    return 100 // n
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def deaf(item):
+    """As sleep(), and no interrupt ends it, if `item` is a tuple (seconds, file to make at the beginning or none)."""
+    if not isinstance(item, tuple):
+        return item
+    for path in item[1:]:
+        open(path, "w").close()
+    until = time.monotonic() + item[0]
+    while time.monotonic() < until:
+        try:
+            time.sleep(until - time.monotonic())
+        except KeyboardInterrupt:
+            pass
+    return item[0]
+
+
+def die(n):
+    """Dies of 13."""
+    if n == 13:
+        os.kill(os.getpid(), 9)
+    return n
+
+
+def die_once(item):
+    """Dies when it gets the path of a file that is not there yet."""
+    if isinstance(item, str):
+        try:
+            os.close(os.open(item, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return "survived"
+        os.kill(os.getpid(), 9)
+    return item
+
+
+class Unfit(Exception):
+    """Its pickle cannot be loaded: it needs two arguments and keeps one."""
+
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+class Fit(Exception):
+    def __init__(self, one, two=None):
+        super().__init__(one, two)
+        self.more = {"two": two}
+
+
+def fail(item):
+    raise item
+
+
+def exit_with(_):
+    raise SystemExit(3)
+
+
+def stop_iteration(n):
+    if n == 2:
+        raise StopIteration
+    return n
+
+
+def load(a, b):
+    return {"pid": os.getpid(), "sum": a + b}
+
+
+def use(state, item):
+    return state["pid"] == os.getpid(), state["sum"] + item
+
+
+def lock_if_two(n):
+    return threading.Lock() if n == 2 else n
+
+
+class Adder:
+    def __init__(self, n):
+        self.n = n
+
+    def add(self, other):
+        return self.n + other
+
+    __call__ = add
+
+
+class Referring:
+    """An object that has a function of a module: no way goes but by reference."""
+
+    def __init__(self, func):
+        self.func = func
+
+    def __call__(self, n):
+        return self.func(n)
+
+    def __reduce__(self):
+        return functools.partial, (self.func,)
+
+
+class Watched:
+    """An endless stream of 0, 1, 2... that knows how far it was drawn."""
+
+    def __init__(self, end=None):
+        self.drawn, self.end = 0, end
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.drawn == self.end:
+            raise StopIteration
+        self.drawn += 1
+        return self.drawn - 1

@@ -1,0 +1,164 @@
+"""pipe() where programs are interrupted, fork, end, or call it at odd places: it works or says why not, and never hangs."""
+
+import functools
+
+import pytest
+
+import masters
+from pairing import HEAD  # noqa: F401  (masters' programs begin with it)
+
+pytestmark = pytest.mark.ours
+
+run = functools.partial(masters.run, env={"PYTHONWARNINGS": "ignore:This process:DeprecationWarning"})
+
+PLAIN = "import itertools, pooled\nfrom execnet_c import pipe\n"
+
+
+def test_ctrl_c_interrupts_the_workers_and_ends_them():
+    run(
+        PLAIN
+        + """
+results = pipe(pooled.sleep, itertools.chain([0], itertools.repeat(600)), max_workers=2, batch_size=1)
+next(results)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    next(results)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    )
+
+
+def test_ctrl_c_ends_workers_that_go_on():
+    run(
+        PLAIN
+        + """
+results = pipe(pooled.deaf, itertools.chain([0], itertools.repeat((600,))), max_workers=2, batch_size=1)
+next(results)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    next(results)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    )
+
+
+def test_the_end_of_the_program_ends_them():
+    assert run(PLAIN + "results = pipe(pooled.sleep, [0, 600, 600], max_workers=2, batch_size=1)\nprint(next(results))") == ["0"]
+
+
+def test_a_stream_that_was_never_drawn_holds_nothing_up():
+    run(PLAIN + "results = pipe(pooled.sleep, itertools.count(), max_workers=2)")
+
+
+def test_in_a_forked_child_the_parents_stream_is_refused_and_its_own_works():
+    run(
+        PLAIN
+        + """
+results = pipe(pooled.square, range(100), max_workers=1)
+assert next(results) == 0
+pid = os.fork()
+if pid == 0:
+    status = 1
+    try:
+        try:
+            list(results)
+        except OSError as exc:
+            assert "belongs to the parent process" in str(exc), exc
+            assert list(pipe(pooled.square, iter(range(10)), max_workers=1)) == [n * n for n in range(10)]
+            status = 0
+    finally:
+        os._exit(status)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert list(results) == [n * n for n in range(1, 100)]
+"""
+    )
+
+
+def test_inside_a_task_it_works():
+    run(
+        """
+group = execnet_c.Group()
+channel = group.makegateway().remote_exec('''
+import math
+from execnet_c import pipe
+channel.send(list(pipe(math.sqrt, [1, 4, 9], max_workers=1)))
+''')
+assert channel.receive(30) == [1.0, 2.0, 3.0]
+group.terminate(timeout=5)
+"""
+    )
+
+
+def test_inside_a_function_of_a_stream_it_works():
+    run(
+        """
+def inner(n):
+    import math
+    from execnet_c import pipe
+    return list(pipe(math.sqrt, [n], max_workers=1))
+
+def outer():
+    from execnet_c import pipe
+    print(list(pipe(inner, [1, 4], max_workers=1)))
+outer()
+"""
+    )
+
+
+def test_inside_a_callback_it_works_or_says_why_not():
+    lines = run(
+        PLAIN
+        + """
+group = execnet_c.Group()
+gateway = group.makegateway()
+done = threading.Event()
+def callback(item):
+    try:
+        print(list(pipe(pooled.square, [1, 2], max_workers=1)))
+        try:
+            print(list(gateway.pipe(pooled.square, [1, 2])))
+        except OSError as exc:
+            print(exc)
+    finally:
+        done.set()
+gateway.remote_exec("channel.send(1); channel.receive()").setcallback(callback)
+assert done.wait(30)
+group.terminate(timeout=5)
+"""
+    )
+    assert lines[0] == "[1, 4]"
+    assert "inside a callback of the same gateway would wait for ever" in lines[1]
+
+
+def test_at_the_interpreters_end_it_works_or_says_why_not():
+    lines = run(
+        PLAIN
+        + """
+import atexit
+def last():
+    for stream in (range(5), iter(range(5))):
+        try:
+            print(list(pipe(pooled.square, stream, max_workers=1)))
+        except RuntimeError as exc:
+            print(exc)
+atexit.register(last)
+"""
+    )
+    assert len(lines) == 2
+    for line in lines:
+        assert line == "[0, 1, 4, 9, 16]" or "no thread" in line
+
+
+def test_a_thread_that_is_no_main_thread_may_draw():
+    run(
+        PLAIN
+        + """
+got = []
+thread = threading.Thread(target=lambda: got.extend(pipe(pooled.square, iter(range(100)), max_workers=2)))
+thread.start()
+thread.join(30)
+assert got == [n * n for n in range(100)]
+"""
+    )
