@@ -30,7 +30,7 @@ UNRECEIVED = {
     ),
     "channels without end": (
         "frame(4, 1, b''.join(b'B' + struct.pack('!i', 2 * i) for i in range(90_000)) + b'@\\0\\1\\x5f\\x90Q')",
-        0,
+        5 * MIB,  # each is closed: 5 bytes are noted for each id, in a buffer that grows by doubling
     ),
     "for channels that nobody has": ("frame(4, 77, b'LQ')", 0),
     "errors for channels that nobody has": ("frame(6, 77, b'N\\0\\0\\0\\1xQ')", 0),

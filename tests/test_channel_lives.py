@@ -3,6 +3,7 @@
 import gc
 import os
 import queue
+import struct
 import threading
 import weakref
 
@@ -25,6 +26,25 @@ def test_ids_are_odd_here_and_even_over_there(gw):
     assert [gw.newchannel().id for _ in range(3)] == [3, 5, 7]
     assert channel.receive(TIMEOUT) == (1, [2, 4, 6])
     assert gw.remote_exec("pass").id == 9
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("how", ["for a channel that nobody has", "too many channels", "a task of too many"])
+def test_a_channel_in_what_nobody_gets_is_closed(gw, how):
+    other, task = gw.newchannel(), gw.newchannel()
+    if how == "for a channel that nobody has":
+        gw._send(4, 9001, other)
+    else:
+        ids = b"".join(b"B" + struct.pack("!i", 100_000 + 2 * i) for i in range(65_536))
+        payload = ids + b"B" + struct.pack("!i", other.id) + b"@" + struct.pack("!i", 65_537) + b"Q"
+        code, id = (4, gw.remote_exec("channel.receive()").id) if how == "too many channels" else (3, task.id)
+        gw._write(struct.pack("!bii", code, id, len(payload)) + payload)
+    with pytest.raises(EOFError):
+        other.receive(TIMEOUT)
+    if how == "a task of too many":
+        with pytest.raises(task.RemoteError, match="too many tasks wait|65536 channels"):
+            task.receive(TIMEOUT)
+    assert gw.remote_exec("channel.send(1)").receive(TIMEOUT) == 1
 
 
 @pytest.fixture

@@ -60,6 +60,26 @@ def test_a_task_or_an_item_of_many_small_objects(limited, far):
     assert gw.remote_exec(_count, items=items[:10]).receive(TIMEOUT) == 10
 
 
+def _take(channel, texts, other):
+    channel.send(len(texts))
+
+
+@pytest.mark.parametrize("what", ["a task", "an item"])
+def test_what_is_refused_leaves_nobody_waiting_for_the_channel_that_it_carries(limited, what):
+    gw = limited(16)
+    other, texts = gw.newchannel(), ["xB" * 200] * 100_000
+    if what == "an item":
+        channel = gw.remote_exec("channel.send(len(channel.receive()))")
+        channel.send((texts, other))
+    else:
+        channel = gw.remote_exec(_take, texts=texts, other=other)
+    with pytest.raises(channel.RemoteError, match="MemoryError"):
+        channel.receive(TIMEOUT)
+    with pytest.raises(EOFError):
+        other.receive(TIMEOUT)
+    assert gw.remote_exec(_count, items=[1] * 10).receive(TIMEOUT) == 10
+
+
 def _fill(channel):
     held = []
     try:

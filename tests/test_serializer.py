@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from execnet_c.twin import pyserializer
+from execnet_c.twin import pyserializer, pywire
 from serializers import ser_fixture  # noqa: F401 (fixtures)
 
 I4_MAX = 2**31 - 1
@@ -429,6 +429,14 @@ class TestItems:
         assert pyserializer.channel_ids(data, 100) == ids
         assert pyserializer.channel_ids(data + b"following", 100) == ids
         assert pyserializer.channel_ids(data, 2) == ids[:2]
+        for size in (1, 3, 4, len(data)):
+            found = bytearray()
+            sift = pywire.sift(found.extend).send
+            sift(None)
+            for at in range(0, len(data), size):
+                sift(data[at : at + size])
+            sift(b"B\0\0\0\1")  # behind STOP
+            assert [*struct.unpack(f"!{len(found) // 4}I", found)] == ids
         loaded = []
         pyserializer.load_item(data, 0, loaded.append)
         assert loaded == ids

@@ -41,12 +41,11 @@ from .pyserializer import (
     DumpError,
     LoadError,
     TruncatedError,
-    channel_ids,
     dump_item,
     load_item,
     load_plain,
 )
-from .pytasks import MAX_CHANNELS, REFUSALS, Tasks
+from .pytasks import REFUSALS, Tasks
 from .pytasks import compiled as _compile  # noqa: F401
 from .pywire import (
     CHUNK,
@@ -74,18 +73,6 @@ dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "loa
 
 SHORT = 128  # bytes: for a shorter item load_plain() is tried first, because it takes half the time of load_item()
 MAX_ANSWERS = 4000  # if so many frames wait to be written, answers wait in `_owed`, see src/core/link/xc_answer.c
-
-
-def _no_channel(id):
-    """Called for a payload that is not well formed, if at all: loading it goes on, and then says why."""
-
-
-def _crowded(id):
-    raise LoadError(f"{MAX_CHANNELS} channels are here already")
-
-
-def _no_memory(id):
-    raise MemoryError
 
 
 def _main_thread_ident():
@@ -209,6 +196,8 @@ class Gateway(NearEnd, Reader, Tasks):
                 self._apply_other(code, id, payload, chan)
             elif chan is not None:
                 chan.put_item(self._held(payload, chan.coerce), len(payload) + ITEM_COST)
+            else:
+                self._refuse(payload)
 
     def _apply_other(self, code, id, payload, chan):
         if code in (CLOSE, LAST_MESSAGE):
@@ -245,19 +234,7 @@ class Gateway(NearEnd, Reader, Tasks):
         """What waits in a channel for an item: the arguments of _item(). The object is made when it is received: it may be
         70 times as large as its payload. But the channels that it carries are made now, so that what comes for them is
         kept."""
-        return payload, coerce, self._carried(payload.payload() if type(payload) is Large else payload)
-
-    def _carried(self, payload):
-        """The function that gives the Channel object for each id in the payload."""
-        try:
-            ids = channel_ids(payload, MAX_CHANNELS + 1)
-            if not ids:
-                return _no_channel
-            if len(self._live) + len(ids) <= MAX_CHANNELS:
-                return {id: self._channel(id) for id in ids}.__getitem__
-        except MemoryError:
-            return _no_memory
-        return _crowded
+        return payload, coerce, self._carried(payload)
 
     def _item(self, payload, coerce, make_channel):
         """(item, None), or (None, the error) without its traceback, whose frames hold the partly loaded item."""
@@ -310,7 +287,7 @@ class Gateway(NearEnd, Reader, Tasks):
         Answers wait here because the far end may ask without reading. If we stopped reading instead, two ends that both
         ask would wait for each other for ever."""
         try:
-            self._owed += bytes((debt,)) + id.to_bytes(4, "big", signed=True)
+            self._owed += bytes((debt,)) + (id & 0xFFFFFFFF).to_bytes(4, "big")
         except MemoryError:
             return self._lack_memory()
         pypump.pump.post(self._pay)

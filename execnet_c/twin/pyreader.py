@@ -147,6 +147,8 @@ class Reader:
     def _fill(self, large, n):
         """_read_large() has read `n` bytes: count them, and file the message if it is complete."""
         more = n - large.left
+        if large.body is None:
+            large.sift(self._space[: min(n, large.left)])
         if large.add(min(n, large.left)):
             self._large = None
             if large.got == large.size:

@@ -315,7 +315,7 @@ def load_plain(data):
             stack.append({} if op == 74 else _CONSTANTS[op])
 
 
-_WIDTHS = {**dict.fromkeys(b"BEFGKO@", 5), **dict.fromkeys(b"CJLPR", 1), 68: 9, 84: 17}  # of opcode and operand
+WIDTHS = {**dict.fromkeys(b"BEFGKO@", 5), **dict.fromkeys(b"CJLPR", 1), 68: 9, 84: 17}  # of opcode and operand
 
 
 def channel_ids(data, most):
@@ -336,7 +336,7 @@ def channel_ids(data, most):
                 continue
             if op == 66:
                 ids.append(int.from_bytes(data[p + 1 : p + 5], "big"))
-            p += _WIDTHS[op]
+            p += WIDTHS[op]
     except (IndexError, KeyError):
         return []
     return ids

@@ -1,4 +1,6 @@
-"""The tasks of a worker on the plain-Python core: their queue, and what happens to a task that no thread takes."""
+"""The tasks of a worker on the plain-Python core: their queue, and what happens to a task that no thread takes. The channels
+that tasks and items carry.
+"""
 
 import sys
 from _collections import deque
@@ -7,13 +9,25 @@ from itertools import chain
 
 from . import pypump
 from .pychannel import until_of
-from .pyserializer import LoadError
-from .pywire import CLOSE_ERROR
+from .pyserializer import LoadError, channel_ids
+from .pywire import CLOSE_ERROR, Large, sift
 
 MAX_CHANNELS = 65536  # with so many Channel objects no task is taken, and no item that carries a channel
 REFUSALS = {2: "execution disallowed", 3: "too many tasks wait"}  # see Gateway._owe()
 
 ONLY_MAIN = "main_thread_only"
+
+def _no_channel(id):
+    """Called for a payload that is not well formed, if at all: loading it goes on, and then says why."""
+
+
+def _crowded(id):
+    raise LoadError(f"{MAX_CHANNELS} channels are here already")
+
+
+def _no_memory(id):
+    raise MemoryError
+
 
 _first = deque([None])  # a token while no text was compiled yet
 
@@ -74,10 +88,9 @@ class Tasks:
 
     def _queue_task(self, id, payload):
         """An EXEC frame takes effect."""
-        if not self._is_worker:
-            return self._owe(2, id)
-        if len(self._live) >= MAX_CHANNELS:
-            return self._owe(3, id)
+        if not self._is_worker or len(self._live) >= MAX_CHANNELS:
+            self._owe(3 if self._is_worker else 2, id)
+            return self._refuse(payload, id)
         is_new = id not in self._chans
         channel = self._channel(id)
         channel._chan.whole = is_new
@@ -168,3 +181,40 @@ class Tasks:
 
             pywatch.tell(self._watcher, b"i", None)
         return idle
+
+    def _carried(self, payload):
+        """The function that gives the Channel object for each id in the payload."""
+        failed = _crowded
+        try:
+            if type(payload) is not Large or not payload.ids:
+                ids = channel_ids(payload.payload() if type(payload) is Large else payload, MAX_CHANNELS + 1)
+                if not ids:
+                    return _no_channel
+                if len(self._live) + len(ids) <= MAX_CHANNELS:
+                    return {id: self._channel(id) for id in ids}.__getitem__
+        except MemoryError:
+            failed = _no_memory
+        self._refuse(payload)
+        return failed
+
+    def _refuse(self, payload, task=None):
+        """Nobody will get what the payload carries: close the channels that are not known here, at which somebody may wait.
+        task: the id of its own channel, which is told more."""
+
+        def close(four):
+            id = int.from_bytes(four, "big")
+            if id != task and id not in self._chans:
+                self._owed += b"\5" + four  # as _owe(CLOSE, id), but there may be many
+
+        try:
+            if type(payload) is Large and payload.ids:
+                for at in range(0, len(payload.ids), 4):
+                    close(payload.ids[at : at + 4])
+            else:
+                look = sift(close).send
+                look(None)
+                look(payload.payload() if type(payload) is Large else payload)
+            if self._owed:
+                pypump.pump.post(self._pay)
+        except MemoryError:
+            self._lack_memory()

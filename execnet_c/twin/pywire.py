@@ -6,7 +6,7 @@ from time import monotonic
 
 from . import pypump
 from ..models.native import RLock, os, sleep
-from .pyserializer import LoadError
+from .pyserializer import WIDTHS, LoadError
 
 STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO, LONG, PIECE, DROP = range(12)
 CREDIT, WAITS = 13, 14  # 12, MOVE, is of the C core alone
@@ -279,6 +279,23 @@ class Memory(BytesIO):
     __del__ = lambda self: None  # noqa: E731
 
 
+def sift(found):
+    """A generator that is sent a payload in parts, and calls found(id) for the channel ids in it, each as four bytes."""
+    data, p, n = b"", 0, 1
+    while n:
+        while len(data) < p + n:
+            data, p = data[p:] + (yield), max(0, p - len(data))
+        op, has = data[p], n
+        n = 9 if op in b"UV" else 5 if op in b"NASHIM" else WIDTHS.get(op, 0)  # none: STOP, or no opcode
+        if n <= has or len(data) >= p + n:
+            if op == 66:
+                found(data[p + 1 : p + 5])
+            p += n + (int.from_bytes(data[p + 1 : p + n], "big") if op in b"NASHIMUV" else 0)
+            n = n and 1
+    while True:
+        yield
+
+
 class Large:
     """A payload that is larger than the buffer, or comes in pieces. It is read into memory of its own. If the item is one
     bytes object, that memory becomes the object, and nothing is copied."""
@@ -286,6 +303,7 @@ class Large:
     number = None  # the number of a long message
     skip = None  # bytes in front of a bytes object (opcode, length), not kept; 0: another item; None: nothing has come
     got = 0  # bytes of the payload that have come
+    ids = None  # of the channels in it, four bytes each, if there was no memory for it
     left = 0  # bytes that are missing of the frame that is being read
 
     def __init__(self, code, id, size):
@@ -299,6 +317,7 @@ class Large:
             self.add(self.skip)
             have = have[self.skip :]
         if self.body is None:
+            self.sift(have)
             return self.add(len(have))
         for room in self.rooms(have):
             part = have[: len(room)]
@@ -318,7 +337,9 @@ class Large:
             self.file = Memory(bytes(size))
             self.body = self.file.getbuffer()
         except MemoryError:
-            self.body = None  # there is no memory: its bytes are read and dropped
+            self.body, self.ids = None, bytearray()  # there is no memory: its bytes are read and dropped
+            self.sift = sift(self.ids.extend).send
+            self.sift(None)
 
     def rooms(self, spare):
         """The buffers for the next bytes of the frame. `spare`: a buffer for bytes to be dropped."""

@@ -158,6 +158,39 @@ case_ids(void)
     CHECK_RC(xc_scan(BYTES(two), NULL, NULL, NULL), XC_OK);
 }
 
+/* In parts of any size, of which none is kept. */
+static void
+case_ids_in_parts(void)
+{
+    static const char all[] =
+        "B\0\0\0\7F\0\0\0\102A\0\0\0\5B\0\0\0\1N\0\0\0\0U\0\0\0\0\0\0\0\2BBDBBBBBBBBTBBBBBBBBBBBBBBBBL"
+        "B\xff\xff\xff\xfe@\0\0\0\2QB\0\0\0\1";
+    for (size_t size = 1; size <= sizeof all; size++) {
+        xc_sieve sieve = {.skip = 0};
+        n_seen = 0;
+        for (size_t at = 0; at < sizeof all - 1; at += size) {
+            size_t n = size < sizeof all - 1 - at ? size : sizeof all - 1 - at;
+            unsigned char *part = malloc(n);
+            CHECK(part != NULL);
+            memcpy(part, all + at, n);
+            CHECK(xc_sieve_next(&sieve, part, n, remember, NULL));
+            free(part);
+        }
+        CHECK_INT(n_seen, 2);
+        CHECK_INT(seen[0], 7);
+        CHECK_INT(seen[1], 0xfffffffe);
+        CHECK(sieve.over);
+    }
+    xc_sieve sieve = {.skip = 0};
+    n_seen = 0;
+    stop_after = 1;
+    CHECK(!xc_sieve_next(&sieve, BYTES("B\0\0\0\7Q"), remember, NULL));
+    stop_after = 0;
+    sieve = (xc_sieve){.skip = 0};
+    CHECK(xc_sieve_next(&sieve, BYTES("ZB\0\0\0\7Q"), remember, NULL) && sieve.over); /* no opcode */
+    CHECK_INT(n_seen, 1);
+}
+
 static void
 case_may_carry_ids(void)
 {
@@ -232,6 +265,7 @@ main(void)
     RUN(case_bad_operands);
     RUN(case_behind_stop);
     RUN(case_ids);
+    RUN(case_ids_in_parts);
     RUN(case_may_carry_ids);
     RUN(case_one_bytes_object);
     RUN(case_preamble);

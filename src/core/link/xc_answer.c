@@ -1,6 +1,7 @@
 /*
- * What a link answers by itself, on the thread that reads it: status requests, tasks that it may not run, and senders
- * that wait where nobody listens. So the far end gets its answer whatever Python does here.
+ * What a link answers by itself, on the thread that reads it: status requests, tasks that it may not run, channels in
+ * what it cannot take, and senders that wait where nobody listens. So the far end gets its answer whatever Python does
+ * here.
  *
  * An answer is longer than the request for it, and the far end may send requests without reading. So up to ANSWERS_MAX
  * bytes of answers wait to be written. Beyond that the link only notes an answer as owed, in fewer bytes than the
@@ -211,6 +212,9 @@ answer_locked(xc_link *link, xc_debt what, uint32_t id) XC_NEEDS(link)
     }
     else if (what == XC_OWES_STATUS || what == XC_OWES_FACTS) {
         answer_status_locked(link, id, what == XC_OWES_FACTS);
+    }
+    else if (what == XC_OWES_CLOSE) {
+        (void)xc_link_post(link, XC_CLOSE, id, NULL, 0);
     }
     else {
         xc_link_post_error(link, id, what == XC_OWES_TOO_MANY ? XC_TOO_MANY_TASKS : XC_NO_TASKS);

@@ -35,20 +35,51 @@ open_chan_locked(xc_link *link, uint32_t id) XC_NEEDS(link)
     return chan;
 }
 
+struct refusal {
+    xc_link *link;
+    const xc_msg *msg;
+};
+
+static bool
+refuse_locked(void *arg, uint32_t id) XC_NEEDS(link)
+{
+    struct refusal *it = arg;
+    bool own = it->msg->code == XC_EXEC && id == it->msg->chan; /* the task's channel is told more */
+    if (!own && xc_chan_find(&it->link->chans.table, id) == NULL) {
+        xc_owe_locked(it->link, XC_OWES_CLOSE, id);
+    }
+    return true;
+}
+
+void
+xc_refuse_carried_locked(xc_link *link, xc_msg *msg)
+{
+    struct refusal refusal = {link, msg};
+    XC_ASSERT(msg->carried == NULL);
+    for (size_t i = 0; i < msg->n_ids; i++) {
+        (void)refuse_locked(&refusal, msg->ids[i]);
+    }
+    if (msg->lost && msg->data != NULL) { /* there was no memory for its ids */
+        (void)xc_scan(msg->data, msg->size, refuse_locked, &refusal, NULL);
+        msg->data = NULL;
+    }
+    xc_free(msg->ids);
+    msg->ids = NULL;
+    msg->n_ids = 0;
+}
+
 /* Makes the channels that the payload carries, so that what arrives for them is kept. Also after the stream has ended:
  * XC_FIN takes effect behind this message, and ends them, too. */
 void
 xc_make_carried_locked(xc_link *link, xc_msg *msg)
 {
-    if (msg->ids == NULL || msg->carried != NULL) {
+    if (msg->carried != NULL || (msg->ids == NULL && !msg->lost)) {
         return;
     }
     XC_ASSERT(link->chans.n_carried <= XC_CARRIED_MAX);
-    msg->crowded = msg->n_ids > XC_CARRIED_MAX - link->chans.n_carried;
-    if (msg->crowded) {
-        msg->n_ids = 0;
-        xc_free(msg->ids);
-        msg->ids = NULL;
+    msg->crowded = !msg->lost && msg->n_ids > XC_CARRIED_MAX - link->chans.n_carried;
+    if (msg->lost || msg->crowded) {
+        xc_refuse_carried_locked(link, msg);
         return;
     }
     xc_chan **carried = xc_alloc(msg->n_ids * sizeof *carried);
@@ -64,6 +95,9 @@ xc_make_carried_locked(xc_link *link, xc_msg *msg)
         carried[n] = chan;
     }
     msg->lost = n < msg->n_ids;
+    for (size_t i = n; i < msg->n_ids; i++) {
+        (void)refuse_locked(&(struct refusal){link, msg}, msg->ids[i]);
+    }
     msg->carried = carried;
     msg->n_ids = n;
     link->chans.n_carried += (uint32_t)n;

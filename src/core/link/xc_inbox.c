@@ -12,55 +12,49 @@
 
 /* --- channel ids inside payloads ------------------------------------------------------------------------------ */
 
-struct id_list {
-    uint32_t *ids;
-    size_t n, cap;
-};
-
-static bool
-add_id(void *arg, uint32_t id)
+bool
+xc_add_id(void *arg, uint32_t id)
 {
-    struct id_list *list = arg;
-    if (list->n == list->cap) {
-        size_t cap = list->cap == 0 ? 4 : list->cap * 2;
-        uint32_t *ids = xc_realloc(list->ids, cap * sizeof *ids);
+    xc_msg *msg = arg;
+    size_t n = msg->n_ids;
+    if ((n & (n - 1)) == 0) { /* there is room for the next power of two */
+        uint32_t *ids = xc_realloc(msg->ids, (n == 0 ? 1 : 2 * n) * sizeof *ids);
         if (ids == NULL) {
             return false;
         }
-        list->ids = ids;
-        list->cap = cap;
+        msg->ids = ids;
     }
-    list->ids[list->n++] = id;
+    msg->ids[msg->n_ids++] = id;
     return true;
+}
+
+static void
+forget_ids(xc_msg *msg)
+{
+    xc_free(msg->ids);
+    msg->ids = NULL;
+    msg->n_ids = 0;
 }
 
 void
 xc_scan_ids(xc_msg *msg)
 {
-    XC_ASSERT(msg->ids == NULL && msg->carried == NULL);
+    XC_ASSERT((msg->ids == NULL || msg->lost) && msg->carried == NULL);
     bool task = msg->code == XC_EXEC;
     if ((msg->code != XC_DATA && !task) || msg->space != NULL || msg->lost) {
         return;
     }
-    bool may_carry = xc_scan_may_carry_ids(msg->data, msg->size);
-    if (!may_carry && !task) {
-        return;
+    xc_status rc = XC_OK;
+    if (xc_scan_may_carry_ids(msg->data, msg->size)) {
+        rc = xc_scan(msg->data, msg->size, xc_add_id, msg, NULL);
     }
-    struct id_list list = {NULL, 0, 0};
-    if (may_carry) {
-        xc_status rc = xc_scan(msg->data, msg->size, add_id, &list, NULL);
-        list.n = rc == XC_OK ? list.n : 0; /* the loader will refuse a malformed payload */
-        msg->lost = rc == XC_NOMEM;
+    if (rc != XC_OK) { /* the loader will refuse a malformed payload */
+        forget_ids(msg);
     }
-    if (task && !add_id(&list, msg->chan)) {
+    if (rc == XC_NOMEM || (task && !xc_add_id(msg, msg->chan))) {
         msg->lost = true;
+        forget_ids(msg);
     }
-    if (list.n == 0 || msg->lost) {
-        xc_free(list.ids);
-        return;
-    }
-    msg->ids = list.ids;
-    msg->n_ids = list.n;
 }
 
 /* --- frames take effect --------------------------------------------------------------------------------------- */
@@ -116,11 +110,12 @@ xc_apply_locked(xc_link *link, xc_msg *msg)
     xc_chan *chan = xc_chan_find(&link->chans.table, msg->chan);
     switch (msg->code) {
     case XC_DATA:
-        if (chan == NULL) {
-            break; /* nobody holds that channel any more */
+        if (chan == NULL) { /* nobody holds that channel any more */
+            xc_refuse_carried_locked(link, msg);
+            break;
         }
         msg->coerce = chan->coerce;
-        if (msg->ids != NULL) {
+        if (msg->ids != NULL || msg->lost) {
             xc_make_carried_locked(link, msg);
         }
         xc_queue_push(&chan->items, msg);
@@ -148,6 +143,7 @@ xc_apply_locked(xc_link *link, xc_msg *msg)
             return;
         }
         xc_owe_locked(link, XC_OWES_NO_TASKS, msg->chan);
+        xc_refuse_carried_locked(link, msg);
         break;
     case XC_STATUS:
         xc_owe_locked(link, msg->size > 0 ? XC_OWES_FACTS : XC_OWES_STATUS, msg->chan);

@@ -55,10 +55,11 @@ typedef struct xc_arrival {
     struct xc_arrival *next;
     uint32_t number; /* of a long message, as its sender numbers it */
     xc_long_frame head;
-    size_t got;   /* bytes of the payload that have come */
-    size_t skip;  /* so many first bytes are not kept: memory that XC_SPACE asks for has no room for them */
-    size_t paged; /* the pages of its memory were chosen up to here */
-    xc_msg *msg;  /* owned; NULL: its memory is not chosen yet */
+    size_t got;     /* bytes of the payload that have come */
+    size_t skip;    /* so many first bytes are not kept: memory that XC_SPACE asks for has no room for them */
+    size_t paged;   /* the pages of its memory were chosen up to here */
+    xc_msg *msg;    /* owned; NULL: its memory is not chosen yet */
+    xc_sieve sieve; /* if there is no memory for it */
 } xc_arrival;
 
 XC_ROLE(reader)
@@ -241,7 +242,14 @@ xc_status xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err)
 void xc_forget_arrivals_locked(xc_link *link) XC_NEEDS(link) XC_NEEDS_ROLE(reader);
 
 /* xc_answer.c: sends the answer `what` to a request on channel `id`, or notes it until there is room */
-typedef enum { XC_OWES_STATUS, XC_OWES_FACTS, XC_OWES_NO_TASKS, XC_OWES_TOO_MANY, XC_OWES_CREDIT } xc_debt;
+typedef enum {
+    XC_OWES_STATUS,
+    XC_OWES_FACTS,
+    XC_OWES_NO_TASKS,
+    XC_OWES_TOO_MANY,
+    XC_OWES_CREDIT,
+    XC_OWES_CLOSE
+} xc_debt;
 void xc_owe_locked(xc_link *link, xc_debt what, uint32_t id) XC_NEEDS(link);
 void xc_pay(xc_timer *timer) XC_TAKES_LINK;
 #define XC_NO_TASKS       "execution disallowed"
@@ -293,14 +301,17 @@ xc_credit_take_locked(xc_link *link, xc_chan *chan, uint64_t cost) XC_NEEDS(link
 
 /* xc_inbox.c */
 void xc_scan_ids(xc_msg *msg);                                    /* before delivery, without mu */
+bool xc_add_id(void *msg, uint32_t id);                           /* to `ids` of an xc_msg; false: no memory */
 void xc_arrive_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link); /* taken: takes effect now, or joins the backlog */
 void xc_apply_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link);  /* taken: takes effect now */
 bool xc_needs_python_locked(xc_link *link, const xc_msg *msg) XC_NEEDS(link);
 void xc_cut_all_locked(xc_link *link) XC_NEEDS(link); /* marks all open channels as cut */
 
 /* xc_channels.c */
-/* Makes the channels whose ids the payload has. */
+/* Makes the channels whose ids the payload has; refuses them if it cannot be taken. */
 void xc_make_carried_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link);
+/* Nobody will get what the message carries: closes the channels that are not known here, at which somebody may wait. */
+void xc_refuse_carried_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link);
 void xc_close_locked(xc_link *link, xc_chan *chan, bool send_only) XC_NEEDS(link);
 xc_status xc_take_item_locked(xc_link *link, xc_chan *chan, xc_msg **out) XC_NEEDS(link); /* as xc_link_take_item */
 

@@ -77,6 +77,7 @@ new_msg(uint8_t code, uint32_t chan, size_t size)
     if (msg == NULL && (msg = xc_msg_new(code, chan, 0)) != NULL) {
         msg->lost = true;
         msg->size = size;
+        msg->data = NULL;
     }
     return msg;
 }
@@ -115,6 +116,14 @@ xc_forget_arrivals_locked(xc_link *link)
         }
         unlist_long(&link->reader, &link->reader.longs);
     }
+}
+
+/* Bytes of a payload for which there is no memory: what waits for its channels must be told. */
+static xc_status
+drop(xc_sieve *sieve, xc_msg *msg, const unsigned char *bytes, size_t n)
+{
+    bool carries = msg->code == XC_DATA || msg->code == XC_EXEC;
+    return !carries || xc_sieve_next(sieve, bytes, n, xc_add_id, msg) ? XC_OK : XC_NOMEM;
 }
 
 /* The payload of `arrival` is complete. */
@@ -180,6 +189,9 @@ take_front(xc_reader *reader, xc_arrival *arrival, size_t have, size_t size, boo
         arrival->got += skip;
         memcpy(place_in(arrival), payload + skip, have - skip);
         arrival->got -= skip;
+    }
+    else if (drop(&arrival->sieve, arrival->msg, payload, have) != XC_OK) {
+        return XC_NOMEM;
     }
     arrival->got += have;
     if (have < size) {
@@ -308,10 +320,14 @@ parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err) XC_NEEDS_R
             xc_msg_free(msg);
             return XC_NOMEM;
         }
+        xc_queue_push(batch, msg);
         if (!msg->lost) {
             memcpy(msg->data, payload, frame.size);
         }
-        xc_queue_push(batch, msg);
+        else {
+            xc_sieve sieve = {.skip = 0};
+            rc = drop(&sieve, msg, payload, frame.size);
+        }
     }
     link->reader.start += XC_HEADER_SIZE + frame.size;
     return rc;
@@ -378,6 +394,9 @@ read_in_place(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_NEEDS
     if (arrival->msg->lost) {
         size_t most = link->reader.frame_left < XC_INBUF ? link->reader.frame_left : XC_INBUF;
         rc = xc_stream_read(&link->incoming, link->reader.buf, most, &got, err);
+        if (rc == XC_OK && drop(&arrival->sieve, arrival->msg, link->reader.buf, got) != XC_OK) {
+            return xc_failf(err, XC_NOMEM, "read", "no memory for a message that arrived");
+        }
     }
     else if (arrival == &link->reader.oversized) {
         rc = xc_stream_read(&link->incoming, place_in(arrival), link->reader.frame_left, &got, err);

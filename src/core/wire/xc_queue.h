@@ -14,16 +14,16 @@ enum { XC_PY2STR_AS_PY3STR = 1, XC_PY3STR_AS_PY2STR = 2, XC_COERCE_DEFAULT = XC_
 /* One frame that arrived. Whoever holds it owns it. */
 typedef struct xc_msg {
     struct xc_msg *next;
-    uint8_t code;             /* xc_code, or one of the link's own events */
-    signed char coerce;       /* string coercion to load it with: that of its channel when the message took effect */
-    bool lost;                /* there was no memory for it, so that it cannot be loaded; `size`: its length */
-    bool crowded;             /* it carries more channels than may wait here, so that it cannot be loaded */
-    uint8_t skipped;          /* bytes of the payload in front of `data` that lent memory has no room for */
-    uint32_t chan;            /* channel id */
-    size_t size;              /* bytes of payload */
-    unsigned char *data;      /* the payload: behind this struct, or inside `space` */
-    void *space;              /* memory lent by the Python side for this payload (a bytes object), or NULL; see
-                                 xc_link_give_space. Freed by the Python side only. */
+    uint8_t code;        /* xc_code, or one of the link's own events */
+    signed char coerce;  /* string coercion to load it with: that of its channel when the message took effect */
+    bool lost;           /* there was no memory for it, so that it cannot be loaded; `size`: its length */
+    bool crowded;        /* it carries more channels than may wait here, so that it cannot be loaded */
+    uint8_t skipped;     /* bytes of the payload in front of `data` that lent memory has no room for */
+    uint32_t chan;       /* channel id */
+    size_t size;         /* bytes of payload */
+    unsigned char *data; /* the payload: behind this struct, or inside `space`; NULL: it is lost and was not kept */
+    void *space;         /* memory lent by the Python side for this payload (a bytes object), or NULL; see
+                            xc_link_give_space. Freed by the Python side only. */
     struct xc_chan **carried; /* owned array, each element counted: the channels whose ids are in the payload; for a
                                  task, its own channel is the last */
     uint32_t *ids;            /* owned array: those ids, until the message takes effect and `carried` is made */

@@ -126,6 +126,31 @@ xc_scan(const unsigned char *payload, size_t size, xc_scan_id on_id, void *arg, 
 }
 
 bool
+xc_sieve_next(xc_sieve *sieve, const unsigned char *part, size_t size, xc_scan_id on_id, void *arg)
+{
+    for (size_t at = 0; at < size && !sieve->over;) {
+        if (sieve->skip > 0) {
+            size_t n = sieve->skip < size - at ? (size_t)sieve->skip : size - at;
+            sieve->skip -= n;
+            at += n;
+            continue;
+        }
+        sieve->op[sieve->n++] = part[at++];
+        shape kind = SHAPES[sieve->op[0]];
+        if (sieve->n <= FIXED[kind]) {
+            continue;
+        }
+        sieve->n = 0;
+        sieve->over = kind == STOP || kind == UNKNOWN;
+        sieve->skip = kind == TEXT ? xc_get_u32(sieve->op + 1) : kind == HUGE ? xc_get_u64(sieve->op + 1) : 0;
+        if (kind == ID && !on_id(arg, xc_get_u32(sieve->op + 1))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool
 xc_scan_may_carry_ids(const unsigned char *payload, size_t size)
 {
     return size > 0 && memchr(payload, XC_OP_CHANNEL, size) != NULL;

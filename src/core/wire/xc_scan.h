@@ -18,6 +18,17 @@ typedef bool (*xc_scan_id)(void *arg, uint32_t id);
  */
 xc_status xc_scan(const unsigned char *payload, size_t size, xc_scan_id on_id, void *arg, xc_err *err);
 
+/* A payload that comes in parts and is not kept; zeroed at first. */
+typedef struct {
+    uint64_t skip;        /* so many of the next bytes are no opcodes */
+    unsigned char op[17]; /* an opcode and the fixed part of its operand, as far as they have come */
+    unsigned n;           /* bytes of those */
+    bool over;            /* STOP has come, or what is no opcode */
+} xc_sieve;
+
+/* Calls `on_id` for the ids in the next part, whether or not the whole payload is well formed. False: `on_id` was. */
+bool xc_sieve_next(xc_sieve *sieve, const unsigned char *part, size_t size, xc_scan_id on_id, void *arg);
+
 /* Where the bytes begin in a payload that is exactly one bytes object, its opcode and length being in front of them and
  * STOP behind. 0: it is something else. */
 size_t xc_scan_bytes(const unsigned char *payload, size_t size);
