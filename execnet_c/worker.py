@@ -234,7 +234,7 @@ def _apply(gateway, settings):
 
         error = told(exc)
         gateway._send(_core.HELLO, 0, {"error": error})
-        sys.exit(error[2] if settings["start"] else 3)  # the message goes to stderr, too: perhaps nobody waits for the answer
+        sys.exit(error[2] or error[1] if settings["start"] else 3)  # the message goes to stderr, too: perhaps nobody waits for the answer
 
 
 class _Tasks:

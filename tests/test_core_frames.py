@@ -202,6 +202,23 @@ def test_a_login_banner_before_a_worker():
     gateway.join(TIMEOUT)
 
 
+@pytest.mark.parametrize("words, said", [("1 / 0", None), ("return ''", ""), ("return 'why'", "why")], ids=["fails", "empty", "why"])
+def test_a_setting_that_fails_is_told_and_ends_the_worker(words, said):
+    """Also one with an error whose own text fails."""
+    place = os.path.dirname(os.path.dirname(execnet_c.__file__))
+    code = f"import sys; sys.path.insert(0, {place!r}); from execnet_c.worker import main; main()"
+    settings = {"version": execnet_c.__version__, "id": "gw", "execmodel": "thread", "chdir": None, "nice": 0, "env": {}}
+    settings["start"] = f"class Odd(Exception):\n    def __str__(self):\n        {words}\nraise Odd"
+    gateway = _core.Gateway()
+    gateway._start([sys.executable, "-c", code], settings)
+    text, kind, message = gateway._hello(TIMEOUT)["error"]
+    assert (kind.rpartition(".")[2], message) == ("Odd", said)
+    assert gateway._wait_gone(TIMEOUT)
+    state = gateway._state()
+    assert state["status"] == 1 and state["stderr"].decode().strip() == (said or kind)
+    gateway.join(TIMEOUT)
+
+
 @pytest.mark.ours
 def test_what_is_no_task_is_an_error_of_its_channel(gw):
     for data in (b"\xff", b"Q", payload("no task"), payload(("pass", None, None))):

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import sys
 
 import execnet_c
@@ -265,6 +266,18 @@ def test_a_worker_whose_connection_breaks_at_its_own_end_says_so(group, state, v
     assert error.value.status == 1 or state == "deaf"  # which is killed, now or later, unless it ends by itself
     assert "execnet_c: the connection broke here: " in error.value.stderr
     assert "unknown message code in ff ffffffff ffffffff" in error.value.stderr
+
+
+@pytest.mark.deep
+@pytest.mark.ours
+def test_a_task_that_does_not_end_after_the_goodbye_is_killed(group):
+    """5 and 10 seconds later."""
+    gw = group.makegateway()
+    channel = gw.remote_exec("import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nchannel.send(1)\ntime.sleep(60)")
+    assert channel.receive(TIMEOUT) == 1
+    gw.exit()
+    assert gw._wait_gone(TIMEOUT)
+    assert gw._state()["status"] == -signal.SIGKILL
 
 
 def test_a_worker_that_dies_in_the_middle_of_a_large_item():

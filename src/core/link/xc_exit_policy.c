@@ -25,11 +25,9 @@ fire(xc_timer *timer)
         xc_pump_set(timer, xc_after(policy->goodbye ? LAST_CHANCE : HANGUP_GRACE));
         return;
     }
-    if (!policy->goodbye) {
+    if (!policy->goodbye || policy->busy(policy->arg)) {
         (void)kill(getpid(), SIGKILL);
-    }
-    if (policy->busy(policy->arg)) {
-        _exit(1);
+        _exit(1); /* this is process 1 of a namespace, which no signal of its own kills */
     }
 }
 

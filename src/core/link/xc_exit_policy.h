@@ -1,7 +1,7 @@
 /*
  * How a worker's process ends after its link has ended. Without a goodbye the near end is gone, and nobody wants the
  * task's result: SIGINT at once, SIGKILL soon after, which also ends C code that never checks for signals. After a
- * goodbye the tasks have execnet's timeouts: 5 seconds, SIGINT, 10 seconds, exit status 1. The pump does all this, so a
+ * goodbye the tasks have execnet's timeouts: 5 seconds, SIGINT, 10 seconds, SIGKILL. The pump does all this, so a
  * task that holds the GIL cannot delay it.
  */
 #ifndef XC_EXIT_POLICY_H
