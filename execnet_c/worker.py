@@ -83,8 +83,10 @@ def main(marks=True, memory=()):
         _move(gateway, settings.get("memory"))
     answer = {"version": __version__, "core": core, "pid": pid, "limits": 1}
     lent = settings.get("stderr")
-    # What this process wrote to its stderr may still be in a pipe: then _serve_lent() answers, after that was passed on.
-    tasks = _begin(gateway, answer) if not lent or lent[-1] and not sys.flags.verbose else None
+    # What this process wrote to its stderr may still be in a pipe (if that was no file, the same as the second one): then
+    # _serve_lent() answers, after that was passed on. Only who started us with a pipe waits for that.
+    passed = not lent or lent[0][1:] == lent[1][1:] or lent[-1] and not sys.flags.verbose
+    tasks = _begin(gateway, answer) if passed else None
     if lent:
         _serve_lent(gateway, answer, tasks, *lent[:-1])
     else:

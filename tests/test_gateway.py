@@ -426,3 +426,19 @@ def test_gateways_may_be_made_in_threads(group):
         thread.join(TIMEOUT)
     assert len(set(made)) == 4
     assert sorted(gw.id for gw in group) == ["gw0", "gw1", "gw2", "gw3"]
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("spec", ["popen", "popen//maxqueue=1000", f"popen//python={sys.executable}", "popen//stderr=capture"])
+def test_python_says_what_it_imports(group, monkeypatch, capfd, spec):
+    """As under python -v: the worker's stderr is never quiet."""
+    monkeypatch.setenv("PYTHONVERBOSE", "1")
+    gw = group.makegateway(spec)
+    channel = gw.remote_exec("for item in channel: channel.send(item)")
+    channel.set_limit(1000)
+    channel.send(1)
+    assert channel.receive(TIMEOUT) == 1
+    assert gw.remote_status().numexecuting == 1
+    gw.exit()
+    assert gw._wait_gone(TIMEOUT)
+    capfd.readouterr()
