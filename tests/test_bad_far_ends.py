@@ -307,7 +307,7 @@ def test_a_hostile_length_takes_no_memory_and_is_waited_for(fails, script):
     import resource
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    body = "say(MARKER + frame(8, 0, b'N' * 1000, size=2**31 - 1)); time.sleep(100)"
+    body = "say(MARKER + frame(4, 1, b'N' * 1000, size=2**31 - 1)); time.sleep(100)"
     error = fails(script(body, python=True), timeout=SHORT)
     assert f"{SHORT} seconds" in str(error)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

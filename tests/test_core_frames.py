@@ -278,6 +278,23 @@ def test_a_fifth_hello_that_nobody_takes_ends_the_connection(start):
     assert [gateway._hello(TIMEOUT) for i in range(5)] == ["hi"] * 4 + [None]
 
 
+@pytest.mark.parametrize("how", ["a frame", "a long message"])
+def test_a_hello_has_a_limit(start, how):
+    """It is refused by its size, before there is memory for it."""
+    gateway = start(
+        """
+        put(MARKER + frame(HELLO, 0, b"A" + struct.pack("!i", most - 6) + bytes(most - 6) + b"Q"))
+        put(struct.pack("!bii", HELLO, 0, size) if how == "a frame" else frame(9, 5, struct.pack("!biq", HELLO, 0, size)))
+        wait_end()
+        """,
+        most=1 << 20,
+        size=(1 << 20) + 1,
+        how=how,
+    )
+    assert reason(gateway)[:2] == ("XC_BAD", f"a hello of {(1 << 20) + 1} bytes, and {1 << 20} may be")
+    assert gateway._hello(TIMEOUT) == bytes((1 << 20) - 6) and gateway._hello(TIMEOUT) is None
+
+
 def test_two_threads_get_a_hello_each(start):
     gateway = start(ECHO, hello=None)
     with ThreadPoolExecutor(2) as pool:

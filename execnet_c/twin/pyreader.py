@@ -14,6 +14,7 @@ from .pywire import CHUNK, CLOSE, CLOSE_ERROR, CREDIT, DROP, HELLO, LONG_COUNT, 
 
 FIN = 100  # the code of the last event of a connection, which is not on the wire: nothing more will arrive
 MAX_HELLOS = 4  # hellos at most that nobody has taken
+MAX_HELLO = 1024 * 1024  # bytes: a far end may send one unasked, and it is loaded before anybody knows who that is
 SIZES = {CREDIT: 16, WAITS: 0}  # bytes of their payloads
 
 
@@ -22,6 +23,10 @@ def _bad_head(head):
     what = "negative payload length" if head[0] <= WAITS and head[5] > 127 else what
     head = head.hex()
     return DataFormatError(f"{what} in {head[:2]} {head[2:10]} {head[10:]}")
+
+
+def _large_hello(size):
+    return DataFormatError(f"a hello of {size} bytes, and {MAX_HELLO} may be")
 
 
 class Reader:
@@ -102,6 +107,8 @@ class Reader:
             size = int.from_bytes(buffer[at + 5 : at + 9], "big", signed=True)
             if size < 0 or code > DROP and SIZES.get(code) != size:
                 raise _bad_head(bytes(buffer[at : at + 9]))
+            if code == HELLO and size > MAX_HELLO:
+                raise _large_hello(size)
             begin, at = at, at + 9
             if HELLO < code <= DROP or len(buffer) - at < size > CHUNK:
                 at = self._take(code, id, size, at)
@@ -131,6 +138,8 @@ class Reader:
             fits = large is None and size == 13 and have[0] <= HELLO and 0 < total <= MAX_LONG and len(longs) < LONG_COUNT
         else:
             fits = large is not None and size <= (0 if code == DROP else large.size - large.got)
+        if code == pywire.LONG and have[0] == HELLO and total > MAX_HELLO:
+            raise _large_hello(total)
         if not fits:
             raise DataFormatError(f"{pywire.NAMES[code]} of {size} bytes for long message {id} cannot be")
         if code == pywire.LONG:

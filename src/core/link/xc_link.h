@@ -33,6 +33,8 @@ enum { XC_CARRIED_MAX = 65536 };
 
 /* So many hellos may wait until somebody takes them; one more ends the link. */
 enum { XC_UNREAD_HELLOS = 4 };
+/* Bytes. */
+enum { XC_HELLO_MAX = 1024 * 1024 };
 
 /* The link's own events, in addition to the codes of the wire. */
 enum { XC_FIN = 100 /* nothing more will arrive; the last message in the backlog */ };

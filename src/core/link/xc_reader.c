@@ -232,6 +232,17 @@ xc_link_give_space(xc_link *link, void *owner, unsigned char *ptr, size_t space)
 
 /* --- frames ----------------------------------------------------------------------------------------------------- */
 
+/* The far end may send one unasked, and it is loaded before anybody knows who that is. */
+static xc_status
+check_hello(uint8_t code, uint64_t size, xc_err *err)
+{
+    if (code != XC_HELLO || size <= XC_HELLO_MAX) {
+        return XC_OK;
+    }
+    return xc_failf(err, XC_BAD, "read", "a hello of %llu bytes, and %d may be", (unsigned long long)size,
+                    XC_HELLO_MAX);
+}
+
 /* A LONG or a DROP that is in the buffer completely. */
 static xc_status
 begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload, xc_err *err)
@@ -258,7 +269,7 @@ begin_or_drop(xc_link *link, const xc_frame *frame, const unsigned char *payload
     }
     xc_arrival arrival = {.number = frame->chan};
     xc_status rc = xc_long_unpack(payload, &arrival.head, err);
-    if (rc != XC_OK) {
+    if (rc != XC_OK || (rc = check_hello(arrival.head.code, arrival.head.size, err)) != XC_OK) {
         return rc;
     }
     *p = xc_alloc(sizeof **p);
@@ -293,7 +304,7 @@ parse_one(xc_link *link, bool can_give, xc_queue *batch, xc_err *err) XC_NEEDS_R
     const unsigned char *payload = link->reader.buf + link->reader.start + XC_HEADER_SIZE;
     size_t have = link->reader.end - link->reader.start - XC_HEADER_SIZE;
     xc_status rc = xc_frame_unpack(link->reader.buf + link->reader.start, &frame, err);
-    if (rc != XC_OK) {
+    if (rc != XC_OK || (rc = check_hello(frame.code, frame.size, err)) != XC_OK) {
         return rc;
     }
     if (frame.code == XC_MOVE) {
