@@ -168,8 +168,10 @@ $(TSAN)/.made $(ASAN)/.made $(DEBUG)/.made: $(MADE) pyproject.toml setup.py READ
 	$(BIN)/python -m venv --without-pip $(@D)
 	mkdir -p $(@D)/source
 	cp -R pyproject.toml setup.py README.rst LICENSE src execnet_c $(@D)/source
-	CC="$(CC)" EXECNET_C_CFLAGS="$(SANITIZER) -DXC_DEBUG -O1 -g -fno-omit-frame-pointer" $(PIP) install --no-deps \
-		--target "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" $(abspath $(@D))/source
+	site="$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; \
+	CC="$(CC)" EXECNET_C_CFLAGS="$(SANITIZER) -DXC_DEBUG -O1 -g -fno-omit-frame-pointer" \
+		$(PIP) install --no-deps --target "$$site" $(abspath $(@D))/source && \
+		sed -i '1s|.*|#!$(abspath $(@D))/bin/python|' "$$site"/bin/* && mv "$$site"/bin/* $(@D)/bin
 	ln -s ../users $(@D)/users
 	touch $@
 

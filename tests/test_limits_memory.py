@@ -295,11 +295,13 @@ def growth(frames, sent, answers):
 
 
 @pytest.mark.parametrize("frames", ["frame(0, 5 + k)", "frame(0, 5 + k, b'R')", "frame(3, 6 + k, b'LQ')"], ids=["status", "facts", "task"])
+@pytest.mark.not_under("asan tsan", "it counts memory")
 def test_answers_that_a_far_end_does_not_read(frames):
     """No more is held for them than was sent, and none is lost."""
     assert growth(frames, 2 << 20, "n") < 12
 
 
+@pytest.mark.not_under("asan tsan", "it counts memory")
 def test_channels_in_items_that_nobody_receives():
     """They are counted: beyond 65536 it is the item that fails."""
     ids = "frame(4, 3, b''.join(b'B' + struct.pack('!i', 2 * (k * 100 + i)) for i in range(100)) + b'@\\0\\0\\0\\x64Q')"
