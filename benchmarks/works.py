@@ -5,6 +5,7 @@ import gil
 import main_job
 import one_way
 import perceptron
+import pool
 import round_trips
 import scale
 import serializing
@@ -21,6 +22,7 @@ SUBJECTS = {
     "gil": gil.WORKS,
     "main job": main_job.WORKS,
     "tagging": perceptron.WORKS,
+    "pool": pool.WORKS,
     "scale": scale.WORKS,
     "threads": threads.WORKS,
     "users": users.WORKS,

@@ -42,6 +42,16 @@ def deaf(item):
     return item[0]
 
 
+def keep_the_gil(n):
+    """For a long time, if it is 2: nothing else runs in that process."""
+    return sum(range(10**13 if n == 2 else n))
+
+
+def add_one(array):
+    array += 1
+    return array
+
+
 def die(n):
     """Dies of 13."""
     if n == 13:

@@ -209,6 +209,21 @@ def test_who_hears_no_interrupt_is_ended_and_replaced(batch_size, workers):
     assert [*results[:2], *results[3:]] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_who_keeps_the_gil_is_ended_too(batch_size, monkeypatch):
+    monkeypatch.setattr(crew, "SILENT", 2.0)
+    monkeypatch.setattr(crew, "LONGEST_WAIT", 0.5)
+    results = list(pipe(pooled.keep_the_gil, range(5), max_workers=1, batch_size=batch_size, timeout=0.5, return_exceptions=True))
+    assert isinstance(results[2], ItemTimeout) and str(results[2]).startswith("item 2, 2:")
+    assert [*results[:2], *results[3:]] == [0, 0, 3, 6]
+
+
+def test_a_long_batch_of_short_items_is_not_taken_for_silence(monkeypatch):
+    monkeypatch.setattr(crew, "SILENT", 2.0)
+    stream = [0.25] * 20
+    assert list(pipe(pooled.sleep, stream, max_workers=1, batch_size=20, timeout=2.0)) == stream
+
+
 def test_timeouts_do_not_count_as_deaths_of_the_worker():
     stream = [(60,), (60,), (60,), 1]
     results = list(pipe(pooled.deaf, stream, max_workers=1, timeout=0.2, retries=0, return_exceptions=True))

@@ -230,6 +230,30 @@ def test_a_bare_python_runs_it():
     assert list(pipe(math.sqrt, [1, 4], specs=[old()])) == [1.0, 2.0]
 
 
+@pytest.fixture
+def bare():
+    """A spec of this very Python without what is installed beside it."""
+    return f"popen//python={sys.executable} -S//chdir=/tmp"
+
+
+def test_cloudpickle_is_sent_to_who_lacks_it(bare):
+    pytest.importorskip("cloudpickle")
+    assert list(pipe(lambda n: n + 1, [1, 2], specs=[bare])) == [2, 3]
+
+
+def test_a_function_of_a_module_that_is_missing_there_goes_by_value(bare):
+    pytest.importorskip("cloudpickle")
+    one, error, three = pipe(pooled.lock_if_two, [1, 2, 3], specs=[bare], return_exceptions=True)
+    assert (one, three) == (1, 3) and "pickle" in str(error)
+
+
+def test_an_array_arrives_writable():
+    numpy = pytest.importorskip("numpy")
+    [result] = pipe(pooled.add_one, [numpy.arange(100_000)], max_workers=1)
+    result += 1
+    assert (result == numpy.arange(2, 100_002)).all()
+
+
 def test_a_module_that_a_host_lacks_is_named_with_the_host():
     pytest.importorskip("cloudpickle")
     with pytest.raises(ModuleNotFoundError, match="module 'pooled' is missing on this machine") as caught:

@@ -15,11 +15,11 @@ from collections import deque
 
 from ..cores import module as _core
 from . import failures, remote
-from .carry import size_of
 
 AHEAD = 2  # batches that a worker may have, so that it need not wait for the next one
 KILL_AFTER = 1.0  # seconds from an interrupt to the end of a worker that goes on
 LONGEST_WAIT = 5.0  # seconds: then all workers are looked at, whether or not their numbers came
+SILENT = 5.0  # seconds beyond the time for an item in which a worker must say something
 JOIN = 5.0  # seconds that the end of a stream waits for gateways that are being started
 
 
@@ -34,7 +34,7 @@ class Worker:
     late_place = None  # that item's place in the oldest batch; None: nobody knows
     killed = False  # this side has ended it for that
     left = False  # the program has exited its gateway
-    since = 0.0  # when the oldest batch became that
+    since = 0.0  # when the oldest batch became that, or it last said that it goes on
     deaths = 0  # in a row, without a result in between
 
     def __init__(self, number, gateway):
@@ -190,6 +190,8 @@ class Crew:
             self._offer(worker)
         elif kind == "failed":
             self.owner.fail(failures.remote(*what, f"the initializer failed (gateway {worker.gateway.id!r}):"))
+        elif kind == "at":
+            worker.since = time.monotonic()
         elif kind == "late":
             number, place = what
             if worker.has and worker.has[0].number == number:
@@ -212,7 +214,7 @@ class Crew:
         except OSError:
             worker.has.pop()  # why it ended comes through its channel
             return False
-        worker.bytes += size_of(packed)
+        worker.bytes += len(packed)
         return True
 
     # --- deaths -----------------------------------------------------------------------------------------------------
@@ -224,9 +226,8 @@ class Crew:
                 continue
             if worker.late_until is None and seconds is not None:
                 # It says nothing at all: it may be in C code that keeps the GIL.
-                batch = worker.has[0]
-                if now > worker.since + (seconds + KILL_AFTER) * len(batch.items) + KILL_AFTER:
-                    worker.late_place = 0 if len(batch.items) == 1 else None
+                if now > worker.since + seconds + SILENT:
+                    worker.late_place = 0 if len(worker.has[0].items) == 1 else None
                     self._kill(worker)
             elif worker.late_until is not None and now >= worker.late_until:
                 self._kill(worker)

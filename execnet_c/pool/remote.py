@@ -3,7 +3,7 @@
 What the near end sends, as plain items:
 
 - ("setup", control channel, directories for sys.path, seconds that an item may take or None, whether the first failure of a
-  batch ends it, the near end's Python version). Answer: ("here",).
+  batch ends it). Answer: ("here",).
 - ("func", role, way, *what): "function" or "initializer", see functions.py for the ways. Answer: ("ready",); or ("cannot",
   text, name of the missing module or None), and the near end may try another way.
 - ("start", packed arguments): call the initializer. Answer: ("ready",), or ("failed", packed exception or None, traceback).
@@ -11,8 +11,8 @@ What the near end sends, as plain items:
   batch, packed exception or None, traceback, whether the time was over); the result there is None.
 - None: end.
 
-("late", number, place) says that the item's time is over and that it was interrupted. Whatever comes through the control
-channel, or its end, interrupts what is running and ends the task.
+("at", number) says that a batch goes on, ("late", number, place) that the time of an item is over and that it was interrupted.
+Whatever comes through the control channel, or its end, interrupts what is running and ends the task.
 """
 
 import pickle
@@ -22,24 +22,21 @@ import time
 import traceback
 from _thread import allocate_lock, get_ident, start_new_thread
 
+GOES_ON = 0.5  # seconds after which the near end is told that a batch goes on, where items have a time
 SETTLE = 1.0  # seconds in which an interrupt arrives that was sent to this thread
 
 
+unpack = pickle.loads
+
+
 def pack(obj):
-    buffers = []
     try:
-        data = pickle.dumps(obj, 5, buffer_callback=buffers.append)
+        return pickle.dumps(obj, 5)
     except Exception:
         by_value = sys.modules.get("cloudpickle")  # a class that came by value goes back so
         if by_value is None:
             raise
-        buffers.clear()
-        data = by_value.dumps(obj, 5, buffer_callback=buffers.append)
-    return [data] + [buffer.raw().tobytes() for buffer in buffers]
-
-
-def unpack(packed):
-    return pickle.loads(packed[0], buffers=packed[1:])
+        return by_value.dumps(obj, 5)
 
 
 def told(exc):
@@ -253,8 +250,12 @@ class Worker:
         if self.turn.seconds is None:
             self.turn.run(results.extend, map(func, items))
         else:
+            number, told = self.turn.place[0], time.monotonic()
             for item in items:
-                self.turn.place = self.turn.place[0], len(results)
+                if time.monotonic() > told + GOES_ON:
+                    told = time.monotonic()
+                    self.channel.send(("at", number))
+                self.turn.place = number, len(results)
                 results.append(self.turn.run(func, item))
 
     def batch(self, number, packed):

@@ -11,7 +11,7 @@ import time
 from collections import deque
 
 from . import failures
-from .carry import pack, size_of, unpack
+from .carry import pack, unpack
 from .crew import AHEAD, LONGEST_WAIT, Crew
 from .functions import Ways
 from .places import specs_of, whole
@@ -20,6 +20,7 @@ from .source import source_of
 WORK = 0.05  # seconds of work in a batch whose size is for us to choose
 MOST = 1 << 14  # items in it
 MOST_BYTES = 1 << 20  # in it, and in its results
+GROWTH = 8  # times larger than the last one, at most
 SPLIT_AFTER = 2  # a batch that has ended so many workers goes on item by item
 
 
@@ -262,11 +263,11 @@ class Stream:
         number = len(results)
         worker.items += number
         worker.busy += seconds
-        worker.bytes += size_of(packed)
+        worker.bytes += len(packed)
         pace = seconds / number
         worker.pace = pace if worker.pace is None else (worker.pace + pace) / 2
         wanted = min(WORK / max(worker.pace, 1e-9), MOST, MOST_BYTES * (worker.items / worker.bytes))
-        worker.size = max(1, min(int(wanted), 2 * number if number >= worker.size else worker.size))
+        worker.size = max(1, min(int(wanted), GROWTH * number if number >= worker.size else worker.size))
         self._deliver(batch, results, bool(failed))
 
     def fail(self, error):
