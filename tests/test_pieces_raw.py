@@ -7,6 +7,7 @@ import zlib
 import execnet_c
 import pytest
 from conftest import TIMEOUT
+from execnet_c.twin import pywire
 from test_core_frames import payload, reason, start  # noqa: F401 (a fixture)
 from pieces import MIB, gw_fixture  # noqa: F401 (fixtures)
 
@@ -171,3 +172,12 @@ def test_what_is_sent_in_pieces_is_what_was_said(start):  # noqa: F811
     data = payload(item)
     want = [(4, MIB - 1), (9, 4, 1, len(data)), (4, 9)], len(data), zlib.crc32(data)
     assert gateway._hello(TIMEOUT) == repr(want)
+
+
+@pytest.mark.any_core
+@pytest.mark.parametrize(("length", "skipped"), [(b"\x7f\xff\xff\xff", 5), (b"\x80\0\0\0", 0)])
+def test_a_bytes_object_of_a_negative_length_is_none(length, skipped):
+    """Its opcode has a signed length. tests/c/test_scan.c has the same for the C core."""
+    message = pywire.Large(DATA, 1, int.from_bytes(length, "big") + 6)
+    message.choose(b"A" + length + bytes(4))
+    assert message.skip == skipped

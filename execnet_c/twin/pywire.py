@@ -329,7 +329,7 @@ class Large:
         """Decide by the first bytes what memory the payload gets."""
         size, self.skip, self.tail = self.size, 0, bytearray(0)
         head = {b"A": 5, b"U": 9}.get(bytes(have[:1]), 0)  # BYTES, HUGE_BYTES
-        if self.code == DATA and 0 < head <= len(have) and int.from_bytes(have[1:head], "big") == size - head - 1:
+        if self.code == DATA and 0 < head <= len(have) and int.from_bytes(have[1:head], "big", signed=True) == size - head - 1:
             self.skip = head
             self.tail = bytearray(1)
             size -= head + 1

@@ -229,6 +229,9 @@ case_one_bytes_object(void)
     /* Of 5 GiB, of which only the first bytes have come. */
     CHECK_INT(xc_scan_bytes_head((const unsigned char *)"U\0\0\0\1\x40\0\0\0", (UINT64_C(5) << 30) + 10), 9);
     CHECK_INT(xc_scan_bytes_head((const unsigned char *)"A\x40\0\0\0\0\0\0\0", (UINT64_C(5) << 30) + 6), 0);
+    /* The length of BYTES is signed: one of 2 GiB is negative, and the loader refuses it. */
+    CHECK_INT(xc_scan_bytes_head((const unsigned char *)"A\x7f\xff\xff\xff\0\0\0\0", (UINT64_C(1) << 31) + 5), 5);
+    CHECK_INT(xc_scan_bytes_head((const unsigned char *)"A\x80\0\0\0\0\0\0\0", (UINT64_C(1) << 31) + 6), 0);
 }
 
 /* Whatever the bytes: an end, within the bytes. Opcodes are dealt often enough for some of it to be well formed. */

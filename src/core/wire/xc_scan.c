@@ -159,7 +159,8 @@ xc_scan_may_carry_ids(const unsigned char *payload, size_t size)
 size_t
 xc_scan_bytes_head(const unsigned char *front, uint64_t size)
 {
-    if (size >= 6 && front[0] == XC_OP_BYTES && xc_get_u32(front + 1) == size - 6) {
+    bool negative = size > 0x7fffffff + UINT64_C(6); /* that is no length */
+    if (size >= 6 && !negative && front[0] == XC_OP_BYTES && xc_get_u32(front + 1) == size - 6) {
         return 5;
     }
     return size >= 10 && front[0] == XC_OP_HUGE_BYTES && xc_get_u64(front + 1) == size - 10 ? 9 : 0;
