@@ -1,7 +1,9 @@
 /*
- * Flow control: does each sender that waits for credit go on? src/core/link/xc_credit.c, src/py/flow.c.
+ * Flow control: does each sender that waits for credit go on? src/core/link/xc_credit.c, src/py/flow.c; and
+ * xc_owe_locked() and xc_pay() in src/core/link/xc_answer.c: a credit is told at once, or noted while the outbox is full.
  *
- * Two threads of one end send on a limited channel, one as a waiter and one by a job, or both in the same way. The other
+ * Two claims of one end send on a limited channel, one as a waiter and one by a job, or both in the same way; they have
+ * one owner or two. The other
  * end's program takes the items when it likes, or gives them to a callback, and may change the limit. What happens under
  * link->mu is one step. Frames of one direction stay in order; but what was claimed may be written behind a WAITS.
  *
@@ -19,6 +21,9 @@
 #endif
 #ifndef CHANGES
 #define CHANGES 1 /* at most so often the limit is changed: to 1, or to none */
+#endif
+#ifndef ONE_OWNER
+#define ONE_OWNER 1 /* 0: they have two */
 #endif
 #define NO_LIMIT 99
 #define NOBODY   2
@@ -42,6 +47,7 @@ byte first = NOBODY, second = NOBODY; /* the line */
 byte sent, taken_there;
 byte limit_out = LIMIT;
 bool asked;
+bool one_owner;
 byte give_ups, changes; /* so many are still to come */
 
 /* The receiver's link. */
@@ -50,11 +56,13 @@ byte behind; /* the cost of the item that a callback has */
 byte taken, told;
 byte limit_in = LIMIT;
 bool peer_waits;
+bool owed;  /* a credit is due, and not told yet */
+byte noted; /* so many answers wait in `answers.owed` */
 
 #define under_way      (sent - taken_there)
 #define is_free        (limit_out == NO_LIMIT)
 #define fits(who)      (is_free || under_way == 0 || under_way + cost[who] <= limit_out)
-#define has_turn(who)  (first == NOBODY || first == who)
+#define has_turn(who)  (first == NOBODY || first == who || one_owner) /* place_in_line_locked() */
 #define ready(who)     (is_free || (has_turn(who) && fits(who)))
 #define all_taken      (len(items) == 0 && behind == 0)
 
@@ -121,6 +129,9 @@ claim:
                 sent = sent + cost[me];
                 if
                 :: waits[me] -> leave_line(me)
+#ifndef NO_MOVE_AT_PASSING
+                :: !waits[me] -> line_moves()
+#endif
                 :: else
                 fi;
                 goto claimed
@@ -130,6 +141,7 @@ claim:
                 :: !waits[me] ->
                     if
                     :: first == NOBODY -> first = me
+                    :: first != NOBODY && one_owner -> second = first; first = me
                     :: else -> second = me
                     fi;
                     waits[me] = true;
@@ -187,9 +199,26 @@ end:
 
 inline tell()
 {
+#ifndef NO_END_OF_DEBT
+    owed = false;
+#endif
     told = taken;
     peer_waits = (peer_waits && !all_taken);
     back!CREDIT,taken,limit_in
+}
+
+/* owe_locked(): told at once, or noted behind other answers, or because there is no room. */
+inline owe()
+{
+    if
+    :: owed
+    :: !owed ->
+        owed = true;
+        if
+        :: noted == 0 -> tell()
+        :: noted++
+        fi
+    fi
 }
 
 /* xc_credit_tell_locked() */
@@ -198,12 +227,25 @@ inline was_taken(n)
     taken = taken + n;
     if
 #ifdef NO_CREDIT_FOR_WAITS
-    :: limit_in != NO_LIMIT && taken - told >= limit_in / 2 -> tell()
+    :: limit_in != NO_LIMIT && taken - told >= limit_in / 2 -> owe()
 #else
-    :: (limit_in != NO_LIMIT && taken - told >= limit_in / 2) || (peer_waits && all_taken) -> tell()
+    :: (limit_in != NO_LIMIT && taken - told >= limit_in / 2) || (peer_waits && all_taken) -> owe()
 #endif
     :: else
     fi
+}
+
+/* xc_pay(): there is room again. */
+proctype payer()
+{
+end:
+    do
+#ifndef NO_PAY
+    :: atomic { noted > 0 -> noted--; tell() }
+#else
+    :: false
+#endif
+    od
 }
 
 /* Who reads the receiver's link: the inbox, and take_waits_locked(). */
@@ -218,7 +260,7 @@ end:
             peer_waits = true;
             if
 #ifndef NO_ANSWER
-            :: all_taken && (told < taken || limit_in == NO_LIMIT) -> tell()
+            :: all_taken && (told < taken || limit_in == NO_LIMIT) -> owe()
 #endif
             :: else
             fi
@@ -250,6 +292,7 @@ init
     atomic {
         select(give_ups : 0 .. GIVE_UPS);
         select(changes : 0 .. CHANGES);
+        select(one_owner : 0 .. ONE_OWNER);
         if
         :: by_job[0] = true
         :: by_job[0] = false
@@ -262,6 +305,7 @@ init
         run sender(1);
         run senders_reader();
         run receivers_reader();
-        run receiver()
+        run receiver();
+        run payer()
     }
 }

@@ -154,22 +154,32 @@ inline move(me)
     od
 }
 
-/* set_sleeping() and has_changed() in xc_ring.c. */
+/* has_changed() in xc_ring.c. */
+inline look(me)
+{
+    changed = (me == W -> at[1 - me] + SIZE != mine : at[1 - me] != mine);
+#ifndef NO_LOOK_FOR_CLOSE
+    changed = (changed || closed[1 - me])
+#endif
+}
+
+/* set_sleeping() in xc_ring.c. It also looks before: without that look nobody would sleep for ever, but the other side
+ * might notify too soon (move.pml). */
 inline set_sleeping(me, sleeper)
 {
-    store(me, SLEEPS, sleeper);
+    look(me);
     if
-    :: me == NO_FENCE_OF_FLAG
-    :: else -> fence(me)
-    fi;
-    changed = false;
-    if
-    :: me == NO_SECOND_LOOK
+    :: changed
     :: else ->
-        changed = (me == W -> at[1 - me] + SIZE != mine : at[1 - me] != mine);
-#ifndef NO_LOOK_FOR_CLOSE
-        changed = (changed || closed[1 - me])
-#endif
+        store(me, SLEEPS, sleeper);
+        if
+        :: me == NO_FENCE_OF_FLAG
+        :: else -> fence(me)
+        fi;
+        if
+        :: me == NO_SECOND_LOOK
+        :: else -> look(me)
+        fi
     fi
 }
 

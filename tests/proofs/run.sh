@@ -3,11 +3,14 @@
 # sum of signed numbers overflows, each XC_ASSERT holds, and each loop ends. And that a proof can fail: each mutant has a
 # line changed, and must be found. usage: run.sh WHERE-TO-BUILD; PROOFS=required in the environment: fail without CBMC
 #
-#   scan     xc_scan.c: payloads of 8 bytes, and those of a complex number, a float or huge bytes with two bytes more
+#   scan     xc_scan.c: one turn of its loop from every state, so payloads of any size; and whole payloads of 8 bytes
 #   ring     xc_ring.c: one call from every state, so any number of calls. Against a hostile far end: every index, reads
 #            and writes of two parts, each up to a step, in a ring of 4 KiB. Against one that keeps the rules: up to two
 #            steps of a ring of 4 bytes, with indices from -8 to 7, so that they wrap around
 #   frames   xc_frame.c: every header and every head of a long message. xc_cut.c: two parts, up to three pieces
+#
+#   preamble xc_preamble.c: some numbers of bytes in one call, up to 16, with the marker anywhere or nowhere; cut in two
+#            anywhere, up to 20 bytes
 #
 # What is not in here: how what arrives becomes messages (xc_reader.c), and who wakes whom (tests/models).
 set -u
@@ -16,6 +19,7 @@ core=$here/../../src/core
 mkdir -p "$build"
 build=$(cd "$build" && pwd)
 tool=$build/cbmc
+. "$here/../verdicts.sh"
 
 # CBMC of Debian 13, where the system has none: unpacked, not installed, and run with the C library that it was built for.
 fetch() {
@@ -57,45 +61,52 @@ check() {
 
 # usage: proved HARNESS OPTIONS
 proved() {
-    name=$(echo "$*" | tr -c '\n[:alnum:]' _)
+    name=$(file_of "$*")
     check "$name" "$core" "$@"
-    if grep -q '^VERIFICATION SUCCESSFUL' "$build/$name.output"; then
-        echo "proved: $* ($(grep -o '0 of [0-9]* failed' "$build/$name.output" | grep -o '[1-9][0-9]*') properties)"
-    else
-        echo "not proved: $*; see $build/$name.output"
-        grep ': FAILURE' "$build/$name.output"
-    fi >"$build/$name.result"
+    grep -q '^VERIFICATION SUCCESSFUL' "$build/$name.output"
+    verdict "$name" "proved: $*" "$build/$name.output"
 }
 
 # usage: mutant SOURCE EXPRESSION HARNESS OPTIONS. EXPRESSION: for sed, changes one line of src/core/SOURCE
 mutant() {
     source=$1 expression=$2
     shift 2
-    name=$(echo "$source $expression" | tr -c '\n[:alnum:]' _)
+    name=$(file_of "$source $expression")
     mkdir -p "$build/$name" && cp -R "$core/." "$build/$name"
     sed "$expression" "$core/$source" >"$build/$name/$source"
-    if [ "$(diff "$core/$source" "$build/$name/$source" | grep -c '^>')" != 1 ]; then
-        echo "not found: \"$expression\" does not change one line of $source"
-    elif check "$name" "$build/$name" "$@" --stop-on-fail; ! grep -q '^VERIFICATION FAILED' "$build/$name.output"; then
-        echo "not found: $source $expression; see $build/$name.output"
-    else
-        echo "found: $source $expression"
-    fi >"$build/$name.result"
+    if [ "$(diff "$core/$source" "$build/$name/$source" | tee "$build/$name.output" | grep -c '^>')" = 1 ]; then
+        check "$name" "$build/$name" "$@" --stop-on-fail
+    fi
+    grep -q '^VERIFICATION FAILED' "$build/$name.output"
+    verdict "$name" "found: $source $expression" "$build/$name.output"
     rm -rf "${build:?}/$name"
 }
 
 scan() {
+    proved scan -DONE --unwind 13
+    proved scan -DBYTES --unwind 2
     proved scan -DSIZE=8 --unwind 10
-    proved scan -DSIZE=11 -DFIRST=68 --unwind 13
-    proved scan -DSIZE=11 -DFIRST=85 --unwind 13
-    proved scan -DSIZE=19 -DFIRST=84 --unwind 21
     for expression in 's/> size - at)/> size - op_at)/' 's/height == 1 ?/height > 0 ?/' \
-        's/\*height < 3/*height < 2/' 's/number > \*height/number > *height + 1/' 's/kind == ID &&/kind == ATOM_4 \&\&/' \
-        's/number > 0x7fffffff/number == 0xffffffff/' 's/\[XC_OP_LONGLONG\] = TEXT/[XC_OP_LONGLONG] = LIST/'; do
-        mutant wire/xc_scan.c "$expression" scan -DSIZE=8 --unwind 10
+        's/\*height < 3/*height < 2/' 's/number > \*height/number > *height + 1/' 's/kind == ID && on_id/kind == ATOM_4 \&\& on_id/' \
+        's/number > 0x7fffffff/number == 0xffffffff/' 's/\[XC_OP_LONGLONG\] = TEXT/[XC_OP_LONGLONG] = LIST/' \
+        's/kind == TEXT || kind == HUGE/kind == TEXT/'; do
+        mutant wire/xc_scan.c "$expression" scan -DONE --unwind 13
     done
-    for expression in 's/== size - 10 /== size - 9 /' 's/kind == TEXT || kind == HUGE/kind == TEXT/'; do
-        mutant wire/xc_scan.c "$expression" scan -DSIZE=11 -DFIRST=85 --unwind 13
+    for expression in 's/== size - 10 /== size - 9 /' 's/ && !negative//'; do
+        mutant wire/xc_scan.c "$expression" scan -DBYTES --unwind 2
+    done
+}
+
+preamble() {
+    for size in 1 9 10 11 16; do
+        proved preamble -DSIZE=$size --unwind $((size + 2))
+    done
+    proved preamble -DSIZE=20 -DCUT --unwind 22
+    for expression in 's/here < XC_MARKER_SIZE ? here : XC_MARKER_SIZE/XC_MARKER_SIZE/' \
+        's/here < XC_MARKER_SIZE ? here : XC_MARKER_SIZE/1/' 's/        at++;/        at += XC_MARKER_SIZE;/' \
+        's/preamble > XC_PREAMBLE_MAX - /preamble >= XC_PREAMBLE_MAX - /' 's/n < room ? n : room/n/' \
+        's/n - preamble < XC_MARKER_SIZE/n - preamble <= XC_MARKER_SIZE/' 's/xc_buf_add(kept, bytes, preamble)/xc_buf_add(kept, bytes, n)/'; do
+        mutant wire/xc_preamble.c "$expression" preamble -DSIZE=12 --unwind 14
     done
 }
 
@@ -130,9 +141,7 @@ frames() {
 
 no_pointers="--no-pointer-check --no-pointer-primitive-check" # where only addresses are used
 rm -f "$build"/*.result
-{ scan; frames; } & # one beside the other
+{ scan; frames; preamble; } & # one beside the other
 ring &
 wait
-cat "$build"/*.result
-! grep -q '^not ' "$build"/*.result &&
-    echo "proofs: $(grep -l '^proved' "$build"/*.result | wc -l) proved, $(grep -l '^found' "$build"/*.result | wc -l) mutants found"
+sum_up proofs

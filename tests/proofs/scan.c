@@ -1,25 +1,42 @@
 /*
- * xc_scan.c: for every payload of SIZE bytes xc_scan() says yes exactly if the small machine below does, and reports
- * the same channel ids in the same order. The two quick looks never contradict it.
+ * xc_scan.c, against the small machine below.
+ *
+ * ONE: one turn of the loop of xc_scan(), from every state that can be before a turn: any number of objects, any number
+ * of bytes behind the opcode, and up to three in front of it, where nobody looks any more. The turn does what the
+ * machine does, and the state behind it is further on: so the same holds for a whole payload of any size.
+ *
+ * BYTES: of a payload of any size, the quick look whether it is one bytes object does not contradict the machine.
+ *
+ * Else: the whole scan of each payload of SIZE bytes. It says yes exactly if the machine does, and reports the same
+ * channel ids in the same order.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "proof.h"
 
 #define memchr first_of /* the library's, as a loop */
 static void *first_of(const void *bytes, int byte, size_t n);
-#include "xc_scan.c"
-
-#ifndef SIZE
-#define SIZE 18
+#include "xc_bytes.h"
+#include "xc_frame.h"
+#ifdef ONE
+static void from_any_state(size_t *at, size_t *height);
+static void step_was(size_t at, size_t height);
+static bool is_first(void);
+/* clang-format off */
+#define while(condition) for (from_any_state(&at, &height); is_first() && (condition); step_was(at, height))
+/* clang-format on */
 #endif
+#include "xc_scan.c"
+#undef while
 
 /* What the loader does, as xc_opcodes.h tells it, but objects are only counted. */
 typedef struct {
-    bool ends_well;
-    size_t n_ids;
-    uint32_t ids[SIZE];
-} run;
+    enum { GOES_ON, ENDS_WELL, ENDS_BADLY } verdict;
+    size_t next, objects; /* where the next opcode stands, and how many objects there are */
+    bool is_id;
+    uint32_t number; /* an id, if it is one */
+} turn;
 
 static uint32_t
 operand(const unsigned char *at)
@@ -27,66 +44,162 @@ operand(const unsigned char *at)
     return at[0] * 0x1000000u + at[1] * 0x10000u + at[2] * 0x100u + at[3];
 }
 
-static run
-machine(const unsigned char *bytes, size_t size)
+/* The opcode at `i` of `size` bytes. */
+static turn
+machine(const unsigned char *bytes, size_t size, size_t i, size_t objects)
 {
-    run result = {false, 0, {0}};
-    size_t objects = 0, next = 0; /* next: where the next opcode stands */
-    for (size_t i = 0; i < size; i++) {
-        if (i != next) {
-            continue; /* a part of an operand */
-        }
-        size_t behind = size - i - 1; /* bytes behind the opcode */
-        size_t length = 0, takes = 0;
-        unsigned char code = bytes[i];
-        uint32_t number = behind < 4 ? 0 : operand(bytes + i + 1);
-        uint64_t huge = behind < 8 ? 0 : (uint64_t)number << 32 | operand(bytes + i + 5);
-        if (code == 'Q') {
-            result.ends_well = objects == 1;
-            return result;
-        }
-        if (code == 'C' || code == 'J' || code == 'L' || code == 'R') {
-            length = 0;
-        }
-        else if (code == 'D') {
-            length = 8;
-        }
-        else if (code == 'T') {
-            length = 16;
-        }
-        else if (code == 'P') {
-            takes = 3;
-        }
-        else if (code == 'F' || code == 'G' || code == 'B') {
-            length = 4;
-        }
-        else if (code == 'K') {
-            length = number < 0x80000000u ? 4 : size;
-        }
-        else if (code == '@' || code == 'E' || code == 'O') {
-            length = 4;
-            takes = number;
-        }
-        else if (code == 'A' || code == 'H' || code == 'I' || code == 'M' || code == 'N' || code == 'S') {
-            length = 4 + (size_t)number;
-        }
-        else if (code == 'U' || code == 'V') {
-            length = huge < size ? 8 + (size_t)huge : size;
-        }
-        else {
-            return result;
-        }
-        if (length > behind || takes > objects) {
-            return result;
-        }
-        if (code == 'B') {
-            result.ids[result.n_ids++] = number;
-        }
-        objects = objects - takes + 1;
-        next = i + 1 + length;
+    size_t behind = size - i - 1; /* bytes behind the opcode */
+    size_t length = 0, takes = 0;
+    unsigned char code = bytes[i];
+    uint32_t number = behind < 4 ? 0 : operand(bytes + i + 1);
+    uint64_t huge = behind < 8 ? 0 : (uint64_t)number << 32 | operand(bytes + i + 5);
+    bool negative = number > 0x7fffffff;
+    if (code == 'Q') {
+        return (turn){objects == 1 ? ENDS_WELL : ENDS_BADLY};
     }
-    return result;
+    if (code == 'C' || code == 'J' || code == 'L' || code == 'R') {
+        length = 0;
+    }
+    else if (code == 'D') {
+        length = 8;
+    }
+    else if (code == 'T') {
+        length = 16;
+    }
+    else if (code == 'P') {
+        takes = 3;
+    }
+    else if (code == 'F' || code == 'G' || code == 'B') {
+        length = 4;
+    }
+    else if (code == 'K') {
+        length = negative ? size : 4;
+    }
+    else if (code == '@' || code == 'E' || code == 'O') {
+        length = negative ? size : 4;
+        takes = number;
+    }
+    else if (code == 'A' || code == 'H' || code == 'I' || code == 'M' || code == 'N' || code == 'S') {
+        length = negative ? size : 4 + (size_t)number;
+    }
+    else if (code == 'U' || code == 'V') {
+        length = huge < size ? 8 + (size_t)huge : size;
+    }
+    else {
+        return (turn){ENDS_BADLY};
+    }
+    if (length > behind || takes > objects) {
+        return (turn){ENDS_BADLY};
+    }
+    return (turn){GOES_ON, i + 1 + length, objects - takes + 1, code == 'B', number};
 }
+
+static unsigned char *payload;
+
+#if defined(BYTES)
+static void *
+first_of(const void *bytes, int byte, size_t n)
+{
+    return NULL;
+}
+
+int
+main(void)
+{
+    size_t size = nondet_size();
+    ASSUME(size <= XC_MAX_LONG);
+    payload = malloc(size);
+    size_t head = xc_scan_bytes(payload, size);
+    if (size > 0) {
+        turn first = machine(payload, size, 0, 0);
+        bool only = first.verdict == GOES_ON && first.next == size - 1 && payload[size - 1] == 'Q';
+        PROVE(head == (only && payload[0] == 'A' ? 5 : only && payload[0] == 'U' ? 9 : 0));
+    }
+    return 0;
+}
+#elif defined(ONE)
+enum { FRONT = 3 };
+static unsigned char window[FRONT + 9]; /* all that one turn may look at */
+static size_t state_at, state_height, next_at, next_height;
+static bool begun, goes_on, reported, refuses;
+static uint32_t id;
+
+static void
+from_any_state(size_t *at, size_t *height)
+{
+    PROVE(*at == 0 && *height == 0); /* the first state is one of them */
+    *at = state_at;
+    *height = state_height;
+}
+
+static bool
+is_first(void)
+{
+    bool first = !begun;
+    begun = true;
+    return first;
+}
+
+static void
+step_was(size_t at, size_t height)
+{
+    next_at = at;
+    next_height = height;
+    goes_on = true;
+}
+
+/* One place is enough: that of the opcode. */
+static void *
+first_of(const void *bytes, int byte, size_t n)
+{
+    PROVE(bytes == payload && state_at < n);
+    return payload[state_at] == byte || nondet_bool() ? payload : NULL;
+}
+
+static bool
+on_id(void *arg, uint32_t number)
+{
+    PROVE(arg == &id && !reported);
+    reported = true;
+    id = number;
+    return !refuses;
+}
+
+int
+main(void)
+{
+    xc_err err;
+    size_t size = nondet_size();
+    state_at = nondet_size();
+    state_height = nondet_size();
+    refuses = nondet_bool();
+    ASSUME(size <= XC_MAX_LONG && state_height <= XC_MAX_LONG && state_at <= size && state_at <= FRONT);
+    for (size_t i = 0; i < sizeof window; i++) {
+        window[i] = nondet_byte();
+    }
+    payload = window + (size < sizeof window ? sizeof window - size : 0); /* one byte too many is out of bounds */
+    xc_status rc = xc_scan(payload, size, on_id, &id, &err);
+    turn expected = {ENDS_BADLY};
+    if (state_at < size) {
+        expected = machine(payload, size, state_at, state_height);
+        PROVE(!reported || xc_scan_may_carry_ids(payload, size));
+    }
+    PROVE(reported == (expected.verdict == GOES_ON && expected.is_id) && (!reported || id == expected.number));
+    if (reported && refuses) {
+        PROVE(rc == XC_NOMEM && !goes_on);
+    }
+    else if (expected.verdict == GOES_ON) {
+        PROVE(goes_on && next_at == expected.next && next_height == expected.objects);
+        PROVE(next_at > state_at && next_at <= size && next_height <= state_height + 1);
+    }
+    else {
+        PROVE(!goes_on && rc == (expected.verdict == ENDS_WELL ? XC_OK : XC_BAD));
+    }
+    return 0;
+}
+#else
+static uint32_t seen[SIZE];
+static size_t n_seen, stop_at;
 
 static void *
 first_of(const void *bytes, int byte, size_t n)
@@ -99,9 +212,6 @@ first_of(const void *bytes, int byte, size_t n)
     return NULL;
 }
 
-static uint32_t seen[SIZE];
-static size_t n_seen, stop_at;
-
 static bool
 on_id(void *arg, uint32_t id)
 {
@@ -113,29 +223,32 @@ on_id(void *arg, uint32_t id)
 int
 main(void)
 {
-    unsigned char payload[SIZE]; /* exactly so many: one byte too many is out of bounds */
-    size_t size = SIZE;
-#ifdef FIRST
-    ASSUME(payload[0] == FIRST);
-#endif
+    unsigned char bytes[SIZE];
+    payload = bytes;
     stop_at = nondet_size();
     xc_err err;
-    run expected = machine(payload, size);
-    xc_status rc = xc_scan(payload, size, on_id, &n_seen, &err);
+    turn now = {GOES_ON};
+    size_t n_ids = 0;
+    uint32_t ids[SIZE];
+    for (size_t i = 0; i < SIZE; i++) {
+        if (i == now.next && now.verdict == GOES_ON) { /* else it is a part of an operand */
+            now = machine(payload, SIZE, i, now.objects);
+            if (now.verdict == GOES_ON && now.is_id) {
+                ids[n_ids++] = now.number;
+            }
+        }
+    }
+    xc_status rc = xc_scan(payload, SIZE, on_id, &n_seen, &err);
     for (size_t i = 0; i < n_seen; i++) {
-        PROVE(seen[i] == expected.ids[i]);
+        PROVE(seen[i] == ids[i]);
     }
     if (n_seen == stop_at && stop_at > 0) {
-        PROVE(rc == XC_NOMEM && n_seen <= expected.n_ids);
+        PROVE(rc == XC_NOMEM && n_seen <= n_ids);
     }
     else {
-        PROVE(rc == (expected.ends_well ? XC_OK : XC_BAD));
-        PROVE(n_seen == expected.n_ids);
+        PROVE(rc == (now.verdict == ENDS_WELL ? XC_OK : XC_BAD) && n_seen == n_ids);
     }
-    PROVE(xc_scan_may_carry_ids(payload, size) || n_seen == 0);
-    size_t head = xc_scan_bytes(payload, size);
-    if (head > 0) {
-        PROVE(expected.ends_well && (head == 5 ? payload[0] == 'A' : head == 9 && payload[0] == 'U'));
-    }
+    PROVE(xc_scan_may_carry_ids(payload, SIZE) || n_seen == 0);
     return 0;
 }
+#endif
