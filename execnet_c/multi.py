@@ -7,6 +7,7 @@ import time
 from importlib import import_module
 
 from .near import bootstrap
+from .near.transport import sends_pickles
 from .cores import module as _core
 from .models.registry import get_execmodel
 from .near.gateway import Gateway
@@ -24,13 +25,16 @@ class Group:
     """A set of gateways. Group(["popen", ...]) starts them side by side. At the end of a `with` block they are
     terminated, with ten seconds to end by themselves.
 
-    execmodel: as for set_execmodel(). At the end of the program its gateways are ended.
+    execmodel: as for set_execmodel(). payload: "pickle" for all gateways whose spec does not say payload=plain, see
+    makegateway(). At the end of the program its gateways are ended.
     """
 
     defaultspec = "popen"
     _stderr_handler = None
 
-    def __init__(self, xspecs=(), execmodel="thread"):
+    def __init__(self, xspecs=(), execmodel="thread", *, payload=None):
+        sends_pickles(XSpec("popen"), payload)  # checks it
+        self._payload = payload
         self._pid = os.getpid()
         self._lock = allocate_lock()
         self._gateways = []  # changed under _lock
@@ -115,6 +119,9 @@ class Group:
           program's stderr; its stderr is read, and errors about its death quote the end of it.
         - `maxqueue=BYTES`: the limit of each channel, in both directions, see Channel.set_limit(). Without it the
           environment's EXECNET_C_MAXQUEUE; without that there is no limit.
+        - `payload=pickle`: what cannot be sent otherwise is pickled, in both directions, see Channel.send_pickled(). So this
+          program loads pickles of that far end, which can have it run any code: say it for hosts that you trust like this
+          one. `payload=plain`: not so, whatever the group says.
 
         Returns a live gateway, or raises: ValueError (a spec that says nothing that can be started, an id that is
         taken), OSError (the process could not be started), RemoteError (a setting failed at the far end), GatewayDied (the
@@ -171,6 +178,7 @@ class Group:
             get_execmodel(spec.execmodel)
         except ValueError as exc:
             raise ValueError(f"spec {str(spec)!r}: {exc}") from None
+        pickles = sends_pickles(spec, self._payload)
         outer = self._outer_of(spec)
         socket = spec.socket and not (spec.popen or spec.ssh or spec.vagrant_ssh)
         if socket:
@@ -187,6 +195,7 @@ class Group:
             gateway._outer, gateway._depth = outer, outer._depth + 1
         gateway.execmodel = self._execmodel
         gateway._parking = self._execmodel.parking
+        gateway._pickles = pickles
         # A worker behind `outer` or a server has no stderr at this end.
         handler = self._stderr_handler if outer is None and not socket else None
         if handler is not None:

@@ -77,6 +77,7 @@ def main(marks=True, memory=()):
     gateway._set_facts(
         {"executable": executable, "version_info": sys.version_info[:5], "platform": sys.platform, "pid": pid}
     )
+    gateway._pickles = settings.get("pickles", False)
     if settings.get("maxqueue"):
         gateway._limit(settings["maxqueue"])
     if core == "C":

@@ -26,6 +26,7 @@ class XSpec:
     keepalive: str | None = None
     maxqueue: str | None = None
     nice: str | None = None
+    payload: str | None = None
     popen: bool | None = None
     python: str | None = None
     socket: str | None = None

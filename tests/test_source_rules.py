@@ -20,7 +20,7 @@ FLOORS = ["system", "wire", "link", "start"]
 # The rooms on them, left to right: each includes only what stands to its left, and itself.
 ORDER = [
     {"base", "bytes", "opcodes", "pool"},
-    {"fd"},
+    {"fd", "pickle"},
     {"sync", "buf", "frame", "scan", "stderr", "program"},
     {"pages", "queue", "cut", "spin", "child", "forkfd", "pump", "preamble", "trace", "ring", "lend"},
     {"chan", "exit_policy", "stream", "region"},

@@ -15,7 +15,7 @@ from conftest import TIMEOUT
 execnet = pytest.importorskip("execnet")
 
 # Further parameters, which execnet's callers need not know; and those of what callers do not make themselves.
-MORE = {"RSync": ["progress"], "MultiChannel.receive_each": ["timeout"], "MultiChannel.waitclose": ["timeout"], "Channel.send": ["timeout"]}
+MORE = {"RSync": ["progress"], "Group": ["payload"], "MultiChannel.receive_each": ["timeout"], "MultiChannel.waitclose": ["timeout"], "Channel.send": ["timeout"]}
 NOT_CALLED = {
     "Gateway": "made by makegateway(); what execnet's takes first is its stream",
 }

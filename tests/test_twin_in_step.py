@@ -1,7 +1,7 @@
 """The codes, limits and texts of the two cores: those of the C sources beside those of the twin's, in one table.
 
 What the table does not know fails, so that no core gets one alone. What the serializers say is compared to the letter in
-test_serializer_twins.py.
+test_serializer_twins.py, and of pickles in test_pickled_trust.py.
 """
 
 import ast
@@ -39,6 +39,7 @@ PAIRS = [
     ("XCPY_LOAD_DEPTH", "LOAD_DEPTH"),
     ("XCPY_HASH_DEPTH", "HASH_DEPTH"),
     ("XCPY_PIN_SIZE", "LARGE"),
+    ("XC_PICKLE_ALIGN", "ALIGN"),
     ("MAX_I4", "I4_MAX"),
 ]
 
@@ -59,12 +60,12 @@ PAIRS_OF_FILES = [
 ONLY_C = {
     "rings, and the move to them": "XC_MOVE XC_RING_SIZE XC_HAS_RING XC_HAS_MEMFD XC_FUTEX XC_SPIN_NS XC_SPIN_RING_NS",
     "the twin has it in its code, where it is the only number that makes sense": "XC_HEADER_SIZE XC_LONG_SIZE XC_CREDIT_SIZE XC_MARKER_SIZE "
-    "XC_MAX_PAYLOAD XC_FORMAT_VERSION XC_PY2STR_AS_PY3STR XC_PY3STR_AS_PY2STR XC_COERCE_DEFAULT XC_OK",
+    "XC_MAX_PAYLOAD XC_PICKLE_HEAD XC_PICKLE_SIZE XC_FORMAT_VERSION XC_PY2STR_AS_PY3STR XC_PY3STR_AS_PY2STR XC_COERCE_DEFAULT XC_OK",
     "the same as REFUSALS, see below": "XC_NO_TASKS XC_TOO_MANY_TASKS",
     "what clang checks of locks": "XC_NOT_CHECKED XC_HOLDS_NONE XC_INSIDE_FORKFDS XC_INSIDE_LAUNCH XC_INSIDE_LINK XC_INSIDE_PUMP "
     "XC_INSIDE_RELAY XC_INSIDE_WRITER XC_TAKES_BELLS XC_TAKES_FORKFDS XC_TAKES_LAUNCH XC_TAKES_LINK XC_TAKES_PUMP "
     "XC_TAKES_RELAY XC_TAKES_WRITER",
-    "how it works, which nobody sees": "XC_BIG XC_INBUF XC_REARM_NS XC_WRITER_MUCH XC_PAGES_MUCH XC_CHILD_KEEPS XC_LEND_CHUNK "
+    "how it works, which nobody sees": "XC_BIG XC_ALIGNED_MIN XC_INBUF XC_REARM_NS XC_WRITER_MUCH XC_PAGES_MUCH XC_CHILD_KEEPS XC_LEND_CHUNK "
     "XC_LENT_NOTHING XC_EPOLL XC_POLLER_ARMS_AT_ONCE XC_POLLER_CAN_REPLACE XC_POOL_BITS XC_POOL_PLACES XC_BYTES_HEAD_MAX XCPY_PIN XCPY_HUGE "
     "XC_FOREVER XC_MS XC_S XCPY_NOT_PARKED XCPY_STRINGS XCPY_STRINGS_BITS XCPY_CACHED_MAX XCPY_MISSED_MAX "
     "XCPY_LOOKUP_EACH FIRST_FRAMES FIRST_ENTRIES FAILED PUSHED WROTE NOT_PLAIN KIND OBJECT NUMBER LIST TRACKED DEPTH_SHIFT "
@@ -291,8 +292,8 @@ def test_both_serializers_know_the_same_opcodes():
     from execnet_c import _core
     from execnet_c.twin import pyserializer
 
-    known = {value[0] for name, value in HEADERS.items() if name.startswith("XC_OP_") and "HUGE" not in name}
-    assert len(known) == 21  # those that messages alone have: test_pieces_huge.py
+    known = {value[0] for name, value in HEADERS.items() if name.startswith("XC_OP_") and "HUGE" not in name and "PICKLE" not in name}
+    assert len(known) == 21  # those that messages alone have: test_pieces_huge.py, test_pickled_trust.py
     for load in (_core.loads, pyserializer.loads):
         for opcode in range(256):
             with pytest.raises(_core.DataFormatError if load is _core.loads else pyserializer.DataFormatError) as failed:
@@ -318,7 +319,7 @@ def test_what_ends_a_connection_has_one_name():
 
 
 def test_errors_say_the_same():
-    serializer = re.compile(r"(dump|load)\w*\.[ch]$|pyserializer\.py$|region|ring\.c$")
+    serializer = re.compile(r"(dump|load)\w*\.[ch]$|pyserializer\.py$|pickled\.(c|py)$|region|ring\.c$")
     in_c, in_twin = set(), set()
     for path in [*ROOT.glob("src/core/*/*.[ch]"), *ROOT.glob("src/py/*.[ch]")]:
         if not serializer.search(path.name) and path.name != "args.h":

@@ -9,9 +9,9 @@ import sys
 # Folder of this package -> the modules in it that may be sent; "" is the top folder.
 FOLDERS = {
     "": "cores gateway_base pytest_plugin worker xspec",
-    "common": "channelfile errors trace",
+    "common": "channelfile errors pickles trace",
     "models": "execmodel greenlets mainthread native registry",
-    "twin": "pychannel pycore pyflow pylaunch pynear pynotify pypump pyreader pyrelay pyserializer pytasks pywatch pywire",
+    "twin": "pychannel pycore pyflow pylaunch pynear pynotify pypickled pypump pyreader pyrelay pyserializer pytasks pywatch pywire",
     "far": "alias socketserver tls",
 }
 FOLDER_OF = {name: folder for folder, names in FOLDERS.items() for name in names.split()}
@@ -25,7 +25,7 @@ FIRST = ("mainthread", "native", "pypump", "pyserializer", "pywire", "pychannel"
 FIRST += ("pyreader", "pycore", "cores", "worker")
 # The modules in that text that are loaded when something of them is used: no first word needs them. They import only what is
 # built into each Python, because a task may have changed sys.path by then.
-LATE = ("errors", "channelfile", "trace", "execmodel", "pyflow", "pynotify")
+LATE = ("errors", "channelfile", "trace", "execmodel", "pyflow", "pynotify", "pickles", "pypickled")
 MADE_UP = {  # what stands in the text for these modules, instead of their own source
     "native": "import os, select\nLONGEST_SLEEP = 5.0\nfrom time import sleep\nunpatched = __import__\n"
     "from _thread import RLock, allocate_lock, get_ident, start_new_thread",
@@ -48,10 +48,10 @@ HOT = {
     "_Tasks._start_spare _Tasks._ensure_spare _Tasks._serve_spare",
     "pycore": "Gateway._serve Gateway._connect Gateway._hello Gateway._check_usable Gateway._wait Gateway._wake "
     "Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
-    "Gateway._load_plain Gateway._set_facts Gateway._channel Gateway._open Gateway._send_item",
-    "pyreader": "Reader._read Reader._feed Reader._file",
+    "Gateway._encoded Gateway._set_facts Gateway._channel Gateway._open Gateway._send_item",
+    "pyreader": "Reader._read Reader._feed Reader._file Reader._load_plain",
     "pytasks": "compiled _by_exec _named Tasks._next_task Tasks._queue_task",
-    "pychannel": "until_of Chan.__init__ Chan.holder Channel._new Channel.send",
+    "pychannel": "until_of Chan.__init__ Chan.holder Channel._new Channel.send Channel._send",
     "pywatch": "start reap",
     "pypump": "_after_fork Pump.__init__ Pump.watch Pump.post Pump._start Pump._open Pump._take_down Pump._run Pump._go_round "
     "_guarded file_of own is_ours check pipe lifted",

@@ -5,6 +5,7 @@ Frames follow it (see src/core/wire/xc_frame.h). The first frame each way is a h
 
 - The near end sends the settings: a dict with `version`, `id`, `execmodel`, `chdir`, `nice`, `env`, `start` (source to
   run, see _to_run()), `sent` (sources of modules that `start` needs), `maxqueue` (the limit of all channels, or None),
+  `pickles` (items that cannot be sent otherwise are pickled),
   `stderr`, and `memory` for a foreign interpreter on this machine (see rings.py).
 - The far end applies them, moves to the rings in that memory if it can, and answers with a dict: `version`, `core` ("C",
   or "Python" for the twin), `pid` and `limits` (it knows flow control); or `error` if a setting failed. When the answer comes through the rings the near
@@ -192,6 +193,7 @@ def _settings(gateway, spec):
         "nice": nice,
         "env": dict(spec.env),
         "maxqueue": maxqueue_of(spec),
+        "pickles": bool(gateway._pickles),
         **_to_run(spec.execmodel, _is_foreign(gateway, spec)),
     }
 

@@ -1,5 +1,6 @@
 """The type Gateway as users hold it: how to run code at the far end, how to end it, and what to say when it died."""
 
+from .. import __version__
 from ..cores import module as _core
 from ..models.native import allocate_lock
 from .source import source_of
@@ -74,7 +75,7 @@ class Gateway(_core.Gateway):
         try:
             self._send(_core.EXEC, channel.id, (text, file_name, call_name, kwargs))
         except _core.DumpError as exc:
-            raise _dump_error(exc, kwargs) from exc.__cause__
+            raise _dump_error(exc, kwargs, self._pickles) from exc.__cause__
         return channel
 
     def pipe(self, func, stream, **options):
@@ -187,6 +188,18 @@ class Gateway(_core.Gateway):
             warnings.warn(text, RuntimeWarning, stacklevel=2)
         return "limits" in self._answer
 
+    def _check_pickles(self):
+        """Raises DumpError if the far end may not know pickled items: it is of another version."""
+        if self._answer is None:
+            self.execmodel.aside(self._await_greeting)
+        if self._answer is None:
+            raise self._death(True)
+        version = self._answer.get("version")
+        if version != __version__:
+            raise _core.DumpError(
+                f"gateway {self.id!r}: its far end has execnet_c {version}, and only one of this version, {__version__}, is sent pickles"
+            )
+
     def _death(self, sending):
         """The exception that a call raises now that the connection has ended; `sending`: the call is a send()."""
         exited = GatewayExited, f"gateway {self.id!r} was exited", {}
@@ -208,12 +221,14 @@ class Gateway(_core.Gateway):
         return error
 
 
-def _dump_error(error, kwargs):
+def _dump_error(error, kwargs, pickles):
     """The DumpError that says which of the caller's arguments cannot be sent; `error` is that of the whole task."""
+    from ..common.pickles import packed
+
     for name, value in kwargs.items():
         try:
             _core.dumps(name)
-            _core.dumps(value)
+            packed(value, _core.Channel, _core.DumpError) if pickles else _core.dumps(value)
         except _core.DumpError as exc:
             return _core.DumpError(f"keyword argument {name!r}: {exc}")
     return _core.DumpError("the task's source: " + str(error).rpartition(" at ")[0])

@@ -125,6 +125,15 @@ def keepalive_of(spec):
     return seconds
 
 
+def sends_pickles(spec, default=None):
+    """Whether pickles go both ways, by payload= of the spec, or else by the `default` of its group. Raises ValueError for
+    other values."""
+    for wanted, what in ((spec.payload, f"spec {str(spec)!r}: payload"), (default, "payload of a group")):
+        if wanted not in (None, "plain", "pickle"):
+            raise ValueError(f'{what} must be "pickle" or "plain", not {wanted!r}')
+    return (spec.payload or default) == "pickle"
+
+
 def maxqueue_of(spec):
     """The limit of the gateway's channels, in bytes; None: none. Raises ValueError for a wrong maxqueue= or
     EXECNET_C_MAXQUEUE, which is for specs without that key."""

@@ -8,7 +8,6 @@ from time import monotonic
 from . import pypump, pyserializer
 from ..models.native import get_ident, os, start_new_thread
 from .pyserializer import DataFormatError
-from .pyserializer import dump_item
 from .pywire import CLOSE, CLOSE_ERROR, ITEM_COST, RECONFIGURE, tally
 
 Gateway = None  # the type; pycore sets it
@@ -282,14 +281,28 @@ class Channel:
         timeout: seconds to wait, None for ever, where the other side has a limit (see set_limit) and has not received
         enough. Raises TimeoutError when they have passed; then nothing was sent.
         """
+        self._send(item, timeout)
+
+    def send_pickled(self, item, *, timeout=None):
+        """As send(), for any object that pickle takes: an array, a dataclass, an enum, an exception. Its buffers (protocol 5)
+        are not copied on the way: the other side's object has them where they arrived, writable if they were so here.
+        Channels may be in it.
+
+        A worker loads pickles of the process that started it. That process loads those of the worker only if the gateway's
+        spec has payload=pickle; else its receive() raises LoadError, and nothing of the pickle has run. Raises DumpError for
+        what cannot be pickled, and for a far end of another version; else as send().
+        """
+        self._send(item, timeout, True)
+
+    def _send(self, item, timeout, pickled=False):
         gateway, chan = self.gateway, self._chan
         gateway._check_usable()
         until = until_of(timeout, False)
         if chan.closed:
             raise OSError(f"cannot send to {self!r}")
         if not gateway._limited and chan.flow is None:
-            return gateway._send_item(chan, dump_item(item, Channel))
-        limits().send(self, item, Channel, until, timeout)
+            return gateway._send_item(chan, gateway._encoded(item, Channel, pickled))
+        limits().send(self, item, pickled, Channel, until, timeout)
 
     def receive(self, timeout=None):
         """The next item that the other side sent; waits for it.

@@ -36,14 +36,11 @@ from .pychannel import print_orphans as _print_orphans
 from .pynear import NearEnd
 from .pyreader import FIN, Reader
 from .pyserializer import (
-    LARGE,
     DataFormatError,
     DumpError,
     LoadError,
     TruncatedError,
     dump_item,
-    load_item,
-    load_plain,
 )
 from .pytasks import REFUSALS, Tasks
 from .pytasks import compiled as _compile  # noqa: F401
@@ -71,7 +68,6 @@ from .pywire import trace_to as _trace_to
 # None at far ends that were sent this file: the text leaves these functions out (NEAR in far/sent.py).
 dump, dumps, load, loads = map(pyserializer.__dict__.get, ("dump", "dumps", "load", "loads"))
 
-SHORT = 128  # bytes: for a shorter item load_plain() is tried first, because it takes half the time of load_item()
 MAX_ANSWERS = 4000  # if so many frames wait to be written, answers wait in `_owed`, see src/core/link/xc_answer.c
 
 
@@ -89,6 +85,7 @@ class Gateway(NearEnd, Reader, Tasks):
     _to_reap = None  # far end: the pid of the child that forked the watcher, not reaped yet
     _watcher = None  # far end: the fd of the pipe to the watcher process, see pywatch.py
     _is_worker = False
+    _pickles = False  # pickles are sent without being asked for, and those of the far end are loaded, see pypickled.py
     _facts = None
     _eof = _fin = False  # the connection has ended, nothing more is read; FIN has taken effect
     _broke = False  # the connection has ended by a fault of this side
@@ -236,31 +233,17 @@ class Gateway(NearEnd, Reader, Tasks):
         kept."""
         return payload, coerce, self._carried(payload)
 
-    def _item(self, payload, coerce, make_channel):
-        """(item, None), or (None, the error) without its traceback, whose frames hold the partly loaded item."""
+    def _encoded(self, item, channels, pickled=False):
+        """The parts of an item or a task, as dump_item() makes them; of what it refuses a pickle, if those are wanted."""
         try:
-            return self._load(payload, coerce, make_channel), None
-        except (LoadError, MemoryError) as exc:
-            return None, exc.with_traceback(None)
+            if not pickled:
+                return dump_item(item, channels)
+        except DumpError:
+            if not self._pickles:
+                raise
+        from .pypickled import encoded
 
-    def _load(self, payload, coerce, make_channel=None):
-        if type(payload) is Large:
-            return payload.load(load_item, coerce, make_channel)
-        if len(payload) < SHORT and coerce < 2:
-            try:
-                return load_plain(payload)
-            except Exception:
-                pass  # it is no plain item, or not well formed
-        return load_item(payload, coerce, make_channel)
-
-    def _load_plain(self, payload):
-        """Load a hello or a task. The usual ones need only load_plain(), so that load_item() is not compiled for them."""
-        try:
-            if len(payload) < LARGE:
-                return load_plain(payload)
-        except Exception:
-            pass
-        return self._load(*self._held(payload, 1))
+        return encoded(self, item, channels, Channel)
 
     def _remote_error(self, payload):
         from ..common.errors import remote_error
@@ -429,7 +412,8 @@ class Gateway(NearEnd, Reader, Tasks):
         """Send a frame of that code whose payload is the encoding of `item`."""
         self._check_usable()
         channels = limits().Carried(self, Channel) if self._limited else Channel
-        if not self._writer.send_message(code, id, dump_item(*item, channels) if item else ()):
+        encode = self._encoded if code == EXEC else dump_item
+        if not self._writer.send_message(code, id, encode(*item, channels) if item else ()):
             raise self._death(True)
         if channels is not Channel:
             channels.tell()

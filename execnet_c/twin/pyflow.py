@@ -15,7 +15,7 @@ from time import monotonic
 
 from . import pypump
 from ..models.native import allocate_lock
-from .pyserializer import DataFormatError, dump_item
+from .pyserializer import DataFormatError
 from .pywire import CLOSE, CLOSE_ERROR, CREDIT, DATA, ITEM_COST, WAITS, frame
 
 NO_LIMIT = (1 << 64) - 1
@@ -262,10 +262,10 @@ class Carried:
                 _tell_limit(gateway, chan)
 
 
-def send(channel, item, kind, until, timeout):
+def send(channel, item, pickled, kind, until, timeout):
     """What Channel.send() does if there are limits. kind: the type Channel."""
     carried = Carried(channel.gateway, kind)
-    _send(channel, dump_item(item, carried), until, timeout)
+    _send(channel, channel.gateway._encoded(item, carried, pickled), until, timeout)
     carried.tell()
 
 

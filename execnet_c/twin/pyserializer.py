@@ -321,14 +321,14 @@ WIDTHS = {**dict.fromkeys(b"BEFGKO@", 5), **dict.fromkeys(b"CJLPR", 1), 68: 9, 8
 def channel_ids(data, most):
     """The channel ids in data, without building objects: a list, of `most` at most. Empty if data is not well formed: _load()
     refuses it then."""
-    ids, p = [], data.find(b"B")
+    ids, p = [], -1 if data[:6] == b"@\0\0\0\0W" else data.find(b"B")  # a pickle without channels has none
     while p >= 0 and data[p + 5 : p + 6] not in b"@ABCDEFGHIJKLMNOPQRSTUV":  # opcodes: one follows the id
         p = data.find(b"B", p + 1)
     if p < 0:
         return ids  # as usual
     p = 0
     try:
-        while data[p] != 81 and len(ids) < most:  # STOP
+        while data[p] not in b"QW" and len(ids) < most:  # STOP, PICKLE
             op = data[p]
             if op in b"NASHIMUV":
                 q = p + (5 if op < 85 else 9)
@@ -342,7 +342,7 @@ def channel_ids(data, most):
     return ids
 
 
-def _load(data, p, coerce, make_channel=None):
+def _load(data, p, coerce, make_channel=None, load_pickle=None):
     """The object that is encoded in data[p:]. marks: the indexes of containers on the stack, ascending; levels: how deeply
     each of them is nested inside."""
     begin, end = p, len(data)
@@ -456,6 +456,8 @@ def _load(data, p, coerce, make_channel=None):
                 value = data[p - n : p]
                 push(value.decode() if op == 86 and not coerce & 2 else value)
                 continue
+            elif op == 87 and load_pickle:  # PICKLE: only messages have it
+                return load_pickle(data, p, *stack)
             elif op == 81:  # STOP
                 if len(stack) != 1:
                     raise LoadError("STOP without exactly one object")
@@ -476,13 +478,15 @@ def _load(data, p, coerce, make_channel=None):
 
 def _explain_load(exc, op, at):
     if isinstance(exc, LoadError):
+        if exc.__cause__ is not None:
+            return exc  # from what a pickle calls
         more = " - wire protocol corruption?" if str(exc).startswith("unknown") else ""
         error = type(exc)(f"{exc} at offset {at}{more}")
         error.__cause__ = None
         return error
     if op == 66 or isinstance(exc, MemoryError):
         return exc
-    what = {72: "int", 73: "int", 78: "UTF-8", 83: "UTF-8", 86: "UTF-8", 80: "dict key"}.get(op, "set member")
+    what = {72: "int", 73: "int", 78: "UTF-8", 83: "UTF-8", 86: "UTF-8", 80: "dict key", 87: "pickle"}.get(op, "set member")
     if isinstance(exc, OverflowError):
         what = "list index"
     error = LoadError(f"bad {what} at offset {at}: {exc}")
@@ -518,13 +522,13 @@ def _to_int(digits):
     return value
 
 
-def load_item(data, coerce, make_channel):
+def load_item(data, coerce, make_channel, load_pickle=None):
     """The object that a message holds. coerce: 1 for py2str_as_py3str, 2 for py3str_as_py2str, 3 for both.
-    make_channel(id) gives the channel of that id."""
+    load_pickle(data, p, *stack) loads what stands behind PICKLE. make_channel(id) gives the channel of that id."""
     n = len(data) - 6
     if n >= LARGE and data[0] == 65 and data[-1] == 81 and int.from_bytes(data[1:5], "big") == n:
         return bytes(data[5:-1])  # _load() would copy it twice
-    return _load(bytes(data), 0, coerce, make_channel)
+    return _load(data if hasattr(data, "getbuffer") else bytes(data), 0, coerce, make_channel, load_pickle)
 
 
 def _load_versioned(data, py2str_as_py3str, py3str_as_py2str):

@@ -95,7 +95,9 @@ class Tasks:
         channel = self._channel(id)
         channel._chan.whole = is_new
         try:
-            item = self._load_plain(payload)
+            # A pickle, which runs code of the program's, is left to the thread that takes the task.
+            first = (payload.payload() if type(payload) is Large else payload)[:1]
+            item = [*self._held(payload, 1)] if first in (b"@", b"B") else self._load_plain(payload)
         except LoadError as exc:
             item = exc  # the thread that takes the task reports it
         except MemoryError:
@@ -138,7 +140,13 @@ class Tasks:
                 if self._fin and not tasks:
                     return False
         self._wake()
+        if type(slot[1]) is list:
+            slot[1] = self._late(*slot[1])
         return True
+
+    def _late(self, *held):
+        item, error = self._item(*held)
+        return error or item
 
     def _task_done(self, primary):
         """A task has ended."""

@@ -334,7 +334,12 @@ class Large:
             self.tail = bytearray(1)
             size -= head + 1
         try:
-            self.file = Memory(bytes(size))
+            if have[:1] in (b"@", b"B"):  # TUPLE, CHANNEL: so begins a pickle
+                from .pypickled import Pages
+
+                self.file = Pages(size)
+            else:
+                self.file = Memory(bytes(size))
             self.body = self.file.getbuffer()
         except MemoryError:
             self.body, self.ids = None, bytearray()  # there is no memory: its bytes are read and dropped

@@ -181,7 +181,7 @@ dispatch(GatewayObject *gateway, xc_msg *msg, xc_chan *chan)
     if (msg->code == XC_DATA) {
         uint64_t cost = xc_msg_cost(msg);
         PyObject *entry = find_entry(gateway, chan);
-        PyObject *item = xcpy_load_item(gateway, msg);
+        PyObject *item = xcpy_load_item(gateway, msg, NULL);
         if (item == NULL || (entry != NULL && call(PyTuple_GET_ITEM(entry, 0), item) < 0)) {
             fail_callback(gateway, chan);
         }
@@ -282,7 +282,7 @@ hand_out(ChannelObject *channel, PyObject *entry)
         xc_status rc = xc_link_take_to_call(gateway->link, channel->chan, &msg);
         if (rc == XC_OK) {
             uint64_t cost = xc_msg_cost(msg);
-            PyObject *item = xcpy_load_item(gateway, msg);
+            PyObject *item = xcpy_load_item(gateway, msg, channel->chan);
             int called = item == NULL ? -1 : call(callback, item);
             Py_XDECREF(item);
             xc_link_taken(gateway->link, channel->chan, 1, cost);

@@ -138,25 +138,48 @@ PyDoc_STRVAR(
     "Raises DumpError (what cannot be sent, and where in the item it sits), TimeoutError when there was no\n"
     "room, and OSError when the channel or the connection is closed (GatewayDied says how the far end ended).");
 
-static PyObject *
-Channel_send(ChannelObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static inline PyObject *
+send_as(ChannelObject *self, const char *method, bool pickled, PyObject *const *args, Py_ssize_t nargs,
+        PyObject *kwnames)
 {
     static const char *const names[] = {"item", "timeout"};
     PyObject *given[] = {nargs > 0 ? args[0] : NULL, Py_None}; /* borrowed: item, timeout */
     int64_t until = XC_FOREVER;
     int at_most = nargs > 1 ? 1 : 2; /* the timeout only by its name: execnet refuses a second argument */
     bool plain = nargs == 1 && kwnames == NULL;
-    if ((!plain && xcpy_args("send", names, at_most, 1, args, nargs, kwnames, given) < 0) ||
+    if ((!plain && xcpy_args(method, names, at_most, 1, args, nargs, kwnames, given) < 0) ||
         xcpy_check_usable(self->gateway) < 0 || (given[1] != Py_None && xcpy_deadline(given[1], false, &until) < 0)) {
         return NULL;
     }
     if (atomic_load_explicit(&self->chan->closed, memory_order_relaxed)) { /* no mutex, which takes time */
         return PyErr_Format(PyExc_OSError, "cannot send to %R", self);
     }
-    if (xcpy_send_item(self, given[0], given[1], until) < 0) {
+    if (xcpy_send_item(self, given[0], pickled, given[1], until) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+static PyObject *
+Channel_send(ChannelObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return send_as(self, "send", false, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(
+    send_pickled_doc,
+    "send_pickled($self, /, item, *, timeout=None)\n--\n\n"
+    "As send(), for any object that pickle takes: an array, a dataclass, an enum, an exception. Its buffers\n"
+    "(protocol 5) are not copied on the way: the other side's object has them where they arrived, writable if they\n"
+    "were so here, and at addresses that are multiples of 64. Channels may be in it.\n"
+    "A worker loads pickles of the process that started it. That process loads those of the worker only if the\n"
+    "gateway's spec has payload=pickle; else its receive() raises LoadError, and nothing of the pickle has run.\n"
+    "Raises DumpError for what cannot be pickled, and for a far end of another version; else as send().");
+
+static PyObject *
+Channel_send_pickled(ChannelObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return send_as(self, "send_pickled", true, args, nargs, kwnames);
 }
 
 PyDoc_STRVAR(close_doc,
@@ -376,6 +399,8 @@ static PyMemberDef Channel_members[] = {
 
 static PyMethodDef Channel_methods[] = {
     {"send", (PyCFunction)(void (*)(void))Channel_send, METH_FASTCALL | METH_KEYWORDS, send_doc},
+    {"send_pickled", (PyCFunction)(void (*)(void))Channel_send_pickled, METH_FASTCALL | METH_KEYWORDS,
+     send_pickled_doc},
     {"close", (PyCFunction)(void (*)(void))Channel_close, METH_VARARGS | METH_KEYWORDS, close_doc},
     {"__enter__", (PyCFunction)Channel_enter, METH_NOARGS, enter_doc},
     {"__exit__", (PyCFunction)Channel_exit, METH_VARARGS, exit_doc},

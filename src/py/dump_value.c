@@ -14,20 +14,8 @@
 static int
 add_pin(xcpy_dumper *d, PyObject *obj, const char *ptr, size_t n)
 {
-    xcpy_dumped *out = d->out;
-    if (out->n_pins == out->cap_pins) {
-        size_t cap = out->cap_pins > 0 ? out->cap_pins * 2 : 4;
-        xcpy_pin *pins = xc_realloc(out->pins, cap * sizeof *pins);
-        if (pins == NULL) {
-            PyErr_NoMemory();
-            return FAILED;
-        }
-        out->pins = pins;
-        out->cap_pins = cap;
-    }
     leave_buf(d);
-    out->pins[out->n_pins++] = (xcpy_pin){.at = xc_buf_size(&out->buf), .obj = Py_NewRef(obj), .ptr = ptr, .size = n};
-    return WROTE;
+    return xcpy_dumped_pin(d->out, obj, ptr, n) < 0 ? FAILED : WROTE;
 }
 
 /* Writes opcode and length of a str or bytes object or large int of `n` bytes, and makes room for `more`. */

@@ -8,6 +8,23 @@
 #include "dump.h"
 #include "xc_opcodes.h"
 
+int
+xcpy_dumped_pin(xcpy_dumped *out, PyObject *obj, const void *ptr, size_t n)
+{
+    if (out->n_pins == out->cap_pins) {
+        size_t cap = out->cap_pins > 0 ? out->cap_pins * 2 : 4;
+        xcpy_pin *pins = xc_realloc(out->pins, cap * sizeof *pins);
+        if (pins == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        out->pins = pins;
+        out->cap_pins = cap;
+    }
+    out->pins[out->n_pins++] = (xcpy_pin){.at = xc_buf_size(&out->buf), .obj = Py_NewRef(obj), .ptr = ptr, .size = n};
+    return 0;
+}
+
 void
 xcpy_dumped_fini(xcpy_dumped *out)
 {

@@ -189,6 +189,7 @@ Gateway_serve(GatewayObject *self, PyObject *args)
         return NULL;
     }
     xc_link_opts opts = link_opts(self->state, true);
+    self->is_worker = true;
     if (memory >= 0) {
         if (xc_region_attach(memory, &self->region, &err) != XC_OK) {
             close(in);
@@ -226,7 +227,7 @@ Gateway_hello(GatewayObject *self, PyObject *timeout)
         xc_link_get_state(self->link, &state); /* before the check for a hello: after the end none comes */
         xc_msg *msg = xc_link_take_hello(self->link);
         if (msg != NULL) {
-            return xcpy_load_item(self, msg);
+            return xcpy_load_item(self, msg, NULL);
         }
         if (waited == 1 || state.fin) {
             Py_RETURN_NONE;
@@ -424,6 +425,8 @@ static PyGetSetDef Gateway_getset[] = {
 static PyMemberDef Gateway_members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(GatewayObject, dict), READONLY, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(GatewayObject, weakrefs), READONLY, NULL},
+    {"_pickles", T_BOOL, offsetof(GatewayObject, pickles), 0,
+     "Whether items that cannot be sent otherwise are pickled, and pickles of the far end are loaded."},
     {"_parking", T_OBJECT, offsetof(GatewayObject, parking), 0,
      "None, or how greenlets wait: see execnet_c/models/greenlets.py, and src/py/park.c for what it is asked."},
     {NULL, 0, 0, 0, NULL},

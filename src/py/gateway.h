@@ -20,6 +20,8 @@ typedef struct {
     PyObject *role_greenlet; /* owned: the greenlet that has the dispatcher role; NULL: none */
     bool dispatcher;         /* the callback thread was started */
     bool listens;            /* the worker's stderr is for _stderr() */
+    bool is_worker;          /* it serves: the process that started it is trusted */
+    atomic_bool pickles;     /* pickles are sent without being asked for, and loaded: see pickled.h */
 } GatewayObject;
 
 int xcpy_gateway_setup(PyObject *module, xcpy_state *state);

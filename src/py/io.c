@@ -10,6 +10,7 @@
 #include "gateway_end.h"
 #include "main_thread.h"
 #include "park.h"
+#include "pickled.h"
 #include "xc_trace.h"
 
 #include <math.h>
@@ -325,20 +326,39 @@ send_counted(ChannelObject *channel, xc_long_frame *message, struct iovec *parts
     return result;
 }
 
-/* `channel`: NULL for what is no item of one. */
+/* An empty frame, with room for its header. */
 static int
-send_encoded(GatewayObject *gateway, ChannelObject *channel, xc_code code, uint32_t id, PyObject *item,
-             PyObject *timeout, int64_t until)
+begin_frame(xcpy_dumped *frame)
 {
     static const unsigned char room[XC_HEADER_SIZE];
+    if (xc_buf_room(&frame->buf, FIRST_ROOM) != XC_OK || xc_buf_add(&frame->buf, room, sizeof room) != XC_OK) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+static int
+encode_pickled(GatewayObject *gateway, PyObject *item, xcpy_dumped *frame)
+{
+    xcpy_dumped_fini(frame);
+    return begin_frame(frame) < 0 ? -1 : xcpy_dump_pickled(gateway, item, frame);
+}
+
+/* `channel`: NULL for what is no item of one. */
+static int
+send_encoded(GatewayObject *gateway, ChannelObject *channel, xc_code code, uint32_t id, PyObject *item, bool pickled,
+             PyObject *timeout, int64_t until)
+{
     struct iovec few[STACK_PARTS], *parts = few;
     xcpy_dumped frame = {.n_pins = 0};
     int n = 0, result = -1;
-    if (xc_buf_room(&frame.buf, FIRST_ROOM) != XC_OK || xc_buf_add(&frame.buf, room, sizeof room) != XC_OK) {
-        PyErr_NoMemory();
+    if (begin_frame(&frame) < 0) {
         goto done;
     }
-    if (item != NULL && xcpy_dump(gateway->state, item, XCPY_PIN | XCPY_HUGE, &frame) < 0) {
+    pickled = pickled || (item != NULL && xcpy_dump(gateway->state, item, XCPY_PIN | XCPY_HUGE, &frame) < 0);
+    if (pickled &&
+        ((PyErr_Occurred() && !xcpy_may_pickle(gateway, code)) || encode_pickled(gateway, item, &frame) < 0)) {
         goto done;
     }
     if (frame.n_pins * 2 + 2 > STACK_PARTS || xcpy_dumped_size(&frame) >= XC_LONG_MIN) {
@@ -375,11 +395,11 @@ done:
 int
 xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item)
 {
-    return send_encoded(gateway, NULL, code, id, item, NULL, XC_FOREVER);
+    return send_encoded(gateway, NULL, code, id, item, false, NULL, XC_FOREVER);
 }
 
 int
-xcpy_send_item(ChannelObject *channel, PyObject *item, PyObject *timeout, int64_t until)
+xcpy_send_item(ChannelObject *channel, PyObject *item, bool pickled, PyObject *timeout, int64_t until)
 {
-    return send_encoded(channel->gateway, channel, XC_DATA, channel->chan->id, item, timeout, until);
+    return send_encoded(channel->gateway, channel, XC_DATA, channel->chan->id, item, pickled, timeout, until);
 }

@@ -28,8 +28,9 @@ PyObject *xcpy_wait_for(GatewayObject *gateway, xc_wait_kind kind, PyObject *tim
  * meanwhile, others write the rest of a single frame; nothing of a long message will arrive. */
 int xcpy_send(GatewayObject *gateway, xc_code code, uint32_t id, PyObject *item);
 
-/* Sends an item; where the channel has a limit it first waits for credit: see xcpy_claim. */
-int xcpy_send_item(ChannelObject *channel, PyObject *item, PyObject *timeout, int64_t until);
+/* Sends an item, as a pickle if `pickled` says so; where the channel has a limit it first waits for credit: see
+ * xcpy_claim. */
+int xcpy_send_item(ChannelObject *channel, PyObject *item, bool pickled, PyObject *timeout, int64_t until);
 
 /* The same as xcpy_send for bytes that are no frame; they are borrowed. */
 int xcpy_send_raw(GatewayObject *gateway, const void *bytes, size_t n);

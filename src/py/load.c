@@ -18,6 +18,7 @@
 #include "load_rare.h"
 #include "load_stack.h"
 #include "load_str.h"
+#include "pickled.h"
 #include "xc_base.h"
 #include "xc_bytes.h"
 #include "xc_opcodes.h"
@@ -470,6 +471,8 @@ load_one(xcpy_loader *L, xcpy_cursor p)
         return xcpy_load_huge(L, p, true);
     case XC_OP_HUGE_STR:
         return xcpy_load_huge(L, p, L->opts->strconfig.py3str_as_py2str);
+    case XC_OP_PICKLE:
+        return xcpy_load_pickle(L, p);
     case XC_OP_STOP:
         break; /* handled by run() */
     }

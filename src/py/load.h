@@ -24,11 +24,16 @@ typedef struct {
 /* Makes (or finds) the channel of that id. New reference, or NULL with an exception. */
 typedef PyObject *(*xcpy_make_channel)(void *arg, uint32_t id);
 
+/* Makes an object of the input's memory, or, if `aligned` asks for a multiple of XC_PICKLE_ALIGN and it is none, of a
+ * copy. The input stays valid until the load is over. New reference, or NULL with MemoryError. */
+typedef PyObject *(*xcpy_own)(void *arg, bool aligned);
+
 typedef struct {
     xcpy_state *state;
     xcpy_strconfig strconfig;
     xcpy_make_channel make_channel; /* NULL: a CHANNEL opcode is a LoadError */
-    void *arg;
+    xcpy_own own;                   /* NULL: a PICKLE opcode is a LoadError */
+    void *arg;                      /* of both */
 } xcpy_load_opts;
 
 /*

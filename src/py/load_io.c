@@ -177,6 +177,7 @@ sure_to_follow(unsigned char op)
     case XC_OP_STOP:
     case XC_OP_HUGE_BYTES: /* unknown in files */
     case XC_OP_HUGE_STR:
+    case XC_OP_PICKLE:
         break;
     }
     return 0;

@@ -9,6 +9,7 @@
 #include "load.h"
 #include "main_thread.h"
 #include "park.h"
+#include "pickled.h"
 #include "trace.h"
 #include "warn.h"
 
@@ -30,7 +31,7 @@ module_exec(PyObject *module)
     if (state->no_endmarker == NULL || PyModule_AddObjectRef(module, "NO_ENDMARKER_WANTED", state->no_endmarker) < 0) {
         return -1;
     }
-    if (xcpy_left_setup(state) < 0 || xcpy_error_setup(module, state) < 0 ||
+    if (xcpy_left_setup(state) < 0 || xcpy_error_setup(module, state) < 0 || xcpy_memory_setup(module, state) < 0 ||
         xcpy_registration_setup(module, state) < 0 || xcpy_gateway_setup(module, state) < 0 ||
         xcpy_channel_setup(module, state) < 0) {
         return -1;

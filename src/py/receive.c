@@ -138,7 +138,7 @@ receive(ChannelObject *self, PyObject *timeout)
                             : xc_link_take_item(gateway->link, self->chan, &msg);
         if (rc == XC_OK) {
             atomic_store_explicit(&self->used, true, memory_order_relaxed);
-            return xcpy_load_item(gateway, msg);
+            return xcpy_load_item(gateway, msg, self->chan);
         }
         if (rc == XC_CLOSED) {
             return raise_remote_error(self) == 0 ? raise_end(self) : NULL;

@@ -26,6 +26,7 @@ typedef struct xcpy_left xcpy_left;
     X(GatewayDied)  /* EOFError and OSError: how the far end ended */                                                  \
     X(ChannelType)                                                                                                     \
     X(GatewayType)                                                                                                     \
+    X(MemoryType)                                                                                                      \
     X(RegistrationType)                                                                                                \
     X(no_endmarker) /* stands for "no endmarker wanted" */
 

@@ -58,7 +58,7 @@ static PyObject *
 load_task(GatewayObject *self, xc_msg *msg)
 {
     size_t size = msg->size;
-    PyObject *task = xcpy_load_item(self, msg);
+    PyObject *task = xcpy_load_item(self, msg, NULL);
     if (task == NULL) {
         if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
             PyErr_Format(PyExc_MemoryError, "no memory for a task of %zu bytes", size);

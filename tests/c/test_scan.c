@@ -125,6 +125,37 @@ case_bad_operands(void)
 }
 
 static void
+case_pickles(void)
+{
+    enum { SIZE = 64 + 5 + 1 };
+    static const char two[] = "@\0\0\0\0W\0\0\0\0\0\0\0\3\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\5abc";
+    unsigned char buffers[SIZE] = {0}; /* none and five bytes, both at 64 */
+    memcpy(buffers, two, sizeof two - 1);
+    buffers[SIZE - 1] = 'Q';
+    good(buffers, SIZE);
+    buffers[33] = 6;
+    bad(buffers, SIZE, "no STOP behind a pickle at offset 70");
+    buffers[33] = 7;
+    bad(buffers, SIZE, "length beyond the end at offset 5");
+    buffers[26] = 0xff; /* the sum is small again in 64 bits */
+    bad(buffers, SIZE, "length beyond the end at offset 5");
+
+    good(BYTES("@\0\0\0\0W\0\0\0\0\0\0\0\2\0\0\0\0QQQ"));
+    bad(BYTES("W\0\0\0\0\0\0\0\2\0\0\0\0QQQ"), "a pickle without its channels at offset 0");
+    bad(BYTES("LLW\0\0\0\0\0\0\0\2\0\0\0\0QQQ"), "a pickle without its channels at offset 2");
+    bad(BYTES("LW\0\0\0\0\0\0\0\2\0\0\0\0QQLQ"), "no STOP behind a pickle at offset 16");
+    bad(BYTES("LW\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0QQ"), "length beyond the end at offset 1");
+    bad(BYTES("LW\0\0\0\0\0\0\0\0\xff\xff\xff\xffQQQQQQQQQQQQ"), "length beyond the end at offset 1");
+
+    xc_err err;
+    CHECK_RC(scan(BYTES("B\0\0\0\7@\0\0\0\1W\0\0\0\0\0\0\0\5\0\0\0\0B\0\0\0\1Q"), &err), XC_OK);
+    CHECK_INT(n_seen, 1);
+    CHECK_INT(seen[0], 7);
+    CHECK(!xc_scan_may_carry_ids(BYTES("@\0\0\0\0W\0\0\0\0\0\0\0\5\0\0\0\0B\0\0\0\1Q")));
+    CHECK(xc_scan_may_carry_ids(BYTES("B\0\0\0\7@\0\0\0\1W")));
+}
+
+static void
 case_behind_stop(void)
 {
     xc_err err;
@@ -188,6 +219,9 @@ case_ids_in_parts(void)
     stop_after = 0;
     sieve = (xc_sieve){.skip = 0};
     CHECK(xc_sieve_next(&sieve, BYTES("ZB\0\0\0\7Q"), remember, NULL) && sieve.over); /* no opcode */
+    CHECK_INT(n_seen, 1);
+    sieve = (xc_sieve){.skip = 0};
+    CHECK(xc_sieve_next(&sieve, BYTES("@\0\0\0\0WB\0\0\0\7Q"), remember, NULL) && sieve.over); /* a pickle */
     CHECK_INT(n_seen, 1);
 }
 
@@ -266,6 +300,7 @@ main(void)
     RUN(case_containers);
     RUN(case_too_few_objects);
     RUN(case_bad_operands);
+    RUN(case_pickles);
     RUN(case_behind_stop);
     RUN(case_ids);
     RUN(case_ids_in_parts);

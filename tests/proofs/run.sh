@@ -4,6 +4,7 @@
 # line changed, and must be found. usage: run.sh WHERE-TO-BUILD; PROOFS=required in the environment: fail without CBMC
 #
 #   scan     xc_scan.c: one turn of its loop from every state, so payloads of any size; and whole payloads of 8 bytes
+#   pickle   xc_pickle.c: operands of 30 bytes, that is up to two buffers, and of 11
 #   ring     xc_ring.c: one call from every state, so any number of calls. Against a hostile far end: every index, reads
 #            and writes of two parts, each up to a step, in a ring of 4 KiB. Against one that keeps the rules: up to two
 #            steps of a ring of 4 bytes, with indices from -8 to 7, so that they wrap around
@@ -97,6 +98,16 @@ scan() {
     done
 }
 
+pickle() {
+    proved pickle -DSIZE=31 --unwind 4
+    proved pickle -DSIZE=12 --unwind 4
+    mutant wire/xc_pickle.c 's/< XC_PICKLE_HEAD/< XC_PICKLE_HEAD - 1/' pickle -DSIZE=12 --unwind 4
+    for expression in 's/if (n > (size - at) /if (n > size /' 's/if (length > size - at)/if (length > size)/' \
+        's/at > size || more > size - at/more > size - at/' 's/more > size - at)/at + more > size)/'; do
+        mutant wire/xc_pickle.c "$expression" pickle -DSIZE=31 --unwind 4
+    done
+}
+
 preamble() {
     for size in 1 9 10 11 16; do
         proved preamble -DSIZE=$size --unwind $((size + 2))
@@ -141,7 +152,7 @@ frames() {
 
 no_pointers="--no-pointer-check --no-pointer-primitive-check" # where only addresses are used
 rm -f "$build"/*.result
-{ scan; frames; preamble; } & # one beside the other
+{ scan; pickle; frames; preamble; } & # one beside the other
 ring &
 wait
 sum_up proofs

@@ -3,7 +3,8 @@
  *
  * ONE: one turn of the loop of xc_scan(), from every state that can be before a turn: any number of objects, any number
  * of bytes behind the opcode, and up to three in front of it, where nobody looks any more. The turn does what the
- * machine does, and the state behind it is further on: so the same holds for a whole payload of any size.
+ * machine does, and the state behind it is further on: so the same holds for a whole payload of any size. Left out is
+ * PICKLE, with which a payload ends: see pickle.c.
  *
  * BYTES: of a payload of any size, the quick look whether it is one bytes object does not contradict the machine.
  *
@@ -19,6 +20,7 @@
 static void *first_of(const void *bytes, int byte, size_t n);
 #include "xc_bytes.h"
 #include "xc_frame.h"
+#include "xc_pickle.c"
 #ifdef ONE
 static void from_any_state(size_t *at, size_t *height);
 static void step_was(size_t at, size_t height);
@@ -178,6 +180,7 @@ main(void)
         window[i] = nondet_byte();
     }
     payload = window + (size < sizeof window ? sizeof window - size : 0); /* one byte too many is out of bounds */
+    ASSUME(state_at == size || payload[state_at] != 'W');
     xc_status rc = xc_scan(payload, size, on_id, &id, &err);
     turn expected = {ENDS_BADLY};
     if (state_at < size) {

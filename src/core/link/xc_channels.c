@@ -229,6 +229,20 @@ xc_link_take_to_call(xc_link *link, xc_chan *chan, xc_msg **out)
     return rc;
 }
 
+void
+xc_link_put_back(xc_link *link, xc_chan *chan, xc_msg *msg, xc_msg *copy)
+{
+    copy->coerce = msg->coerce;
+    copy->counted = true;
+    xc_lock_link(&link->mu);
+    copy->carried = msg->carried;
+    copy->n_ids = msg->n_ids;
+    msg->carried = NULL;
+    xc_queue_put_back(&chan->items, copy);
+    xc_wake_locked(link);
+    xc_unlock_link(&link->mu);
+}
+
 xc_msg *
 xc_link_take_error(xc_link *link, xc_chan *chan)
 {

@@ -51,6 +51,16 @@ free_msg_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link)
 }
 
 static void
+release_carried_locked(xc_link *link, const xc_msg *msg) XC_NEEDS(link)
+{
+    for (size_t i = 0; msg->carried != NULL && i < msg->n_ids; i++) {
+        XC_ASSERT(link->chans.n_carried > 0);
+        link->chans.n_carried--;
+        xc_unhold_locked(link, msg->carried[i]);
+    }
+}
+
+static void
 empty_free_queue_locked(xc_link *link) XC_NEEDS(link)
 {
     if (link->deferred.freeing) {
@@ -58,11 +68,7 @@ empty_free_queue_locked(xc_link *link) XC_NEEDS(link)
     }
     link->deferred.freeing = true;
     for (xc_msg *msg; (msg = xc_queue_pop(&link->deferred.queue)) != NULL;) {
-        for (size_t i = 0; msg->carried != NULL && i < msg->n_ids; i++) {
-            XC_ASSERT(link->chans.n_carried > 0);
-            link->chans.n_carried--;
-            xc_unhold_locked(link, msg->carried[i]);
-        }
+        release_carried_locked(link, msg);
         free_msg_locked(link, msg);
     }
     link->deferred.freeing = false;
@@ -144,4 +150,16 @@ xc_link_free_msg(xc_link *link, xc_msg *msg)
     xc_lock_link(&link->mu);
     xc_free_later_locked(link, msg);
     xc_unlock_link(&link->mu);
+}
+
+void
+xc_link_strip_msg(xc_link *link, xc_msg *msg)
+{
+    xc_lock_link(&link->mu);
+    release_carried_locked(link, msg);
+    xc_unlock_link(&link->mu);
+    xc_free(msg->carried);
+    xc_free(msg->ids);
+    msg->carried = NULL;
+    msg->ids = NULL;
 }

@@ -141,9 +141,14 @@ xc_status xc_link_take_item(xc_link *link, xc_chan *chan, xc_msg **out) XC_TAKES
 xc_status xc_link_take_soon(xc_link *link, xc_chan *chan, int64_t ns, xc_msg **out) XC_TAKES_LINK;
 /* The same for an item that is passed to a callback: xc_link_taken is to be called when that has returned. */
 xc_status xc_link_take_to_call(xc_link *link, xc_chan *chan, xc_msg **out) XC_TAKES_LINK;
+/* Makes `copy` (taken) the channel's next item, with the channels that `msg` carries: `msg` was taken, and its payload
+ * is also that of `copy`. */
+void xc_link_put_back(xc_link *link, xc_chan *chan, xc_msg *msg, xc_msg *copy) XC_TAKES_LINK;
 /* The oldest error text with which the far end closed the channel, owned; NULL: there is none. */
 xc_msg *xc_link_take_error(xc_link *link, xc_chan *chan) XC_TAKES_LINK;
 void xc_link_free_msg(xc_link *link, xc_msg *msg) XC_TAKES_LINK;
+/* Releases all but the message's own memory, which is the caller's from now on, to be freed by xc_free(msg). */
+void xc_link_strip_msg(xc_link *link, xc_msg *msg) XC_TAKES_LINK;
 
 typedef struct {
     bool closed, recv_closed, callback;

@@ -36,6 +36,9 @@ typedef enum {
     /* Ours, for what is longer than an i4 can tell. Only in messages: dumps() and loads() do not have them. */
     XC_OP_HUGE_BYTES = 'U', /* i8 n, n bytes */
     XC_OP_HUGE_STR = 'V',   /* i8 n, n bytes of UTF-8 */
+    /* Ours, only in messages, and only as the last one before STOP: a tuple, the one object on the stack, becomes the
+     * object that was pickled. The tuple has the channels in it. */
+    XC_OP_PICKLE = 'W', /* see xc_pickle.h */
 } xc_op;
 
 #endif

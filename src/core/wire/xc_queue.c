@@ -4,16 +4,20 @@
  */
 #include "xc_queue.h"
 
+#include "xc_pickle.h"
+
 xc_msg *
 xc_msg_new(uint8_t code, uint32_t chan, size_t size)
 {
     if (size > SIZE_MAX / 2) {
         return NULL;
     }
-    xc_msg *msg = xc_alloc(sizeof(*msg) + size);
+    size_t spare = size >= XC_ALIGNED_MIN ? XC_PICKLE_ALIGN : 0;
+    xc_msg *msg = xc_alloc(sizeof(*msg) + spare + size);
     if (msg != NULL) {
         *msg = (xc_msg){
             .code = code, .coerce = XC_COERCE_DEFAULT, .chan = chan, .size = size, .data = (unsigned char *)(msg + 1)};
+        msg->data += spare > 0 ? xc_pickle_align((uintptr_t)msg->data) - (uintptr_t)msg->data : 0;
     }
     return msg;
 }
@@ -41,6 +45,18 @@ xc_queue_push(xc_queue *queue, xc_msg *msg)
         *queue->tail = msg;
     }
     queue->tail = &msg->next;
+    queue->count++;
+}
+
+void
+xc_queue_put_back(xc_queue *queue, xc_msg *msg)
+{
+    XC_ASSERT(msg->next == NULL);
+    msg->next = queue->head;
+    queue->head = msg;
+    if (queue->tail == NULL) {
+        queue->tail = &msg->next;
+    }
     queue->count++;
 }
 

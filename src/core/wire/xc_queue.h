@@ -18,6 +18,7 @@ typedef struct xc_msg {
     signed char coerce;  /* string coercion to load it with: that of its channel when the message took effect */
     bool lost;           /* there was no memory for it, so that it cannot be loaded; `size`: its length */
     bool crowded;        /* it carries more channels than may wait here, so that it cannot be loaded */
+    bool counted;        /* it was taken before, and put back: it counts for nothing more */
     uint8_t skipped;     /* bytes of the payload in front of `data` that lent memory has no room for */
     uint32_t chan;       /* channel id */
     size_t size;         /* bytes of payload */
@@ -30,17 +31,19 @@ typedef struct xc_msg {
     size_t n_ids;             /* of either array */
 } xc_msg;
 
-/* A message with room for `size` bytes behind it; NULL: no memory. Everything else is zero, except that `coerce` is
+/* A message with room for `size` bytes behind it, at an address that is a multiple of XC_PICKLE_ALIGN if they are
+ * XC_ALIGNED_MIN or more; NULL: no memory. Everything else is zero, except that `coerce` is
  * XC_COERCE_DEFAULT, and stays so for all but the items of channels. */
+enum { XC_ALIGNED_MIN = 64 * 1024 };
 xc_msg *xc_msg_new(uint8_t code, uint32_t chan, size_t size);
 /* Frees the message and its two arrays. The link must have released the channels in `carried` before. */
 void xc_msg_free(xc_msg *msg);
 
-/* Bytes that an item counts for: those of its payload as it was sent, and XC_ITEM_COST. */
+/* Bytes that an item counts for: those of its payload as it was sent, and XC_ITEM_COST; 0 if it was counted before. */
 static inline uint64_t
 xc_msg_cost(const xc_msg *msg)
 {
-    return (uint64_t)msg->size + msg->skipped + XC_ITEM_COST;
+    return msg->counted ? 0 : (uint64_t)msg->size + msg->skipped + XC_ITEM_COST;
 }
 
 typedef struct {
@@ -49,7 +52,8 @@ typedef struct {
     size_t count;
 } xc_queue;
 
-void xc_queue_push(xc_queue *queue, xc_msg *msg); /* taken */
-xc_msg *xc_queue_pop(xc_queue *queue);            /* owned by the caller; NULL when empty */
+void xc_queue_push(xc_queue *queue, xc_msg *msg);     /* taken */
+void xc_queue_put_back(xc_queue *queue, xc_msg *msg); /* taken; it is the first one now */
+xc_msg *xc_queue_pop(xc_queue *queue);                /* owned by the caller; NULL when empty */
 
 #endif

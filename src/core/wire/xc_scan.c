@@ -10,6 +10,7 @@
 
 #include "xc_bytes.h"
 #include "xc_opcodes.h"
+#include "xc_pickle.h"
 
 static const char STEP[] = "payload";
 
@@ -26,7 +27,8 @@ typedef enum {
     GATHER,  /* i4 n; n objects become one */
     ASSIGN,  /* three objects become one */
     STOP,
-    ID, /* ATOM_4 that is a channel id */
+    ID,      /* ATOM_4 that is a channel id */
+    PICKLED, /* see xc_pickle.h; STOP follows */
 } shape;
 
 static const unsigned char SHAPES[256] = {
@@ -35,13 +37,13 @@ static const unsigned char SHAPES[256] = {
     [XC_OP_NONE] = ATOM_0,  [XC_OP_LONGLONG] = TEXT,   [XC_OP_TRUE] = ATOM_0,      [XC_OP_FALSE] = ATOM_0,
     [XC_OP_INT] = ATOM_4,   [XC_OP_NEWDICT] = ATOM_0,  [XC_OP_LONG] = ATOM_4,      [XC_OP_FLOAT] = ATOM_8,
     [XC_OP_CHANNEL] = ID,   [XC_OP_COMPLEX] = ATOM_16, [XC_OP_NEWLIST] = LIST,     [XC_OP_SETITEM] = ASSIGN,
-    [XC_OP_STOP] = STOP,    [XC_OP_HUGE_BYTES] = HUGE, [XC_OP_HUGE_STR] = HUGE,
+    [XC_OP_STOP] = STOP,    [XC_OP_HUGE_BYTES] = HUGE, [XC_OP_HUGE_STR] = HUGE,    [XC_OP_PICKLE] = PICKLED,
 };
 
 /* Bytes of the operand's fixed part. */
 static const unsigned char FIXED[] = {
-    [UNKNOWN] = 0, [ATOM_0] = 0, [ATOM_4] = 4, [ATOM_8] = 8, [ATOM_16] = 16, [TEXT] = 4,
-    [HUGE] = 8,    [LIST] = 4,   [GATHER] = 4, [ASSIGN] = 0, [STOP] = 0,     [ID] = 4,
+    [UNKNOWN] = 0, [ATOM_0] = 0, [ATOM_4] = 4, [ATOM_8] = 8, [ATOM_16] = 16, [TEXT] = 4,    [HUGE] = 8,
+    [LIST] = 4,    [GATHER] = 4, [ASSIGN] = 0, [STOP] = 0,   [ID] = 4,       [PICKLED] = 0,
 };
 
 static xc_status
@@ -96,6 +98,21 @@ apply(shape kind, uint64_t number, size_t rest, size_t *height, size_t at, xc_er
     return XC_OK;
 }
 
+/* The operand at payload[at], and what follows it. */
+static xc_status
+check_pickle(const unsigned char *payload, size_t size, size_t at, size_t height, xc_err *err)
+{
+    xc_pickle pickle;
+    if (height != 1) {
+        return bad(err, "a pickle without its channels", at - 1);
+    }
+    if (!xc_pickle_read(payload, size, at, &pickle)) {
+        return bad(err, "length beyond the end", at - 1);
+    }
+    return pickle.end < size && payload[pickle.end] == XC_OP_STOP ? XC_OK
+                                                                  : bad(err, "no STOP behind a pickle", pickle.end);
+}
+
 xc_status
 xc_scan(const unsigned char *payload, size_t size, xc_scan_id on_id, void *arg, xc_err *err)
 {
@@ -105,6 +122,9 @@ xc_scan(const unsigned char *payload, size_t size, xc_scan_id on_id, void *arg, 
         shape kind = SHAPES[payload[at++]];
         if (kind == STOP) {
             return height == 1 ? XC_OK : bad(err, "STOP without exactly one object", op_at);
+        }
+        if (kind == PICKLED) {
+            return check_pickle(payload, size, at, height, err);
         }
         if (FIXED[kind] > size - at) {
             return bad(err, "operand cut short", op_at);
@@ -141,7 +161,7 @@ xc_sieve_next(xc_sieve *sieve, const unsigned char *part, size_t size, xc_scan_i
             continue;
         }
         sieve->n = 0;
-        sieve->over = kind == STOP || kind == UNKNOWN;
+        sieve->over = kind == STOP || kind == UNKNOWN || kind == PICKLED;
         sieve->skip = kind == TEXT ? xc_get_u32(sieve->op + 1) : kind == HUGE ? xc_get_u64(sieve->op + 1) : 0;
         if (kind == ID && !on_id(arg, xc_get_u32(sieve->op + 1))) {
             return false;
@@ -153,6 +173,11 @@ xc_sieve_next(xc_sieve *sieve, const unsigned char *part, size_t size, xc_scan_i
 bool
 xc_scan_may_carry_ids(const unsigned char *payload, size_t size)
 {
+    /* A pickle without channels may have a lot of memory behind it. */
+    static const unsigned char none[] = {XC_OP_TUPLE, 0, 0, 0, 0, XC_OP_PICKLE};
+    if (size >= sizeof none && memcmp(payload, none, sizeof none) == 0) {
+        return false;
+    }
     return size > 0 && memchr(payload, XC_OP_CHANNEL, size) != NULL;
 }
 

@@ -13,8 +13,8 @@ typedef bool (*xc_scan_id)(void *arg, uint32_t id);
 /*
  * `payload` as in a DATA frame: opcodes up to and including the first STOP; bytes behind it are ignored, as execnet
  * does and as the loader does. XC_OK: every opcode is known, every operand lies within the payload, the stack never
- * runs empty and holds exactly one object at STOP. (Whether strings are UTF-8 and keys hashable is for the loader to
- * find out.) XC_BAD: *err has the offset. `on_id` may be NULL.
+ * runs empty and holds exactly one object at STOP. (Whether strings are UTF-8, keys hashable, and pickles sound is for
+ * the loader to find out.) XC_BAD: *err has the offset. `on_id` may be NULL.
  */
 xc_status xc_scan(const unsigned char *payload, size_t size, xc_scan_id on_id, void *arg, xc_err *err);
 
