@@ -63,7 +63,8 @@ class Relay:
         self._gateway = gateway
         self._stream = stream
         self._control = control
-        self._arrived = deque()
+        self._arrived = deque()  # payloads: what the other end sends, which waits for credit if it is a relay
+        self._written = 0  # bytes of the first one's piece
 
     def _connect(self, fd_in, fd_out, marked):
         for fd in (fd_in, fd_out):
@@ -99,7 +100,7 @@ class Relay:
         """A frame of the channel has arrived; code FIN: the connection has ended."""
         piece = code == DATA and isinstance(payload, bytes) and payload[:1] == b"A"
         if piece and int.from_bytes(payload[1:5], "big") == len(payload) - 6:
-            self._arrived.append(memoryview(payload)[5:-1])
+            self._arrived.append(payload)
         else:
             self._ended = True
             self._gateway._close(self._stream._chan, code == LAST_MESSAGE)
@@ -114,7 +115,8 @@ class Relay:
             try:
                 if monotonic() >= self._look_out or events & pypump.POLLNVAL:
                     self._look_out = pypump.check(self._out)
-                n = os.write(self._out, self._arrived[0])
+                piece = memoryview(self._arrived[0])[5 + self._written : -1]
+                n = os.write(self._out, piece)
             except BlockingIOError:
                 if not self._watched:
                     self._watched = True
@@ -122,9 +124,8 @@ class Relay:
                 return
             except OSError:
                 return self._close_out()
-            piece = self._arrived[0]
             if n < len(piece):
-                self._arrived[0] = piece[n:]
+                self._written += n
             else:
                 self._drop_piece()
         if self._watched:
@@ -135,7 +136,8 @@ class Relay:
 
     def _drop_piece(self):
         """A piece was written, or nobody will read it: the other end may send more."""
-        payload, chan = self._arrived.popleft().obj, self._stream._chan
+        payload, chan = self._arrived.popleft(), self._stream._chan
+        self._written = 0
         chan.arrived += ITEM_COST + len(payload)
         chan.count_taken(self._gateway, payload)
 

@@ -35,7 +35,9 @@ typedef struct {
     xc_launch *launch; /* counted; NULL without a process */
 
     xc_mutex mu;
-    xc_queue arrived XC_GUARDED(relay); /* the pump has not seen these yet */
+    /* The pump has not seen these yet. A window's worth; what a far end sends without waiting for credit comes on top.
+     */
+    xc_queue arrived XC_GUARDED(relay);
     bool ended XC_GUARDED(relay);       /* nothing more will arrive */
     bool send_closed XC_GUARDED(relay); /* nothing more may be sent */
     bool posted XC_GUARDED(relay);      /* `job` is posted */
@@ -44,7 +46,7 @@ typedef struct {
     xc_stream fds XC_OF_ROLE(pump); /* owned; -1: that direction has ended */
     xc_watch in_watch XC_OF_ROLE(pump);
     xc_watch out_watch XC_OF_ROLE(pump);
-    xc_queue writing XC_OF_ROLE(pump); /* being written */
+    xc_queue writing XC_OF_ROLE(pump); /* being written; limited as `arrived` */
     size_t written XC_OF_ROLE(pump);   /* bytes of the first one's piece that were written */
     uint32_t taken XC_OF_ROLE(pump);   /* messages that are done with, and not yet counted as taken */
     uint64_t taken_cost XC_OF_ROLE(pump);
