@@ -1,12 +1,11 @@
 # Checks with spin the models beside this file: that nobody sleeps for ever. And that each line is needed: where a NO_
 # takes one out, a sleeper must be found that nobody wakes. usage: run.sh WHERE-TO-BUILD, with CC in the environment
 #
-#   ring     a ring's two sides, up to 9 bytes in rings of 4 and 8; store buffers as a CPU of x86 has
-#   reader   who reads a link: two waiters, the pump, the callbacks' thread; up to 2 items
-#   credit   flow control: two senders of 2 items each
-#   move     from the pipes to the rings: up to 3 items of one side and 1 of the other
-#
-# What is not in here: registrations, and frames of which a part has come.
+#   ring          a ring's two sides, up to 9 bytes in rings of 4 and 8; store buffers as a CPU of x86 has
+#   reader        who reads a link: two waiters, the pump, the callbacks' thread; up to 2 items
+#   registration  a registration, a waiter and the pump; up to 3 frames, each of which comes in two reads
+#   credit        flow control: two senders of 2 items each
+#   move          from the pipes to the rings: up to 3 items of one side and 1 of the other
 set -u
 build=$1 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -101,7 +100,14 @@ move() {
     done
 }
 
-{ credit; move; ring; } & # one beside the other
+registration() {
+    proved registration
+    for line in NO_NUMBER NO_CHECK_WHO_MAY_READ NO_TIMER NO_HAND_ON NO_LOOK_AT_BEGIN NO_WATCH_AT_TIMER NO_HALF_FRAME_IN_LINK; do
+        mutant 'assertion violated' registration -D$line
+    done
+}
+
+{ credit; move; registration; ring; } & # one beside the other
 reader &
 wait
 sum_up models
