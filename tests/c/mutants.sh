@@ -32,7 +32,8 @@ mutant registration xc_wait test_registration 'write_number((const xc_registrati
 mutant held xc_wait test_registration 'registration->waiter.rung = xc_ready_locked(link, wait);' &
 mutant handed xc_writer test_writer_handed 'xc_writer_release_locked(writer); .* so that the pump writes it' &
 mutant refused xc_writer_post test_writer 'xc_writer_wake_all_locked(writer); .* each is refused now' &
-mutant nested xc_writer test_writer_long 'spill_own_locked(writer); .* or those in the line would wait for us' &
+mutant nested xc_writer test_writer_long 'xc_writer_spill_own_locked(writer); .* or those in the line would wait for us' &
+mutant numbers xc_writer_long test_writer_long 'xc_writer_spill_own_locked(writer); .* or those who have the numbers would wait for us' &
 mutant broken xc_writer test_writer 'xc_writer_wake_all_locked(writer);$' &
 mutant late xc_writer test_writer_refused 'rc = xc_writer_refusal_locked(writer, err); .* nobody would wake us any more' &
 mutant moved xc_move test_move 'xc_pump_set(&link->writer.flush, xc_now()); .* a notification of room may have been thrown away with the buffer' &

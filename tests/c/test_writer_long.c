@@ -513,6 +513,28 @@ both_are_given_up(void)
     rig_close();
 }
 
+/* The same while others, who wait for the role, have all the numbers. */
+static void
+inside_a_long_without_a_number(void)
+{
+    struct load outer, inner;
+    open_all();
+    load_up(&outer, 1);
+    CHECK_RC(send_long(&outer, xc_after(XC_MS)), XC_TIMEOUT);
+    CHECK(outer.sending.frame.mine);
+    uint64_t numbers = writer.numbers;
+    writer.numbers = UINT64_MAX;
+    load_up(&inner, 2);
+    CHECK_RC(send_long(&inner, xc_after(XC_MS)), XC_TIMEOUT);
+    CHECK(!inner.sending.numbered && !outer.sending.frame.mine);
+    writer.numbers = numbers;
+    CHECK(!xc_writer_drop(&writer, &inner.sending));
+    CHECK(!xc_writer_drop(&writer, &outer.sending));
+    unload(&outer);
+    unload(&inner);
+    rig_close();
+}
+
 /* --- ends --------------------------------------------------------------------------------------------------------- */
 
 /* A goodbye does not wait for a long message: that ends where it is. A break ends it, too. */
@@ -569,6 +591,7 @@ main(void)
     RUN_IO(dropped_without_memory);
     RUN_IO(a_long_inside_a_long);
     RUN_IO(both_are_given_up);
+    RUN_IO(inside_a_long_without_a_number);
     RUN_IO(an_end_in_the_middle);
     return check_end();
 }

@@ -258,9 +258,8 @@ xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err)
     return rc;
 }
 
-/* If a frame of this very thread has the role, we are in a signal handler that interrupted its sender. */
-static void
-spill_own_locked(xc_writer *writer) XC_NEEDS(writer)
+void
+xc_writer_spill_own_locked(xc_writer *writer)
 {
     if (writer->writing && writer->current != NULL && pthread_equal(writer->writer, pthread_self())) {
         xc_writer_spill_locked(writer, writer->current);
@@ -278,7 +277,7 @@ take_role_locked(xc_writer *writer, xc_sending *sending, xc_err *err) XC_NEEDS(w
     if (rc != XC_OK) {
         return rc;
     }
-    spill_own_locked(writer);
+    xc_writer_spill_own_locked(writer);
     if (writer->writing) {
         return XC_AGAIN;
     }
@@ -440,7 +439,7 @@ get_role_locked(xc_writer *writer, xc_sending *sending, int64_t until, xc_err *e
 {
     xc_status rc = XC_OK;
     if (sending->polite && !sending->mine) {
-        spill_own_locked(writer); /* or those in the line would wait for us, and we for them */
+        xc_writer_spill_own_locked(writer); /* or those in the line would wait for us, and we for them */
     }
     bool first = writer->waiters == NULL || (sending->ticket != 0 && sending->ticket < writer->waiters->ticket);
     if (sending->polite && !sending->mine && !first) {

@@ -12,6 +12,8 @@
 xc_status xc_writer_refusal_locked(xc_writer *writer, xc_err *err) XC_NEEDS(writer);
 /* Keeps the rest of a frame that has the role, and gives the role back. */
 void xc_writer_spill_locked(xc_writer *writer, xc_sending *sending) XC_NEEDS(writer);
+/* If a frame of this very thread has the role, we are in a signal handler that interrupted its sender: the same. */
+void xc_writer_spill_own_locked(xc_writer *writer) XC_NEEDS(writer);
 /* Gives the role back: the next thread in the line gets it, or the pump if something is left to write. */
 void xc_writer_release_locked(xc_writer *writer) XC_NEEDS(writer);
 /* Ends the connection, because a frame is lost on which the far end relies. */

@@ -45,6 +45,9 @@ get_number_nogil(xc_writer *writer, xc_long_sending *sending, int64_t until, xc_
         xc_lock_writer(&writer->mu);
         xc_status rc = xc_writer_refusal_locked(writer, err);
         bool got = rc == XC_OK && take_number_locked(writer, sending);
+        if (rc == XC_OK && !got) {
+            xc_writer_spill_own_locked(writer); /* or those who have the numbers would wait for us, and we for them */
+        }
         xc_unlock_writer(&writer->mu);
         if (got || rc != XC_OK) {
             return rc;
