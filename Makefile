@@ -66,7 +66,7 @@ STRICT := $(INCLUDES) -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 LOCKS := $(STRICT) -Wthread-safety -Wthread-safety-beta
 
 .PHONY: tag quick test check-deep pieces-quick pieces-test pieces-deep test-c test-c-deep test-c-portable test-c-mutants test-models test-sim \
-	test-asan test-tsan test-asan-python test-tsan-python test-debug-python test-on-ours test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
+	test-sim-asan test-asan test-tsan test-asan-python test-tsan-python test-debug-python test-on-ours test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
 	test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
 
 # Tests are many programs, and pytest reads its own files anew at each start where no bytecode is kept.
@@ -108,7 +108,7 @@ check-deep: test-needs
 	@$(call pieces,deep)
 
 pieces-quick pieces-test: test-c test-python
-pieces-deep: test-sanitizers test-c-deep test-proofs test-models test-sim test-python $(if $(USERS),test-on-ours)
+pieces-deep: test-sanitizers test-c-deep test-proofs test-models test-sim test-sim-asan test-python $(if $(USERS),test-on-ours)
 
 define pieces
 rm -rf $(VENV)/logs/$(1); echo "$(LANES) pieces at a time; what they say is in $(VENV)/logs/$(1)"; \
@@ -141,6 +141,9 @@ test-proofs:
 # The core on a simulated machine: 20000 runs that are always the same, and SEEDS new ones.
 test-sim:
 	@$(PIECE) sim $(MAKE) -s -C tests/sim run CC="$(CC)" SEEDS=$(SEEDS)
+
+test-sim-asan:
+	@$(PIECE) sim-asan $(MAKE) -s -C tests/sim run-asan CC="$(CC)"
 
 test-asan:
 	@$(PIECE) C-asan $(MAKE) -C tests/c run-asan run-asan-rings CC="$(CC)"

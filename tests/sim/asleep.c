@@ -28,7 +28,8 @@ has_room(const side *from, const sim_pipe *pipe, const sim_pipe *other)
     if (ring == NULL) {
         return sim_has_room(pipe);
     }
-    return !sim_is_stalled(other) && RING - xc_ring_filled(ring) >= RING / 4;
+    return !sim_is_stalled(other) &&
+           (atomic_load(&ring->other->closed) != 0 || RING - xc_ring_filled(ring) >= RING / 4);
 }
 
 static bool
@@ -145,7 +146,7 @@ check_window(const connection *on, int direction)
 {
     const side *ends = world.connections[0].ends;
     const sim_pipe *in = on->pipes[direction], *out = on->last_pipes[direction];
-    if (in != NULL && out != NULL && relays(&ends[0]) && relays(&ends[1]) && sim_has_reader(out) &&
+    if (!on->faulty && in != NULL && out != NULL && relays(&ends[0]) && relays(&ends[1]) && sim_has_reader(out) &&
         sim_has_writer(out) && sim_read(in) > sim_written(out) + XC_RELAY_WINDOW) {
         sim_fail("more bytes of connection %d wait in between than the window allows", on->number);
     }
@@ -180,13 +181,15 @@ check_sleeper(const sim_thread *thread, const note *here, bool moved[2])
                    (here->kind == XC_WAIT_ITEM ? has_ended(here->through) : here->through->start_over));
         break;
     case XC_WAIT_TASK:
-        asleep = !link->end.fin &&
-                 (!moved[DOWN] || link->dispatch.running || on->tasks_sent == on->tasks_taken || on->may_end);
+        asleep = !link->end.fin && (!moved[DOWN] || link->dispatch.running || on->tasks_sent == on->tasks_taken ||
+                                    on->may_end || (on->main_only && link->tasks.queue.head == NULL));
         break;
     case XC_WAIT_CREDIT: { /* nothing is under way */
         const side *other = &on->ends[1 - here->at->number];
-        asleep = !link->end.eof && !(moved[UP] && moved[DOWN] && is_up(other) && !other->link->dispatch.running &&
-                                     !ledger_has_more(here->about, 1 - direction));
+        asleep = !link->end.eof && !here->at->leaves &&
+                 !(moved[UP] && moved[DOWN] && is_up(other) && here->about->closing[other->number]) &&
+                 !(moved[UP] && moved[DOWN] && is_up(other) && !other->link->dispatch.running &&
+                   !ledger_has_more(here->about, 1 - direction));
         break;
     }
     case XC_WAIT_BACKLOG:
@@ -212,6 +215,15 @@ check_sleeper(const sim_thread *thread, const note *here, bool moved[2])
     if (!asleep) {
         sim_fail("%s sleeps, and what it waits for (kind %d, talk %d) is there", sim_thread_name(thread), here->kind,
                  here->about != NULL ? here->about->number : -1);
+    }
+}
+
+/* After a goodbye none but the frame that has the writer role may still wait. */
+static void
+check_refused(const side *at, int senders)
+{
+    if (at->leaves && is_up(at) && senders > 1) {
+        sim_fail("%d senders sleep at %s, which has said goodbye", senders, sim_process_name(at->process));
     }
 }
 
@@ -241,13 +253,37 @@ check_connection(connection *on, bool moved[2], const bool outer_moved[2])
     }
 }
 
+/* A task does not wait for the main thread for longer than a second. */
+static void
+check_refusals(connection *on)
+{
+    const side *at = &on->ends[1];
+    const xc_tasks *tasks = &at->link->tasks;
+    bool waits = on->main_only && is_up(at) && !at->link->end.eof && tasks->queue.head != NULL &&
+                 tasks->executing > tasks->queue.count;
+    if (!waits || tasks->queue.head != on->first) {
+        on->first = waits ? tasks->queue.head : NULL;
+        on->since = sim_now();
+    }
+    else if (sim_now() > on->since + XC_S + 10 * XC_MS) {
+        sim_fail("a task waits for %s, and is not refused", sim_process_name(at->process));
+    }
+}
+
 void
 sim_all_asleep(int64_t next)
 {
     bool moved[CONNECTIONS][2] = {{false}};
+    int senders[CONNECTIONS][2] = {{0}};
     for (int i = 1; i < world.n_connections; i++) {
         check_window(&world.connections[i], DOWN);
         check_window(&world.connections[i], UP);
+    }
+    for (int i = 0; i < world.n_connections; i++) {
+        check_refusals(&world.connections[i]);
+    }
+    if (sim_now() - world.last_progress > STUCK) {
+        sim_fail("nothing goes on any more");
     }
     if (next != SIM_NEVER && next < sim_now() + QUIET) {
         return;
@@ -261,9 +297,11 @@ sim_all_asleep(int64_t next)
         const note *here = sim_note_of(thread);
         if (here != NULL && is_up(here->at)) {
             check_sleeper(thread, here, moved[here->at->on->number]);
+            senders[here->at->on->number][here->at->number] += (int)here->kind < 0;
         }
     }
-    if (sim_now() - world.last_progress > STUCK) {
-        sim_fail("nothing goes on any more");
+    for (int i = 0; i < world.n_connections; i++) {
+        check_refused(&world.connections[i].ends[0], senders[i][0]);
+        check_refused(&world.connections[i].ends[1], senders[i][1]);
     }
 }

@@ -68,15 +68,14 @@ some_talk(connection *on)
 talk *
 next_talk(const talk *after)
 {
-    const connection *on = after == NULL ? world.connections : after->on;
+    const connection *on = after == NULL ? world.connections : after->on,
+                     *end = world.connections + world.n_connections;
     int i = after == NULL ? 0 : after->number + 1;
-    while (i == on->n_talks) {
-        if (++on == world.connections + world.n_connections) {
-            return NULL;
-        }
+    while (on < end && i == on->n_talks) {
+        on++;
         i = 0;
     }
-    return (talk *)&on->talks[i];
+    return on < end ? (talk *)&on->talks[i] : NULL;
 }
 
 int64_t

@@ -201,6 +201,16 @@ check_complete(const talk *about, int direction, const uint32_t least[SENDERS], 
     }
 }
 
+bool
+ledger_refused(const talk *about)
+{
+    const talk *host = about;
+    for (int i = 0; i < about->on->n_talks; i++) {
+        host = about->on->talks[i].carries == about ? &about->on->talks[i] : host;
+    }
+    return about->on->main_only && !about->open[1] && host->asked_at > 0 && sim_now() >= host->asked_at + XC_S;
+}
+
 void
 ledger_ended(side *at, talk *about, const xc_chan_state *state)
 {
@@ -223,7 +233,7 @@ ledger_ended(side *at, talk *about, const xc_chan_state *state)
             sim_fail("a status request had %u answers", about->got[UP][0]);
         }
     }
-    else if (!about->on->may_end) {
+    else if (!about->on->may_end && !ledger_refused(about)) {
         sim_fail("talk %d has ended at %s%s, and nobody has closed it", about->number, sim_process_name(at->process),
                  state->cut ? " with the link" : "");
     }

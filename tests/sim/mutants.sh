@@ -34,4 +34,7 @@ rm -rf "$build/mutants"
 eval "$(grep -E '^(mutant|over_rings) ' ../c/mutants.sh | sed 's/ &$//')"
 # The deadline is looked at only when nothing is left to read.
 try deadline xc_wait 's/if (woken \&\& (rc = check_clock(&state)) != XC_OK)/if (false)/'
+# A task that waits for the main thread is not refused; what waits in the backlog for a forward is not taken.
+try timeout xc_tasks 's/xc_task_timeout_begin_locked(link);//'
+try backlog xc_forward '/^    take_backlog_locked(link, chan);/d'
 cat "$build"/mutants/*/result

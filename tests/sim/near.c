@@ -66,6 +66,7 @@ ask(const actor *who, talk *about)
     if (!op_send_frame(who, XC_EXEC, about->id, payload, n)) {
         return false;
     }
+    about->asked_at = sim_now();
     about->on->tasks_sent++;
     return true;
 }

@@ -53,7 +53,10 @@ handle_signal(const actor *who)
     }
     about->handler_sends[n] = true;
     about->sending[direction]++;
-    (void)op_send_item(who, about, direction, HANDLER);
+    /* Several could take all numbers of long messages; a real process has one thread that handles signals. */
+    const actor handler = {.at = who->at, .is_main = true, .handles = who->at->handling++ == 0};
+    (void)op_send_item(&handler, about, direction, HANDLER);
+    who->at->handling--;
     about->sending[direction]--;
     about->handler_sends[n] = false;
     sim_look();
@@ -206,7 +209,7 @@ gives_up(const actor *who)
     if (who->is_main) {
         handle_signal(who);
     }
-    return who->is_main && sim_chance(16);
+    return who->is_main && !who->handles && sim_chance(4);
 }
 
 /* 1: sent; 0: given up, nothing of it was sent; -1: the link has ended. */
@@ -360,7 +363,7 @@ op_send_item(const actor *who, talk *about, int direction, int sender)
                                 : "cannot send",
                   it.size, about->number, sender);
     } while (result == 0 && sender != HANDLER);
-    if (result < 0 && !about->on->may_end && !about->closing[0] && !about->closing[1]) {
+    if (result < 0 && !about->on->may_end && !about->closing[0] && !about->closing[1] && !ledger_refused(about)) {
         sim_fail("%s cannot send, and the link has no reason to have ended", sim_thread_name(sim_self()));
     }
     return result >= 0;
@@ -423,6 +426,18 @@ op_drop(const actor *who, talk *about)
 
 /* --- callbacks -------------------------------------------------------------------------------------------------- */
 
+/* Only where the other end never waits for credit: it might wait for this very callback. */
+static bool
+may_send_in_callback(const side *at)
+{
+    const connection *on = at->on;
+    bool limited = on->window > 0 || at->number != world.callbacks_send;
+    for (int i = 0; i < on->n_talks; i++) {
+        limited = limited || on->talks[i].limit[at->number == 0 ? UP : DOWN] > 0;
+    }
+    return !limited;
+}
+
 static void
 call_back(const actor *who, talk *about, xc_msg *msg)
 {
@@ -447,7 +462,19 @@ call_back(const actor *who, talk *about, xc_msg *msg)
         }
         break;
     }
-    case 2:
+    case 2: { /* sends, and waits for credit, to a receiver that is no callback */
+        talk *other = some_talk(at->on);
+        int direction = at->number == 0 ? DOWN : UP;
+        if (may_send_in_callback(at) && other->kind != STATUS && other->open[at->number] && !other->over[at->number] &&
+            !other->callback[direction] && other->begun[direction][CALLBACK] < MOST_HANDLED) {
+            other->sending[direction]++;
+            (void)op_send_item(who, other, direction, CALLBACK);
+            other->sending[direction]--;
+            sim_look();
+        }
+        break;
+    }
+    case 3:
         if (about->closes_in_callback) {
             op_close(who, about);
         }

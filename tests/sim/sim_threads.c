@@ -12,13 +12,15 @@
 #include "sim.h"
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #define BEFORE_SWITCH(save, to) __sanitizer_start_switch_fiber(save, (to)->stack, STACK)
 #define AFTER_SWITCH(save)      __sanitizer_finish_switch_fiber(save, NULL, NULL)
 enum { STACK = 512 * 1024 };
 #else
-#define BEFORE_SWITCH(save, to) ((void)(save))
-#define AFTER_SWITCH(save)      ((void)(save))
+#define ASAN_UNPOISON_MEMORY_REGION(at, n) ((void)(at))
+#define BEFORE_SWITCH(save, to)            ((void)(save))
+#define AFTER_SWITCH(save)                 ((void)(save))
 enum { STACK = 96 * 1024 };
 #endif
 
@@ -335,6 +337,7 @@ sim_start(sim_process *process, const char *name, void (*run)(void *arg), void *
                            .arg = arg,
                            .state = READY,
                            .through_by = SIM_NEVER};
+    ASAN_UNPOISON_MEMORY_REGION(stacks[i], STACK); /* another thread has ended there, with what guards its frames */
     getcontext(&thread->context);
     thread->context.uc_stack.ss_sp = thread->stack = stacks[i];
     thread->context.uc_stack.ss_size = STACK;

@@ -111,6 +111,7 @@ run_control(void *arg)
     op_wait_for_chan(&who, XC_WAIT_ITEM, on->control, on);
     take_last_word(on, outer);
     drop(outer, &on->control);
+    drop(outer, &on->stream);
     world.connections[0].callers--;
     leave(outer);
 }
@@ -141,7 +142,9 @@ via_make_link(side *at, const xc_link_opts *opts, xc_err *err)
         on->pipes[DOWN] = sim_pipe_of(link->outgoing.out, true);
         on->last_pipes[UP] = sim_pipe_of(link->incoming.in, false);
         ask_for_worker(on, outer);
-        drop(outer, &on->stream);
+        if (sim_chance(2)) { /* else an object of it lives on */
+            drop(outer, &on->stream);
+        }
     }
     if (link != NULL && (world.may_carry ? sim_chance(2) : true) && !await_start(on, outer)) {
         xc_link_release(link);

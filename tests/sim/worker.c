@@ -88,6 +88,9 @@ run_task(const actor *who, xc_msg *msg, xc_chan *chan, bool primary)
     }
     xc_link_free_msg(at->link, msg);
     take_part(who, about, chan);
+    if (sim_chance(16)) { /* it computes, whatever becomes of the link */
+        sim_sleep(sim_random(2000) * XC_MS);
+    }
     if (primary) {
         xc_link_task_done(at->link, true);
     }
@@ -130,7 +133,10 @@ run_worker(side *at)
 {
     const actor who = {.at = at, .is_main = true};
     start_others(at);
-    for (uint32_t n = sim_random(3); n > 0; n--) {
+    if (at->on->main_only) {
+        xc_link_set_model(at->link, XC_MODEL_MAIN_ONLY);
+    }
+    for (uint32_t n = at->on->main_only ? 0 : sim_random(3); n > 0; n--) {
         (void)start_beside(at, "spare", run_spare, at);
     }
     serve(&who, true);

@@ -62,7 +62,9 @@ make_talk(connection *on, int number)
     size_t room = sim_the_machine.room;
     *out = (talk){.on = on, .number = number, .kind = sim_chance(8) ? STATUS : TASK};
     static const uint32_t counts[] = {1, 3, 8, 20, 20, 120};
-    out->largest = sim_chance(4) ? XC_LONG_MIN + 2 * XC_PIECE_SIZE : sim_chance(2) ? XC_BIG + XC_INBUF : 200;
+    out->largest = on->long_ones || sim_chance(4) ? XC_LONG_MIN + 2 * XC_PIECE_SIZE
+                   : sim_chance(2)                ? XC_BIG + XC_INBUF
+                                                  : 200;
     out->largest = out->largest < 40 * room ? out->largest : (uint32_t)(40 * room);
     for (int direction = 0; direction < 2; direction++) {
         out->items[direction] = out->kind == STATUS ? 0
@@ -148,8 +150,11 @@ make_world(void)
         make_connection(&world.connections[i], processes[0], processes[i + 1], i == 0 ? (int)sim_random(4) : RELAYED);
     }
     world.may_carry = !choose_fault();
+    world.callbacks_send = (int)sim_random(2);
     for (int i = 0; i < world.n_connections; i++) {
         connection *on = &world.connections[i];
+        on->long_ones = sim_chance(8);
+        on->main_only = (i > 0 || world.n_connections == 1) && sim_chance(8);
         on->n_talks = 1 + (int)sim_random(world.n_connections == 1 ? TALKS : 2);
         on->callers = on->n_talks + (i == 0 ? world.n_connections - 1 : 0);
         for (int k = 0; k < on->n_talks; k++) {

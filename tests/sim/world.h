@@ -13,8 +13,9 @@ enum {
     RING = 4096,
     CONNECTIONS = 3,
     TALKS = 6,
-    SENDERS = 3,
-    HANDLER = SENDERS - 1 /* sends from a signal handler */,
+    SENDERS = 4,
+    HANDLER = 2,  /* sends from a signal handler */
+    CALLBACK = 3, /* from a callback */
     DOWN = 0,
     UP = 1,
     SEEN = 4
@@ -27,6 +28,7 @@ typedef struct {
     xc_link *link; /* NULL: it was let go */
     int number;
     int users;        /* threads that use the link */
+    int handling;     /* signal handlers that run */
     bool interrupted; /* it got a SIGINT: what runs shall end */
     bool callbacks;   /* the callback thread was started */
     bool leaves;      /* it has begun to say goodbye */
@@ -50,6 +52,7 @@ typedef struct talk {
     uint32_t id;      /* of the channel; 0: there is none yet */
     xc_chan *chan[2]; /* at the near end, at the worker */
     uint32_t begun[2][SENDERS], sent[2][SENDERS], got[2][SENDERS];
+    int64_t asked_at;      /* when its task was sent */
     bool not_asked, asked; /* of a carried one: the task that brings it */
     bool handler_sends[2];
     bool open[2];                      /* that end may use it: the task was asked for, or runs */
@@ -77,6 +80,10 @@ typedef struct connection {
     int n_talks;
     uint32_t window;    /* limit of all channels from their birth; then items of a talk go one way only. 0: none */
     bool worker_gone;   /* its process has ended, or its link was let go */
+    bool main_only;     /* the worker's main thread alone runs tasks: one that waits for a second is refused */
+    const void *first;  /* the task that waits first for the main thread, which runs another one */
+    int64_t since;      /* ... at least since then */
+    bool long_ones;     /* all talks have long messages */
     int64_t silence[2]; /* keepalive of that end, ns; 0: none */
     enum { BY_PIPES, BY_SOCKET, BY_RINGS, MOVING, RELAYED } transport;
     sim_pipe *pipes[2];         /* DOWN, UP: into which the end writes. Of a relayed one: NULL until there is one */
@@ -97,7 +104,8 @@ typedef struct connection {
 typedef struct {
     connection connections[CONNECTIONS];
     int n_connections;
-    bool may_carry; /* tasks may bring channels, also one that nobody waits for */
+    int callbacks_send; /* the end whose callbacks do; if both did, they might wait for each other */
+    bool may_carry;     /* tasks may bring channels, also one that nobody waits for */
     int64_t last_progress;
 } world_state;
 extern world_state world;
@@ -126,6 +134,8 @@ void ledger_got(talk *about, int direction, const xc_msg *msg);
 /* `at` begins to close it, or to say goodbye. */
 void ledger_closing(side *at, talk *about);
 void ledger_leaving(side *at);
+/* Its task was refused, or that of the talk that carries it. */
+bool ledger_refused(const talk *about);
 void ledger_ended(side *at, talk *about, const xc_chan_state *state);
 void ledger_show(void);                                 /* prints it */
 bool ledger_has_more(const talk *about, int direction); /* items that were sent and not received */
@@ -137,7 +147,8 @@ void progress(void);
 typedef struct {
     side *at;
     bool is_main;
-    bool parks; /* waits as a greenlet does, by registrations */
+    bool parks;   /* waits as a greenlet does, by registrations */
+    bool handles; /* it is in a signal handler, which does not give up */
 } actor;
 
 typedef enum { GOT, CLOSED, LATE } received;
