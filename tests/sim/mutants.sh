@@ -30,6 +30,8 @@ over_rings() {
     mutant "$@"
 }
 
+# Two cannot be seen in this world: `old`, because no id is used for a second channel, and `lifted`, because a relay is told
+# of each close that lifts a limit, and looks then.
 rm -rf "$build/mutants"
 eval "$(grep -E '^(mutant|over_rings) ' ../c/mutants.sh | sed 's/ &$//')"
 # The deadline is looked at only when nothing is left to read.
