@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # where type checkers find the names
     )
     from .near.gateway import Gateway, GatewayExited
     from .multi import Group, MultiChannel, default_group, makegateway, set_execmodel, set_stderr_handler
+    from .pool.executor import GatewayPoolExecutor
     from .pool.stream import pipe
     from .rsync import RSync, RSyncError
     from .xspec import XSpec
@@ -54,6 +55,7 @@ _HOMES = {
     "Gateway": "near.gateway",
     "GatewayDied": "_core",
     "GatewayExited": "near.gateway",
+    "GatewayPoolExecutor": "pool.executor",
     "Group": "multi",
     "HostKeyMismatch": "near.deaths",
     "HostNotFound": "near.deaths",

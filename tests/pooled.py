@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import threading
 import time
 
@@ -25,6 +26,23 @@ def divide(n):
 def sleep(seconds):
     time.sleep(seconds)
     return seconds
+
+
+def doze(seconds):
+    """As sleep(), in any thread an interrupt ends it."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.01)
+    return seconds
+
+
+def sleep_in_main_thread(seconds):
+    """As sleep(), or not at all: in other threads no interrupt ends a wait."""
+    try:
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
+    except ValueError:
+        return seconds
+    return sleep(seconds)
 
 
 def deaf(item):
@@ -146,3 +164,29 @@ class Watched:
             raise StopIteration
         self.drawn += 1
         return self.drawn - 1
+
+
+def wait_for(path):
+    """Until there is that file."""
+    until = time.monotonic() + 30
+    while not os.path.exists(path) and time.monotonic() < until:
+        time.sleep(0.005)
+    return path
+
+
+def set_word(word):
+    os.environ["EXECNET_TEST_WORD"] = word
+
+
+def get_word():
+    return os.environ.get("EXECNET_TEST_WORD")
+
+
+def slowly(n):
+    sum(range(20_000))
+    return n
+
+
+def pid_after(seconds):
+    time.sleep(seconds)
+    return os.getpid()

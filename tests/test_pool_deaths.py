@@ -50,14 +50,9 @@ def test_workers_killed_at_any_time_lose_nothing(batch_size, ordered):
     assert killed > 4
 
 
-def slowly(n):
-    sum(range(20_000))
-    return n
-
-
 def test_workers_killed_at_random_points_in_time_keep_the_order():
     random.seed(5)
-    results = pipe(slowly, iter(range(5_000)), max_workers=2, batch_size=20, retries=50)
+    results = pipe(pooled.slowly, iter(range(5_000)), max_workers=2, batch_size=20, retries=50)
     assert next(results) == 0
     over = threading.Event()
 
@@ -186,17 +181,9 @@ def test_it_is_raised_at_its_place():
 
 def test_an_interrupt_leaves_the_worker_alive():
     stream = [0, 60, 0]
-    first, late, last = pipe(pid_after, stream, max_workers=1, timeout=0.3, return_exceptions=True)
+    first, late, last = pipe(pooled.pid_after, stream, max_workers=1, timeout=0.3, return_exceptions=True)
     assert isinstance(late, TimeoutError)
     assert first == last
-
-
-def pid_after(seconds):
-    import os
-    import time
-
-    time.sleep(seconds)
-    return os.getpid()
 
 
 @pytest.mark.parametrize("batch_size", [1, 6])
@@ -270,11 +257,23 @@ def test_a_groups_workers_are_interrupted_and_live_on(group, monkeypatch):
     monkeypatch.setattr(crew, "KILL_AFTER", TIMEOUT)  # a busy machine may need more than a second
     gateways = [group.makegateway() for _ in range(2)]
     pids = [pid_of(gateway) for gateway in gateways]
-    results = group.pipe(pooled.sleep, itertools.chain([0], itertools.repeat(600)), batch_size=1)
+    results = group.pipe(pooled.doze, itertools.chain([0], itertools.repeat(600)), batch_size=1)
     assert next(results) == 0
     results.close()
     assert [pid_of(gateway) for gateway in group] == pids
     assert list(group.pipe(pooled.square, range(10))) == [n * n for n in range(10)]
+
+
+def test_an_interrupt_that_comes_just_before_a_wait_is_repeated(group, monkeypatch):
+    """Each stream is ended at about the moment at which its second item begins to wait."""
+    monkeypatch.setattr(crew, "KILL_AFTER", TIMEOUT)
+    gateway = group.makegateway()
+    before = pid_of(gateway)
+    for _ in range(100):
+        results = gateway.pipe(pooled.sleep_in_main_thread, [0, 600], batch_size=1)
+        assert next(results) == 0
+        results.close()
+    assert group[0] is gateway and pid_of(gateway) == before
 
 
 def test_a_groups_workers_that_go_on_are_ended_and_started_anew(group, tmp_path):

@@ -33,6 +33,7 @@ class Worker:
     late_until = None  # when it is ended if it goes on with an item whose time is over
     late_place = None  # that item's place in the oldest batch; None: nobody knows
     killed = False  # this side has ended it for that
+    born = 0  # its number of items when its gateway began
     left = False  # the program has exited its gateway
     since = 0.0  # when the oldest batch became that, or it last said that it goes on
     deaths = 0  # in a row, without a result in between
@@ -69,7 +70,7 @@ class Crew:
             os.set_blocking(fd, False)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
-        self._lock = threading.Lock()  # for `_into`, which the feeder and the starter write to
+        self._lock = threading.RLock()  # for `_into`, to which any thread writes, and the collector's calls of ring()
         self._fresh = deque()  # (worker, gateway or None, error) of the starter
         self._to_start = deque()
         self._starting = 0
@@ -111,6 +112,7 @@ class Crew:
 
     def _begin(self, worker):
         worker.stage, worker.way, worker.killed = "here", 0, False
+        worker.born = worker.items
         worker.late_until = worker.late_place = None
         worker.channel = worker.gateway.remote_exec(remote)
         worker.control = worker.gateway.newchannel()
@@ -247,6 +249,12 @@ class Crew:
             worker.deaths += 1
         self.owner.lost(worker, error)
 
+    def replace(self, worker):
+        """Have another gateway in the place of a worker that has nothing to do."""
+        worker.killed, worker.stage = True, ""
+        worker.channel = worker.control = worker.wait = None
+        self.restart(worker, None)
+
     def restart(self, worker, error):
         """Have somebody in its place, soon: another gateway; or a new task, if only its task has ended. Returns at once."""
         self._starting += 1
@@ -316,6 +324,7 @@ class Crew:
                 self._starter.join(JOIN)
             for worker in self.workers.values():
                 worker.channel = worker.control = worker.wait = None
+            self.owner = None  # which holds this
             with self._lock:
                 os.close(self._into)
                 self._into = None

@@ -23,6 +23,7 @@ import traceback
 from _thread import allocate_lock, get_ident, start_new_thread
 
 GOES_ON = 0.5  # seconds after which the near end is told that a batch goes on, where items have a time
+REPEATS = 0.02, 0.1, 0.3  # seconds after which an interrupt that has not arrived is repeated
 SETTLE = 1.0  # seconds in which an interrupt arrives that was sent to this thread
 
 
@@ -58,9 +59,9 @@ def told(exc):
 
 
 def call(task):
-    """The function of an executor, whose items are (function, arguments, keyword arguments)."""
-    func, args, kwargs = task
-    return func(*args, **kwargs)
+    """The function of an executor. Its items are ("one", function, arguments, keyword arguments) or ("many", function, [arguments of a call...], None)."""
+    kind, func, args, kwargs = task
+    return func(*args, **kwargs) if kind == "one" else [func(*each) for each in args]
 
 
 def by_call():
@@ -146,6 +147,7 @@ class Turn:
             self.hit = self.running
             if self.is_main:
                 signal.pthread_kill(self.ident, signal.SIGINT)
+                start_new_thread(self.repeat, (self.running,))
                 return True
             try:
                 import ctypes
@@ -155,6 +157,17 @@ class Turn:
                 return True  # there is no way here: the near end ends this process
             raise_in(ctypes.c_ulong(self.ident), ctypes.py_object(KeyboardInterrupt))
             return True
+
+    def repeat(self, serial):
+        """On a thread of its own: a signal that comes just before a wait does not end it, so send it again, unless what it was
+        for has been interrupted."""
+        for pause in REPEATS:
+            time.sleep(pause)
+            with self.lock:
+                handled = getattr(sys, "_current_exceptions", dict)().get(self.ident)
+                if self.running != serial or "KeyboardInterrupt" in repr(handled):
+                    return
+                signal.pthread_kill(self.ident, signal.SIGINT)
 
     def stop(self, message):
         self.stopping = True
@@ -241,7 +254,7 @@ class Worker:
     def each(self, items, results):
         """Append the result of each further item to `results`. It stops with what the function raises."""
         func = self.roles["function"]
-        if self.state:
+        if self.state and func is not call:
             state, plain = self.state[0], func
 
             def func(item):
@@ -263,6 +276,7 @@ class Worker:
         results, failures = [], []
         try:
             items = unpack(packed)
+            items = items if type(items) is list else [items]  # an executor's single task
         except BaseException as exc:
             return self.channel.send(("unread", number) + told(exc))
         self.turn.place = number, 0

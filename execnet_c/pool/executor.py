@@ -1,0 +1,317 @@
+"""GatewayPoolExecutor: what stands in for ProcessPoolExecutor, on the workers of a crew.
+
+One thread does the work of the pool; it begins with the first task. Tasks are pickled where they are submitted. A worker has one
+at a time, so that none waits behind a long one while another worker is free.
+"""
+
+import itertools
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from concurrent.futures import BrokenExecutor, Executor, Future
+
+from ..near.gateway import Gateway
+from . import failures
+from .carry import pack, unpack
+from .crew import LONGEST_WAIT, Crew, kill
+from .functions import Ways, needs_cloudpickle
+from .places import specs_of, whole
+
+_pools = weakref.WeakSet()  # with a thread, which the end of the interpreter waits for
+
+
+class Call:
+    """In the place of Ways: each task has its function with it."""
+
+    what, why = "the function", ()
+
+    def name(self):
+        return "of a task"
+
+    def number(self, n):
+        return None if n else ("call",)
+
+
+class Task:
+    __slots__ = ("future", "items", "kills", "number")
+
+    def __init__(self, number, future, packed):
+        self.number, self.future, self.items, self.kills = number, future, [packed], 0
+
+
+def packed_task(task):
+    try:
+        return pack(task)
+    except Exception as exc:
+        try:
+            import cloudpickle
+        except ImportError:
+            raise type(exc)(f"{exc}; {needs_cloudpickle()}") from exc
+        return cloudpickle.dumps(task, 5)
+
+
+def broken(error):
+    """The death `error` of a worker, as an exception that is a BrokenExecutor, too."""
+    if isinstance(error, BrokenExecutor):
+        return error
+    kind = type(error)
+    try:
+        named = type(kind.__name__, (kind, BrokenExecutor), {"__module__": kind.__module__})(str(error))
+        vars(named).update(vars(error))
+    except Exception:  # it takes other arguments than a text
+        named = BrokenExecutor(str(error))
+    named.__cause__ = error
+    return named
+
+
+class Pool:
+    """What the executor and its thread share. The thread does not keep the executor alive."""
+
+    seconds = None
+
+    def __init__(self, start, per_child, initializer, initargs, retries):
+        self.setup = None, False
+        self.ways = {"function": Call()}
+        if initializer is not None:
+            self.ways["initializer"] = Ways(initializer, "the initializer")
+            self.arguments = pack(tuple(initargs))
+        self.start, self.per_child, self.retries = start, per_child, retries
+        self.lock = threading.RLock()  # for what follows; the collector may call stop() at any time
+        self.queue = deque()
+        self.numbers = 0
+        self.thread = None
+        self.stopping = self.killing = False
+        self.broken = None
+        self.crew = None
+        self.pid = os.getpid()
+
+    def submit(self, task):
+        if os.getpid() != self.pid:
+            raise OSError("the executor belongs to the parent process: a forked child may have its own")
+        future, packed = Future(), None
+        try:
+            packed = packed_task(task)
+        except Exception as exc:
+            future.set_running_or_notify_cancel()
+            future.set_exception(exc)
+        with self.lock:
+            if self.broken is not None:
+                raise self.broken
+            if self.stopping:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if packed is None:
+                return future
+            self.numbers += 1
+            self.queue.append(Task(self.numbers, future, packed))
+            if self.thread is None:
+                self.crew = Crew(self, self)
+                self.thread = threading.Thread(target=self.run, name="execnet_c-executor", daemon=True)
+                _pools.add(self)
+                self.thread.start()
+        self.crew.ring()
+        return future
+
+    def stop(self, cancel=False, killing=False):
+        if os.getpid() != self.pid:  # the lock may be held by a thread that is not here
+            return
+        with self.lock:
+            self.stopping, self.killing = True, self.killing or killing
+            dropped = [*self.queue] if cancel else ()
+            if cancel:
+                self.queue.clear()
+        for task in dropped:
+            task.future.cancel()
+            task.future.set_running_or_notify_cancel()
+        if self.crew is not None:
+            self.crew.ring()
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def run(self):
+        crew, in_order = self.crew, False
+        try:
+            self.start(crew)
+            while self.broken is None and not self.killing:
+                self.deal(crew)
+                if self.stopping and not self.queue and not any(worker.has for worker in crew.workers.values()):
+                    in_order = True
+                    break
+                crew.wait(LONGEST_WAIT)
+        except BaseException as exc:
+            self.fail(exc)
+        finally:
+            self.give_up(crew)
+            crew.end(in_order)
+
+    def give_up(self, crew):
+        """All futures that are left get the reason why there will be no result."""
+        with self.lock:
+            if self.broken is None and self.killing:
+                self.broken = BrokenExecutor("the workers were ended by kill_workers() or terminate_workers()")
+            left, self.stopping = [*self.queue], True
+            self.queue.clear()
+        for worker in crew.workers.values():
+            if self.killing and worker.channel is not None:
+                kill(worker.gateway)
+            left += worker.has
+        for task in left:
+            if not task.future.done() and (task.future.running() or task.future.set_running_or_notify_cancel()):
+                task.future.set_exception(self.broken)
+
+    def deal(self, crew):
+        for worker in crew.workers.values():
+            while worker.is_ready and not worker.has:
+                if self.per_child is not None and worker.items - worker.born >= self.per_child:
+                    crew.replace(worker)
+                    break
+                try:
+                    task = self.queue.popleft()
+                except IndexError:
+                    return
+                if not task.future.running() and not task.future.set_running_or_notify_cancel():
+                    continue
+                if not crew.give(worker, task, task.items[0]):
+                    worker.stage = ""
+                    self.queue.appendleft(task)
+
+    # --- what the crew tells ------------------------------------------------------------------------------------------
+
+    def done(self, worker, task, kind, what):
+        where = f"(gateway {worker.gateway.id!r}):"
+        worker.items += 1
+        if kind == "unread":
+            return task.future.set_exception(failures.remote(*what, where))
+        packed, failed, seconds = what
+        worker.busy += seconds
+        worker.bytes += len(packed)
+        try:
+            [result] = unpack(packed)
+        except Exception as exc:
+            return task.future.set_exception(exc)
+        for _, error, text, _ in failed:
+            return task.future.set_exception(failures.remote(error, text, where))
+        task.future.set_result(result)
+
+    def fail(self, error):
+        with self.lock:
+            self.broken = self.broken or broken(error)
+
+    def lost(self, worker, error):
+        tasks = [*worker.has]
+        worker.has.clear()
+        for task in tasks:
+            task.kills += 1
+            if task.kills > self.retries:
+                task.future.set_exception(broken(error))
+            else:
+                self.queue.appendleft(task)
+        if not worker.left and (tasks or worker.killed or worker.deaths <= self.retries + 1):
+            self.crew.restart(worker, error)
+        elif self.crew.is_hopeless():
+            self.fail(error)
+
+
+class GatewayPoolExecutor(Executor):
+    """A concurrent.futures.Executor whose workers are gateways, with ProcessPoolExecutor's interface.
+
+    - max_workers: as many popen; None: as many as CPUs may be used. specs: the spec of each worker. group: its gateways are
+      the workers, and stay.
+    - mp_context: None only; it is there so that positional arguments keep their meaning.
+    - initializer(*initargs) runs once in each worker. One that fails breaks the pool.
+    - max_tasks_per_child: a worker is replaced after so many tasks.
+    - retries: how often a task of which a worker died is tried again.
+
+    A worker that dies fails its own task only, with an exception that is a BrokenExecutor and a GatewayDied; another one
+    takes its place. What cannot be pickled fails its future alone. Results are unpickled here: only use workers that you
+    trust.
+    """
+
+    def __init__(self, max_workers=None, mp_context=None, initializer=None, initargs=(), *, max_tasks_per_child=None,
+                 specs=None, group=None, retries=0):  # fmt: skip
+        if mp_context is not None:
+            raise ValueError("mp_context may only be None: workers are gateways, see specs")
+        if max_tasks_per_child is not None:
+            whole("max_tasks_per_child", max_tasks_per_child)
+        whole("retries", retries, 0)
+        if group is None:
+            specs = specs_of(specs, max_workers)
+            self._max_workers = len(specs)
+            start = lambda crew: crew.start(specs)  # noqa: E731
+        else:
+            if specs is not None:
+                raise ValueError("specs and group: it may be one of them")
+            gateways = [group] if isinstance(group, Gateway) else list(group)
+            gateways = gateways[: None if max_workers is None else whole("max_workers", max_workers)]
+            if not gateways:
+                raise ValueError("the group has no gateways: make some with makegateway()")
+            self._max_workers = len(gateways)
+            start = lambda crew: crew.take_on(gateways)  # noqa: E731
+        self._pool = Pool(start, max_tasks_per_child, initializer, initargs, retries)
+        weakref.finalize(self, self._pool.stop).atexit = False
+
+    def submit(self, fn, /, *args, **kwargs):
+        return self._pool.submit(("one", fn, args, kwargs))
+
+    submit.__doc__ = Executor.submit.__doc__
+
+    def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None):
+        """As ProcessPoolExecutor's: the results of fn(*items) in order, chunksize calls together.
+
+        buffersize: so many chunks at most are submitted whose results were not drawn; None: all at once.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        until = None if timeout is None else time.monotonic() + timeout
+        calls = zip(*iterables)
+        chunks = iter(lambda: [*itertools.islice(calls, chunksize)], [])
+        futures = deque(self._pool.submit(("many", fn, chunk, None)) for chunk in itertools.islice(chunks, buffersize))
+        return self._results(fn, chunks, futures, until)
+
+    def _results(self, fn, chunks, futures, until):
+        try:
+            while futures:
+                results = futures[0].result(None if until is None else until - time.monotonic())
+                futures.popleft()
+                futures.extend(self._pool.submit(("many", fn, chunk, None)) for chunk in itertools.islice(chunks, 1))
+                yield from results
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        self._pool.stop(cancel_futures)
+        thread = self._pool.thread
+        if wait and thread is not None and os.getpid() == self._pool.pid:
+            thread.join()
+
+    shutdown.__doc__ = Executor.shutdown.__doc__
+
+    def kill_workers(self):
+        """End the workers at once: futures that are left fail with BrokenExecutor."""
+        self._pool.stop(killing=True)
+
+    terminate_workers = kill_workers
+
+    def stats(self):
+        """As Pipe.stats(): a dict for each worker."""
+        crew = self._pool.crew
+        return [] if crew is None else [worker.stats() for worker in crew.workers.values()]
+
+
+def _finish_all():
+    """At the end of the interpreter, before it is too late for threads: pending futures finish first."""
+    pools = [*_pools]
+    for pool in pools:
+        pool.stop()
+    for pool in pools:
+        if pool.pid == os.getpid():
+            pool.thread.join()
+
+
+threading._register_atexit(_finish_all)
