@@ -238,6 +238,12 @@ def foreign_attach(text):
     return re.findall(r"\bPyGILState_Ensure\b|\bPyThreadState_New\b|\bPyEval_AcquireThread\b", code_of(text))
 
 
+def python_late(text):
+    """Python.h chooses among what the system's headers have: it comes first, by itself or in a header of the same room."""
+    first = re.search(r"^#\s*include\s+(\S+)", text, re.MULTILINE)
+    return [first[1]] if first and re.match(r'<(?!Python\.h>)|"x[ct]_', first[1]) else []
+
+
 def without_head(text):
     """A file starts with a comment that says what it is."""
     head = re.match(r"/\*\s*(.*?)\*/", text, re.DOTALL)
@@ -274,6 +280,8 @@ SAMPLES = [
     (static_objects, "static PyType_Spec spec = {0};", "static PyTypeObject Thing = {0};"),
     (static_objects, "/* static PyObject *x; */", "void f(void)\n{\n    static GatewayObject *last = NULL;\n}"),
     (foreign_attach, "/* no PyGILState_Ensure here */ PyGILState_Check();", "PyGILState_Ensure();"),
+    (python_late, '#include "xtpy_state.h"\n\n#include <stdio.h>', "#include <stdio.h>\n#include <Python.h>"),
+    (python_late, "#include <Python.h>", '#include "xc_base.h"\n#include "state.h"'),
     (without_head, "/*\n * What this room is for.\n */\n#include <a.h>", "#include <a.h>\n/* late, and of no use here */"),
     (without_head, "/* One line that says it. */", "/* a */"),
     (too_long, "x\n" * MAX_LINES, "x\n" * (MAX_LINES + 1)),
@@ -401,7 +409,7 @@ def test_the_order_names_no_room_that_is_not_there():
     assert set(ROOM_OF) - rooms == set()
 
 
-@pytest.mark.parametrize("rule", [released_blocks, static_objects, foreign_attach])
+@pytest.mark.parametrize("rule", [released_blocks, static_objects, foreign_attach, python_late])
 def test_what_holds_objects(rule):
     assert broken_in(glue(), rule) == []
 

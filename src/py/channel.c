@@ -2,8 +2,6 @@
  * The type Channel: items to and from the far end, over one channel of the link. Programs subclass it, replace its
  * methods and set attributes on its instances, as with execnet's.
  */
-#include <stddef.h>
-
 #include "args.h"
 #include "callbacks.h"
 #include "error.h"
@@ -11,6 +9,8 @@
 #include "io.h"
 #include "methods.h"
 #include "receive.h"
+
+#include <stddef.h>
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
 

@@ -5,10 +5,10 @@
 #ifndef XCPY_DUMP_H
 #define XCPY_DUMP_H
 
-#include <sys/uio.h>
-
 #include "state.h"
 #include "xc_buf.h"
+
+#include <sys/uio.h>
 
 /* The nesting that dumps accepts; also what stops it in a structure that contains itself. execnet stops near 330. */
 enum { XCPY_DUMP_DEPTH = 2000 };

@@ -5,11 +5,11 @@
 #ifndef XCPY_DUMP_BUF_H
 #define XCPY_DUMP_BUF_H
 
-#include <string.h>
-
 #include "dumper.h"
 #include "xc_bytes.h"
 #include "xc_opcodes.h"
+
+#include <string.h>
 
 enum {
     SLACK = 16, /* bytes; SETITEM and the next index need 6 */

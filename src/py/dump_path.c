@@ -5,10 +5,10 @@
  * Invariant: the text stays short, whatever keys a program uses. A long key is cut before repr() is called, and of a
  * long path only the two ends are shown.
  */
-#include <string.h>
-
 #include "dumper.h"
 #include "error.h"
+
+#include <string.h>
 
 enum {
     PATH_ENDS = 12, /* steps that are shown at each end of a long path */

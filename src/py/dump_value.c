@@ -2,11 +2,11 @@
  * Encodes objects without parts that dump.c does not: long str and bytes, str that is not ASCII, large ints, complex,
  * channels.
  */
-#include <string.h>
-
 #include "dump_buf.h"
 #include "error.h"
 #include "xc_opcodes.h"
+
+#include <string.h>
 
 /* ---- bytes and ASCII ---- */
 

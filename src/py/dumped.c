@@ -2,11 +2,11 @@
  * How an encoding is given away: as pieces for writev(2), or as one bytes object. And the module functions dumps() and
  * dump().
  */
-#include <string.h>
-
 #include "args.h"
 #include "dump.h"
 #include "xc_opcodes.h"
+
+#include <string.h>
 
 int
 xcpy_dumped_pin(xcpy_dumped *out, PyObject *obj, const void *ptr, size_t n)

@@ -2,9 +2,6 @@
  * The type Gateway, as far as it is mechanism: a link, the process behind it, and what Python code uses of them. Policy
  * (specs, sources, groups, the texts of errors) is in its subclass in execnet_c/near/gateway.py.
  */
-#include <stddef.h>
-#include <unistd.h>
-
 #include "callbacks.h"
 #include "channel.h"
 #include "dump.h"
@@ -22,6 +19,9 @@
 #include "tasks.h"
 #include "warn.h"
 #include "xc_exit_policy.h"
+
+#include <stddef.h>
+#include <unistd.h>
 
 int
 xcpy_check_usable(GatewayObject *gateway)

@@ -13,8 +13,6 @@
  * list with an empty slot. An entry knows how deeply its object is nested, and a key whose hashing would recurse too
  * deeply is refused.
  */
-#include <string.h>
-
 #include "load_rare.h"
 #include "load_stack.h"
 #include "load_str.h"
@@ -22,6 +20,8 @@
 #include "xc_base.h"
 #include "xc_bytes.h"
 #include "xc_opcodes.h"
+
+#include <string.h>
 
 enum {
     LIST_ITEM_MIN = 7, /* bytes that fill one slot of a list: INT, i4, a value, SETITEM */

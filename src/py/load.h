@@ -5,10 +5,10 @@
 #ifndef XCPY_LOAD_H
 #define XCPY_LOAD_H
 
+#include "state.h"
+
 #include <stdbool.h>
 #include <stdint.h>
-
-#include "state.h"
 
 enum {
     XCPY_LOAD_DEPTH = 100000, /* nesting of the object */

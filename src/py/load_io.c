@@ -5,14 +5,14 @@
  * another one, so an operand and the next opcode are read together. No object is built before all bytes are there, and
  * a false length makes us allocate no more than one piece beyond what was really read.
  */
-#include <string.h>
-
 #include "args.h"
 #include "error.h"
 #include "load.h"
 #include "xc_buf.h"
 #include "xc_bytes.h"
 #include "xc_opcodes.h"
+
+#include <string.h>
 
 /* The smallest and the largest piece of a long string that is read at once. */
 enum { PIECE_MIN = 64 * 1024, PIECE_MAX = 64 * 1024 * 1024 };

@@ -5,10 +5,10 @@
 #ifndef XCPY_LOAD_STACK_H
 #define XCPY_LOAD_STACK_H
 
-#include <string.h>
-
 #include "loader.h"
 #include "xc_bytes.h"
+
+#include <string.h>
 
 /* Doubles the stack: 0, or -1 with MemoryError. */
 int xcpy_more_stack(xcpy_loader *L);

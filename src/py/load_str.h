@@ -17,9 +17,9 @@
 #ifndef XCPY_LOAD_STR_H
 #define XCPY_LOAD_STR_H
 
-#include <string.h>
-
 #include "loader.h"
+
+#include <string.h>
 
 enum {
     XCPY_CACHED_MAX = 24, /* length of the longest string that is worth a lookup in the cache */

@@ -5,10 +5,10 @@
 #ifndef XCPY_WARN_H
 #define XCPY_WARN_H
 
-#include <stdatomic.h>
-
 #include "state.h"
 #include "xc_queue.h"
+
+#include <stdatomic.h>
 
 struct xcpy_left {
     _Atomic(xc_msg *) orphans;

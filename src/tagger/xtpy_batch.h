@@ -6,8 +6,9 @@
 #ifndef XTPY_BATCH_H
 #define XTPY_BATCH_H
 
-#include "xt_batch.h"
 #include "xtpy_state.h"
+
+#include "xt_batch.h"
 
 typedef struct xtpy_batch {
     xt_batch c;

@@ -4,9 +4,10 @@
 #ifndef XTPY_MODEL_H
 #define XTPY_MODEL_H
 
+#include "xtpy_batch.h"
+
 #include "xc_pool.h"
 #include "xt_build.h"
-#include "xtpy_batch.h"
 
 /* What one call needs for tagging. Unused ones are kept in the model for later calls. */
 typedef struct xtpy_workspace {

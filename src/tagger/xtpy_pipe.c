@@ -11,8 +11,9 @@
  * Tagging is so fast that otherwise a thread that computes beside a pipe has 0.7 of its speed. This way it has 0.9, and
  * a pipe without such a thread loses nothing.
  */
-#include "xt_team.h"
 #include "xtpy_model.h"
+
+#include "xt_team.h"
 
 typedef struct {
     PyObject_HEAD xtpy_state *state; /* borrowed: our type keeps the module alive */
