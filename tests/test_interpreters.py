@@ -340,3 +340,27 @@ def test_another_interpreter_tags(kind):
 def test_another_interpreter_prints_its_own_errors_for_nobody(kind):
     _, stderr = run_in_another(kind, NOBODY)
     assert stderr.count("ValueError: for nobody") == 3, stderr
+
+
+POOL = """
+from concurrent.futures import InterpreterPoolExecutor
+
+def add(number):
+    import execnet_c
+
+    channel = execnet_c.makegateway().remote_exec("channel.send(channel.receive() + 1)")
+    channel.send(number)
+    return channel.receive(30)
+
+if __name__ == "__main__":
+    with InterpreterPoolExecutor(3) as pool:
+        print(list(pool.map(add, range(6))))
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="from Python 3.14 on there is an InterpreterPoolExecutor")
+def test_a_pool_of_interpreters(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(POOL)
+    done = subprocess.run([sys.executable, program], capture_output=True, encoding="utf-8", timeout=2 * TIMEOUT)
+    assert (done.stdout, done.stderr) == ("[1, 2, 3, 4, 5, 6]\n", "")
