@@ -80,7 +80,7 @@ class Group:
     def __getitem__(self, key):
         if isinstance(key, int):
             return self._gateways[key]
-        for gateway in self._gateways:
+        for gateway in self:
             if gateway == key or gateway.id == key:
                 return gateway
         raise KeyError(key)

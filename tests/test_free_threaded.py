@@ -37,13 +37,14 @@ def take_turns_often():
 
 def beside(change, work, threads=THREADS - 1):
     """Call work(number) again and again in threads, while another one calls change(), for some time."""
-    end = time.monotonic() + SECONDS
 
     def run(number):
+        end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             change() if number == 0 else work(number)
 
     run_together(run, range(threads + 1))
+    work(1)  # also when nothing changes any more: in the plain-Python core no other call may succeed
 
 
 # --- the GIL stays off ----------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ from .pywire import (
     STATUS,
     Large,
     Writer,
+    alone,
     frame,
     tally,
 )
@@ -270,7 +271,7 @@ class Gateway(NearEnd, Reader, Tasks):
         Answers wait here because the far end may ask without reading. If we stopped reading instead, two ends that both
         ask would wait for each other for ever."""
         try:
-            self._owed += bytes((debt,)) + (id & 0xFFFFFFFF).to_bytes(4, "big")
+            alone(map(self._owed.extend, (bytes((debt,)) + (id & 0xFFFFFFFF).to_bytes(4, "big"),)))
         except MemoryError:
             return self._lack_memory()
         pypump.pump.post(self._pay)
@@ -279,8 +280,10 @@ class Gateway(NearEnd, Reader, Tasks):
         """On the I/O thread: send the answers of _owe() for which there is room."""
         owed = self._owed
         while owed and len(self._writer.out) < MAX_ANSWERS:
-            debt, id = owed[0], int.from_bytes(owed[1:5], "big", signed=True)
-            del owed[:5]
+            first = []
+            alone(map(first.extend, map(owed.__getitem__, (slice(5),))))
+            alone(map(owed.__delitem__, (slice(5),)))
+            debt, id = first[0], int.from_bytes(first[1:], "big", signed=True)
             if debt < 2:
                 self._post(DATA, id, self._status(debt))
                 debt = CLOSE  # behind the status

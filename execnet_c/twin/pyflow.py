@@ -16,7 +16,7 @@ from time import monotonic
 from . import pypump
 from ..models.native import allocate_lock
 from .pyserializer import DataFormatError
-from .pywire import CLOSE, CLOSE_ERROR, CREDIT, DATA, ITEM_COST, WAITS, frame
+from .pywire import CLOSE, CLOSE_ERROR, CREDIT, DATA, ITEM_COST, WAITS, copied, frame
 
 NO_LIMIT = (1 << 64) - 1
 
@@ -57,7 +57,7 @@ def flow_of(gateway, chan):
     """The Flow of `chan`; it is made if there is none. Any thread."""
     if chan.flow is None:
         filed = chan.arrived  # before the backlog: what leaves that now is counted once or not at all
-        filed += sum([ITEM_COST + len(data) for code, id, data in gateway._backlog.copy() if code == DATA and id == chan.id])
+        filed += sum([ITEM_COST + len(data) for code, id, data in copied(gateway._backlog) if code == DATA and id == chan.id])
         vars(chan).setdefault("flow", Flow(filed))
     return chan.flow
 
@@ -138,9 +138,9 @@ def pay(gateway, id):
     """On the I/O thread: send the CREDIT that is owed."""
     chan = gateway._known(id)
     flow = chan and chan.flow or Flow(0)
+    flow.owes = False  # first: who takes an item now owes the next one
     if chan is not None:
         flow.told = max(flow.told, taken(chan))
-    flow.owes = False
     if flow.told >= flow.mark:
         flow.sender_waits = None
     said = flow.limit_in
@@ -275,7 +275,7 @@ def _send(channel, parts, until, timeout):
     place = Place(gateway._who())
 
     def is_first():
-        for other in flow.line.copy():
+        for other in copied(flow.line):
             # A signal handler that interrupts a send() may send: it does not wait for that.
             if other is place or other.lock.locked() and other.who != place.who:
                 return other is place
@@ -318,7 +318,7 @@ def stats(gateway):
         waiting = chan.arrived - taken(chan) if not chan.forward else flow.filed - chan.arrived
         if not (waiting > 0 or id in gateway._chans or not (chan.closed or gateway._fin)):
             continue
-        since = [place.since for place in flow.line.copy() if place.since and place.lock.locked()]
+        since = [place.since for place in copied(flow.line) if place.since and place.lock.locked()]
         channels.append(
             (
                 *(id, items, max(waiting, 0), flow.limit_in),
@@ -328,6 +328,6 @@ def stats(gateway):
                 now - min(since) if since else None,
             )
         )
-    costs = [ITEM_COST + len(payload) for code, _, payload in gateway._backlog.copy() if code == DATA]
-    to_write = sum([sum(map(len, batch.parts)) - sum(batch.written) for batch in gateway._writer.out.copy()])
+    costs = [ITEM_COST + len(payload) for code, _, payload in copied(gateway._backlog) if code == DATA]
+    to_write = sum([sum(map(len, batch.parts)) - sum(batch.written) for batch in copied(gateway._writer.out)])
     return channels, (len(costs), sum(costs)), to_write

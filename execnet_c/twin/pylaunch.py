@@ -260,7 +260,8 @@ class Process:
 
     def said(self):
         """The entries of the gateway's _state() about the process. Any thread."""
-        ready = self._err >= 0 and pypump.is_ready(self._err, pypump.POLLIN)
+        err = self._err  # the I/O thread may close it meanwhile
+        ready = err >= 0 and pypump.is_ready(err, pypump.POLLIN)
         passed = not ready and not self._passing  # first `ready`: the I/O thread sets _passing before it reads
         text, words = self._lent.read() if self._lent else (b"", False)
         text = text[:TAIL] if words else text[-TAIL:]

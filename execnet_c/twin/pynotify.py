@@ -39,7 +39,8 @@ class Registration:
         self._waiter = (lambda: chan.items or chan.recv_closed), bell
         self._waiters = gateway._waiters
         self._waiters.append(self._waiter)
-        bell.over = bool(self._waiter[0]()) or bell.over
+        if self._waiter[0]():
+            bell.over = True
 
     @property
     def over(self):

@@ -197,7 +197,7 @@ class Pump:
         for function, when in list(self._timers.items()):
             if when <= now and self._timers.pop(function, None) is not None:
                 _guarded(function)
-        return max(0, min(self._timers.values()) - monotonic()) * 1000 + 1 if self._timers else None
+        return max(0, min([*self._timers.values()]) - monotonic()) * 1000 + 1 if self._timers else None
 
     def _leave_unless_asked(self):
         """Close the doorbell, so that the thread can end. False: there is a new job."""
@@ -303,7 +303,7 @@ def own(*fds):
 
 def is_ours(fd):
     """False: the program has closed the fd; another file may have its number now."""
-    return fd in own_fds and own_fds[fd] == file_of(fd)
+    return own_fds.get(fd, fd) == file_of(fd)
 
 
 def check(fd):
@@ -316,9 +316,7 @@ def check(fd):
 
 def close(fd):
     """Close the fd if it is ours, and forget it."""
-    ours = is_ours(fd)
-    own_fds.pop(fd, None)
-    if ours:
+    if own_fds.pop(fd, fd) == file_of(fd):
         os.close(fd)
 
 

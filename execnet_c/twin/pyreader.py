@@ -11,7 +11,7 @@ from . import pypump, pywire
 from ..models.native import os
 from .pychannel import limits
 from .pyserializer import LARGE, DataFormatError, LoadError, load_item, load_plain
-from .pywire import CHUNK, CLOSE, CLOSE_ERROR, CREDIT, DROP, HELLO, LONG_COUNT, MAX_LONG, TERMINATE, WAITS, Large, trace, trace_frame
+from .pywire import CHUNK, CLOSE, CLOSE_ERROR, CREDIT, DROP, HELLO, LONG_COUNT, MAX_LONG, TERMINATE, WAITS, Large, copied, trace, trace_frame
 
 FIN = 100  # the code of the last event of a connection, which is not on the wire: nothing more will arrive
 SHORT = 128  # bytes: for a shorter item load_plain() is tried first, because it takes half the time of load_item()
@@ -172,7 +172,7 @@ class Reader:
         """Pass a complete frame on. False: the connection has ended, and what follows the frame is ignored."""
         if pywire.trace_fd >= 0:
             trace_frame("received", code, id, len(payload))
-        if code == HELLO and len(self._hellos) + [before[0] for before in self._backlog.copy()].count(HELLO) >= MAX_HELLOS:
+        if code == HELLO and len(self._hellos) + [before[0] for before in self._backlog and copied(self._backlog)].count(HELLO) >= MAX_HELLOS:
             raise DataFormatError(f"more than {MAX_HELLOS} hellos, and nobody takes them")
         if code > HELLO:
             return limits().control(self, code, id, payload)
@@ -223,7 +223,8 @@ class Reader:
 
             pywatch.tell(self._watcher, b"g" if self._heard_goodbye else b"h", lambda: len(self._running))
         if not self._left:
-            self._writer.close()
+            self._writer.parted = True
+            self._writer.flush()
         self._wake()
 
     # --- from payloads to items ---

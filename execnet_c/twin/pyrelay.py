@@ -11,7 +11,7 @@ from . import pyflow, pypump
 from ..models.native import os
 from .pylaunch import Process, by_pump
 from .pypump import pipe
-from .pywire import CLOSE, DATA, ITEM_COST, LAST_MESSAGE
+from .pywire import CLOSE, DATA, ITEM_COST, LAST_MESSAGE, copied
 
 PIECE = 48 * 1024  # bytes in one message at most
 FRAMED = 6 + ITEM_COST  # what a message counts beside its bytes: it is an item, one bytes object
@@ -84,7 +84,7 @@ class Relay:
 
     def _begin(self):
         gateway, chan = self._gateway, self._stream._chan
-        if chan.id in [id for _, id, _ in gateway._backlog.copy()]:
+        if chan.id in [id for _, id, _ in copied(gateway._backlog)]:
             return pypump.pump.after(PAUSE, self._begin)  # it came before, and takes effect first
         chan.forward = self._take
         while chan.items:

@@ -70,8 +70,9 @@ def compiled(*args):
 
 def _by_exec():
     """Other interpreters do not have that cost, newer ones change filters in another way, and the program may have a
-    profile function of its own."""
-    return sys.implementation.name == "cpython" and sys.version_info < (3, 14) and not sys.getprofile()
+    profile function of its own. Without a GIL, what other threads warn of meanwhile would be an error."""
+    has_gil = getattr(sys, "_is_gil_enabled", lambda: True)
+    return sys.implementation.name == "cpython" and sys.version_info < (3, 14) and not sys.getprofile() and has_gil()
 
 
 def _named(code, file_name):

@@ -71,11 +71,25 @@ def cut(parts, size):
         yield piece
 
 
+# alone(iterator): works it off, if that is all in C, in one step: no signal handler comes in between, and no other alone(), also
+# without a GIL, where extend() locks the deque.
+alone = deque((), 0).extend
+
+
 def tally(count, cost, noted=None):
     """Add `cost` to the number in the list `count`, and something to the list `noted`: in one step, so that no signal handler
     comes in between."""
     step = map(count.__setitem__, (0,), map(cost.__add__, count))
-    list(step) if noted is None else noted.extend(step)
+    alone(step if noted is None else map(noted.append, step))
+
+
+def copied(deque):
+    """A copy. Without a GIL it fails if another thread changes the deque meanwhile."""
+    while True:
+        try:
+            return deque.copy()
+        except RuntimeError:
+            pass
 
 
 class Batch:
@@ -169,7 +183,7 @@ class Writer:
                     return False
                 uncounted = None
                 if not self.role._is_owned():  # it is owned in a signal handler inside a send(): the others cannot write then
-                    for place in [*self.line]:
+                    for place in copied(self.line):
                         with place:
                             pass
             return True
@@ -213,6 +227,8 @@ class Writer:
                 self._await_room()
             except OSError:
                 self.break_off()
+        if self.broken:
+            self.out.clear()
         return True
 
     def _await_room(self):
@@ -258,12 +274,11 @@ class Writer:
         pypump.pump.post(goodbye)
 
     def break_off(self):
-        """Give up what is in `out`: nothing more can be written."""
+        """Nothing more can be written: who has the writer role gives up what is in `out`."""
         self.broken = True
-        self.out.clear()
 
     def close(self):
-        """On the I/O thread: close the fd."""
+        """On the I/O thread, which has the writer role: close the fd."""
         pypump.pump.cancel(self.flush)
         self.broken = True
         if self.fd >= 0:
