@@ -9,7 +9,7 @@ import sys
 # Folder of this package -> the modules in it that may be sent; "" is the top folder.
 FOLDERS = {
     "": "cores gateway_base pytest_plugin worker xspec",
-    "common": "channelfile errors pickles trace",
+    "common": "channelfile errors pickles plain trace",
     "models": "execmodel greenlets mainthread native registry",
     "twin": "pychannel pycore pyflow pylaunch pynear pynotify pypickled pypump pyreader pyrelay pyserializer pytasks pywatch pywire",
     "far": "alias socketserver tls",
@@ -25,7 +25,7 @@ FIRST = ("mainthread", "native", "pypump", "pyserializer", "pywire", "pychannel"
 FIRST += ("pyreader", "pycore", "cores", "worker")
 # The modules in that text that are loaded when something of them is used: no first word needs them. They import only what is
 # built into each Python, because a task may have changed sys.path by then.
-LATE = ("errors", "channelfile", "trace", "execmodel", "pyflow", "pynotify", "pickles", "pypickled")
+LATE = ("errors", "channelfile", "trace", "execmodel", "pyflow", "pynotify", "pickles", "pypickled", "plain")
 MADE_UP = {  # what stands in the text for these modules, instead of their own source
     "native": "import os, select\nLONGEST_SLEEP = 5.0\nfrom time import sleep\nunpatched = __import__\n"
     "from _thread import RLock, allocate_lock, get_ident, start_new_thread",

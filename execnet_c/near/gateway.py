@@ -149,12 +149,13 @@ class Gateway(_core.Gateway):
 
         warnings.warn("remote_init_threads() does nothing", DeprecationWarning, stacklevel=2)
 
-    def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):
+    def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False, *, strict=True):
         """Set the string coercion of this gateway and its future channels, at both ends: what a Python 2 str arrives as
-        (str, or bytes if false), and whether a str arrives as bytes."""
+        (str, or bytes if false), and whether a str arrives as bytes. With strict=False, enums are sent as their values, and
+        instances of subclasses of plain types as those."""
         py2, py3 = bool(py2str_as_py3str), bool(py3str_as_py2str)
-        self._set_coerce(py2 | py3 << 1)
-        self._send(_core.RECONFIGURE, 0, (py2, py3))
+        self._set_coerce(py2 | py3 << 1 | 4 * (not strict))
+        self._send(_core.RECONFIGURE, 0, (py2, py3) if strict else (py2, py3, True))
 
     def exit(self):
         """Say goodbye: the far end ends when its tasks have ended, or is ended some seconds later. This does not wait for

@@ -301,7 +301,7 @@ class Channel:
         if chan.closed:
             raise OSError(f"cannot send to {self!r}")
         if not gateway._limited and chan.flow is None:
-            return gateway._send_item(chan, gateway._encoded(item, Channel, pickled))
+            return gateway._send_item(chan, gateway._encoded(item, Channel, pickled, chan))
         limits().send(self, item, pickled, Channel, until, timeout)
 
     def receive(self, timeout=None):
@@ -490,13 +490,14 @@ class Channel:
         """
         limits().set_limit(self, limit)
 
-    def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):
+    def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False, *, strict=True):
         """Set the string coercion of this channel at both ends: what a Python 2 str arrives as (str, or bytes if
-        false), and whether a str arrives as bytes."""
+        false), and whether a str arrives as bytes. With strict=False, enums are sent as their values, and instances of
+        subclasses of str, int, float, list, tuple, dict, set and frozenset as those."""
         self.gateway._check_usable()
         py2, py3 = bool(py2str_as_py3str), bool(py3str_as_py2str)
-        self._chan.coerce = py2 | py3 << 1
-        self.gateway._send(RECONFIGURE, self.id, (py2, py3))
+        self._chan.coerce = py2 | py3 << 1 | 4 * (not strict)
+        self.gateway._send(RECONFIGURE, self.id, (py2, py3) if strict else (py2, py3, True))
 
     def makefile(self, mode="w", proxyclose=False):
         """A file-like object on this channel; see channelfile.py."""

@@ -234,13 +234,22 @@ class Gateway(NearEnd, Reader, Tasks):
         kept."""
         return payload, coerce, self._carried(payload)
 
-    def _encoded(self, item, channels, pickled=False):
-        """The parts of an item or a task, as dump_item() makes them; of what it refuses a pickle, if those are wanted."""
+    def _encoded(self, item, channels, pickled=False, chan=None):
+        """The parts of an item or a task, as dump_item() makes them; of what it refuses the plain value, if `chan` is not
+        strict, or a pickle, if those are wanted."""
         try:
             if not pickled:
                 return dump_item(item, channels)
         except DumpError:
-            if not self._pickles:
+            if chan is not None and chan.coerce & 4:
+                from ..common.plain import plain
+
+                try:
+                    return dump_item(plain(item), channels)
+                except DumpError:
+                    if not self._pickles:
+                        raise
+            elif not self._pickles:
                 raise
         from .pypickled import encoded
 
@@ -307,10 +316,10 @@ class Gateway(NearEnd, Reader, Tasks):
 
     def _reconfigured(self, id, payload):
         try:
-            py2, py3 = self._load(payload, 1)
+            py2, py3, *loose = self._load(payload, 1)
         except Exception:
             return
-        bits = (py2 is True) | (py3 is True) << 1
+        bits = (py2 is True) | (py3 is True) << 1 | (loose == [True]) << 2
         if id == 0:
             self._coerce = bits
         elif id in self._chans:

@@ -265,7 +265,7 @@ class Carried:
 def send(channel, item, pickled, kind, until, timeout):
     """What Channel.send() does if there are limits. kind: the type Channel."""
     carried = Carried(channel.gateway, kind)
-    _send(channel, channel.gateway._encoded(item, carried, pickled), until, timeout)
+    _send(channel, channel.gateway._encoded(item, carried, pickled, channel._chan), until, timeout)
     carried.tell()
 
 

@@ -81,7 +81,7 @@ class NearEnd:
 
     def _set_coerce(self, bits):
         self._check_usable()
-        self._coerce = bits & 3
+        self._coerce = bits & 7
 
     def _goodbye(self):
         self._check_usable()

@@ -268,18 +268,22 @@ def _dump_parts(item, channels):
     return [*parts, b"".join(pieces[begin:])]
 
 
-def dumps(obj):
+def dumps(obj, *, strict=True):
     """The bytes that encode obj; loads() makes an equal object of them.
 
     obj is None, a bool, int, float, complex, str, bytes, Channel, or a list, tuple, dict, set or frozenset of these, of
     exactly these types and at most 2000 deep. All else raises a DumpError that says what it was and where it sat.
     """
+    if not strict:
+        from ..common.plain import plain
+
+        obj = plain(obj)
     return b"".join(_dump(obj, channel_type, b"\2")[0])
 
 
-def dump(byteio, obj):
-    """Passes dumps(obj) to byteio.write(), in one call."""
-    byteio.write(dumps(obj))
+def dump(byteio, obj, *, strict=True):
+    """Passes dumps(obj, strict=strict) to byteio.write(), in one call."""
+    byteio.write(dumps(obj, strict=strict))
 
 
 # --- load -----------------------------------------------------------------------------------------------------------

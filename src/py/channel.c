@@ -317,24 +317,26 @@ Channel_setcallback(ChannelObject *self, PyObject *args, PyObject *kwargs)
 }
 
 PyDoc_STRVAR(reconfigure_doc,
-             "reconfigure($self, /, py2str_as_py3str=True, py3str_as_py2str=False)\n--\n\n"
+             "reconfigure($self, /, py2str_as_py3str=True, py3str_as_py2str=False, *, strict=True)\n--\n\n"
              "Set the string coercion of this channel at both ends: what a Python 2 str arrives as (str, or bytes if\n"
-             "false), and whether a str arrives as bytes.");
+             "false), and whether a str arrives as bytes. With strict=False, enums are sent as their values, and\n"
+             "instances of subclasses of str, int, float, list, tuple, dict, set and frozenset as those.");
 
 static PyObject *
 Channel_reconfigure(ChannelObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"py2str_as_py3str", "py3str_as_py2str", NULL};
-    int py2 = 1, py3 = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|pp:reconfigure", names, &py2, &py3) ||
+    static char *names[] = {"py2str_as_py3str", "py3str_as_py2str", "strict", NULL};
+    int py2 = 1, py3 = 0, strict = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|pp$p:reconfigure", names, &py2, &py3, &strict) ||
         xcpy_check_usable(self->gateway) < 0) {
         return NULL;
     }
-    PyObject *config = Py_BuildValue("(OO)", py2 ? Py_True : Py_False, py3 ? Py_True : Py_False);
+    PyObject *config =
+        Py_BuildValue(strict ? "(OO)" : "(OOO)", py2 ? Py_True : Py_False, py3 ? Py_True : Py_False, Py_True);
     if (config == NULL) {
         return NULL;
     }
-    xc_link_set_coerce(self->gateway->link, self->chan, py2 | py3 << 1);
+    xc_link_set_coerce(self->gateway->link, self->chan, py2 | py3 << 1 | (strict ? 0 : XC_NOT_STRICT));
     int sent = xcpy_send(self->gateway, XC_RECONFIGURE, self->chan->id, config);
     Py_DECREF(config);
     if (sent < 0) {

@@ -46,6 +46,8 @@ enum {
 int xcpy_dump(xcpy_state *state, PyObject *obj, int how, xcpy_dumped *out);
 /* Lets `n` bytes at `ptr`, which are valid as long as `obj` lives, be the next ones. 0, or -1 with MemoryError. */
 int xcpy_dumped_pin(xcpy_dumped *out, PyObject *obj, const void *ptr, size_t n);
+/* The same for the plain value of `obj`: see execnet_c/common/plain.py. */
+int xcpy_dump_plain(xcpy_state *state, PyObject *obj, int how, xcpy_dumped *out);
 void xcpy_dumped_fini(xcpy_dumped *out);         /* GIL held: releases the pins */
 size_t xcpy_dumped_size(const xcpy_dumped *out); /* all bytes, also those of pins */
 

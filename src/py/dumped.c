@@ -95,53 +95,71 @@ join(const xcpy_dumped *out)
     return result;
 }
 
-static PyObject *
-dump_versioned(xcpy_state *state, PyObject *obj)
+int
+xcpy_dump_plain(xcpy_state *state, PyObject *obj, int how, xcpy_dumped *out)
 {
+    PyObject *helpers = PyImport_ImportModule("execnet_c.common.plain");
+    PyObject *plain = helpers == NULL ? NULL : PyObject_CallMethod(helpers, "plain", "(O)", obj);
+    int result = plain == NULL ? -1 : xcpy_dump(state, plain, how, out);
+    Py_XDECREF(plain);
+    Py_XDECREF(helpers);
+    return result;
+}
+
+static PyObject *
+dump_versioned(xcpy_state *state, PyObject *obj, PyObject *py_strict)
+{
+    int strict = PyObject_IsTrue(py_strict);
+    if (strict < 0) {
+        return NULL;
+    }
     static const unsigned char version = XC_FORMAT_VERSION;
     PyObject *result = NULL; /* owned */
     xcpy_dumped out = {0};
     if (xc_buf_add(&out.buf, &version, 1) != XC_OK) {
         PyErr_NoMemory();
     }
-    else if (xcpy_dump(state, obj, XCPY_PIN, &out) == 0) {
+    else if ((strict ? xcpy_dump : xcpy_dump_plain)(state, obj, XCPY_PIN, &out) == 0) {
         result = join(&out);
     }
     xcpy_dumped_fini(&out);
     return result;
 }
 
-PyDoc_STRVAR(dumps_doc, "dumps($module, /, obj)\n--\n\n"
+PyDoc_STRVAR(dumps_doc, "dumps($module, /, obj, *, strict=True)\n--\n\n"
                         "The bytes that encode obj; loads() makes an equal object of them.\n\n"
                         "obj is None, a bool, int, float, complex, str, bytes, Channel, or a list, tuple, dict, set\n"
                         "or frozenset of these, of exactly these types and at most 2000 deep. Anything else, a str\n"
                         "with surrogates, and an int of more digits than sys.get_int_max_str_digits() raise a\n"
-                        "DumpError that says what it was and where it sat.");
+                        "DumpError that says what it was and where it sat. With strict=False, an enum is encoded\n"
+                        "as its value, and an instance of a subclass of str, int, float, list, tuple, dict, set or\n"
+                        "frozenset as one of that.");
 
 static PyObject *
 module_dumps(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"obj"};
-    PyObject *obj; /* borrowed */
-    if (xcpy_args("dumps", names, 1, 1, args, nargs, kwnames, &obj) < 0) {
+    static const char *const names[] = {"obj", "strict"};
+    PyObject *given[2] = {NULL, Py_True}; /* borrowed */
+    if (xcpy_args("dumps", names, nargs > 1 ? 1 : 2, 1, args, nargs, kwnames, given) < 0) {
         return NULL;
     }
-    return dump_versioned(PyModule_GetState(module), obj);
+    return dump_versioned(PyModule_GetState(module), given[0], given[1]);
 }
 
-PyDoc_STRVAR(dump_doc, "dump($module, /, byteio, obj)\n--\n\n"
-                       "Passes dumps(obj) to byteio.write(), in one call; what write() returns is not looked at.\n"
-                       "If obj cannot be encoded, a DumpError is raised as by dumps(), and nothing was written.");
+PyDoc_STRVAR(dump_doc,
+             "dump($module, /, byteio, obj, *, strict=True)\n--\n\n"
+             "Passes dumps(obj, strict=strict) to byteio.write(), in one call; what write() returns is not looked at.\n"
+             "If obj cannot be encoded, a DumpError is raised as by dumps(), and nothing was written.");
 
 static PyObject *
 module_dump(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"byteio", "obj"};
-    PyObject *given[2]; /* borrowed */
-    if (xcpy_args("dump", names, 2, 2, args, nargs, kwnames, given) < 0) {
+    static const char *const names[] = {"byteio", "obj", "strict"};
+    PyObject *given[3] = {NULL, NULL, Py_True}; /* borrowed */
+    if (xcpy_args("dump", names, nargs > 2 ? 2 : 3, 2, args, nargs, kwnames, given) < 0) {
         return NULL;
     }
-    PyObject *bytes = dump_versioned(PyModule_GetState(module), given[1]);
+    PyObject *bytes = dump_versioned(PyModule_GetState(module), given[1], given[2]);
     if (bytes == NULL) {
         return NULL;
     }

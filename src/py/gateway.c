@@ -305,7 +305,7 @@ Gateway_set_coerce(GatewayObject *self, PyObject *arg)
     if ((bits == -1 && PyErr_Occurred()) || xcpy_check_usable(self) < 0) {
         return NULL;
     }
-    xc_link_set_coerce(self->link, NULL, (int)bits & 3);
+    xc_link_set_coerce(self->link, NULL, (int)bits & 7);
     Py_RETURN_NONE;
 }
 

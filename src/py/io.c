@@ -338,6 +338,19 @@ begin_frame(xcpy_dumped *frame)
     return 0;
 }
 
+/* The serializer has refused the item, with an exception: tries its plain value, where the channel is not strict. */
+static int
+encode_plain(GatewayObject *gateway, ChannelObject *channel, PyObject *item, xcpy_dumped *frame)
+{
+    if (channel == NULL || !PyErr_ExceptionMatches(gateway->state->DumpError) ||
+        xc_link_is_strict(gateway->link, channel->chan)) {
+        return -1;
+    }
+    PyErr_Clear();
+    xcpy_dumped_fini(frame);
+    return begin_frame(frame) < 0 ? -1 : xcpy_dump_plain(gateway->state, item, XCPY_PIN | XCPY_HUGE, frame);
+}
+
 static int
 encode_pickled(GatewayObject *gateway, PyObject *item, xcpy_dumped *frame)
 {
@@ -356,7 +369,8 @@ send_encoded(GatewayObject *gateway, ChannelObject *channel, xc_code code, uint3
     if (begin_frame(&frame) < 0) {
         goto done;
     }
-    pickled = pickled || (item != NULL && xcpy_dump(gateway->state, item, XCPY_PIN | XCPY_HUGE, &frame) < 0);
+    pickled = pickled || (item != NULL && xcpy_dump(gateway->state, item, XCPY_PIN | XCPY_HUGE, &frame) < 0 &&
+                          encode_plain(gateway, channel, item, &frame) < 0);
     if (pickled &&
         ((PyErr_Occurred() && !xcpy_may_pickle(gateway, code)) || encode_pickled(gateway, item, &frame) < 0)) {
         goto done;

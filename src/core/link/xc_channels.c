@@ -289,6 +289,15 @@ xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *error)
     return rc;
 }
 
+bool
+xc_link_is_strict(xc_link *link, xc_chan *chan)
+{
+    xc_lock_link(&link->mu);
+    bool strict = (chan->coerce & XC_NOT_STRICT) == 0;
+    xc_unlock_link(&link->mu);
+    return strict;
+}
+
 void
 xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce)
 {

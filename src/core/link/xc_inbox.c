@@ -59,16 +59,17 @@ xc_scan_ids(xc_msg *msg)
 
 /* --- frames take effect --------------------------------------------------------------------------------------- */
 
-/* The payload is (bool, bool); any other is ignored. */
+/* The payload is (bool, bool), or (bool, bool, bool); any other is ignored. */
 static void
 reconfigure_locked(xc_link *link, const xc_msg *msg) XC_NEEDS(link)
 {
-    static const unsigned char tail[] = {XC_OP_TUPLE, 0, 0, 0, 2, XC_OP_STOP};
+    size_t n = msg->size == 9 ? 3 : 2;
+    const unsigned char tail[] = {XC_OP_TUPLE, 0, 0, 0, (unsigned char)n, XC_OP_STOP};
     int bits = 0;
-    if (msg->lost || msg->size != 8 || memcmp(msg->data + 2, tail, sizeof tail) != 0) {
+    if (msg->lost || msg->size != n + sizeof tail || memcmp(msg->data + n, tail, sizeof tail) != 0) {
         return;
     }
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < n; i++) {
         bits |= msg->data[i] == XC_OP_TRUE ? 1 << i : 0;
     }
     xc_chan *chan = msg->chan == 0 ? NULL : xc_chan_find(&link->chans.table, msg->chan);

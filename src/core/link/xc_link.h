@@ -164,6 +164,8 @@ xc_status xc_link_close_chan(xc_link *link, xc_chan *chan, bool *tell, xc_msg *e
 
 /* String coercion of what arrives for `chan` from now on; NULL: of channels that are made from now on. */
 void xc_link_set_coerce(xc_link *link, xc_chan *chan, int coerce) XC_TAKES_LINK;
+/* False: enums and the like are sent as plain values through that channel (XC_NOT_STRICT). */
+bool xc_link_is_strict(xc_link *link, xc_chan *chan) XC_TAKES_LINK;
 
 /* What has arrived for `chan`, and what arrives from now on, goes to `forward`. The forwarding holds one count. */
 void xc_link_set_forward(xc_link *link, xc_chan *chan, xc_forward *forward) XC_TAKES_LINK;

@@ -10,6 +10,8 @@ struct xc_chan;
 
 /* String coercion, as bits: what a Python 2 str becomes, and what a Python 3 str becomes. */
 enum { XC_PY2STR_AS_PY3STR = 1, XC_PY3STR_AS_PY2STR = 2, XC_COERCE_DEFAULT = XC_PY2STR_AS_PY3STR };
+/* With these bits: enums and subclasses of plain types are sent as plain values (strict=False). */
+enum { XC_NOT_STRICT = 4 };
 
 /* One frame that arrived. Whoever holds it owns it. */
 typedef struct xc_msg {
