@@ -31,9 +31,13 @@ xcpy_dumped_fini(xcpy_dumped *out)
     for (size_t i = 0; i < out->n_pins; i++) {
         Py_DECREF(out->pins[i].obj);
     }
-    xc_free(out->pins);
-    xc_buf_fini(&out->buf);
-    xc_buf_fini(&out->channels);
+    if (out->pins != NULL) {
+        xc_free(out->pins);
+    }
+    if (out->channels.data != NULL) {
+        xc_buf_fini(&out->channels);
+    }
+    xc_free(out->buf.data);
     *out = (xcpy_dumped){0};
 }
 

@@ -309,29 +309,11 @@ send_message(GatewayObject *gateway, xc_long_frame *message, struct iovec *parts
     return result;
 }
 
-/* As send_message, for an item of `channel`: it waits for credit, and is counted. */
-static int
-send_counted(ChannelObject *channel, xc_long_frame *message, struct iovec *parts, int n, PyObject *timeout,
-             int64_t until)
-{
-    uint64_t cost = message->size + XC_ITEM_COST;
-    bool sent;
-    if (!xcpy_count_sent(channel->chan, cost) && xcpy_claim(channel, cost, timeout, until) < 0) {
-        return -1;
-    }
-    int result = send_message(channel->gateway, message, parts, n, &sent);
-    if (!sent) {
-        xc_link_unsent(channel->gateway->link, channel->chan, cost);
-    }
-    return result;
-}
-
 /* An empty frame, with room for its header. */
 static int
 begin_frame(xcpy_dumped *frame)
 {
-    static const unsigned char room[XC_HEADER_SIZE];
-    if (xc_buf_room(&frame->buf, FIRST_ROOM) != XC_OK || xc_buf_add(&frame->buf, room, sizeof room) != XC_OK) {
+    if (xc_buf_begin(&frame->buf, FIRST_ROOM, XC_HEADER_SIZE) != XC_OK) {
         PyErr_NoMemory();
         return -1;
     }
@@ -358,7 +340,7 @@ encode_pickled(GatewayObject *gateway, PyObject *item, xcpy_dumped *frame)
     return begin_frame(frame) < 0 ? -1 : xcpy_dump_pickled(gateway, item, frame);
 }
 
-/* `channel`: NULL for what is no item of one. */
+/* An item of `channel` waits for credit, and is counted. NULL: it is none of one. */
 static int
 send_encoded(GatewayObject *gateway, ChannelObject *channel, xc_code code, uint32_t id, PyObject *item, bool pickled,
              PyObject *timeout, int64_t until)
@@ -366,6 +348,7 @@ send_encoded(GatewayObject *gateway, ChannelObject *channel, xc_code code, uint3
     struct iovec few[STACK_PARTS], *parts = few;
     xcpy_dumped frame = {.n_pins = 0};
     int n = 0, result = -1;
+    bool sent;
     if (begin_frame(&frame) < 0) {
         goto done;
     }
@@ -384,15 +367,18 @@ send_encoded(GatewayObject *gateway, ChannelObject *channel, xc_code code, uint3
     }
     xcpy_dumped_iov(&frame, parts + 1, &n);
     xc_long_frame message = {.code = code, .chan = id, .size = xcpy_dumped_size(&frame) - XC_HEADER_SIZE};
-    if (channel != NULL) {
-        result = send_counted(channel, &message, parts + 1, n, timeout, until);
-    }
-    else {
-        bool sent;
+    uint64_t cost = message.size + XC_ITEM_COST;
+    if (channel == NULL) {
         if (code == XC_DATA) {
-            xc_link_sent(gateway->link, id, message.size + XC_ITEM_COST);
+            xc_link_sent(gateway->link, id, cost);
         }
-        result = send_message(gateway, &message, parts + 1, n, &sent);
+    }
+    else if (!xcpy_count_sent(channel->chan, cost) && xcpy_claim(channel, cost, timeout, until) < 0) {
+        goto done;
+    }
+    result = send_message(gateway, &message, parts + 1, n, &sent);
+    if (channel != NULL && !sent) {
+        xc_link_unsent(gateway->link, channel->chan, cost);
     }
     if (frame.channels.end > 0 && !xc_link_forked(gateway->link)) {
         size_t count = xc_buf_size(&frame.channels) / sizeof(uint32_t);

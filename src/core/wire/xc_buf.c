@@ -52,12 +52,21 @@ grow_to(xc_buf *buf, size_t cap)
 }
 
 xc_status
-xc_buf_room(xc_buf *buf, size_t n)
+xc_buf_begin(xc_buf *buf, size_t cap, size_t head)
 {
-    XC_ASSERT(buf->start <= buf->end && buf->end <= buf->cap);
-    if (n <= buf->cap - buf->end) {
-        return XC_OK;
+    XC_ASSERT(head <= cap);
+    *buf = (xc_buf){.data = xc_alloc(cap)};
+    if (buf->data == NULL) {
+        return XC_NOMEM;
     }
+    buf->end = head;
+    buf->cap = cap;
+    return XC_OK;
+}
+
+xc_status
+xc_buf_grow(xc_buf *buf, size_t n)
+{
     size_t size = xc_buf_size(buf);
     if (n > SIZE_MAX / 2 - size) {
         return XC_NOMEM;

@@ -29,9 +29,19 @@ xc_buf_head(const xc_buf *buf)
     return buf->data == NULL ? NULL : buf->data + buf->start;
 }
 
+/* A new buffer of `cap` bytes, with `head` bytes in it that are written later. XC_NOMEM: it is an empty one. */
+xc_status xc_buf_begin(xc_buf *buf, size_t cap, size_t head);
+
+xc_status xc_buf_grow(xc_buf *buf, size_t n); /* of xc_buf_room */
+
 /* Makes room for n more bytes behind `end`: the memory grows by half at least, or the bytes move to the front. XC_NOMEM
  * leaves the buffer as it was. */
-xc_status xc_buf_room(xc_buf *buf, size_t n);
+static inline xc_status
+xc_buf_room(xc_buf *buf, size_t n)
+{
+    XC_ASSERT(buf->start <= buf->end && buf->end <= buf->cap);
+    return n <= buf->cap - buf->end ? XC_OK : xc_buf_grow(buf, n);
+}
 
 xc_status xc_buf_add(xc_buf *buf, const void *bytes, size_t n);
 
