@@ -400,7 +400,7 @@ def test_python_runs_on_while_a_thread_waits(lib, group, kind):
         channel = gateway.remote_exec("import time; channel.receive(); time.sleep(0.3); channel.send(1)")
         waits["send"] = lambda: [channel.send(b"x" * 30_000_000), channel.receive(TIMEOUT)]
     elif kind == "status":
-        waits["status"] = lambda: [gateway.remote_status() for _ in range(300)]
+        waits["status"] = lambda: [gateway.remote_status() for _ in range(3000)]
     elif kind == "terminate":
         gateway.remote_exec("import time; time.sleep(0.3)")
     elif kind == "join":

@@ -248,7 +248,7 @@ class Channel:
 
     def __del__(self):
         chan = self.__dict__.get("_chan")
-        if chan is None:
+        if chan is None or pypump is None:  # the interpreter has ended: without a GIL modules may go before objects
             return
         gateway, pump = self.gateway, pypump.pump
         gateway._live.pop()
