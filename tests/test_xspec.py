@@ -18,7 +18,7 @@ def XSpec(lib):
 
 
 KEYS = "chdir execmodel id installvia nice python socket ssh ssh_config vagrant_ssh via".split()
-OUR_KEYS = "keepalive transport stderr".split()
+OUR_KEYS = "keepalive maxqueue payload stderr transport".split()
 
 
 @pytest.mark.ours
