@@ -92,17 +92,20 @@ def test_a_function_of_main_goes(tmp_path):
     assert program(str(script)) == "[2, 4]\n[Number(value=3), Number(value=6)]\n"
 
 
+WITHOUT_SOURCE = "exec('def double(n): return 2 * n')"  # that of a program of `python -c` is found from Python 3.13 on
+
+
 def test_a_function_without_a_source_goes_by_value():
     pytest.importorskip("cloudpickle")
-    text = "import execnet_c\ndef double(n): return 2 * n\nprint(list(execnet_c.pipe(double, [1, 2], max_workers=1)))"
+    text = f"import execnet_c\n{WITHOUT_SOURCE}\nprint(list(execnet_c.pipe(double, [1, 2], max_workers=1)))"
     assert program(text, "-c") == "[2, 4]\n"
 
 
 def test_without_cloudpickle_the_error_names_it():
-    text = """
+    text = f"""
         import sys, execnet_c
         sys.modules["cloudpickle"] = None
-        def double(n): return 2 * n
+        {WITHOUT_SOURCE}
         try:
             execnet_c.pipe(double, [1])
         except TypeError as exc:

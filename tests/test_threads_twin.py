@@ -19,6 +19,7 @@ from execnet_c import cores
 if cores.core == "Python":
     from execnet_c.twin import pychannel, pyflow, pypump, pywire
 
+pytestmark = pytest.mark.ours
 twin_only = pytest.mark.skipif(cores.core == "C", reason="of the plain-Python core at this end")
 
 

@@ -318,7 +318,7 @@ def stats(gateway):
         waiting = chan.arrived - taken(chan) if not chan.forward else flow.filed - chan.arrived
         if not (waiting > 0 or id in gateway._chans or not (chan.closed or gateway._fin)):
             continue
-        since = [place.since for place in copied(flow.line) if place.since and place.lock.locked()]
+        since = [at for place in copied(flow.line) if (at := place.since) and place.lock.locked()]
         channels.append(
             (
                 *(id, items, max(waiting, 0), flow.limit_in),

@@ -140,11 +140,11 @@ class Reader:
             fits = large is None and size == 13 and have[0] <= HELLO and 0 < total <= MAX_LONG and len(longs) < LONG_COUNT
         else:
             fits = large is not None and size <= (0 if code == DROP else large.size - large.got)
-        if code == pywire.LONG and have[0] == HELLO and total > MAX_HELLO:
-            raise _large_hello(total)
         if not fits:
             raise DataFormatError(f"{pywire.NAMES[code]} of {size} bytes for long message {id} cannot be")
         if code == pywire.LONG:
+            if have[0] == HELLO and total > MAX_HELLO:
+                raise _large_hello(total)
             large = longs[id] = Large(have[0], int.from_bytes(have[1:5], "big", signed=True), total)
             large.number = id
         elif code == DROP:

@@ -43,7 +43,7 @@ mutant job xc_credit test_credit 'xc_pump_post(claim->job); .* it may have waite
 mutant enough xc_credit test_credit 'line_moves_locked(link, chan); .* it may not have been enough' &
 mutant asked xc_credit test_credit 'credit->asked = false;' &
 mutant fin xc_credit test_credit 'line_moves_locked(link, chan); .* the link has ended' &
-mutant lifted xc_credit test_relay_window 'line_moves_locked(link, chan); .* no credit will move it' &
+mutant lifted xc_credit test_credit 'line_moves_locked(link, chan); .* no credit will move it' &
 mutant goodbye xc_link test_credit 'xc_wake_locked(link); .* those who wait for credit are refused now' &
 mutant over xc_inbox test_credit 'xc_credit_end_locked(link, msg); .* whoever waits for credit waits no more' &
 mutant closed xc_channels test_credit 'xc_credit_lift_locked(link, chan); .* nobody may wait for credit of a closed channel' &

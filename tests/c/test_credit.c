@@ -276,6 +276,25 @@ a_job_is_posted(void)
     rig_close(&it);
 }
 
+static void
+a_job_is_posted_by_a_close(void)
+{
+    rig it = rig_open(false);
+    xc_chan *chan = limited_chan(&it, 200);
+    xc_job job = {.run = count_job};
+    xc_claim claim = {.cost = 100, .owner = &claim, .job = &job};
+    atomic_store(&jobs_run, 0);
+    CHECK(may_send(&it, chan, 150));
+    CHECK(!xc_link_claim(it.link, chan, &claim));
+    expect_frame(it.from, XC_WAITS, chan->id, NULL, 0);
+    CHECK_INT(jobs_run, 0);
+    rig_send(&it, XC_CLOSE, chan->id, NULL, 0);
+    AWAIT(jobs_run == 1);
+    CHECK(xc_link_claim(it.link, chan, &claim));
+    xc_link_drop_chan(it.link, chan);
+    rig_close(&it);
+}
+
 /* --- nobody waits for what cannot come ------------------------------------------------------------------------------
  */
 
@@ -541,6 +560,7 @@ main(void)
     RUN_IO(a_wait_has_a_deadline);
     RUN_IO(a_registration_rings);
     RUN_IO(a_job_is_posted);
+    RUN_IO(a_job_is_posted_by_a_close);
     RUN_IO(ends_of_all_kinds);
     RUN_IO(credit_for_a_half_closed_channel);
     RUN_IO(lies);

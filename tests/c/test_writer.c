@@ -310,7 +310,9 @@ an_idle_end_is_at_once(void)
     rig_open();
     xc_writer_end(&writer);
     expect_goodbye(far);
+    xc_lock_writer(&writer.mu); /* the pump closes the fd with it held */
     CHECK(writer.closed && stream.out < 0);
+    xc_unlock_writer(&writer.mu);
     rig_close();
 }
 

@@ -258,8 +258,8 @@ static void
 check_refusals(connection *on)
 {
     const side *at = &on->ends[1];
-    const xc_tasks *tasks = &at->link->tasks;
-    bool waits = on->main_only && is_up(at) && !at->link->end.eof && tasks->queue.head != NULL &&
+    const xc_tasks *tasks = is_up(at) ? &at->link->tasks : NULL;
+    bool waits = on->main_only && tasks != NULL && !at->link->end.eof && tasks->queue.head != NULL &&
                  tasks->executing > tasks->queue.count;
     if (!waits || tasks->queue.head != on->first) {
         on->first = waits ? tasks->queue.head : NULL;
