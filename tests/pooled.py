@@ -101,6 +101,38 @@ class Fit(Exception):
         self.more = {"two": two}
 
 
+class Unchanging(Exception):
+    """It takes no attributes, as an exception that is a frozen dataclass."""
+
+    def __setattr__(self, name, value):
+        raise TypeError("it cannot be changed")
+
+
+class EndsWhoLoads(Exception):
+    """Its pickle, loaded in another process than this, raises SystemExit."""
+
+    def __reduce__(self):
+        return exit_elsewhere, (os.getpid(),)
+
+
+def exit_elsewhere(pid):
+    if os.getpid() != pid:
+        raise SystemExit(3)
+    return EndsWhoLoads()
+
+
+def ends_who_loads(_):
+    return EndsWhoLoads()
+
+
+def raises_what_ends_who_loads(_):
+    raise EndsWhoLoads
+
+
+def raises_unchanging(item):
+    raise Unchanging(item)
+
+
 def fail(item):
     raise item
 

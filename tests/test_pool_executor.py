@@ -227,6 +227,29 @@ def test_what_cannot_be_pickled_fails_its_future_alone(executor):
     assert executor.submit(pow, 2, 2).result(TIMEOUT) == 4
 
 
+@pytest.mark.parametrize("func", [pooled.ends_who_loads, pooled.raises_what_ends_who_loads])
+def test_what_ends_who_loads_it_fails_its_future_alone(executor, func):
+    assert isinstance(executor.submit(func, 1).exception(TIMEOUT), SystemExit)
+    assert executor.submit(pow, 2, 2).result(TIMEOUT) == 4
+
+
+def test_an_exception_that_takes_no_attributes(executor):
+    error = executor.submit(pooled.raises_unchanging, 5).exception(TIMEOUT)
+    assert type(error) is pooled.Unchanging and error.args == (5,)
+    assert type(error.__cause__) is execnet_c.RemoteError
+
+
+def test_without_a_thread_the_next_task_tries_again(executor, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            executor.submit(pow, 2, 2)
+    assert executor.submit(pow, 2, 3).result(TIMEOUT) == 8
+
+
 def test_a_lambda_goes_by_value(executor):
     pytest.importorskip("cloudpickle")
     assert executor.submit(lambda n: n + 1, 1).result(TIMEOUT) == 2

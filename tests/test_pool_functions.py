@@ -194,6 +194,12 @@ def test_its_arguments_and_attributes_come_along():
     assert caught.args == error.args and caught.more == {"two": ["two"]}
 
 
+def test_one_that_takes_no_attributes():
+    [error] = pipe(pooled.raises_unchanging, [5], max_workers=1, return_exceptions=True)
+    assert type(error) is pooled.Unchanging
+    assert "item 0, 5" in str(error.__cause__)
+
+
 def test_one_that_cannot_be_unpickled_becomes_a_remote_error():
     def fail(n):
         import pooled

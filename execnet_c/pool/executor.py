@@ -103,15 +103,24 @@ class Pool:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if packed is None:
                 return future
+            if self.thread is None:
+                self.begin()
             self.numbers += 1
             self.queue.append(Task(self.numbers, future, packed))
-            if self.thread is None:
-                self.crew = Crew(self, self)
-                self.thread = threading.Thread(target=self.run, name="execnet_c-executor", daemon=True)
-                _pools.add(self)
-                self.thread.start()
         self.crew.ring()
         return future
+
+    def begin(self):
+        self.crew = Crew(self, self)
+        thread = threading.Thread(target=self.run, name="execnet_c-executor", daemon=True)
+        try:
+            thread.start()
+        except BaseException:  # the next task tries again
+            self.crew.end(True)
+            self.crew = None
+            raise
+        self.thread = thread
+        _pools.add(self)
 
     def stop(self, cancel=False, killing=False):
         if os.getpid() != self.pid:  # the lock may be held by a thread that is not here
@@ -179,20 +188,26 @@ class Pool:
     # --- what the crew tells ------------------------------------------------------------------------------------------
 
     def done(self, worker, task, kind, what):
-        where = f"(gateway {worker.gateway.id!r}):"
         worker.items += 1
+        try:
+            result, error = self.outcome(worker, kind, *what)
+        except BaseException as exc:  # loading a pickle runs any code
+            result, error = None, exc
+        if error is None:
+            task.future.set_result(result)
+        else:
+            task.future.set_exception(error)
+
+    def outcome(self, worker, kind, packed, failed, seconds=0.0):
+        where = f"(gateway {worker.gateway.id!r}):"
         if kind == "unread":
-            return task.future.set_exception(failures.remote(*what, where))
-        packed, failed, seconds = what
+            return None, failures.remote(packed, failed, where)
         worker.busy += seconds
         worker.bytes += len(packed)
-        try:
-            [result] = unpack(packed)
-        except Exception as exc:
-            return task.future.set_exception(exc)
         for _, error, text, _ in failed:
-            return task.future.set_exception(failures.remote(error, text, where))
-        task.future.set_result(result)
+            return None, failures.remote(error, text, where)
+        [result] = unpack(packed)
+        return result, None
 
     def fail(self, error):
         with self.lock:

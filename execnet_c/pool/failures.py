@@ -8,6 +8,8 @@ from .carry import unpack
 
 SHOWN = 200  # characters of an item in an error
 
+_set_cause = vars(BaseException)["__cause__"].__set__  # as `raise` does it: a class may refuse that attributes are set
+
 
 class ItemTimeout(_core.TimeoutError, builtins.TimeoutError):
     """The function took longer for an item than `timeout` says."""
@@ -44,7 +46,7 @@ def remote(packed, text, where):
         except Exception:
             return cause
         if isinstance(error, BaseException):
-            error.__cause__ = cause
+            _set_cause(error, cause)
             return error
     return cause
 
@@ -54,7 +56,10 @@ def of_item(packed, text, index, item, gateway):
     what = about(index, item)
     error = remote(packed, text, f"{what} (gateway {gateway.id!r}):")
     if error.__cause__ is not None and hasattr(error, "add_note"):
-        error.add_note(what)
+        try:
+            error.add_note(what)
+        except Exception:
+            pass  # its class refuses that
     return error
 
 
