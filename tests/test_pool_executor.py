@@ -74,6 +74,7 @@ def test_map_raises_at_the_place_of_the_error(executor):
 
 
 def test_map_has_a_timeout(executor):
+    assert executor.submit(pow, 2, 2).result(TIMEOUT) == 4  # the start of a worker is no part of that time
     results = executor.map(pooled.sleep, [0, 3], timeout=1)
     assert next(results) == 0
     with pytest.raises(concurrent.futures.TimeoutError):
