@@ -40,7 +40,7 @@ WIRE = files("callback", "channel", "coercion", "core_frames", "flow", "gateway"
 # ... and about what else may differ if the two ends have different cores: C-Python and Python-C run only these two kinds.
 # The others are about one end at a time; C-C and Python-Python test each core at both ends.
 BOTH_ENDS = WIRE + files(
-    *("alive", "deaths", "debug", "errors", "execmodel", "pool_pipe", "pool_deaths", "stderr", "via", "watch", "with")
+    *("aio", "alive", "deaths", "debug", "errors", "execmodel", "pool_pipe", "pool_deaths", "stderr", "via", "watch", "with")
 )
 
 # Files about what each core does in its own way. The others are about Python code that both cores share.

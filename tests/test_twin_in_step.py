@@ -88,6 +88,7 @@ NAMES_ONLY_C = {
 
 # What the twin says of the same thing in other words, because it learns of it elsewhere or in one place for several.
 OTHER_WORDS = {
+    "asyncio needs the package, and this far end was sent its core alone": [],
     "{} of {} bytes for long message {} cannot be": [
         "a piece of long message {}, and there is none",
         "a piece of {} bytes, of which long message {} lacks {}",

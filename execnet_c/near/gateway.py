@@ -78,6 +78,13 @@ class Gateway(_core.Gateway):
             raise _dump_error(exc, kwargs, self._pickles) from exc.__cause__
         return channel
 
+    async def aremote_exec(self, source, **kwargs):
+        """As remote_exec(), to be awaited in asyncio: where the connection has no room the event loop goes on. The task of
+        a call that is cancelled may run, and its channel is let go."""
+        from ..common.aio import aremote_exec
+
+        return await aremote_exec(self, source, kwargs)
+
     def pipe(self, func, stream, **options):
         """As execnet_c.pipe(), with this gateway as its only worker. If it dies it is started anew in its group, with its
         id."""

@@ -141,6 +141,15 @@ def limits():
     return pyflow
 
 
+def aio():
+    """The module for asyncio, which only a far end with the package has."""
+    try:
+        from ..common import aio
+    except ImportError:
+        raise NotImplementedError("asyncio needs the package, and this far end was sent its core alone") from None
+    return aio
+
+
 def until_of(timeout, negative_ok=True):
     """The time at which a wait of `timeout` seconds ends; None for None."""
     return None if timeout is None else _until(timeout, negative_ok)
@@ -524,6 +533,23 @@ class Channel:
     def next(self):
         """As the built-in next() on the channel."""
         return self.__next__()
+
+    def areceive(self, timeout=None):
+        """As receive(), to be awaited in asyncio: the event loop watches for the item, without a thread. A call that is
+        cancelled has taken none. Several may wait for one channel, also in several loops."""
+        return aio().areceive(self, timeout)
+
+    def asend(self, item):
+        """As send(), to be awaited in asyncio: where it has to wait, for a limit or for room in the connection, the event
+        loop goes on. A thread of the gateway's sends; it reads the item until this returns. A call that is cancelled has
+        sent nothing, or, if its turn had come, the whole item."""
+        return aio().asend(self, item)
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        return aio().anext(self)
 
     def _end(self):
         """The exception for the end of the channel. It is marked: if a task lets it through, the task ends in order (see

@@ -2,6 +2,7 @@
  * The type Channel: items to and from the far end, over one channel of the link. Programs subclass it, replace its
  * methods and set attributes on its instances, as with execnet's.
  */
+#include "aio.h"
 #include "args.h"
 #include "callbacks.h"
 #include "error.h"
@@ -425,6 +426,8 @@ static PyType_Slot Channel_slots[] = {
     {Py_tp_repr, Channel_repr},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, xcpy_channel_next},
+    {Py_am_aiter, PyObject_SelfIter},
+    {Py_am_anext, xcpy_channel_anext},
     {Py_tp_methods, Channel_methods},
     {Py_tp_members, Channel_members},
     {Py_tp_getset, Channel_getset},
@@ -445,6 +448,7 @@ xcpy_channel_setup(PyObject *module, xcpy_state *state)
     if (state->ChannelType == NULL || PyModule_AddObjectRef(module, "Channel", state->ChannelType) < 0 ||
         xcpy_add_methods(state->ChannelType, xcpy_receive_methods) < 0 ||
         xcpy_add_methods(state->ChannelType, xcpy_limit_methods) < 0 ||
+        xcpy_add_methods(state->ChannelType, xcpy_aio_methods) < 0 ||
         PyObject_SetAttrString(state->ChannelType, "RemoteError", state->RemoteError) < 0 ||
         PyObject_SetAttrString(state->ChannelType, "TimeoutError", state->TimeoutError) < 0) {
         return -1;
