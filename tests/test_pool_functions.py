@@ -114,6 +114,34 @@ def test_without_cloudpickle_the_error_names_it():
     assert "pip install 'execnet_c[pool]'" in program(text, "-c")
 
 
+def test_without_cloudpickle_the_error_of_what_main_defines_names_it():
+    text = """
+        import sys, execnet_c
+        sys.modules["cloudpickle"] = None
+        class Item: pass
+        def double(n): return 2 * n
+
+        def of_a_task():
+            with execnet_c.GatewayPoolExecutor(1) as executor:
+                executor.submit(double, 1).result()
+
+        def of_an_item():
+            list(execnet_c.pipe(repr, [Item()], max_workers=1))
+
+        def of_an_argument():
+            list(execnet_c.pipe(repr, [1], max_workers=1, initializer=repr, initargs=[Item()]))
+
+        for call in (of_a_task, of_an_item, of_an_argument):
+            try:
+                call()
+            except AttributeError as exc:
+                print(exc)
+    """
+    lines = program(text, "-c").splitlines()
+    assert len(lines) == 3 and "'double'" in lines[0] and "'Item'" in lines[1] and "'Item'" in lines[2]
+    assert all("pip install 'execnet_c[pool]'" in line for line in lines)
+
+
 def test_what_a_function_lacks_at_a_worker_is_an_error_there():
     def lacking(n):
         import no_such_module

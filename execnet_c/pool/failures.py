@@ -5,6 +5,7 @@ import pickle
 
 from ..cores import module as _core
 from .carry import unpack
+from .functions import needs_cloudpickle
 
 SHOWN = 200  # characters of an item in an error
 
@@ -45,10 +46,21 @@ def remote(packed, text, where):
             error = unpack(packed)
         except Exception:
             return cause
+        if type(error) is AttributeError and "module '__main__'" in text:
+            error = _not_importable(error, text.rstrip().rpartition("AttributeError: ")[2])
         if isinstance(error, BaseException):
             _set_cause(error, cause)
             return error
     return cause
+
+
+def _not_importable(error, says):
+    """A worker lacks what `__main__` defines here: the error says what to do, unless cloudpickle is there."""
+    try:
+        import cloudpickle  # noqa: F401
+    except ImportError:
+        return AttributeError(f"{says}; no worker can import it from __main__; {needs_cloudpickle()}")
+    return error
 
 
 def of_item(packed, text, index, item, gateway):
