@@ -177,7 +177,7 @@ check_sleeper(const sim_thread *thread, const note *here, bool moved[2])
         asleep = !link->end.fin &&
                  !(here->kind == XC_WAIT_ITEM && here->about != NULL && moved[direction] && !link->dispatch.running &&
                    ledger_has_more(here->about, direction)) &&
-                 !(here->through != NULL && moved[direction] &&
+                 !(here->through != NULL && moved[direction] && !link->dispatch.running &&
                    (here->kind == XC_WAIT_ITEM ? has_ended(here->through) : here->through->start_over));
         break;
     case XC_WAIT_TASK:

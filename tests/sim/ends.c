@@ -221,7 +221,7 @@ orphan_error(void *arg, xc_msg *msg)
 static bool
 lives(const side *at)
 {
-    return sim_is_alive(at->process) && at->link != NULL && !at->link->end.eof;
+    return sim_is_alive(at->process) && (!at->began || (at->link != NULL && !at->link->end.eof));
 }
 
 /* Until both ends have, or one is no more. */
@@ -293,6 +293,7 @@ make_link(side *at)
     opts.region = on->transport == BY_RINGS ? &at->region : NULL;
     at->link = on->transport == RELAYED && at->number == 0 ? via_make_link(at, &opts, &err)
                                                            : xc_link_new(&opts, at->in, at->out, &err);
+    at->began = true;
     sim_look();
     if (at->link == NULL && !on->may_end) {
         sim_fail("no link: %s", err.step);

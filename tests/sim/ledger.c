@@ -90,7 +90,8 @@ ledger_claimed(talk *about, int direction, uint64_t cost)
 {
     uint64_t most = about->largest + AROUND + LABEL + XC_ITEM_COST;
     about->under_way[direction] += cost;
-    if (about->bound[direction] > 0 && !about->on->may_end && !about->closing[0] && !about->closing[1] &&
+    if (about->bound[direction] > 0 && !about->on->may_end && !ledger_refused(about) && !about->closing[0] &&
+        !about->closing[1] &&
         about->under_way[direction] > 3 * most + (about->bound[direction] > most ? about->bound[direction] : most)) {
         sim_fail("talk %d, direction %d: %llu bytes are under way, with a limit of %u", about->number, direction,
                  (unsigned long long)about->under_way[direction], about->bound[direction]);

@@ -63,10 +63,10 @@ ask(const actor *who, talk *about)
         n = 7;
         payload[6] = XC_OP_STOP;
     }
+    about->asked_at = sim_now();
     if (!op_send_frame(who, XC_EXEC, about->id, payload, n)) {
         return false;
     }
-    about->asked_at = sim_now();
     about->on->tasks_sent++;
     return true;
 }

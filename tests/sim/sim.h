@@ -64,6 +64,8 @@ void sim_sleep(int64_t ns);
 void sim_interrupt(sim_thread *thread);
 /* By when the running thread should be through; after that it may pass a few thousand points. SIM_NEVER: no matter. */
 void sim_be_through_by(int64_t when);
+/* The threads of that process were stopped, and their time of grace begins now. */
+void sim_forgive(const sim_process *process);
 
 typedef enum { SIM_WOKEN, SIM_TIMEOUT, SIM_INTERRUPTED } sim_end_of_sleep;
 /* The threads of that process are no more; does not return if the running one is among them. */

@@ -165,6 +165,9 @@ void
 sim_freeze(sim_process *process, int64_t until)
 {
     process->frozen_until = until;
+    if (until == 0) {
+        sim_forgive(process);
+    }
 }
 
 int64_t

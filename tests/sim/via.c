@@ -142,7 +142,7 @@ via_make_link(side *at, const xc_link_opts *opts, xc_err *err)
         on->pipes[DOWN] = sim_pipe_of(link->outgoing.out, true);
         on->last_pipes[UP] = sim_pipe_of(link->incoming.in, false);
         ask_for_worker(on, outer);
-        if (sim_chance(2)) { /* else an object of it lives on */
+        if (sim_chance(2)) { /* else an object of it lives as long as the near end */
             drop(outer, &on->stream);
         }
     }
@@ -168,6 +168,7 @@ via_finish(side *at)
 {
     at->on->unfinished = false;
     sim_look();
+    drop(&world.connections[0].ends[0], &at->on->stream);
 }
 
 /* --- the process in between: the task ----------------------------------------------------------------------------- */

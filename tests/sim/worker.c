@@ -88,7 +88,7 @@ run_task(const actor *who, xc_msg *msg, xc_chan *chan, bool primary)
     }
     xc_link_free_msg(at->link, msg);
     take_part(who, about, chan);
-    if (sim_chance(16)) { /* it computes, whatever becomes of the link */
+    if (!about->lossy && sim_chance(16)) { /* it computes, whatever becomes of the link */
         sim_sleep(sim_random(2000) * XC_MS);
     }
     if (primary) {

@@ -28,6 +28,7 @@ typedef struct {
     xc_link *link; /* NULL: it was let go */
     int number;
     int users;        /* threads that use the link */
+    bool began;       /* it has, or had, a link */
     int handling;     /* signal handlers that run */
     bool interrupted; /* it got a SIGINT: what runs shall end */
     bool callbacks;   /* the callback thread was started */
