@@ -453,6 +453,7 @@ def test_a_death_is_seen_though_a_grandchild_holds_the_pipes(how):
             sys.argv[1] = "subprocess"
         channel.send(sys.argv[1])
         grandchild = channel.receive(30)
+        wait_asleep(grandchild)
         wait_asleep(pid)
         pipes = {os.readlink(f"/proc/{grandchild}/fd/{fd}") for fd in os.listdir(f"/proc/{grandchild}/fd")}
         ours = {os.readlink(f"/proc/self/fd/{fd}") for fd in fds() if os.path.exists(f"/proc/self/fd/{fd}")}
