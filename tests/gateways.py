@@ -27,6 +27,15 @@ def inner_fixture(group, outer):
     return group.makegateway("popen//via=outer//id=inner")
 
 
+@pytest.fixture(name="gw", params=["popen", "transport=pipe", "via"])
+def gw_fixture(request, group):
+    """A gateway over each kind of stream."""
+    if request.param == "via":
+        group.makegateway("popen//id=outer")
+        return group.makegateway("popen//via=outer")
+    return group.makegateway("popen//transport=pipe" if request.param == "transport=pipe" else "popen")
+
+
 def pid_of(gw):
     return gw.remote_exec(PID).receive(TIMEOUT)
 

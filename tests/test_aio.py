@@ -13,7 +13,7 @@ import execnet_c
 import masters
 import pairing
 from far_ends import PLAIN
-from gateways import add, group_fixture, inner_fixture, outer_fixture, pid_of  # noqa: F401  (fixtures)
+from gateways import add, group_fixture, gw_fixture, inner_fixture, outer_fixture, pid_of  # noqa: F401  (fixtures)
 from masters import TIMEOUT, wait_until
 
 ECHO = "for item in channel: channel.send(item)"
@@ -21,14 +21,6 @@ ECHO = "for item in channel: channel.send(item)"
 
 def run(coroutine):
     return asyncio.run(asyncio.wait_for(coroutine, TIMEOUT))
-
-
-@pytest.fixture(params=["popen", "transport=pipe", "via"])
-def gw(request, group):
-    if request.param == "via":
-        group.makegateway("popen//id=outer")
-        return group.makegateway("popen//via=outer")
-    return group.makegateway("popen//transport=pipe" if request.param == "transport=pipe" else "popen")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import pytest
 
 import execnet_c
 import masters
-from gateways import group_fixture, inner_fixture, outer_fixture, pid_of  # noqa: F401  (fixtures)
+from gateways import group_fixture, gw_fixture, inner_fixture, outer_fixture, pid_of  # noqa: F401  (fixtures)
 from masters import TIMEOUT, wait_until
 
 ECHO = "for item in channel: channel.send(item)"
@@ -31,14 +31,6 @@ def numbers(fd, seconds=TIMEOUT):
         return []
     data = os.read(fd, 65536)
     return [int.from_bytes(data[at : at + 8], sys.byteorder) for at in range(0, len(data), 8)]
-
-
-@pytest.fixture(params=["popen", "transport=pipe", "via"])
-def gw(request, group):
-    if request.param == "via":
-        group.makegateway("popen//id=outer")
-        return group.makegateway("popen//via=outer")
-    return group.makegateway("popen//transport=pipe" if request.param == "transport=pipe" else "popen")
 
 
 def test_an_item_that_is_here_is_told_at_once(gw, pipe):

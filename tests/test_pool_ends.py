@@ -14,11 +14,19 @@ run = functools.partial(masters.run, env={"PYTHONWARNINGS": "ignore:This process
 PLAIN = "import itertools, pooled\nfrom execnet_c import pipe\n"
 
 
-def test_ctrl_c_interrupts_the_workers_and_ends_them():
-    run(
+@pytest.mark.parametrize(
+    "items",
+    [
+        "pooled.sleep, itertools.chain([0], itertools.repeat(600))",
+        "pooled.deaf, itertools.chain([0], itertools.repeat((600,)))",
+    ],
+    ids=["sleep", "deaf"],
+)
+def test_ctrl_c_interrupts_the_workers_and_ends_those_that_go_on(items):
+    lines = run(
         PLAIN
+        + f"results = pipe({items}, max_workers=2, batch_size=1)\n"
         + """
-results = pipe(pooled.sleep, itertools.chain([0], itertools.repeat(600)), max_workers=2, batch_size=1)
 next(results)
 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
@@ -27,21 +35,7 @@ except KeyboardInterrupt:
     print("interrupted")
 """
     )
-
-
-def test_ctrl_c_ends_workers_that_go_on():
-    run(
-        PLAIN
-        + """
-results = pipe(pooled.deaf, itertools.chain([0], itertools.repeat((600,))), max_workers=2, batch_size=1)
-next(results)
-threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-try:
-    next(results)
-except KeyboardInterrupt:
-    print("interrupted")
-"""
-    )
+    assert lines == ["interrupted"]
 
 
 def test_the_end_of_the_program_ends_them():

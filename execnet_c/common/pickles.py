@@ -33,9 +33,7 @@ def packed(obj, kind, error):
             data = pickle.dumps(obj, PROTOCOL, buffer_callback=buffers.append)
         except MemoryError:
             raise
-        except (
-            Exception
-        ):  # there may be a channel in it: to look at each part takes longer
+        except Exception:  # there may be a channel in it: to look at each part takes longer
             buffers.clear()
             file = BytesIO()
             pickler = Pickler(file, PROTOCOL, buffer_callback=buffers.append)
@@ -63,6 +61,4 @@ def unpacked(data, buffers, channels, error):
         way = ""
         if isinstance(exc, (ImportError, AttributeError)):
             way = " (classes and functions of what was pickled must be importable where it is received)"
-        raise error(
-            f"a pickled item cannot be loaded: {type(exc).__name__}: {exc}{way}"
-        ) from exc
+        raise error(f"a pickled item cannot be loaded: {type(exc).__name__}: {exc}{way}") from exc
