@@ -368,7 +368,7 @@ class Group:
 
     def pipe(self, func, stream, **options):
         """As execnet_c.pipe(), with the gateways of this group as its workers. One that dies is started anew, with its id."""
-        return import_module(".pool.stream", __package__).on_gateways(list(self), func, stream, **options)
+        return import_module(".pool", __package__).pipe(func, stream, group=self, **options)
 
 
 def _time_left(timeout):

@@ -90,8 +90,7 @@ class Gateway(_core.Gateway):
         id."""
         from importlib import import_module
 
-        pool = import_module("..pool.stream", __package__)
-        return pool.on_gateways([self], func, stream, **options)
+        return import_module("..pool", __package__).pipe(func, stream, group=[self], **options)
 
     def remote_status(self):
         """What the far end is doing: an object with `numchannels`, `numexecuting` and `execmodel`; and `transport`, which

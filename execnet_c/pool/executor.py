@@ -17,7 +17,7 @@ from . import failures
 from .carry import pack, unpack
 from .crew import LONGEST_WAIT, Crew, kill
 from .functions import Ways, needs_cloudpickle
-from .places import specs_of, whole
+from .places import whole, workers_of
 
 _pools = weakref.WeakSet()  # with a thread, which the end of the interpreter waits for
 
@@ -250,19 +250,7 @@ class GatewayPoolExecutor(Executor):
         if max_tasks_per_child is not None:
             whole("max_tasks_per_child", max_tasks_per_child)
         whole("retries", retries, 0)
-        if group is None:
-            specs = specs_of(specs, max_workers)
-            self._max_workers = len(specs)
-            start = lambda crew: crew.start(specs)  # noqa: E731
-        else:
-            if specs is not None:
-                raise ValueError("specs and group: it may be one of them")
-            gateways = [group] if isinstance(group, Gateway) else list(group)
-            gateways = gateways[: None if max_workers is None else whole("max_workers", max_workers)]
-            if not gateways:
-                raise ValueError("the group has no gateways: make some with makegateway()")
-            self._max_workers = len(gateways)
-            start = lambda crew: crew.take_on(gateways)  # noqa: E731
+        start, self._max_workers = workers_of(specs, [group] if isinstance(group, Gateway) else group, max_workers)
         self._pool = Pool(start, max_tasks_per_child, initializer, initargs, retries)
         weakref.finalize(self, self._pool.stop).atexit = False
 

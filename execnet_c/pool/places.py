@@ -63,3 +63,16 @@ def specs_of(specs, max_workers):
         raise ValueError("specs=[]: it must have at least one spec, as in specs=['popen']; None: as many popen as there are CPUs")
     count = len(specs) if max_workers is None else max_workers
     return [specs[n % len(specs)] for n in range(count)]
+
+
+def workers_of(specs, group, max_workers):
+    """(what makes a crew have these workers, how many they are). The gateways of `group` stay."""
+    if group is None:
+        specs = specs_of(specs, max_workers)
+        return (lambda crew: crew.start(specs)), len(specs)
+    if specs is not None:
+        raise ValueError("specs and group: it may be one of them")
+    gateways = [*group][: None if max_workers is None else whole("max_workers", max_workers)]
+    if not gateways:
+        raise ValueError("the group has no gateways: make some with makegateway()")
+    return (lambda crew: crew.take_on(gateways)), len(gateways)

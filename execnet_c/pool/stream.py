@@ -14,7 +14,7 @@ from . import failures
 from .carry import pack, unpack
 from .crew import AHEAD, LONGEST_WAIT, Crew
 from .functions import Ways
-from .places import specs_of, whole
+from .places import whole, workers_of
 from .source import source_of
 
 WORK = 0.05  # seconds of work in a batch whose size is for us to choose
@@ -345,14 +345,17 @@ class Pipe:
         self._stream.stop()
 
 
-def pipe(func, stream, *, specs=None, max_workers=None, batch_size="auto", buffersize=None, ordered=True, as_tuples=False,
-         initializer=None, initargs=(), retries=1, timeout=None, return_exceptions=False, progress=False):  # fmt: skip
+def pipe(func, stream, *, specs=None, group=None, max_workers=None, batch_size="auto", buffersize=None, ordered=True,
+         as_tuples=False, initializer=None, initargs=(), retries=1, timeout=None, return_exceptions=False,
+         progress=False):  # fmt: skip
     """func(item) for each item of `stream`, in workers; an iterator over the results.
 
     Any picklable items; any function that can be sent: by reference where a worker can import it, else by its source, as
     remote_exec() sends it, else by cloudpickle. Results are unpickled here: only use workers that you trust.
 
     - specs: the spec of each worker. None: as many popen as CPUs may be used, or max_workers.
+    - group: a Group or a list of gateways. These are the workers then, at most max_workers of them, and stay; one that dies
+      is started anew in its group, with its id.
     - batch_size: items that are sent together; "auto": about 50 ms of work, beginning with 1. Less than a batch goes after
       0.1 s.
     - buffersize: so many items at most are sent and not yet drawn from here; by default two batches a worker. The stream is
@@ -372,28 +375,11 @@ def pipe(func, stream, *, specs=None, max_workers=None, batch_size="auto", buffe
     Raises ValueError or TypeError for what makes no sense, and for a function that cannot be sent, before anything is
     started. Gateways start with the first next(), and end with the last one.
     """
-    specs = specs_of(specs, max_workers)
+    start, _ = workers_of(specs, group, max_workers)
     return Pipe(
         Stream(
-            lambda crew: crew.start(specs), func, stream, batch_size=batch_size, buffersize=buffersize, ordered=ordered,
-            as_tuples=as_tuples, initializer=initializer, initargs=initargs, retries=retries, timeout=timeout,
-            return_exceptions=return_exceptions, progress=progress,
-        )
-    )  # fmt: skip
-
-
-def on_gateways(gateways, func, stream, *, max_workers=None, batch_size="auto", buffersize=None, ordered=True, as_tuples=False,
-                initializer=None, initargs=(), retries=1, timeout=None, return_exceptions=False, progress=False):  # fmt: skip
-    """The same in these gateways, which stay. At most max_workers of them."""
-    if max_workers is not None:
-        whole("max_workers", max_workers)
-    gateways = gateways[:max_workers]
-    if not gateways:
-        raise ValueError("the group has no gateways: make some with makegateway()")
-    return Pipe(
-        Stream(
-            lambda crew: crew.take_on(gateways), func, stream, batch_size=batch_size, buffersize=buffersize, ordered=ordered,
-            as_tuples=as_tuples, initializer=initializer, initargs=initargs, retries=retries, timeout=timeout,
+            start, func, stream, batch_size=batch_size, buffersize=buffersize, ordered=ordered, as_tuples=as_tuples,
+            initializer=initializer, initargs=initargs, retries=retries, timeout=timeout,
             return_exceptions=return_exceptions, progress=progress,
         )
     )  # fmt: skip
