@@ -5,6 +5,7 @@ the other, because that may take seconds.
 """
 
 import atexit
+import math
 import os
 import select
 import signal
@@ -65,11 +66,11 @@ class Crew:
         self.group = None
         self.owns = False
         self._pid = os.getpid()
-        self._fd, self._into = os.pipe()
-        for fd in (self._fd, self._into):
+        self.fd, self._into = os.pipe()
+        for fd in (self.fd, self._into):
             os.set_blocking(fd, False)
         self._poll = select.poll()
-        self._poll.register(self._fd, select.POLLIN)
+        self._poll.register(self.fd, select.POLLIN)
         self._lock = threading.RLock()  # for `_into`, to which any thread writes, and the collector's calls of ring()
         self._fresh = deque()  # (worker, gateway or None, error) of the starter
         self._to_start = deque()
@@ -155,13 +156,20 @@ class Crew:
 
     def wait(self, seconds):
         """Deal with what has come, or comes within that time."""
-        now = time.monotonic()
-        until = min([now + min(seconds, LONGEST_WAIT), *(w.late_until for w in self.workers.values() if w.late_until is not None)])
+        self._poll.poll(math.ceil(self.patience(seconds) * 1000))
+        self.look()
+
+    def patience(self, seconds):
+        """For how many seconds of these nothing needs to be looked at, unless something can be read from `fd`."""
         if any(worker.wait is not None and worker.wait.over for worker in self.workers.values()):
-            until = now
-        self._poll.poll(max(0, -int((now - until) * 1000 // 1)))
+            return 0.0
+        late = [worker.late_until for worker in self.workers.values() if worker.late_until is not None]
+        return max(0.0, min([seconds, LONGEST_WAIT, *(until - time.monotonic() for until in late)]))
+
+    def look(self):
+        """Deal with what has come."""
         try:
-            while len(os.read(self._fd, 65536)) == 65536:
+            while len(os.read(self.fd, 65536)) == 65536:
                 pass
         except BlockingIOError:
             pass
@@ -328,7 +336,7 @@ class Crew:
             with self._lock:
                 os.close(self._into)
                 self._into = None
-            os.close(self._fd)
+            os.close(self.fd)
             if self.owns and self.group is not None:
                 self.group.terminate(10.0 if in_order else 0.0)
                 atexit.unregister(self.group._cleanup_atexit)  # a program may have many streams

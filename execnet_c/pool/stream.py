@@ -74,54 +74,65 @@ class Stream:
         self._timeout = timeout
         self._pid = os.getpid()
         self._numbers = 0  # batches so far
-        self._sent = self._yielded = 0  # items
+        self._sent = self._yielded = self._drawn = 0  # items; drawn: of those that _results() has returned last
         self._todo = []  # a heap: batches that have to be sent again
         self._done = {}  # index of the first item -> (number of items, results, contexts, whether there is a Failed)
         self._next = 0  # index of the item to be yielded next, if in order
         self._out = deque()  # of what _done has
         self._fatal = None
-        self._stopped = False
+        self._stopped = self._in_order = False
         self.crew = None
 
     # --- what users draw ----------------------------------------------------------------------------------------------
 
     def run(self):
-        in_order = False
         try:
-            self.crew = Crew(self._job, self)
-            self._source.start(self.crew.ring)
+            self._open()
             self._start(self.crew)
-            while not self._stopped:
-                self._deal()
-                if self._out:
-                    number, results, contexts, has_failed = self._out.popleft()
-                    if has_failed:
-                        yield from self._one_by_one(results, contexts)
-                    elif contexts is not None:
-                        yield from zip(results, contexts)
-                    else:
-                        yield from results
-                    self._check_fork()
-                    self._yielded += number
-                    if self._bar is not None:
-                        self._bar.update(number, self.crew.workers.values())
-                    self.crew.wait(0)
-                elif self._fatal is not None:
-                    raise self._fatal
-                elif self._is_over():
-                    in_order = True
-                    break
-                else:
+            while (results := self._results()) is not None:
+                yield from results
+                if not results:
                     self.crew.wait(self._patience())
-            if self._source.error is not None and in_order:
-                raise self._source.error
         finally:
-            if os.getpid() == self._pid:
-                self._source.stop()
-                if self.crew is not None:
-                    self.crew.end(in_order)
-                if self._bar is not None:
-                    self._bar.close()
+            self._end()
+
+    def _open(self):
+        self.crew = Crew(self._job, self)
+        self._source.start(self.crew.ring)
+
+    def _results(self):
+        """Those that are there, an iterable; () if it is to be waited for them; None at the end. What it returned last was drawn."""
+        self._check_fork()
+        if self._drawn:
+            self._yielded += self._drawn
+            if self._bar is not None:
+                self._bar.update(self._drawn, self.crew.workers.values())
+            self._drawn = 0
+            self.crew.wait(0)
+        if self._stopped:
+            return None
+        self._deal()
+        if self._out:
+            self._drawn, results, contexts, has_failed = self._out.popleft()
+            if has_failed:
+                return self._one_by_one(results, contexts)
+            return results if contexts is None else zip(results, contexts)
+        if self._fatal is not None:
+            raise self._fatal
+        if not self._is_over():
+            return ()
+        self._in_order = True
+        if self._source.error is not None:
+            raise self._source.error
+        return None
+
+    def _end(self):
+        if os.getpid() == self._pid:
+            self._source.stop()
+            if self.crew is not None:
+                self.crew.end(self._in_order)
+            if self._bar is not None:
+                self._bar.close()
 
     def _check_fork(self):
         if os.getpid() != self._pid:
