@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # where type checkers find the names
     from .near.gateway import Gateway, GatewayExited
     from .multi import Group, MultiChannel, default_group, makegateway, set_execmodel, set_stderr_handler
     from .pool.executor import GatewayPoolExecutor
+    from .pool.astream import apipe
     from .pool.stream import pipe
     from .rsync import RSync, RSyncError
     from .xspec import XSpec
@@ -75,6 +76,7 @@ _HOMES = {
     "WorkerExited": "near.deaths",
     "WorkerKilled": "near.deaths",
     "XSpec": "xspec",
+    "apipe": "pool.astream",
     "core": "cores",
     "default_group": "multi",
     "dump": "_core",

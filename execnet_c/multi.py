@@ -370,6 +370,10 @@ class Group:
         """As execnet_c.pipe(), with the gateways of this group as its workers. One that dies is started anew, with its id."""
         return import_module(".pool", __package__).pipe(func, stream, group=self, **options)
 
+    def apipe(self, func, stream, **options):
+        """As execnet_c.apipe(), for asyncio, with the gateways of this group as its workers."""
+        return import_module(".pool", __package__).apipe(func, stream, group=self, **options)
+
 
 def _time_left(timeout):
     """A function that returns how many of `timeout` seconds are left, never less than 0; None if `timeout` is None."""

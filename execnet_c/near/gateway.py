@@ -92,6 +92,12 @@ class Gateway(_core.Gateway):
 
         return import_module("..pool", __package__).pipe(func, stream, group=[self], **options)
 
+    def apipe(self, func, stream, **options):
+        """As execnet_c.apipe(), for asyncio, with this gateway as its only worker."""
+        from importlib import import_module
+
+        return import_module("..pool", __package__).apipe(func, stream, group=[self], **options)
+
     def remote_status(self):
         """What the far end is doing: an object with `numchannels`, `numexecuting` and `execmodel`; and `transport`, which
         is "ring" where what is sent goes through memory that both processes share, "pipe" for pipes and sockets.

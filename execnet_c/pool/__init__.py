@@ -1,6 +1,6 @@
 """The pool: any function over a stream of any objects, in the workers of gateways. Its public names, loaded when they are used."""
 
-_HOMES = {"GatewayPoolExecutor": "executor", "ItemTimeout": "failures", "Pipe": "stream", "pipe": "stream"}
+_HOMES = {"GatewayPoolExecutor": "executor", "ItemTimeout": "failures", "Pipe": "stream", "APipe": "astream", "apipe": "astream", "pipe": "stream"}
 
 __all__ = [*_HOMES]
 

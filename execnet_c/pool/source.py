@@ -21,8 +21,8 @@ class Source:
     ended = False  # all items were taken
     more_by = None  # when to try again though nobody rings
 
-    def __init__(self, stream):
-        self._rest = iter(stream)
+    def __init__(self, rest):
+        self._rest = rest  # an iterator
 
     def start(self, ring):
         """ring(): wakes who takes."""
@@ -40,33 +40,21 @@ class Source:
         """Nothing more is drawn."""
 
 
-class Feeder(Source):
-    """Any other iterable."""
+class Drawn(Source):
+    """What somebody else draws, and puts here."""
 
-    def __init__(self, stream):
-        super().__init__(stream)
-        self._stream = stream if hasattr(stream, "_stop") else None  # a stream of ours, which can be ended while it waits
+    _partial_at = None
+
+    def __init__(self, rest):
+        super().__init__(rest)
         self._here = deque()
         self._taken = self._allowed = 0
-        self._more = threading.Event()
-        self._over = self._stopped = False
-        self._bulk = False  # it does not ring for each item
-        self._drawing = False  # it is in the source's code, which may last for ever
-        self._thread = None
+        self._over = False
+        self._bulk = False  # who draws does not ring for each item
 
-    def start(self, ring):
-        self._ring = ring
-        self._thread = threading.Thread(target=self._draw, name="execnet_c-feeder", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError as exc:
-            self._thread = None
-            raise RuntimeError(f"pipe() can start no thread that draws from its source: {exc}") from None
-
-    def allow(self, number):
-        if number > self._allowed:
-            self._allowed = number
-            self._more.set()
+    def _room(self):
+        """How many more may be drawn now."""
+        return self._allowed - self._taken - len(self._here)
 
     def take(self, number):
         over, here, now = self._over, len(self._here), time.monotonic()
@@ -87,7 +75,31 @@ class Feeder(Source):
         self.ended = over and not self._here
         return items
 
-    _partial_at = None
+
+class Feeder(Drawn):
+    """Any other iterable."""
+
+    def __init__(self, stream):
+        super().__init__(iter(stream))
+        self._stream = stream if hasattr(stream, "_stop") else None  # a stream of ours, which can be ended while it waits
+        self._more = threading.Event()
+        self._stopped = False
+        self._drawing = False  # it is in the source's code, which may last for ever
+        self._thread = None
+
+    def start(self, ring):
+        self._ring = ring
+        self._thread = threading.Thread(target=self._draw, name="execnet_c-feeder", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as exc:
+            self._thread = None
+            raise RuntimeError(f"pipe() can start no thread that draws from its source: {exc}") from None
+
+    def allow(self, number):
+        if number > self._allowed:
+            self._allowed = number
+            self._more.set()
 
     def stop(self):
         self._stopped = True
@@ -104,7 +116,7 @@ class Feeder(Source):
         try:
             while not self._stopped:
                 self._more.clear()
-                room = self._allowed - self._taken - len(self._here)
+                room = self._room()
                 if room <= 0:
                     self._more.wait()
                     continue
@@ -134,4 +146,6 @@ class Feeder(Source):
 
 def source_of(stream):
     """Raises TypeError for what cannot be iterated."""
-    return Source(stream) if type(stream) in AT_ONCE else Feeder(stream)
+    if isinstance(stream, Source):
+        return stream
+    return Source(iter(stream)) if type(stream) in AT_ONCE else Feeder(stream)

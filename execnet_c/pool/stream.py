@@ -61,20 +61,20 @@ class Stream:
                 job.arguments = pack(tuple(initargs))
             except Exception as exc:
                 raise TypeError(f"initargs cannot be sent to a worker: {exc}") from exc
-        self._source = source_of(stream)
+        self.source = source_of(stream)
         self._bar = None
         if progress:
             from .progress import Bar
 
             self._bar = Bar(len(stream) if hasattr(stream, "__len__") else None)
-        self._start = start
+        self._starts = start
         self._batch_size = None if batch_size == "auto" else batch_size
         self._buffersize, self._ordered = buffersize, ordered
         self._as_tuples, self._return_exceptions = as_tuples, return_exceptions
         self._timeout = timeout
         self._pid = os.getpid()
         self._numbers = 0  # batches so far
-        self._sent = self._yielded = self._drawn = 0  # items; drawn: of those that _results() has returned last
+        self._sent = self._yielded = self._drawn = 0  # items; drawn: of those that results() has returned last
         self._todo = []  # a heap: batches that have to be sent again
         self._done = {}  # index of the first item -> (number of items, results, contexts, whether there is a Failed)
         self._next = 0  # index of the item to be yielded next, if in order
@@ -87,20 +87,23 @@ class Stream:
 
     def run(self):
         try:
-            self._open()
-            self._start(self.crew)
-            while (results := self._results()) is not None:
+            self.open()
+            self.start()
+            while (results := self.results()) is not None:
                 yield from results
                 if not results:
-                    self.crew.wait(self._patience())
+                    self.crew.wait(self.patience())
         finally:
-            self._end()
+            self.end()
 
-    def _open(self):
+    def open(self):
         self.crew = Crew(self._job, self)
-        self._source.start(self.crew.ring)
+        self.source.start(self.crew.ring)
 
-    def _results(self):
+    def start(self):
+        self._starts(self.crew)
+
+    def results(self):
         """Those that are there, an iterable; () if it is to be waited for them; None at the end. What it returned last was drawn."""
         self._check_fork()
         if self._drawn:
@@ -122,13 +125,13 @@ class Stream:
         if not self._is_over():
             return ()
         self._in_order = True
-        if self._source.error is not None:
-            raise self._source.error
+        if self.source.error is not None:
+            raise self.source.error
         return None
 
-    def _end(self):
+    def end(self):
         if os.getpid() == self._pid:
-            self._source.stop()
+            self.source.stop()
             if self.crew is not None:
                 self.crew.end(self._in_order)
             if self._bar is not None:
@@ -148,13 +151,13 @@ class Stream:
 
     def _is_over(self):
         return (
-            self._source.ended
+            self.source.ended
             and not (self._todo or self._done)
             and not any(worker.has for worker in self.crew.workers.values())
         )
 
-    def _patience(self):
-        by = self._source.more_by
+    def patience(self):
+        by = self.source.more_by
         return LONGEST_WAIT if by is None else max(0.0, by - time.monotonic())
 
     def stop(self):
@@ -166,7 +169,7 @@ class Stream:
     # --- dealing ------------------------------------------------------------------------------------------------------
 
     def _deal(self):
-        self._source.more_by = None
+        self.source.more_by = None
         while True:
             free = [worker for worker in self.crew.workers.values() if worker.is_ready and len(worker.has) < AHEAD]
             if not free:
@@ -204,13 +207,13 @@ class Stream:
     def _next_batch(self, worker):
         if self._todo:
             return heapq.heappop(self._todo)
-        if self._source.ended or self._fatal is not None:
+        if self.source.ended or self._fatal is not None:
             return None
         size, buffer = self._size(worker), self._buffer()
-        self._source.allow(self._yielded + buffer)
+        self.source.allow(self._yielded + buffer)
         if buffer - (self._sent - self._yielded) < size:
             return None
-        items, contexts = self._source.take(size), None
+        items, contexts = self.source.take(size), None
         if not items:
             return None
         if self._as_tuples:
