@@ -12,6 +12,7 @@ is_deep() says is deep; `make check-deep` runs just this. `make quick` takes a f
 
 import pairing  # isort: skip (before anything takes a core)
 
+import contextlib
 import gc
 import importlib
 import os
@@ -255,6 +256,8 @@ def floor():
     first = threading.Thread(target=int)  # a thread sanitizer starts a thread of its own beside it: have that before counting
     first.start()
     first.join()
+    with contextlib.suppress(ImportError):
+        importlib.import_module("tqdm").tqdm.get_lock()  # from Python 3.14 on that starts a process, which stays
     start = Footprint()
     try:
         library = importlib.import_module("execnet_c")

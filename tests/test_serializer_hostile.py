@@ -89,10 +89,14 @@ class TestRefusals:
             ser.loads(b"\x02" + program + b"....")
 
     def test_unhashable(self, ser):
-        refused(ser, b"JJLPQ", "bad dict key at offset 4: unhashable type: 'dict'", cause=TypeError)
-        refused(ser, b"JK\0\0\0\0LPQ", "bad dict key at offset 8: unhashable type: 'list'", cause=TypeError)
-        refused(ser, b"JE\0\0\0\1Q", "bad set member at offset 2: unhashable type: 'dict'", cause=TypeError)
-        refused(ser, b"J@\0\0\0\1O\0\0\0\1Q", "bad set member at offset 7: unhashable type: 'dict'", cause=TypeError)
+        def why(kind, use, whole=None):
+            text = f"unhashable type: '{kind}'"
+            return f"cannot use '{whole or kind}' as a {use} ({text})" if sys.version_info >= (3, 14) else text
+
+        refused(ser, b"JJLPQ", f"bad dict key at offset 4: {why('dict', 'dict key')}", cause=TypeError)
+        refused(ser, b"JK\0\0\0\0LPQ", f"bad dict key at offset 8: {why('list', 'dict key')}", cause=TypeError)
+        refused(ser, b"JE\0\0\0\1Q", f"bad set member at offset 2: {why('dict', 'set element')}", cause=TypeError)
+        refused(ser, b"J@\0\0\0\1O\0\0\0\1Q", f"bad set member at offset 7: {why('dict', 'set element', 'tuple')}", cause=TypeError)
 
     @pytest.mark.parametrize("op", [b"N", b"S"])
     @pytest.mark.parametrize(
