@@ -222,3 +222,38 @@ def slowly(n):
 def pid_after(seconds):
     time.sleep(seconds)
     return os.getpid()
+
+
+def logged(n):
+    """As square(), slowly. Adds a line to a log: the number of the run, and n."""
+    with open(os.environ["EXECNET_TEST_LOG"], "a") as file:
+        file.write(f"{os.environ['EXECNET_TEST_RUN']} {n}\n")
+    sum(range(20_000))
+    return n * n
+
+
+def size_of(item):
+    """Of a file, if it gets a path."""
+    return os.stat(item).st_size if isinstance(item, str) else item
+
+
+class OnceOnly:
+    """It can be pickled where it was made, and nowhere else."""
+
+    def __init__(self):
+        self.pid = os.getpid()
+
+    def __reduce__(self):
+        if self.pid != os.getpid():
+            raise ValueError("it was made elsewhere")
+        return _once_only, (self.pid,)
+
+
+def _once_only(pid):
+    it = OnceOnly()
+    it.pid = pid
+    return it
+
+
+def once_only(n):
+    return OnceOnly() if n else n

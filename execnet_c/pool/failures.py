@@ -24,6 +24,15 @@ class Failed:
     def __init__(self, error):
         self.error = error
 
+    def __getstate__(self):  # a pickled exception loses its cause; those that are no RemoteError may not be fit for pickling
+        cause = self.error.__cause__
+        return self.error, cause if type(cause) is _core.RemoteError else None
+
+    def __setstate__(self, state):
+        self.error, cause = state
+        if cause is not None:
+            _set_cause(self.error, cause)
+
 
 def shown(item):
     try:

@@ -5,6 +5,7 @@ for the thread that draws the source.
 """
 
 import heapq
+import itertools
 import math
 import os
 import time
@@ -42,7 +43,7 @@ class Stream:
     """One run of pipe(). run() is the generator that users draw from."""
 
     def __init__(self, start, func, stream, *, batch_size, buffersize, ordered, as_tuples, initializer, initargs, retries,
-                 timeout, return_exceptions, progress):  # fmt: skip
+                 timeout, return_exceptions, progress, checkpoint):  # fmt: skip
         if batch_size != "auto":
             whole("batch_size", batch_size)
         if buffersize is not None:
@@ -61,6 +62,12 @@ class Stream:
                 job.arguments = pack(tuple(initargs))
             except Exception as exc:
                 raise TypeError(f"initargs cannot be sent to a worker: {exc}") from exc
+        self._checkpoint = self._replaying = None
+        if checkpoint is not None:
+            from .checkpoint import Checkpoint
+
+            self._checkpoint = Checkpoint(checkpoint, func, bool(ordered))
+            self._replaying = self._replay()
         self.source = source_of(stream)
         self._bar = None
         if progress:
@@ -76,7 +83,7 @@ class Stream:
         self._numbers = 0  # batches so far
         self._sent = self._yielded = self._drawn = 0  # items; drawn: of those that results() has returned last
         self._todo = []  # a heap: batches that have to be sent again
-        self._done = {}  # index of the first item -> (number of items, results, contexts, whether there is a Failed)
+        self._done = {}  # index of the first item -> (that index, number of items, results, contexts, whether there is a Failed)
         self._next = 0  # index of the item to be yielded next, if in order
         self._out = deque()  # of what _done has
         self._fatal = None
@@ -97,6 +104,8 @@ class Stream:
             self.end()
 
     def open(self):
+        if self._checkpoint is not None:
+            self._checkpoint.open()
         self.crew = Crew(self._job, self)
         self.source.start(self.crew.ring)
 
@@ -114,12 +123,17 @@ class Stream:
             self.crew.wait(0)
         if self._stopped:
             return None
+        if self._replaying is not None:
+            results = next(self._replaying, None)
+            if results is not None:
+                return results
+            self._replaying = None
         self._deal()
         if self._out:
-            self._drawn, results, contexts, has_failed = self._out.popleft()
-            if has_failed:
-                return self._one_by_one(results, contexts)
-            return results if contexts is None else zip(results, contexts)
+            start, self._drawn, results, contexts, has_failed = self._out.popleft()
+            if self._checkpoint is not None:
+                self._note(start, results, has_failed)
+            return self._as_wanted(results, contexts, has_failed)
         if self._fatal is not None:
             raise self._fatal
         if not self._is_over():
@@ -136,10 +150,17 @@ class Stream:
                 self.crew.end(self._in_order)
             if self._bar is not None:
                 self._bar.close()
+            if self._checkpoint is not None:
+                self._checkpoint.close()
 
     def _check_fork(self):
         if os.getpid() != self._pid:
             raise OSError("the stream belongs to the parent process: a forked child cannot draw from it, but may have its own")
+
+    def _as_wanted(self, results, contexts, has_failed):
+        if has_failed:
+            return self._one_by_one(results, contexts)
+        return results if contexts is None else zip(results, contexts)
 
     def _one_by_one(self, results, contexts):
         for place, result in enumerate(results):
@@ -165,6 +186,55 @@ class Stream:
         self._stopped = True
         if self.crew is not None:
             self.crew.ring()
+
+    # --- the checkpoint -----------------------------------------------------------------------------------------------
+
+    def _replay(self):
+        """What results() returns first: what an earlier run has noted. The stream begins behind that, and with what is left of what
+        was drawn for it."""
+        checkpoint, undone = self._checkpoint, {}
+        yield from self._draw(1, undone)
+        checkpoint.begin([self._separate([one])[0][0] for one in undone.values()])
+        for start, results in checkpoint.records():
+            end = start + len(results)
+            yield from self._draw(end, undone)
+            try:
+                items, contexts = self._separate([undone.pop(index) for index in range(start, end)])
+            except KeyError:
+                raise self.source.error or ValueError(
+                    f"the checkpoint {checkpoint.path} has results of {end} items, and the source ends before"
+                ) from None
+            self._drawn = len(items)
+            yield self._as_wanted(results, contexts, any(type(result) is failures.Failed for result in results))
+        self._todo = [self._batch(index, *self._separate([one])) for index, one in sorted(undone.items())]
+        self._next = self._yielded
+
+    def _draw(self, end, undone):
+        """Take what is missing of the first `end` items into `undone`, by index. It yields () where it is to be waited for them."""
+        while self._sent < end and not self.source.ended:
+            self.source.allow(end)
+            some = self.source.take(end - self._sent)
+            undone.update(enumerate(some, self._sent))
+            self._sent += len(some)
+            if not some and not self.source.ended:
+                yield ()
+
+    def _note(self, start, results, has_failed):
+        """Before they are yielded. One that is raised is no result: its item is tried again by the next run."""
+        if has_failed and not self._return_exceptions:
+            results = [*itertools.takewhile(lambda result: type(result) is not failures.Failed, results)]
+        if results:
+            self._checkpoint.note(start, results)
+
+    def _separate(self, drawn):
+        """(items, contexts) of what was drawn."""
+        if not self._as_tuples:
+            return drawn, None
+        try:
+            items, contexts = map(list, zip(*[(item, context) for item, context in drawn]))
+        except (TypeError, ValueError):
+            raise TypeError("as_tuples=True: the source must give pairs (item, context)") from None
+        return items, contexts
 
     # --- dealing ------------------------------------------------------------------------------------------------------
 
@@ -213,15 +283,14 @@ class Stream:
         self.source.allow(self._yielded + buffer)
         if buffer - (self._sent - self._yielded) < size:
             return None
-        items, contexts = self.source.take(size), None
-        if not items:
+        drawn = self.source.take(size)
+        if not drawn:
             return None
-        if self._as_tuples:
-            try:
-                items, contexts = map(list, zip(*[(item, context) for item, context in items]))
-            except (TypeError, ValueError):
-                self._fatal = TypeError("as_tuples=True: the source must give pairs (item, context)")
-                return None
+        try:
+            items, contexts = self._separate(drawn)
+        except TypeError as exc:
+            self._fatal = exc
+            return None
         batch = self._batch(self._sent, items, contexts)
         self._sent += len(items)
         return batch
@@ -233,13 +302,13 @@ class Stream:
     # --- what comes of it ---------------------------------------------------------------------------------------------
 
     def _deliver(self, batch, results, has_failed):
-        done = len(batch.items), results, batch.contexts, has_failed
+        done = batch.start, len(batch.items), results, batch.contexts, has_failed
         if not self._ordered:
             return self._out.append(done)
         self._done[batch.start] = done
         while self._next in self._done:
             done = self._done.pop(self._next)
-            self._next += done[0]
+            self._next += done[1]
             self._out.append(done)
 
     def _part(self, batch, begin, end, kills=0):
@@ -361,7 +430,7 @@ class Pipe:
 
 def pipe(func, stream, *, specs=None, group=None, max_workers=None, batch_size="auto", buffersize=None, ordered=True,
          as_tuples=False, initializer=None, initargs=(), retries=1, timeout=None, return_exceptions=False,
-         progress=False):  # fmt: skip
+         progress=False, checkpoint=None):  # fmt: skip
     """func(item) for each item of `stream`, in workers; an iterator over the results.
 
     Any picklable items; any function that can be sent: by reference where a worker can import it, else by its source, as
@@ -385,6 +454,15 @@ def pipe(func, stream, *, specs=None, group=None, max_workers=None, batch_size="
     - return_exceptions: what func raises is yielded as the item's result. Else it is raised there, with the item's index
       and repr, and the workers are interrupted, as when this iterator is closed.
     - progress: show tqdm's bar.
+    - checkpoint: the path of a file. Results are noted there before they are yielded. A program that was killed, and is
+      started again with that file and the same source, has the whole stream again: first what was noted, in the order in
+      which it was yielded, and then the rest. The source is drawn from its beginning; func is not called for items whose
+      results are noted. So each run yields each result once, and none differs from what an earlier run has had; who adds to
+      output of earlier runs leaves out as many results as he finds there (itertools.islice). With return_exceptions
+      exceptions are noted as results; one that is raised is not, and its item is tried again. The file is not synced: if the
+      machine itself fails, the last results may be missing, and are computed again. The first next() raises BlockingIOError
+      while another stream uses the file, ValueError if it is of another function, another order or another first item, or no
+      checkpoint. It is unpickled: use only files that you trust.
 
     Raises ValueError or TypeError for what makes no sense, and for a function that cannot be sent, before anything is
     started. Gateways start with the first next(), and end with the last one.
@@ -394,6 +472,6 @@ def pipe(func, stream, *, specs=None, group=None, max_workers=None, batch_size="
         Stream(
             start, func, stream, batch_size=batch_size, buffersize=buffersize, ordered=ordered, as_tuples=as_tuples,
             initializer=initializer, initargs=initargs, retries=retries, timeout=timeout,
-            return_exceptions=return_exceptions, progress=progress,
+            return_exceptions=return_exceptions, progress=progress, checkpoint=checkpoint,
         )
     )  # fmt: skip
