@@ -257,3 +257,58 @@ def _once_only(pid):
 
 def once_only(n):
     return OnceOnly() if n else n
+
+
+def affinity(_):
+    time.sleep(0.05)
+    return os.getpid(), sorted(os.sched_getaffinity(0))
+
+
+def variables(*_):
+    from execnet_c.pool.limits import THREADS
+
+    return os.getpid(), {name: os.environ.get(name) for name in THREADS}
+
+
+def use_variables(state, _):
+    return state[1]
+
+
+def threads_of_libraries(_):
+    import threadpoolctl
+
+    return os.getpid(), [library["num_threads"] for library in threadpoolctl.threadpool_info()]
+
+
+def allocate(megabytes):
+    bytearray(megabytes << 20)
+    return megabytes
+
+
+def fill(endlessly):
+    """Take memory in small pieces until there is none."""
+    chain = None
+    while endlessly:
+        chain = [chain]
+    return endlessly
+
+
+def zeros(megabytes):
+    return bytes(megabytes << 20)
+
+
+def memory_limit(_):
+    import resource
+
+    return os.getpid(), resource.getrlimit(resource.RLIMIT_AS)[0]
+
+
+def die_saying(text):
+    os.write(2, text.encode())
+    os.kill(os.getpid(), 9)
+
+
+def pid_or_error(n):
+    if not n:
+        raise ValueError
+    return os.getpid()

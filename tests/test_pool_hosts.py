@@ -82,6 +82,40 @@ def test_specs_of_hosts(server):
     assert list(pipe(double, range(1000), specs=specs)) == [2 * n for n in range(1000)]
 
 
+def use(_):
+    import os
+    import time
+
+    time.sleep(0.05)
+    return os.getpid(), sorted(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")
+
+
+def uses(number, **options):
+    """What so many workers may use: (their CPUs, their threads)."""
+    found = {}
+    with pipe(use, itertools.count(), batch_size=1, ordered=False, **options) as results:
+        for pid, *what in results:
+            found[pid] = what
+            if len(found) == number:
+                return sorted(found.values())
+
+
+def test_workers_are_counted_for_each_host(server, monkeypatch):
+    """Two here, of which one is another Python, three at the host, which is named in two ways."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    usable = sorted(os.sched_getaffinity(0))
+    specs = [server.spec("h1"), "popen", server.spec("h1", "nice=1"), old(), server.spec("-C h1")]
+    turns = sorted([usable[place % len(usable)]] for place in (0, 1, 2, 0, 1))
+    assert uses(5, specs=specs, worker_options={"affinity": "spread"}) == [[cpus, "1"] for cpus in turns]
+    shares = sorted(str(max(1, len(usable) // workers)) for workers in (3, 3, 3, 2, 2))
+    assert uses(5, specs=specs) == [[usable, share] for share in shares]
+
+
+def test_a_host_whose_options_cannot_be_had_is_named(server):
+    with pytest.raises(OSError, match=r"worker_options: .*\(gateway 'there'\): affinity=\[1000\]: CPU 1000 cannot be used"):
+        list(pipe(double, [1], specs=[server.spec("h1", "id=there")], worker_options={"affinity": [1000]}))
+
+
 @pytest.mark.parametrize("kind", ["inner", "old", "ssh"])
 def test_an_item_that_takes_too_long_ends_any_far_end(server, group, kind):
     kinds(group, server)

@@ -4,19 +4,19 @@ import os
 
 import pytest
 
-from execnet_c.pool import places
+from execnet_c.pool import limits
 
 pytestmark = pytest.mark.any_core
 
 
 def cgroups(tmp_path, own, **files):
-    """places._quota() of a process whose /proc/self/cgroup says `own`."""
+    """limits._quota() of a process whose /proc/self/cgroup says `own`."""
     (tmp_path / "own").write_text(own)
     for name, text in files.items():
         path = tmp_path / "root" / name.replace("__", "/").replace("cpu_", "cpu.")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return places._quota(str(tmp_path / "own"), str(tmp_path / "root"))
+    return limits._quota(str(tmp_path / "own"), str(tmp_path / "root"))
 
 
 def test_version_2(tmp_path):
@@ -46,15 +46,15 @@ def test_what_says_nothing_limits_nothing(tmp_path, own):
 
 @pytest.mark.parametrize("quota, count", [(None, 8), (0.2, 1), (1.5, 2), (2, 2), (100, 8)])
 def test_the_smaller_number_counts_rounded_up(monkeypatch, quota, count):
-    monkeypatch.setattr(places, "_quota", lambda: quota)
+    monkeypatch.setattr(limits, "_quota", lambda: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    assert places.cpus() == count
+    assert limits.cpus() == count
 
 
 def test_the_affinity_counts():
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:
-        assert places.cpus() == 1
+        assert limits.cpus() == 1
     finally:
         os.sched_setaffinity(0, before)

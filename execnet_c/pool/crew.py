@@ -16,6 +16,7 @@ from collections import deque
 
 from ..cores import module as _core
 from . import failures, remote
+from .options import told
 
 AHEAD = 2  # batches that a worker may have, so that it need not wait for the next one
 KILL_AFTER = 1.0  # seconds from an interrupt to the end of a worker that goes on
@@ -28,6 +29,7 @@ class Worker:
     """A worker's place. `channel` is None while there is nobody in it."""
 
     channel = control = wait = None
+    limits = None  # see told() of options.py
     stage = ""  # what it is at, see _next_stage(); "": it takes nothing
     way = 0  # the number of the way that is tried
     refusals = ()  # (text, missing module) of each way that did not work there
@@ -57,8 +59,8 @@ class Worker:
 
 
 class Crew:
-    """job: has `setup` (what each worker is told first), `ways` (role -> Ways), `arguments` (of the initializer, packed) and
-    `retries`. owner: its methods done(worker, batch, message), lost(worker, error) and fail(error) are called in wait()."""
+    """job: has `setup` (what each worker is told first), `options` (see options.py), `ways` (role -> Ways), `arguments` (of the
+    initializer, packed) and `seconds` (that an item may take, or None). owner: its methods done(worker, batch, message), lost(worker, error) and fail(error) are called in wait()."""
 
     def __init__(self, job, owner):
         self.job, self.owner = job, owner
@@ -99,8 +101,10 @@ class Crew:
         self.take_on(self.group)
 
     def take_on(self, gateways):
-        for gateway in gateways:
-            worker = self.workers[len(self.workers) + 1] = Worker(len(self.workers) + 1, gateway)
+        gateways = [*gateways]
+        for number, (gateway, limits) in enumerate(zip(gateways, told(self.job.options, gateways)), 1):
+            worker = self.workers[number] = Worker(number, gateway)
+            worker.limits = limits
             try:
                 self._begin(worker)
             except _core.GatewayDied as exc:
@@ -120,7 +124,7 @@ class Crew:
         spec = worker.gateway.spec
         here = spec.popen and not (spec.python or spec.via or spec.ssh)
         paths = [os.path.abspath(path) for path in sys.path] if here else []
-        worker.channel.send(("setup", worker.control, paths, *self.job.setup))
+        worker.channel.send(("setup", worker.control, paths, worker.limits, *self.job.setup))
         self._expect(worker)
 
     def _next_stage(self, worker):
@@ -200,6 +204,10 @@ class Crew:
             self._offer(worker)
         elif kind == "failed":
             self.owner.fail(failures.remote(*what, f"the initializer failed (gateway {worker.gateway.id!r}):"))
+        elif kind == "unread" and not worker.has:
+            self.owner.fail(failures.remote(*what[1:], f"what a worker needs first cannot be read there (gateway {worker.gateway.id!r}):"))
+        elif kind == "refused":
+            self.owner.fail(OSError(f"worker_options: {_place_of(worker.gateway)}: {what[0]}"))
         elif kind == "at":
             worker.since = time.monotonic()
         elif kind == "late":
@@ -255,6 +263,8 @@ class Crew:
         worker.left = not worker.killed and worker.gateway not in worker.gateway._group
         if not worker.killed:
             worker.deaths += 1
+            if self.job.options["memory"] is not None:
+                error = failures.of_memory(error, self.job.options["memory"])
         self.owner.lost(worker, error)
 
     def replace(self, worker):

@@ -17,6 +17,7 @@ from . import failures
 from .carry import pack, unpack
 from .crew import LONGEST_WAIT, Crew, kill
 from .functions import Ways, needs_cloudpickle
+from .options import options_of
 from .places import whole, workers_of
 
 _pools = weakref.WeakSet()  # with a thread, which the end of the interpreter waits for
@@ -71,8 +72,8 @@ class Pool:
 
     seconds = None
 
-    def __init__(self, start, per_child, initializer, initargs, retries):
-        self.setup = None, False
+    def __init__(self, start, options, per_child, initializer, initargs, retries):
+        self.setup, self.options = (None, False), options
         self.ways = {"function": Call()}
         if initializer is not None:
             self.ways["initializer"] = Ways(initializer, "the initializer")
@@ -237,6 +238,7 @@ class GatewayPoolExecutor(Executor):
     - initializer(*initargs) runs once in each worker. One that fails breaks the pool.
     - max_tasks_per_child: a worker is replaced after so many tasks.
     - retries: how often a task of which a worker died is tried again.
+    - worker_options: what a worker may use of its machine, see pipe().
 
     A worker that dies fails its own task only, with an exception that is a BrokenExecutor and a GatewayDied; another one
     takes its place. What cannot be pickled fails its future alone. Results are unpickled here: only use workers that you
@@ -244,14 +246,15 @@ class GatewayPoolExecutor(Executor):
     """
 
     def __init__(self, max_workers=None, mp_context=None, initializer=None, initargs=(), *, max_tasks_per_child=None,
-                 specs=None, group=None, retries=0):  # fmt: skip
+                 specs=None, group=None, retries=0, worker_options=None):  # fmt: skip
         if mp_context is not None:
             raise ValueError("mp_context may only be None: workers are gateways, see specs")
         if max_tasks_per_child is not None:
             whole("max_tasks_per_child", max_tasks_per_child)
         whole("retries", retries, 0)
         start, self._max_workers = workers_of(specs, [group] if isinstance(group, Gateway) else group, max_workers)
-        self._pool = Pool(start, max_tasks_per_child, initializer, initargs, retries)
+        options = options_of(worker_options, group is None)
+        self._pool = Pool(start, options, max_tasks_per_child, initializer, initargs, retries)
         weakref.finalize(self, self._pool.stop).atexit = False
 
     def submit(self, fn, /, *args, **kwargs):

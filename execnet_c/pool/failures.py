@@ -7,6 +7,8 @@ from ..cores import module as _core
 from .carry import unpack
 from .functions import needs_cloudpickle
 
+# The words of who dies because there is no memory.
+WITHOUT_MEMORY = ("MemoryError", "bad_alloc", "Cannot allocate memory", "no memory", "out of memory", "memory allocation")
 SHOWN = 200  # characters of an item in an error
 
 _set_cause = vars(BaseException)["__cause__"].__set__  # as `raise` does it: a class may refuse that attributes are set
@@ -90,9 +92,21 @@ def ended(error, index, items):
         what = f"it was working at {about(index, items[0])}"
     else:
         what = f"it was working at items {index} to {index + len(items) - 1}, the first being {shown(items[0])}"
+    return _saying(error, what)
+
+
+def of_memory(error, limit):
+    """As the death `error` of a worker whose memory is limited, saying that if it died of that, as far as it has told."""
+    if any(word in str(error) for word in WITHOUT_MEMORY):
+        return _saying(error, f"worker_options: memory={limit}")
+    return error
+
+
+def _saying(error, what):
+    """As `error`, with `what` behind its text."""
     try:
         named = type(error)(f"{error}; {what}")
-        vars(named).update(vars(error))
+        vars(named).update({**vars(error), **vars(named)})  # the text of a RemoteError is an attribute
     except Exception:
         return error
     return named

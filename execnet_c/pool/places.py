@@ -1,46 +1,6 @@
 """How many workers a pool has, and where."""
 
-import os
-from pathlib import Path
-
-
-def _quota(own="/proc/self/cgroup", root="/sys/fs/cgroup"):
-    """How many CPUs the cgroup of this process may use at a time; None where it says nothing."""
-    try:
-        with open(own) as file:
-            lines = [line.rstrip("\n").split(":", 2) for line in file if line.count(":") > 1]
-    except OSError:
-        return None
-    found = []
-    for _, kinds, path in lines:
-        if not kinds:
-            while True:
-                found.append(_numbers(f"{root}{path.rstrip('/')}/cpu.max"))
-                if path in ("", "/"):
-                    break
-                path = os.path.dirname(path)
-        elif "cpu" in kinds.split(","):
-            for folder in (path.rstrip("/"), ""):
-                at = f"{root}/{kinds}{folder}/cpu.cfs_"
-                found.append(_numbers(f"{at}quota_us", f"{at}period_us"))
-    return min((quota / period for quota, period in filter(None, found)), default=None)
-
-
-def _numbers(*paths):
-    """(quota, period) of the files; None if there is no limit."""
-    try:
-        words = [word for path in paths for word in Path(path).read_text().split()]
-        quota, period = int(words[0]), int(words[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return (quota, period) if quota > 0 and period > 0 else None
-
-
-def cpus():
-    """How many CPUs this process may use: its affinity, and the limit of its cgroup, rounded up."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota()
-    return count if quota is None else max(1, min(count, -int(-quota // 1)))
+from .limits import cpus
 
 
 def whole(name, number, least=1):

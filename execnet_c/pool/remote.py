@@ -2,13 +2,14 @@
 
 What the near end sends, as plain items:
 
-- ("setup", control channel, directories for sys.path, seconds that an item may take or None, whether the first failure of a
-  batch ends it). Answer: ("here",).
+- ("setup", control channel, directories for sys.path, what Limits of limits.py needs and the source of that or None, seconds
+  that an item may take or None, whether the first failure of a batch ends it). Answer: ("here",); or ("refused", text).
 - ("func", role, way, *what): "function" or "initializer", see functions.py for the ways. Answer: ("ready",); or ("cannot",
   text, name of the missing module or None), and the near end may try another way.
 - ("start", packed arguments): call the initializer. Answer: ("ready",), or ("failed", packed exception or None, traceback).
 - ("batch", number, packed items). Answer: ("done", number, packed results, failures, seconds). A failure is (place in the
-  batch, packed exception or None, traceback, whether the time was over); the result there is None.
+  batch, packed exception or None, traceback, whether the time was over); the result there is None. Or ("unread", number or None,
+  packed exception or None, traceback).
 - None: end.
 
 ("at", number) says that a batch goes on, ("late", number, place) that the time of an item is over and that it was interrupted.
@@ -40,8 +41,15 @@ def pack(obj):
         return by_value.dumps(obj, 5)
 
 
+memory = None  # bytes that this process may have
+
+
 def told(exc):
     """(packed exception or None, traceback) of what a function raised."""
+    if memory is not None and isinstance(exc, MemoryError):
+        traceback.clear_frames(exc.__traceback__)  # what they hold is all there is
+        text = "%s (worker_options: memory=%d)" % (str(exc) or "out of memory", memory)
+        exc = MemoryError(text).with_traceback(exc.__traceback__)
     first = exc.__traceback__
     while first is not None and first.tb_frame.f_code.co_filename == __file__:
         first = first.tb_next
@@ -311,12 +319,19 @@ class Worker:
                 failures.append((place,) + told(exc) + (False,))
         return results
 
+    def receive(self):
+        while True:
+            try:
+                return self.channel.receive()
+            except MemoryError as exc:  # one message is lost, which had no room here
+                self.channel.send(("unread", None) + told(exc))
+
     def serve(self):
         if self.turn.seconds is not None:
             start_new_thread(self.turn.watch, ())
         try:
             while True:
-                message = self.channel.receive()
+                message = self.receive()
                 if message is None or self.turn.stopping:
                     return
                 getattr(self, {"func": "take"}.get(message[0], message[0]))(*message[1:])
@@ -328,13 +343,33 @@ class Worker:
             self.turn.over.release()
 
 
+def limited(source, wanted):
+    """The limits, from now on."""
+    global memory
+    scope = {}
+    exec(compile(source, "<limits>", "exec"), scope)
+    limits = scope["Limits"](**wanted)
+    memory = wanted["memory"]
+    return limits
+
+
 def main(channel):
-    _, control, directories, seconds, first_only = channel.receive()
+    _, control, directories, limits, seconds, first_only = channel.receive()
     sys.path += [directory for directory in directories if directory not in sys.path]
     worker = Worker(channel, seconds, first_only)
     control.setcallback(worker.turn.stop, None)
-    channel.send(("here",))
-    worker.serve()
+    try:
+        limits = limits and limited(*limits)
+    except OSError as exc:
+        limits = None
+        channel.send(("refused", str(exc)))
+    else:
+        channel.send(("here",))
+    try:
+        worker.serve()
+    finally:
+        if limits is not None:
+            limits.lift()
 
 
 if __name__ == "__channelexec__":

@@ -15,6 +15,7 @@ from . import failures
 from .carry import pack, unpack
 from .crew import AHEAD, LONGEST_WAIT, Crew
 from .functions import Ways
+from .options import options_of
 from .places import whole, workers_of
 from .source import source_of
 
@@ -42,18 +43,21 @@ class Job:
 class Stream:
     """One run of pipe(). run() is the generator that users draw from."""
 
-    def __init__(self, start, func, stream, *, batch_size, buffersize, ordered, as_tuples, initializer, initargs, retries,
-                 timeout, return_exceptions, progress, checkpoint):  # fmt: skip
+    def __init__(self, start, func, stream, *, options, batch_size, buffersize, ordered, as_tuples, initializer, initargs, retries,
+                 timeout, max_tasks_per_child, return_exceptions, progress, checkpoint):  # fmt: skip
         if batch_size != "auto":
             whole("batch_size", batch_size)
         if buffersize is not None:
             whole("buffersize", buffersize)
         self._retries = whole("retries", retries, 0)
+        if max_tasks_per_child is not None:
+            whole("max_tasks_per_child", max_tasks_per_child)
+        self._per_child = max_tasks_per_child or math.inf
         if timeout is not None:
             if not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
                 raise ValueError(f"timeout={timeout!r}: it may be a number of seconds larger than 0, or None")
         job = self._job = Job()
-        job.setup = timeout, not return_exceptions
+        job.setup, job.options = (timeout, not return_exceptions), options
         job.seconds = timeout
         job.ways = {"function": Ways(func, "the function")}
         if initializer is not None:
@@ -240,8 +244,13 @@ class Stream:
 
     def _deal(self):
         self.source.more_by = None
+        workers = self.crew.workers.values()
+        if self._todo or not self.source.ended:
+            for worker in workers:
+                if worker.is_ready and not worker.has and not self._room(worker):
+                    self.crew.replace(worker)
         while True:
-            free = [worker for worker in self.crew.workers.values() if worker.is_ready and len(worker.has) < AHEAD]
+            free = [worker for worker in workers if worker.is_ready and len(worker.has) < AHEAD and self._room(worker)]
             if not free:
                 return
             worker = min(free, key=self._finish)
@@ -256,6 +265,10 @@ class Stream:
             if not self.crew.give(worker, batch, packed):
                 worker.stage = ""
                 heapq.heappush(self._todo, batch)
+
+    def _room(self, worker):
+        """How many items it may still be given."""
+        return self._per_child - (worker.items - worker.born) - sum(len(batch.items) for batch in worker.has)
 
     def _finish(self, worker):
         """When it would have done another batch."""
@@ -275,11 +288,16 @@ class Stream:
         return self._buffersize or AHEAD * len(workers) * max(map(self._size, workers))
 
     def _next_batch(self, worker):
+        room = self._room(worker)
         if self._todo:
-            return heapq.heappop(self._todo)
+            batch = heapq.heappop(self._todo)
+            if len(batch.items) > room:
+                heapq.heappush(self._todo, self._part(batch, room, len(batch.items), batch.kills))
+                batch = self._part(batch, 0, room, batch.kills)
+            return batch
         if self.source.ended or self._fatal is not None:
             return None
-        size, buffer = self._size(worker), self._buffer()
+        size, buffer = min(self._size(worker), room), self._buffer()
         self.source.allow(self._yielded + buffer)
         if buffer - (self._sent - self._yielded) < size:
             return None
@@ -429,8 +447,8 @@ class Pipe:
 
 
 def pipe(func, stream, *, specs=None, group=None, max_workers=None, batch_size="auto", buffersize=None, ordered=True,
-         as_tuples=False, initializer=None, initargs=(), retries=1, timeout=None, return_exceptions=False,
-         progress=False, checkpoint=None):  # fmt: skip
+         as_tuples=False, initializer=None, initargs=(), retries=1, timeout=None, max_tasks_per_child=None, worker_options=None,
+         return_exceptions=False, progress=False, checkpoint=None):  # fmt: skip
     """func(item) for each item of `stream`, in workers; an iterator over the results.
 
     Any picklable items; any function that can be sent: by reference where a worker can import it, else by its source, as
@@ -451,6 +469,12 @@ def pipe(func, stream, *, specs=None, group=None, max_workers=None, batch_size="
       that it died of is tried again. So func may run more than once for an item; each result comes once.
     - timeout: seconds that func may take for an item. Then it is interrupted, a second later its worker is ended and
       replaced; the item is an ItemTimeout, which is a TimeoutError.
+    - max_tasks_per_child: a worker is replaced after so many items.
+    - worker_options: what a worker may use of its machine, a dict. "affinity": "spread", and workers of one machine are
+      pinned to its CPUs in turn, or a list of their numbers. "threads": of numerical libraries (OpenMP, BLAS); by default a
+      worker's share of the CPUs there, unless the environment there says otherwise; a number holds but for variables that a
+      spec sets; None leaves them alone, as is the default with group=. "memory": bytes of its address space; an item that
+      needs more is a MemoryError. What a machine cannot do is an OSError.
     - return_exceptions: what func raises is yielded as the item's result. Else it is raised there, with the item's index
       and repr, and the workers are interrupted, as when this iterator is closed.
     - progress: show tqdm's bar.
@@ -472,6 +496,7 @@ def pipe(func, stream, *, specs=None, group=None, max_workers=None, batch_size="
         Stream(
             start, func, stream, batch_size=batch_size, buffersize=buffersize, ordered=ordered, as_tuples=as_tuples,
             initializer=initializer, initargs=initargs, retries=retries, timeout=timeout,
+            max_tasks_per_child=max_tasks_per_child, options=options_of(worker_options, group is None),
             return_exceptions=return_exceptions, progress=progress, checkpoint=checkpoint,
         )
     )  # fmt: skip
