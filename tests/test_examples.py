@@ -16,6 +16,7 @@ from conftest import children_of, wait_until
 
 tag_corpus = pytest.importorskip("tag_corpus", reason="nltk or tqdm is not installed")
 tagging_data = pytest.importorskip("tagging_data")
+tagging_gateways = pytest.importorskip("tagging_gateways")
 
 TEXT = """A gateway is another interpreter. "Does it answer?" It does, at once!
 Mr. Smith joined the board (as a director) in 1989.
@@ -40,9 +41,13 @@ LONG_TEXT = tagging_data.python_topics()[:120_000]
 @functools.cache
 def in_process(text):
     """What tag_corpus.py must print: the same sentences tagged here."""
+    return tagged_here(tag_corpus.split_sentences(text))
+
+
+def tagged_here(sentences):
     lines = io.StringIO()
-    for sentence in tag_corpus.split_sentences(text):
-        tagged = tagging.tagger().tag(tag_corpus.split_words(sentence))
+    for sentence in sentences:
+        tagged = tagging.tagger().tag(tagging_gateways.split_words(sentence))
         lines.write(" ".join(f"{word}/{tag}" for word, tag in tagged) + "\n")
     return lines.getvalue()
 
@@ -265,13 +270,14 @@ def test_the_far_end_has_no_nltk(tmp_path, text_file):
     assert done.stderr.endswith("no gateway is left to go on\n")
 
 
-def start_corpus(cwd, *arguments):
-    """A tag_corpus.py that writes each line at once, and pipes that keep nothing back from communicate()."""
+def start(cwd, program, *arguments, stdin=subprocess.DEVNULL):
+    """A program that writes each line at once, and pipes that keep nothing back from communicate()."""
     return subprocess.Popen(
-        tagging.command("tag_corpus.py", *arguments),
+        tagging.command(program, *arguments),
         cwd=cwd,
         env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
         bufsize=0,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -288,28 +294,17 @@ def kill_during_work(process, choose):
     return (first + rest).decode(), said.decode()
 
 
-def test_others_do_what_a_killed_gateway_leaves(tmp_path, long_file):
-    with start_corpus(tmp_path, long_file, "--tx", "2*popen") as process:
-        printed, said = kill_during_work(process, lambda pids: pids[:1])
+@pytest.mark.parametrize("number", [1, 2])
+def test_gateways_that_are_killed_lose_nothing(tmp_path, long_file, number):
+    with start(tmp_path, "tag_corpus.py", long_file, "--tx", "2*popen") as process:
+        printed, said = kill_during_work(process, lambda pids: pids[:number])
     assert process.returncode == 0
-    assert said.count(" failed: ") == 1
-    assert "gateway 1 (popen) failed: " in said or "gateway 2 (popen) failed: " in said
+    assert "Traceback" not in said and "failed" not in said
     assert printed == in_process(LONG_TEXT)
 
 
-def test_no_gateway_left(tmp_path, long_file):
-    with start_corpus(tmp_path, long_file, "--tx", "2*popen") as process:
-        printed, said = kill_during_work(process, lambda pids: pids)
-    assert process.returncode == 1
-    assert "gateway 1 (popen) failed: " in said
-    assert "gateway 2 (popen) failed: " in said
-    assert said.endswith("no gateway is left to go on\n")
-    assert "Traceback" not in said
-    assert in_process(LONG_TEXT).startswith(printed), "what is printed is right as far as it goes"
-
-
 def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
-    with start_corpus(tmp_path) as process:
+    with start(tmp_path, "tag_corpus.py") as process:
         process.stdout.readline()
         workers = children_of(process.pid)
         process.send_signal(signal.SIGINT)
@@ -317,4 +312,56 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
     assert workers
     assert process.returncode == 130
     assert b"Traceback" not in said
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers)), "no worker outlives it"
+
+
+# ---- tag_stream.py
+
+LINES = [" ".join(sentence.split()) for sentence in tag_corpus.split_sentences(LONG_TEXT)][:600]
+
+
+def test_a_stream_is_tagged_line_by_line(tmp_path):
+    """Each answer is there before the next line is."""
+    with start(tmp_path, "tag_stream.py", "--tx", "popen", stdin=subprocess.PIPE) as process:
+        for line in [*LINES[:5], "", "the end", "é"]:
+            process.stdin.write(f"{line}\n".encode())
+            assert process.stdout.readline().decode() == tagged_here([line])
+        rest, said = process.communicate(timeout=30)
+    assert (rest, said, process.returncode) == (b"", b"", 0)
+
+
+def test_a_stream_goes_on_when_a_gateway_is_killed(tmp_path):
+    text = "".join(f"{line}\n" for line in LINES).encode()
+    with start(tmp_path, "tag_stream.py", "--tx", "2*popen", stdin=subprocess.PIPE) as process:
+        process.stdin.write(text[:2000])
+        first = process.stdout.readline()
+        victim = min(children_of(process.pid))
+        process.stdin.write(text[2000:5000])
+        os.kill(victim, signal.SIGKILL)
+        rest, said = process.communicate(text[5000:], timeout=90)
+    assert (said, process.returncode) == (b"", 0)
+    assert (first + rest).decode() == tagged_here(LINES)
+
+
+@needs_the_c_module
+def test_a_stream_through_the_tagger_in_c(tmp_path):
+    with start(tmp_path, "tag_stream.py", "--tagger", "c", stdin=subprocess.PIPE) as process:
+        printed, said = process.communicate("".join(f"{line}\n" for line in LINES).encode(), timeout=90)
+    assert (printed.decode(), said, process.returncode) == (tagged_here(LINES), b"", 0)
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "closed"])
+def test_a_stream_ends_while_it_waits_for_a_line(tmp_path, how):
+    with start(tmp_path, "tag_stream.py", stdin=subprocess.PIPE) as process:
+        process.stdin.write(b"It waits .\n")
+        assert process.stdout.readline() == b"It/PRP waits/VBZ ./.\n"
+        workers = children_of(process.pid)
+        if how == "ctrl-c":
+            process.send_signal(signal.SIGINT)
+        else:
+            process.stdout.close()
+            process.stdin.write(b"Nobody reads this .\n")
+        status = process.wait(30)  # its stdin is still open
+        said = process.stderr.read()
+    assert (said, status) == (b"", 130 if how == "ctrl-c" else 1)
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers)), "no worker outlives it"

@@ -62,10 +62,11 @@ def treebank(tagger):
 @pytest.fixture(scope="module")
 def topics(tagger):
     import tag_corpus
+    import tagging_gateways
     import tagging_data
 
     sentences = list(tag_corpus.split_sentences(tagging_data.python_topics()))[:SENTENCES]
-    return [tag_corpus.split_words(sentence) for sentence in sentences]
+    return [tagging_gateways.split_words(sentence) for sentence in sentences]
 
 
 @pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.deep), 3])

@@ -21,7 +21,7 @@ import sshd
 import tagging
 from conftest import wait_until
 from far_ends import PLAIN
-from test_examples import LONG_TEXT, in_process
+from test_examples import LINES, LONG_TEXT, in_process, kill_during_work, start, tagged_here
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -133,6 +133,10 @@ def tag(server, cwd, file, *specs, timeout=SLOW_TIMEOUT):
     return done
 
 
+def command_of(pid):
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def failures(stderr):
     return {int(number): why for number, why in re.findall(r"gateway (\d+) \(.*?\) failed: (.*)", stderr)}
 
@@ -193,22 +197,34 @@ def test_hosts_that_are_not_there_are_named_and_the_others_go_on(tmp_path, serve
     assert "HostUnknown" in failed[3] and "resolve" in failed[3]
 
 
+def test_a_local_gateway_that_is_killed_beside_a_host(tmp_path, server, long_file):
+    with start(tmp_path, "tag_corpus.py", long_file, "--tx", "popen", "--tx", server.spec("linked1")) as process:
+        printed, said = kill_during_work(process, lambda pids: [pid for pid in pids if b"ssh" not in command_of(pid)])
+    assert "Traceback" not in said and "failed" not in said
+    assert (printed, process.returncode) == (in_process(LONG_TEXT), 0)
+    assert wait_until(lambda: not server.sessions()), "processes are left over there"
+
+
 @pytest.mark.deep
 @pytest.mark.any_core
-def test_a_host_that_is_lost_in_the_middle(tmp_path, server, long_file):
-    command = tagging.command("tag_corpus.py", long_file, "--tx", "popen", "--tx", server.spec("linked1"))
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, bufsize=0, stdout=pipe, stderr=pipe) as process:
+@pytest.mark.parametrize("program", ["tag_corpus.py", "tag_stream.py"])
+def test_a_host_that_is_lost_in_the_middle(tmp_path, server, program):
+    text, expected = LONG_TEXT, in_process(LONG_TEXT)
+    arguments = ["--tx", "popen", "--tx", server.spec("linked1")]
+    if program == "tag_stream.py":
+        text, expected = "".join(f"{line}\n" for line in LINES), tagged_here(LINES)
+    else:
+        (tmp_path / "long.txt").write_text(text, encoding="utf-8")
+        arguments.append("long.txt")
+    with start(tmp_path, program, *arguments, stdin=subprocess.PIPE) as process:
+        if program == "tag_stream.py":
+            process.stdin.write(text[:2000].encode())
         first = process.stdout.readline()
         sessions = {pid for pid in server.sessions() if sshd.stat_of(pid)[0].startswith("sshd")}
         assert sessions
         for pid in sessions:
             os.kill(pid, signal.SIGKILL)
-        rest, said = process.communicate(timeout=SLOW_TIMEOUT)
-    said = said.decode()
-    assert process.returncode == 0
-    assert (first + rest).decode() == in_process(LONG_TEXT)
-    assert list(failures(said)) == [2]
-    assert "LinkLost" in failures(said)[2]
+        rest, said = process.communicate(text[2000:].encode() if program == "tag_stream.py" else None, timeout=SLOW_TIMEOUT)
+    assert b"Traceback" not in said and b"failed" not in said
+    assert ((first + rest).decode(), process.returncode) == (expected, 0)
     assert wait_until(lambda: not server.sessions()), "processes are left over there"
