@@ -24,6 +24,10 @@ NO_MEMORY = "MemoryError\n", "MemoryError", ""
 teach = None  # function of a far end that is to send the code objects of its core, see far/teaching.py
 RESERVE = 1 << 21  # bytes; freed when a task runs out of memory, so that there is enough to compile what reports it
 LONGEST_BIRTH = 5.0  # seconds to wait for a spare thread to begin
+if sys.version_info[:2] == (3, 14):
+    from .models.locks import safe
+
+    allocate_lock = safe(allocate_lock)
 _compile = getattr(_core, "_compile", compile)
 
 

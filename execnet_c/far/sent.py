@@ -10,7 +10,7 @@ import sys
 FOLDERS = {
     "": "cores gateway_base pytest_plugin worker xspec",
     "common": "channelfile errors pickles plain trace",
-    "models": "execmodel greenlets mainthread native registry",
+    "models": "execmodel greenlets locks mainthread native registry",
     "twin": "pychannel pycore pyflow pylaunch pynear pynotify pypickled pypump pyreader pyrelay pyserializer pytasks pywatch pywire",
     "far": "alias socketserver tls",
 }
@@ -25,10 +25,11 @@ FIRST = ("mainthread", "native", "pypump", "pyserializer", "pywire", "pychannel"
 FIRST += ("pyreader", "pycore", "cores", "worker")
 # The modules in that text that are loaded when something of them is used: no first word needs them. They import only what is
 # built into each Python, because a task may have changed sys.path by then.
-LATE = ("errors", "channelfile", "trace", "execmodel", "pyflow", "pynotify", "pickles", "pypickled", "plain")
+LATE = ("locks", "errors", "channelfile", "trace", "execmodel", "pyflow", "pynotify", "pickles", "pypickled", "plain")
 MADE_UP = {  # what stands in the text for these modules, instead of their own source
-    "native": "import os, select\nLONGEST_SLEEP = 5.0\nfrom time import sleep\nunpatched = __import__\n"
-    "from _thread import RLock, allocate_lock, get_ident, start_new_thread",
+    "native": "import os, select, sys\nLONGEST_SLEEP = 5.0\nfrom time import sleep\nunpatched = __import__\n"
+    "from _thread import RLock, allocate_lock, get_ident, start_new_thread\n"
+    "if sys.version_info[:2] == (3, 14):\n from .locks import safe\n RLock, allocate_lock = safe(RLock), safe(allocate_lock)",
     "cores": "from . import pycore as module\nfrom _thread import get_ident\ncore = 'Python'\n"
     "main_thread_ident = lambda n=get_ident(): n",
     "pynear": "class NearEnd:\n 0",

@@ -47,6 +47,10 @@ def in_main_interpreter():
 
 _thread = unpatched("_thread")
 RLock, allocate_lock, get_ident = _thread.RLock, _thread.allocate_lock, _thread.get_ident
+if sys.version_info[:2] == (3, 14):
+    from .locks import safe
+
+    RLock, allocate_lock = safe(RLock), safe(allocate_lock)
 sleep = unpatched("time").sleep
 os = unpatched("os")  # noqa: F811
 select = unpatched("select")  # noqa: F811

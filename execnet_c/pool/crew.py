@@ -15,6 +15,7 @@ import time
 from collections import deque
 
 from ..cores import module as _core
+from ..models.native import RLock
 from . import failures, remote
 from .options import told
 
@@ -73,7 +74,7 @@ class Crew:
             os.set_blocking(fd, False)
         self._poll = select.poll()
         self._poll.register(self.fd, select.POLLIN)
-        self._lock = threading.RLock()  # for `_into`, to which any thread writes, and the collector's calls of ring()
+        self._lock = RLock()  # for `_into`, to which any thread writes, and the collector's calls of ring()
         self._fresh = deque()  # (worker, gateway or None, error) of the starter
         self._to_start = deque()
         self._starting = 0

@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, Future
 
+from ..models.native import RLock
 from ..near.gateway import Gateway
 from . import failures
 from .carry import pack, unpack
@@ -79,7 +80,7 @@ class Pool:
             self.ways["initializer"] = Ways(initializer, "the initializer")
             self.arguments = pack(tuple(initargs))
         self.start, self.per_child, self.retries = start, per_child, retries
-        self.lock = threading.RLock()  # for what follows; the collector may call stop() at any time
+        self.lock = RLock()  # for what follows; the collector may call stop() at any time
         self.queue = deque()
         self.numbers = 0
         self.thread = None
