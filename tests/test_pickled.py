@@ -1,6 +1,7 @@
 """Items that only pickle can carry: what arrives, how, and what it takes. Whom pickles are loaded of is in
 test_pickled_trust.py."""
 
+import ctypes  # noqa: F401  (libffi may open a file, which stays: before fds are counted)
 import array
 import importlib.util
 import os

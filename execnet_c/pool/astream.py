@@ -50,13 +50,56 @@ class AsyncFeeder(Drawn):
             await self._rest.aclose()
 
 
+class Waits:
+    """What a stream waits for, in asyncio."""
+
+    async def aside(self, func):
+        """func() in a thread. Who is cancelled meanwhile does not wait for it; `end` does."""
+        self.started = asyncio.get_running_loop().run_in_executor(None, func)
+        await asyncio.shield(self.started)
+
+    async def turn(self):
+        """Others of the loop have their turn."""
+        await asyncio.sleep(0)
+
+    async def readable(self, fd, seconds):
+        """Until there is something to read from `fd`, or so many seconds are over."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        timer = loop.call_later(seconds, _tell, future)
+        loop.add_reader(fd, _tell, future)
+        try:
+            await future
+        finally:
+            loop.remove_reader(fd)
+            timer.cancel()
+
+    async def end(self, stream):
+        """End it, also in a task that is cancelled."""
+        await asyncio.shield(asyncio.get_running_loop().create_task(self._end(stream)))
+
+    started = None
+
+    async def _end(self, stream):
+        if self.started is not None:
+            await asyncio.wait([self.started])  # who ends a crew must know all of it
+        if isinstance(stream.source, AsyncFeeder):
+            await stream.source.close()
+        await asyncio.get_running_loop().run_in_executor(None, stream.end)
+
+
+def _tell(future):
+    if not future.done():
+        future.set_result(None)
+
+
 class APipe:
     """What apipe() returns: an asynchronous iterator over the results. Used in an `async with` block, or by aclose(), it ends at
     once."""
 
-    def __init__(self, pipe):
+    def __init__(self, pipe, waits):
         self._pipe = pipe
-        self._results = self._run(pipe._stream)
+        self._results = self._run(pipe._stream, waits)
         self.stats = pipe.stats
 
     def __aiter__(self):
@@ -75,48 +118,20 @@ class APipe:
         """End the stream: what runs is interrupted, and ended if it goes on for a second."""
         await self._results.aclose()
 
-    async def _run(self, stream):
-        loop = asyncio.get_running_loop()
-        started = None
+    async def _run(self, stream, waits):
         try:
             stream.open()
-            started = loop.run_in_executor(None, stream.start)
-            await asyncio.shield(started)
+            await waits.aside(stream.start)
             while (results := stream.results()) is not None:
                 for result in results:
                     yield result
                 if results:
-                    await asyncio.sleep(0)  # others of the loop have their turn
+                    await waits.turn()
                 else:
-                    await _readable(loop, stream.crew.fd, stream.crew.patience(stream.patience()))
+                    await waits.readable(stream.crew.fd, stream.crew.patience(stream.patience()))
                     stream.crew.look()
         finally:
-            await asyncio.shield(loop.create_task(_end(loop, stream, started)))
-
-
-async def _readable(loop, fd, seconds):
-    """Until there is something to read from `fd`, or so many seconds are over."""
-    future = loop.create_future()
-    timer = loop.call_later(seconds, _tell, future)
-    loop.add_reader(fd, _tell, future)
-    try:
-        await future
-    finally:
-        loop.remove_reader(fd)
-        timer.cancel()
-
-
-def _tell(future):
-    if not future.done():
-        future.set_result(None)
-
-
-async def _end(loop, stream, started):
-    if started is not None:
-        await asyncio.wait([started])  # who ends a crew must know all of it
-    if isinstance(stream.source, AsyncFeeder):
-        await stream.source.close()
-    await loop.run_in_executor(None, stream.end)
+            await waits.end(stream)
 
 
 def apipe(func, stream, **options):
@@ -128,4 +143,4 @@ def apipe(func, stream, **options):
         async for result in execnet_c.apipe(func, items):
             ...
     """
-    return APipe(pipe(func, AsyncFeeder(stream) if hasattr(stream, "__aiter__") else stream, **options))
+    return APipe(pipe(func, AsyncFeeder(stream) if hasattr(stream, "__aiter__") else stream, **options), Waits())
