@@ -11,8 +11,8 @@ same reason: a folder more takes 0.2 ms.
 
 import os
 import sys
-from _signal import SIG_UNBLOCK, SIGINT, pthread_sigmask
-from _thread import allocate_lock, start_new_thread
+from _signal import SIG_UNBLOCK, SIGINT, SIGURG, getsignal, pthread_sigmask, signal
+from _thread import allocate_lock, get_ident, start_new_thread
 from _weakref import ref
 
 from . import __version__
@@ -86,7 +86,7 @@ def main(marks=True, memory=()):
         gateway._limit(settings["maxqueue"])
     if core == "C":
         _move(gateway, settings.get("memory"))
-    answer = {"version": __version__, "core": core, "pid": pid, "limits": 1}
+    answer = {"version": __version__, "core": core, "pid": pid, "limits": 1, "interrupts": 1}
     lent = settings.get("stderr")
     # What this process wrote to its stderr may still be in a pipe (if that was no file, the same as the second one): then
     # _serve_lent() answers, after that was passed on. Only who started us with a pipe waits for that.
@@ -247,12 +247,16 @@ def _apply(gateway, settings):
 class _Tasks:
     """Runs the tasks of a worker, in the main thread and in spare threads."""
 
+    _raised = False  # _interrupt() has raised a KeyboardInterrupt in a thread
+
     def __init__(self, gateway, pid):
         self.gateway = gateway
         self._pid = pid
         self._lock = allocate_lock()
         self._spares = 0  # threads that wait for a task; under _lock
         self._birth = None  # a spare thread that was started and not yet let go, see _start_spare(); under _lock
+        self._aside = {}  # id of a channel -> (ident of the thread that runs its task, channel), but for the main thread
+        self._aside_lock = allocate_lock()
         self._reserve = bytes(RESERVE)
         if gateway._model == "thread":
             try:
@@ -263,11 +267,12 @@ class _Tasks:
     def serve_main(self):
         """What the main thread does until the connection ends. Ctrl-C ends a task, never an idle worker."""
         more, shielded = True, True
+        signal(SIGURG, self._kicked)
         while more:
             try:
                 if shielded:  # SIGINT was blocked while this process started; one that came is ignored here
                     shielded = False
-                    pthread_sigmask(SIG_UNBLOCK, (SIGINT,))
+                    pthread_sigmask(SIG_UNBLOCK, (SIGINT, SIGURG))
                 more = self._serve_one(True)
             except (KeyboardInterrupt, MemoryError):
                 pass
@@ -346,10 +351,13 @@ class _Tasks:
                                 self._spares -= 1
                     if not more:
                         return False
+                    if len(task) == 1:
+                        self._interrupt(task.pop())
+                        return True
                     self._reserve = self._reserve or bytes(RESERVE)
                     if self.gateway._model == "thread":
                         self._ensure_spare()
-                error = _run(*task)
+                error = _run(*task) if primary or self.gateway._model != "thread" else self._run_aside(*task)
             except KeyboardInterrupt:
                 if not task:
                     raise
@@ -366,6 +374,7 @@ class _Tasks:
                     _leave_child()
             for words in (error, NO_MEMORY):
                 try:
+                    task[0]._executing = False  # an interrupt may have kept _run() from that
                     task[0].close(words)
                     break
                 except OSError:
@@ -379,6 +388,45 @@ class _Tasks:
             if task and not primary:  # last: the worker must not end before the channel is closed
                 self.gateway._task_done(False)
         return True
+
+    def _kicked(self, number, frame):
+        """SIGURG: the task of the main thread may be interrupted. It is only while its own code runs."""
+        at = frame and frame.f_back
+        while at is not None and at.f_code is not _run.__code__:
+            at = at.f_back
+        if at is not None and self.gateway._take_interrupt(at.f_locals["channel"]):
+            handler = getsignal(SIGINT)  # the task may have set its own
+            if callable(handler):
+                handler(SIGINT, frame)
+
+    def _interrupt(self, id):
+        """Interrupt the task of that channel if another thread than the main one runs it. One that has not begun yet sees the
+        channel's mark."""
+        with self._aside_lock:
+            ident, channel = self._aside.get(id, (None, None))
+            if channel is not None and self.gateway._take_interrupt(channel):
+                self._raised = True
+                self.gateway._raise_in(ident, KeyboardInterrupt)
+
+    def _run_aside(self, channel, item):
+        """_run(), for a thread that is not the main one. There an interrupt is raised between any two steps, here too, until
+        _over() has been called."""
+        try:
+            try:
+                with self._aside_lock:
+                    self._aside[channel.id] = get_ident(), channel
+                return _run(channel, item)
+            finally:
+                self._over(channel.id)
+        except KeyboardInterrupt:
+            self._over(channel.id)  # it may have come in the first one
+            raise
+
+    def _over(self, id):
+        with self._aside_lock:
+            self._aside.pop(id, None)
+        if self._raised:
+            self.gateway._raise_in(get_ident(), None)
 
     def _close_plainly(self, channel, error):
         try:
@@ -437,6 +485,8 @@ def _plainly(name, exc):
 def _run(channel, item):
     if isinstance(item, BaseException):
         raise item
+    if channel.gateway._take_interrupt(channel):  # before it has begun
+        raise KeyboardInterrupt
     source, file_name, call_name, kwargs = item
     scope = {"channel": channel, "__name__": "__channelexec__"}
     channel._executing = True

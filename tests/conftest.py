@@ -36,7 +36,7 @@ def files(*names):
 ANY_CORE = files("serializer", "examples", "makefile", "users", "rings", "tagging")
 
 # Files about what crosses the wire between two cores...
-WIRE = files("callback", "channel", "coercion", "core_frames", "flow", "gateway", "pairing", "pickled", "pieces")
+WIRE = files("callback", "channel", "coercion", "core_frames", "flow", "gateway", "interrupt", "pairing", "pickled", "pieces")
 
 # ... and about what else may differ if the two ends have different cores: C-Python and Python-C run only these two kinds.
 # The others are about one end at a time; C-C and Python-Python test each core at both ends.

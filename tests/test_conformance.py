@@ -413,7 +413,7 @@ IMPOSSIBLE = {
     "huge": (lambda id: struct.pack("!bii", CREDIT, id, (1 << 31) - 1), "wrong payload length"),
     "negative": (lambda id: struct.pack("!bii", CREDIT, id, -1), "negative payload length"),
     "WAITS with a payload": (lambda id: frame(WAITS, id, b"x"), "wrong payload length"),
-    "a code beyond": (lambda id: frame(15, id), "unknown message code"),
+    "a code beyond": (lambda id: frame(16, id), "unknown message code"),
 }
 
 

@@ -51,7 +51,7 @@ HOT = {
     "Gateway._work_off Gateway._needs_callback Gateway._apply Gateway._send "
     "Gateway._encoded Gateway._set_facts Gateway._channel Gateway._open Gateway._send_item",
     "pyreader": "Reader._read Reader._feed Reader._file Reader._load_plain",
-    "pytasks": "compiled _by_exec _named Tasks._next_task Tasks._queue_task",
+    "pytasks": "compiled _by_exec _named Tasks._next_task Tasks._queue_task Tasks._take_interrupt",
     "pychannel": "until_of Chan.__init__ Chan.holder Channel._new Channel.send Channel._send",
     "pywatch": "start reap",
     "pypump": "_after_fork Pump.__init__ Pump.watch Pump.post Pump._start Pump._open Pump._take_down Pump._run Pump._go_round "

@@ -436,22 +436,25 @@ def serve(gateway, tasks):
     run() runs one."""
     parking = gateway._parking
     parking.library.make_hub()
-    running = set()
+    running = {}  # greenlet -> its task
 
     def run(task):
-        running.add(parking.who())
+        running[parking.who()] = task
         try:
             tasks.run(task)
         finally:
-            running.discard(parking.who())
+            del running[parking.who()]
 
     more = True
     while more:
         try:
             task = []
             more = gateway._next_task(False, task)
-            if more:
+            if len(task) == 2:
                 parking.spawn(run, task)
+            for greenlet, (channel, _) in list(running.items()) if len(task) == 1 else ():
+                if channel.id == task[0] and gateway._take_interrupt(channel):
+                    parking.library.interrupt(greenlet)
         except KeyboardInterrupt:
             for greenlet in list(running):
                 parking.library.interrupt(greenlet)

@@ -8,8 +8,8 @@ Frames follow it (see src/core/wire/xc_frame.h). The first frame each way is a h
   `pickles` (items that cannot be sent otherwise are pickled),
   `stderr`, and `memory` for a foreign interpreter on this machine (see rings.py).
 - The far end applies them, moves to the rings in that memory if it can, and answers with a dict: `version`, `core` ("C",
-  or "Python" for the twin), `pid` and `limits` (it knows flow control); or `error` if a setting failed. When the answer comes through the rings the near
-  end moves, too.
+  or "Python" for the twin), `pid`, `limits` (it knows flow control) and `interrupts` (it interrupts tasks); or `error` if a setting failed. When the
+  answer comes through the rings the near end moves, too.
 - `stderr` names the fds that a worker on this machine was lent (see src/core/system/xc_lend.h), and says whether all that
   came through its pipe so far has been passed on. If not, the worker first answers `waits`; the near end passes the rest on
   and sends another hello. Then the worker makes our stderr its own, and answers as above.

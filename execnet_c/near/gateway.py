@@ -22,6 +22,7 @@ class Gateway(_core.Gateway):
     _signalled = False  # this side has sent the process a signal to end it
     _command = None  # the command line that started the process
     _facts = None  # the last answer of _rinfo()
+    _overdue = None  # seconds for which a task had gone on after its interrupt, when this side ended the far end
     _answer = None  # the far end's answer to the hello
     _outer = None  # via=: the gateway in between, see via.py
     _depth = 0  # via=: the number of gateways in between
@@ -72,6 +73,7 @@ class Gateway(_core.Gateway):
         if kwargs and not call_name:
             raise TypeError("can't pass kwargs to non-function remote_exec")
         channel = self.newchannel()
+        channel._starts_task = True
         try:
             self._send(_core.EXEC, channel.id, (text, file_name, call_name, kwargs))
         except _core.DumpError as exc:
@@ -201,6 +203,16 @@ class Gateway(_core.Gateway):
             warnings.warn(text, RuntimeWarning, stacklevel=2)
         return "limits" in self._answer
 
+    def _check_interrupts(self):
+        """Raises NotImplementedError if the far end cannot interrupt tasks."""
+        if self._answer is None:
+            self.execmodel.aside(self._await_greeting)
+        if self._answer is None:
+            raise self._death(True)
+        if "interrupts" not in self._answer:
+            version = self._answer.get("version")
+            raise NotImplementedError(f"gateway {self.id!r}: its far end, execnet_c {version}, cannot interrupt tasks")
+
     def _check_pickles(self):
         """Raises DumpError if the far end may not know pickled items: it is of another version."""
         if self._answer is None:
@@ -229,6 +241,10 @@ class Gateway(_core.Gateway):
         kind, text, fields = self._died or exited
         if sending and kind is GatewayExited:
             return OSError(f"cannot send (already closed?): {text}")
+        if self._overdue is not None and kind is not GatewayExited:
+            at = len(f"gateway {self.id!r}: ")
+            why = f"a task went on for {self._overdue:g} seconds after its interrupt, so this side ended its worker"
+            text = f"{text[:at]}{why}: {text[at:]}"
         error = kind(text)
         vars(error).update(fields)
         return error

@@ -187,6 +187,7 @@ class Chan:
     cut = False  # it ended because the connection did, not in order
     whole = False  # both sides have counted what was sent since the channel began
     task = False  # it belongs to a task: the other end must learn how that ended
+    interrupted = False  # that is to be interrupted, and was not yet
     used = False  # an item was received
     had_object = False  # there was a Channel object, which may be gone
 
@@ -239,6 +240,7 @@ class Channel:
     RemoteError = RemoteError
     TimeoutError = TimeoutError
     _executing = False
+    _starts_task = False  # remote_exec() of this side has made it
     _has_callback = False
 
     def __new__(cls, gateway, id):
@@ -431,6 +433,18 @@ class Channel:
         if not gateway._wait(lambda: chan.recv_closed, until):
             raise TimeoutError(f"Timeout after {timeout!r} seconds")
         self._raise_remote_error()
+
+    def interrupt(self, kill_after=None):
+        """Raise KeyboardInterrupt in the task of this channel at the far end, and in nothing else. Does not wait. A task
+        that has not begun ends with it without having run; nothing happens to one that has ended. A task that does not catch
+        it ends with a RemoteError. Calls within half a second count as one. It ends a wait of the main thread over there,
+        but one of another thread only when that comes back to Python code.
+
+        kill_after: seconds after which the far end is ended if the task has not: its process is killed, or the connection to
+        it is ended. Then the channel raises a GatewayDied that says so. None: never. Raises ValueError for a channel that is
+        no task's, NotImplementedError for a far end that cannot do this, and OSError when this side has said goodbye.
+        """
+        self.gateway._interrupt_task(self, kill_after)
 
     def setcallback(self, callback, endmarker=NO_ENDMARKER_WANTED):
         """Have `callback(item)` called for each item instead of receiving it: at once, in this thread, for items that

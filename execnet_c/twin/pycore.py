@@ -52,6 +52,7 @@ from .pywire import (
     DATA,
     EXEC,
     HELLO,
+    INTERRUPT,
     ITEM_COST,
     LAST_MESSAGE,
     MARKER,
@@ -116,6 +117,7 @@ class Gateway(NearEnd, Reader, Tasks):
         self._tasks = deque()
         self._task_lock = allocate_lock()
         self._running = deque()  # one entry for each task that runs or waits
+        self._interrupts = deque()  # the ids of channels whose tasks are to be interrupted, for a spare thread
         self._preamble = b""
         self._space = bytearray(CHUNK)
         self._buffer = bytearray()
@@ -190,7 +192,9 @@ class Gateway(NearEnd, Reader, Tasks):
             self._hellos.append(payload)
         else:
             chan = self._chans.get(id)
-            if code != DATA:
+            if code == INTERRUPT:
+                self._interrupt(chan)
+            elif code != DATA:
                 self._apply_other(code, id, payload, chan)
             elif chan is not None:
                 chan.put_item(self._held(payload, chan.coerce), len(payload) + ITEM_COST)

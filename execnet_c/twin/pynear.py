@@ -50,6 +50,11 @@ class NearEnd:
 
         connect(self, fd)
 
+    def _wait_closed(self, channel, timeout):
+        """As channel.waitclose(), but it raises nothing of how the channel ended. False: `timeout` seconds have passed."""
+        self._check_usable()
+        return self._wait(lambda: channel._chan.recv_closed, until_of(timeout))
+
     def _find_marker(self):
         """Take what is in front of the marker as the preamble. True: the marker has come."""
         buffer = self._buffer

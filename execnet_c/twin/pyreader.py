@@ -11,18 +11,18 @@ from . import pypump, pywire
 from ..models.native import os
 from .pychannel import limits
 from .pyserializer import LARGE, DataFormatError, LoadError, load_item, load_plain
-from .pywire import CHUNK, CLOSE, CLOSE_ERROR, CREDIT, DROP, HELLO, LONG_COUNT, MAX_LONG, TERMINATE, WAITS, Large, copied, trace, trace_frame
+from .pywire import CHUNK, CLOSE, CLOSE_ERROR, CREDIT, DROP, HELLO, INTERRUPT, LONG_COUNT, MAX_LONG, TERMINATE, WAITS, Large, copied, trace, trace_frame
 
 FIN = 100  # the code of the last event of a connection, which is not on the wire: nothing more will arrive
 SHORT = 128  # bytes: for a shorter item load_plain() is tried first, because it takes half the time of load_item()
 MAX_HELLOS = 4  # hellos at most that nobody has taken
 MAX_HELLO = 1024 * 1024  # bytes: a far end may send one unasked, and it is loaded before anybody knows who that is
-SIZES = {CREDIT: 16, WAITS: 0}  # bytes of their payloads
+SIZES = {CREDIT: 16, WAITS: 0, INTERRUPT: 0}  # bytes of their payloads
 
 
 def _bad_head(head):
     what = "wrong payload length" if head[0] in SIZES else "unknown message code" if head[0] > DROP else ""
-    what = "negative payload length" if head[0] <= WAITS and head[5] > 127 else what
+    what = "negative payload length" if head[0] <= INTERRUPT and head[5] > 127 else what
     head = head.hex()
     return DataFormatError(f"{what} in {head[:2]} {head[2:10]} {head[10:]}")
 
@@ -174,9 +174,12 @@ class Reader:
             trace_frame("received", code, id, len(payload))
         if code == HELLO and len(self._hellos) + [before[0] for before in self._backlog and copied(self._backlog)].count(HELLO) >= MAX_HELLOS:
             raise DataFormatError(f"more than {MAX_HELLOS} hellos, and nobody takes them")
-        if code > HELLO:
-            return limits().control(self, code, id, payload)
         chan = self._chans.get(id) or self._rest.get(id)
+        if code == INTERRUPT:
+            if chan is not None:
+                return self._interrupt(chan)
+        elif code > HELLO:
+            return limits().control(self, code, id, payload)
         if chan is not None:
             if chan.flow is not None:
                 limits().note(self, chan, code, payload)

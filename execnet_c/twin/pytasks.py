@@ -4,10 +4,11 @@ that tasks and items carry.
 
 import sys
 from _collections import deque
-from _signal import SIG_IGN, SIGINT, signal
+from _signal import SIG_IGN, SIGINT, SIGURG, signal
 from itertools import chain
 
 from . import pypump
+from ..models.native import os
 from .pychannel import until_of
 from .pyserializer import LoadError, channel_ids
 from .pywire import CLOSE_ERROR, Large, sift
@@ -16,6 +17,7 @@ MAX_CHANNELS = 65536  # with so many Channel objects no task is taken, and no it
 REFUSALS = {2: "execution disallowed", 3: "too many tasks wait"}  # see Gateway._owe()
 
 ONLY_MAIN = "main_thread_only"
+KICK_AGAIN = 0.05  # seconds; a signal that comes just before a wait does not end it
 
 def _no_channel(id):
     """Called for a payload that is not well formed, if at all: loading it goes on, and then says why."""
@@ -85,6 +87,7 @@ class Tasks:
 
     _primary_waits = False  # the main thread waits for a task
     _model = "thread"  # the name of the execution model
+    _primary = None  # the Chan of the task that the main thread runs
     _waiting = None  # the task for which the task timeout runs, see _start_task_timeout()
 
     def _queue_task(self, id, payload):
@@ -113,7 +116,8 @@ class Tasks:
 
     def _next_task(self, primary, slot):
         """Wait for a task, and put its channel and its item, or the exception that loading it raised, into the list
-        `slot`. False: there will be no more. primary: the caller is the main thread."""
+        `slot`. False: there will be no more. primary: the caller is the main thread; others may get an interrupt instead: the
+        id of a task's channel alone."""
         tasks = self._tasks
         if self._to_reap is not None:  # only now: before the hello it would have delayed the first task
             from . import pywatch
@@ -124,17 +128,22 @@ class Tasks:
             self._primary_waits = True  # so the spare thread leaves the first task in the queue to this thread
 
         def ready():
-            return len(tasks) > (not primary and self._primary_waits) or (self._fin and not tasks)
+            waits = len(tasks) > (not primary and self._primary_waits) or (self._fin and not tasks)
+            return waits or bool(self._interrupts) and not primary
 
         while True:
             self._check_usable()
             self._wait(ready)
             with self._task_lock:
+                if self._interrupts and not primary:
+                    slot.extend(map(deque.popleft, (self._interrupts,)))
+                    return True
                 if len(tasks) > (not primary and self._primary_waits):
                     # One step, so that no signal handler can lose the task.
                     slot.extend(chain.from_iterable(map(deque.popleft, (tasks,))))
                     if primary:
                         self._primary_waits = False
+                        self._primary = slot[0]._chan
                         if tasks and self._model == ONLY_MAIN:
                             pypump.pump.post(self._start_task_timeout)
                     break
@@ -151,10 +160,53 @@ class Tasks:
 
     def _task_done(self, primary):
         """A task has ended."""
+        self._primary = None if primary else self._primary
         if self._forks == pypump.fork_count and self._running:
             self._primary_waits = self._primary_waits or primary  # already here, so that the next task is left to it
             self._running.pop()
             self._wake()
+
+    def _interrupt(self, chan):
+        """An INTERRUPT frame takes effect. It marks the channel of a task, as in src/core/link/xc_tasks.c."""
+        if chan is not None and chan.task and not chan.interrupted:
+            chan.interrupted = True
+            if chan is self._primary:
+                pypump.pump.post(self._kick_primary)
+            elif self._model != ONLY_MAIN:
+                self._interrupts.append(chan.id)
+                self._wake()
+        return True
+
+    def _take_interrupt(self, channel):
+        """Whether the channel's task is to be interrupted. From now on it counts as interrupted."""
+        taken = channel._chan.interrupted and self._forks == pypump.fork_count
+        channel._chan.interrupted = False
+        return taken
+
+    def _raise_in(self, ident, kind):
+        """Raise an exception of that type in that thread, between two steps of its Python code. None: the one that has not
+        come yet does not come. Nothing happens without ctypes, or where the interpreter is not CPython."""
+        try:
+            from ctypes import c_ulong, py_object, pythonapi
+
+            pythonapi.PyThreadState_SetAsyncExc(c_ulong(ident), None if kind is None else py_object(kind))
+        except Exception:
+            pass
+
+    def _interrupt_task(self, channel, kill_after):
+        """Channel.interrupt()."""
+        self._check_usable()
+        until_of(kill_after, False)
+        if not channel._starts_task:
+            raise ValueError(f"{channel!r} is not the channel of a task that was started here by remote_exec()")
+        from ..models.interrupting import interrupt
+
+        interrupt(channel, kill_after)
+
+    def _kick_primary(self):
+        if self._primary is not None and self._primary.interrupted:
+            os.kill(os.getpid(), SIGURG)
+            pypump.pump.after(KICK_AGAIN, self._kick_primary)
 
     def _start_task_timeout(self):
         """On the I/O thread: start the task timeout for the task that is now the first in the queue. As in execnet, it is

@@ -9,8 +9,8 @@ from ..models.native import RLock, os, sleep
 from .pyserializer import WIDTHS, LoadError
 
 STATUS, RECONFIGURE, TERMINATE, EXEC, DATA, CLOSE, CLOSE_ERROR, LAST_MESSAGE, HELLO, LONG, PIECE, DROP = range(12)
-CREDIT, WAITS = 13, 14  # 12, MOVE, is of the C core alone
-NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE HELLO LONG PIECE DROP MOVE CREDIT WAITS".split()
+CREDIT, WAITS, INTERRUPT = 13, 14, 15  # 12, MOVE, is of the C core alone
+NAMES = "STATUS RECONFIGURE TERMINATE EXEC DATA CLOSE CLOSE_ERROR LAST_MESSAGE HELLO LONG PIECE DROP MOVE CREDIT WAITS INTERRUPT".split()
 MARKER = b"\0execnet_c\0"  # stands in front of the first frame of a far end
 CHUNK = 128 * 1024  # bytes at most in one read or write
 # A long message, with a payload of LONG_MIN bytes or more, travels in pieces: LONG (code, channel, size) begins it, each

@@ -7,6 +7,7 @@
 #include "callbacks.h"
 #include "error.h"
 #include "flow.h"
+#include "interrupt.h"
 #include "io.h"
 #include "methods.h"
 #include "receive.h"
@@ -395,6 +396,7 @@ static PyGetSetDef Channel_getset[] = {
 static PyMemberDef Channel_members[] = {
     {"gateway", T_OBJECT_EX, offsetof(ChannelObject, gateway), READONLY, "The gateway that the channel belongs to."},
     {"_executing", T_BOOL, offsetof(ChannelObject, executing), 0, NULL},
+    {"_starts_task", T_BOOL, offsetof(ChannelObject, starts_task), 0, NULL},
     {"__dictoffset__", T_PYSSIZET, offsetof(ChannelObject, dict), READONLY, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(ChannelObject, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -449,6 +451,7 @@ xcpy_channel_setup(PyObject *module, xcpy_state *state)
         xcpy_add_methods(state->ChannelType, xcpy_receive_methods) < 0 ||
         xcpy_add_methods(state->ChannelType, xcpy_limit_methods) < 0 ||
         xcpy_add_methods(state->ChannelType, xcpy_aio_methods) < 0 ||
+        xcpy_add_methods(state->ChannelType, xcpy_interrupt_methods) < 0 ||
         PyObject_SetAttrString(state->ChannelType, "RemoteError", state->RemoteError) < 0 ||
         PyObject_SetAttrString(state->ChannelType, "TimeoutError", state->TimeoutError) < 0) {
         return -1;

@@ -15,6 +15,7 @@ typedef struct {
     atomic_bool executing;    /* it is the channel of a running task, which must not close it by hand */
     atomic_bool has_callback; /* setcallback was called, so nothing can be received */
     atomic_bool used;         /* an item was received */
+    atomic_bool starts_task;  /* remote_exec() of this side has made it */
 } ChannelObject;
 
 int xcpy_channel_setup(PyObject *module, xcpy_state *state);

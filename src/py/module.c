@@ -39,10 +39,10 @@ module_exec(PyObject *module)
     static const struct {
         const char *name;
         xc_code code;
-    } codes[] = {{"DATA", XC_DATA},    {"EXEC", XC_EXEC},
-                 {"CLOSE", XC_CLOSE},  {"CLOSE_ERROR", XC_CLOSE_ERROR},
-                 {"HELLO", XC_HELLO},  {"RECONFIGURE", XC_RECONFIGURE},
-                 {"STATUS", XC_STATUS}};
+    } codes[] = {{"DATA", XC_DATA},     {"EXEC", XC_EXEC},
+                 {"CLOSE", XC_CLOSE},   {"CLOSE_ERROR", XC_CLOSE_ERROR},
+                 {"HELLO", XC_HELLO},   {"RECONFIGURE", XC_RECONFIGURE},
+                 {"STATUS", XC_STATUS}, {"INTERRUPT", XC_INTERRUPT}};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
         if (PyModule_AddIntConstant(module, codes[i].name, codes[i].code) < 0) {
             return -1;

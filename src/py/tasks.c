@@ -45,12 +45,13 @@ xcpy_have_threads_end(void)
 #endif
 }
 
-PyDoc_STRVAR(next_task_doc,
-             "_next_task($self, primary, slot, /)\n--\n\n"
-             "Wait for a task: its channel and payload object are put into the list `slot`; instead of a payload\n"
-             "that cannot be loaded, the exception. False: there will be none. `primary`: the main thread, which\n"
-             "takes what it can before any other.\n"
-             "An exception out of a signal handler may come when the task is in the slot already.");
+PyDoc_STRVAR(
+    next_task_doc,
+    "_next_task($self, primary, slot, /)\n--\n\n"
+    "Wait for a task: its channel and payload object are put into the list `slot`; instead of a payload\n"
+    "that cannot be loaded, the exception. False: there will be none. `primary`: the main thread, which\n"
+    "takes what it can before any other. Others may get an interrupt instead: the id of a task's channel alone.\n"
+    "An exception out of a signal handler may come when the task is in the slot already.");
 
 /* The payload's object, or the exception raised by loading it; msg is taken. New reference, or NULL with an
  * exception. */
@@ -95,6 +96,17 @@ hand_over_task(GatewayObject *self, xc_msg *msg, xc_chan *chan, PyObject *slot, 
     return kept;
 }
 
+/* Puts the id of the task's channel into `slot`; takes msg. */
+static PyObject *
+hand_over_interrupt(GatewayObject *self, xc_msg *msg, PyObject *slot)
+{
+    PyObject *id = PyLong_FromLong((int32_t)msg->chan);
+    int kept = id == NULL ? -1 : PyList_Append(slot, id);
+    Py_XDECREF(id);
+    xc_link_free_msg(self->link, msg);
+    return kept < 0 ? NULL : Py_NewRef(Py_True);
+}
+
 static PyObject *
 Gateway_next_task(GatewayObject *self, PyObject *args)
 {
@@ -109,6 +121,9 @@ Gateway_next_task(GatewayObject *self, PyObject *args)
         xc_chan *chan;
         if (xcpy_check_usable(self) < 0 || xcpy_wait(self, &wait) < 0) {
             return NULL;
+        }
+        if (!is_primary && (msg = xc_link_next_interrupt(self->link)) != NULL) {
+            return hand_over_interrupt(self, msg, slot);
         }
         xc_status rc = xc_link_take_task(self->link, is_primary, &msg, &chan);
         if (rc == XC_CLOSED) {

@@ -23,7 +23,10 @@ main(void)
         in[i] = nondet_byte();
     }
     uint32_t size = in[5] * 0x1000000u + in[6] * 0x10000u + in[7] * 0x100u + in[8];
-    uint32_t fixed = in[0] == 9 ? 13 : in[0] == 13 ? 16 : in[0] >= 11 ? 0 : size; /* LONG, CREDIT; DROP, MOVE, WAITS */
+    uint32_t fixed = in[0] == 9    ? 13
+                     : in[0] == 13 ? 16
+                     : in[0] >= 11 ? 0
+                                   : size; /* LONG, CREDIT; those without a payload */
     bool good = in[0] <= 14 && size < 0x80000000u && size == fixed;
     xc_frame frame;
     xc_status rc = xc_frame_unpack(in, &frame, &err);

@@ -140,7 +140,7 @@ ring() {
 frames() {
     proved frames -DFRAMES --unwind 14
     proved frames -DCUT --unwind 4 $no_pointers
-    for expression in 's/in\[0\] > XC_WAITS)/in[0] > XC_WAITS + 1)/' 's/size > XC_MAX_PAYLOAD)/size > XC_MAX_PAYLOAD + 1u)/' \
+    for expression in 's/in\[0\] > XC_INTERRUPT)/in[0] > XC_INTERRUPT + 1)/' 's/size > XC_MAX_PAYLOAD)/size > XC_MAX_PAYLOAD + 1u)/' \
         's/in\[0\] >= XC_DROP)/in[0] == XC_DROP)/' 's/? XC_CREDIT_SIZE :/? XC_LONG_SIZE :/' 's/size == 0 || size > XC_MAX_LONG/size > XC_MAX_LONG/'; do
         mutant wire/xc_frame.c "$expression" frames -DFRAMES --unwind 14
     done

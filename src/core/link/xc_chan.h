@@ -70,6 +70,7 @@ typedef struct xc_chan {
     bool recv_closed XC_GUARDED(link); /* nothing more will arrive; set without `closed`: send-only */
     bool cut XC_GUARDED(link);         /* it ended because the connection did */
     bool task XC_GUARDED(link);        /* of a task: the far end must be told how the task ended */
+    bool interrupted XC_GUARDED(link); /* its task is to be interrupted, and was not yet */
     bool callback XC_GUARDED(link);    /* items go to a Python callback, not into `items` */
     bool had_object XC_GUARDED(link);  /* there is a Python object for it, or was one */
     bool half_told XC_GUARDED(link);   /* LAST_MESSAGE was sent because only a callback listens here */

@@ -22,6 +22,9 @@ static void
 free_chan_locked(xc_link *link, xc_chan *chan) XC_NEEDS(link)
 {
     xc_chan_remove(&link->chans.table, chan);
+    if (link->tasks.primary == chan) {
+        link->tasks.primary = NULL;
+    }
     for (xc_msg *msg; (msg = xc_queue_pop(&chan->items)) != NULL;) {
         xc_queue_push(&link->deferred.queue, msg);
     }
@@ -119,7 +122,8 @@ xc_free_later_locked(xc_link *link, xc_msg *msg)
 void
 xc_free_all_locked(xc_link *link)
 {
-    xc_queue *queues[] = {&link->dispatch.backlog, &link->tasks.queue, &link->greeting.hellos, &link->deferred.queue};
+    xc_queue *queues[] = {&link->dispatch.backlog, &link->tasks.queue, &link->tasks.interrupts, &link->greeting.hellos,
+                          &link->deferred.queue};
     for (size_t i = 0; i < sizeof queues / sizeof *queues; i++) {
         for (xc_msg *msg; (msg = xc_queue_pop(queues[i])) != NULL;) {
             free_msg_locked(link, msg);

@@ -160,6 +160,9 @@ xc_apply_locked(xc_link *link, xc_msg *msg)
     case XC_WAITS:
         xc_credit_apply_locked(link, msg);
         break;
+    case XC_INTERRUPT:
+        xc_interrupt_locked(link, msg);
+        return;
     case XC_FIN:
         finish_locked(link, msg);
         return;
@@ -194,8 +197,10 @@ xc_arrive_locked(xc_link *link, xc_msg *msg)
     if (link->chans.n_forwards > 0 && xc_forward_takes_locked(link, msg)) {
         return;
     }
-    if (msg->code == XC_STATUS && msg->chan == 0) {
-        xc_apply_locked(link, msg); /* a sign of life: a callback must not delay it, however long it takes */
+    bool sign = msg->code == XC_STATUS && msg->chan == 0;
+    bool interrupts = msg->code == XC_INTERRUPT && xc_chan_find(&link->chans.table, msg->chan) != NULL;
+    if (sign || interrupts) { /* a callback must not delay a sign of life or an interrupt, however long it takes */
+        xc_apply_locked(link, msg);
     }
     else if (link->dispatch.running || link->dispatch.backlog.head != NULL || xc_needs_python_locked(link, msg)) {
         xc_credit_behind_locked(link, msg, true);

@@ -111,6 +111,7 @@ forget_by_pump(xc_link *link) XC_NEEDS_ROLE(pump) XC_TAKES_PUMP
     xc_pump_forget(&link->pump.watch, &link->pump.rearm);
     xc_pump_forget(NULL, &link->keepalive.timer);
     xc_pump_forget(NULL, &link->tasks.timeout);
+    xc_pump_forget(NULL, &link->tasks.kick);
     xc_pump_forget(NULL, &link->answers.pay);
 }
 
@@ -305,6 +306,7 @@ init_link(xc_link *link, const xc_link_opts *opts, const xc_stream *stream, unsi
     atomic_init(&link->end.words, STDERR_FILENO);
     link->keepalive.timer = (xc_timer){.fire = xc_keepalive_tick, .owner = link};
     link->tasks.timeout = (xc_timer){.fire = xc_task_timeout_over, .owner = link};
+    link->tasks.kick = (xc_timer){.fire = xc_kick_primary, .owner = link};
     link->answers.pay = (xc_timer){.fire = xc_pay, .owner = link};
     link->free_job = (xc_job){.run = free_on_pump, .owner = link};
     link->retire_job = (xc_job){.run = retire, .owner = link};

@@ -155,6 +155,9 @@ typedef struct {
     xc_model model XC_GUARDED(link);      /* for XC_MODEL_MAIN_ONLY see xc_task_timeout.c, as for the next two */
     int64_t first_since XC_GUARDED(link); /* when the first task in the queue became the first */
     xc_timer timeout XC_GUARDED(link);
+    xc_chan *primary XC_GUARDED(link);    /* borrowed until it is freed: of the main thread's task, or NULL */
+    xc_timer kick XC_GUARDED(link);       /* has the main thread look whether its task is interrupted */
+    xc_queue interrupts XC_GUARDED(link); /* of other tasks, one for each at most: for a spare thread */
 } xc_tasks;
 
 /* Answers to the far end that cannot be written yet, see xc_answer.c. */
@@ -317,6 +320,8 @@ xc_status xc_take_item_locked(xc_link *link, xc_chan *chan, xc_msg **out) XC_NEE
 
 /* Xc_tasks.c. */
 void xc_queue_task_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link); /* taken: run later, or refused */
+void xc_interrupt_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link);  /* taken: an XC_INTERRUPT takes effect */
+void xc_kick_primary(xc_timer *timer) XC_TAKES_LINK;
 
 /* Xc_free.c. */
 void xc_free_later_locked(xc_link *link, xc_msg *msg) XC_NEEDS(link); /* taken */

@@ -30,7 +30,7 @@ deliver_one_locked(xc_link *link, xc_msg *msg, xc_err *err) XC_NEEDS(link)
         xc_free_later_locked(link, msg);
         return xc_failf(err, XC_BAD, "read", "more than %d hellos, and nobody takes them", XC_UNREAD_HELLOS);
     }
-    if (code >= XC_CREDIT) {
+    if (code == XC_CREDIT || code == XC_WAITS) {
         return xc_credit_arrives_locked(link, msg, err);
     }
     xc_arrive_locked(link, msg);

@@ -68,7 +68,7 @@ xc_ready_locked(xc_link *link, const xc_wait *wait)
     case XC_WAIT_TASK:
         return link->tasks.queue.head != NULL || link->end.fin;
     case XC_WAIT_TASK_SPARE:
-        return link->tasks.queue.count > (link->tasks.primary_waits ? 1 : 0) ||
+        return link->tasks.queue.count > (link->tasks.primary_waits ? 1 : 0) || link->tasks.interrupts.head != NULL ||
                (link->end.fin && link->tasks.queue.head == NULL);
     case XC_WAIT_IDLE:
         return link->tasks.executing == 0;

@@ -9,16 +9,16 @@
 const char *
 xc_code_name(uint8_t code)
 {
-    static const char *const names[] = {"STATUS", "RECONFIGURE", "TERMINATE",    "EXEC",   "DATA",
-                                        "CLOSE",  "CLOSE_ERROR", "LAST_MESSAGE", "HELLO",  "LONG",
-                                        "PIECE",  "DROP",        "MOVE",         "CREDIT", "WAITS"};
+    static const char *const names[] = {"STATUS",      "RECONFIGURE",  "TERMINATE", "EXEC",     "DATA",  "CLOSE",
+                                        "CLOSE_ERROR", "LAST_MESSAGE", "HELLO",     "LONG",     "PIECE", "DROP",
+                                        "MOVE",        "CREDIT",       "WAITS",     "INTERRUPT"};
     return code < sizeof names / sizeof *names ? names[code] : "?";
 }
 
 void
 xc_frame_pack(unsigned char out[XC_HEADER_SIZE], xc_code code, uint32_t chan, uint32_t size)
 {
-    XC_ASSERT(code <= XC_WAITS && size <= XC_MAX_PAYLOAD);
+    XC_ASSERT(code <= XC_INTERRUPT && size <= XC_MAX_PAYLOAD);
     out[0] = (unsigned char)code;
     xc_put_u32(out + 1, chan);
     xc_put_u32(out + 5, size);
@@ -35,7 +35,7 @@ xc_status
 xc_frame_unpack(const unsigned char in[XC_HEADER_SIZE], xc_frame *out, xc_err *err)
 {
     uint32_t size = xc_get_u32(in + 5);
-    if (in[0] > XC_WAITS) {
+    if (in[0] > XC_INTERRUPT) {
         return bad_header(in, "unknown message code", err);
     }
     if (size > XC_MAX_PAYLOAD) {

@@ -61,6 +61,7 @@ typedef enum {
     /* These are about how much may be sent to a channel: see xc_credit.c. */
     XC_CREDIT = 13, /* from who receives: cost of all items that were taken (8 bytes), limit (8), XC_NO_LIMIT: none */
     XC_WAITS = 14,  /* from who sends: he waits for credit. No payload */
+    XC_INTERRUPT = 15, /* KeyboardInterrupt for the channel's task: see xc_tasks.c. No payload */
 } xc_code;
 
 typedef struct {
@@ -75,7 +76,7 @@ const char *xc_code_name(uint8_t code);
 void xc_frame_pack(unsigned char out[XC_HEADER_SIZE], xc_code code, uint32_t chan, uint32_t size);
 
 /* XC_OK, or XC_BAD with the header's bytes in hex and what is wrong: an unknown code, a negative length, or the wrong
- * length for a LONG, DROP, MOVE, CREDIT or WAITS. */
+ * length for a LONG, DROP, MOVE, CREDIT, WAITS or INTERRUPT. */
 xc_status xc_frame_unpack(const unsigned char in[XC_HEADER_SIZE], xc_frame *out, xc_err *err);
 
 /* What a LONG announces: like xc_frame, but with a larger size. */
