@@ -15,8 +15,8 @@ from masters import TIMEOUT, wait_until
 ECHO = "for item in channel: channel.send(item)"
 
 
-@pytest.fixture
-def pipe():
+@pytest.fixture(name="pipe")
+def pipe_fixture():
     fds = os.pipe()
     for fd in fds:
         os.set_blocking(fd, False)

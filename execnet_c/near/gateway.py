@@ -69,16 +69,19 @@ class Gateway(_core.Gateway):
         Raises ValueError for a function that could not run there, TypeError for what is none of the three or for
         `kwargs` without a function, DumpError for kwargs that cannot be sent, OSError when the connection is closed.
         """
+        return self._begin_task(source, kwargs, self._send)[0]
+
+    def _begin_task(self, source, kwargs, send):
+        """As remote_exec(), with `send` in the place of _send(); returns the channel, and what that returned."""
         text, file_name, call_name = source_of(source)
         if kwargs and not call_name:
             raise TypeError("can't pass kwargs to non-function remote_exec")
         channel = self.newchannel()
         channel._starts_task = True
         try:
-            self._send(_core.EXEC, channel.id, (text, file_name, call_name, kwargs))
+            return channel, send(_core.EXEC, channel.id, (text, file_name, call_name, kwargs))
         except _core.DumpError as exc:
             raise _dump_error(exc, kwargs, self._pickles) from exc.__cause__
-        return channel
 
     async def aremote_exec(self, source, **kwargs):
         """As remote_exec(), to be awaited in asyncio: where the connection has no room the event loop goes on. The task of

@@ -8,7 +8,7 @@ from time import monotonic
 from . import pypump, pyserializer
 from ..models.native import get_ident, os, start_new_thread
 from .pyserializer import DataFormatError
-from .pywire import CLOSE, CLOSE_ERROR, ITEM_COST, RECONFIGURE, tally
+from .pywire import CLOSE, CLOSE_ERROR, DATA, ITEM_COST, RECONFIGURE, tally
 
 Gateway = None  # the type; pycore sets it
 
@@ -397,10 +397,14 @@ class Channel:
         return bool(chan.items)
 
     def _notify(self, fd, number):
-        """As the C core's."""
         from .pynotify import Registration
 
         return Registration(self, fd, number)
+
+    def _send_soon(self, *args):
+        from .pysoon import send_soon
+
+        return send_soon(Channel, self.gateway, self, DATA, self.id, *args)
 
     def __enter__(self):
         return self
@@ -555,8 +559,7 @@ class Channel:
 
     def asend(self, item):
         """As send(), to be awaited in asyncio: where it has to wait, for a limit or for room in the connection, the event
-        loop goes on. A thread of the gateway's sends; it reads the item until this returns. A call that is cancelled has
-        sent nothing, or, if its turn had come, the whole item."""
+        loop goes on. The item is read until this returns. A call that is cancelled has sent it whole, or not at all."""
         return aio().asend(self, item)
 
     def __aiter__(self):

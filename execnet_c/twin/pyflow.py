@@ -241,6 +241,22 @@ def ask(gateway, chan):
         _owe(gateway, chan, WAITS)
 
 
+def _is_first(flow, place):
+    for other in copied(flow.line):
+        # A signal handler that interrupts a send() may send: it does not wait for that.
+        if other is place or other.lock.locked() and other.who != place.who:
+            return other is place
+    return True
+
+
+def may_go(gateway, chan, place, cost):
+    """Whether the sender at that place of the line need not wait any more for credit for an item of that cost."""
+    if gateway._eof or gateway._writer.ending or chan.closed:
+        return True
+    # It asks again, if others have used up the credit.
+    return _is_first(chan.flow, place) and (fits(chan, cost) or bool(ask(gateway, chan)))
+
+
 class Carried:
     """Stands for the type Channel while an item is encoded, and notes the channels in it: when it was sent, the far end, which
     may have learnt of them by that, is told their limits. What it was told before it knew them it has ignored."""
@@ -274,17 +290,8 @@ def _send(channel, parts, until, timeout):
     flow, cost = flow_of(gateway, chan), ITEM_COST + sum(map(len, parts))
     place = Place(gateway._who())
 
-    def is_first():
-        for other in copied(flow.line):
-            # A signal handler that interrupts a send() may send: it does not wait for that.
-            if other is place or other.lock.locked() and other.who != place.who:
-                return other is place
-        return True
-
     def ready():
-        if gateway._eof or gateway._writer.ending or chan.closed:
-            return True
-        return is_first() and (fits(chan, cost) or bool(ask(gateway, chan)))  # again, if others have used up the credit
+        return may_go(gateway, chan, place, cost)
 
     with place.lock:
         try:

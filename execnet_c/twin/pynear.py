@@ -3,7 +3,7 @@ and the goodbye. It is not sent to far ends (see far/sent.py).
 """
 
 from . import pypump
-from .pychannel import until_of
+from .pychannel import Channel, until_of
 from .pyserializer import DataFormatError
 from .pywire import HELLO, MARKER, TERMINATE, Batch, frame
 
@@ -83,6 +83,11 @@ class NearEnd:
         self._check_usable()
         if not self._writer.send(Batch([memoryview(data).cast("B")])):
             raise self._death(True)
+
+    def _send_soon(self, *args):
+        from .pysoon import send_soon
+
+        return send_soon(Channel, self, None, *args)
 
     def _set_coerce(self, bits):
         self._check_usable()

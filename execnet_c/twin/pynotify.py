@@ -5,7 +5,7 @@ import sys
 from ..models.native import os
 
 
-class _Bell:
+class Bell:
     """What the gateway has among its waiters. It has the methods of a lock, because the others are locks."""
 
     over = False
@@ -30,7 +30,7 @@ class Registration:
     def __init__(self, channel, fd, number):
         gateway, chan = channel.gateway, channel._chan
         gateway._check_usable()
-        bell = _Bell(fd, number)
+        bell = Bell(fd, number)
         if fd < 0:
             raise OSError("fd must not be negative")
         if channel._has_callback:

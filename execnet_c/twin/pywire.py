@@ -124,6 +124,7 @@ class Writer:
         self.line = deque()  # a lock for each thread that waits for the writer role or has it, and holds this lock
         self.out = deque()  # the batches that are not written yet
         self.watched = False  # the pump watches the fd for room
+        self.drained = None  # a function that the I/O thread calls when nothing is left to write, see pysoon.py
         self.numbers = deque(range(LONG_COUNT))  # numbers for long messages that are free
 
     def send(self, batch, sent=None, cost=0):
@@ -150,7 +151,7 @@ class Writer:
                     return batch.rest() is None  # true if all was written, even if the connection broke right after that
             finally:
                 self.line.remove(place)
-                if self.out:
+                if self.out or self.drained:
                     pypump.pump.post(self.flush)  # the rest of a frame that was begun
 
     def send_message(self, code, id, parts, sent=None):
@@ -239,7 +240,7 @@ class Writer:
         """On the I/O thread: write what is in `out`; what has no room now is written later."""
         pump = pypump.pump
         if not self.out and not self.parted:
-            return
+            return self.drained and self.drained()
         if not self.role.acquire(False):
             pump.after(0.01, self.flush)  # the thread that has the role writes it all; but it may be just leaving
             return
@@ -255,6 +256,8 @@ class Writer:
                 pump.watch(self.fd, pypump.POLLOUT, lambda events: self.flush())
         finally:
             self.role.release()
+        if self.drained and not self.out:
+            self.drained()
 
     def end(self, last):
         """Take nothing more; write what was taken, then the frame `last`, then close. Any thread."""

@@ -11,6 +11,7 @@
 #include "io.h"
 #include "methods.h"
 #include "receive.h"
+#include "soon.h"
 
 #include <stddef.h>
 
@@ -450,6 +451,7 @@ xcpy_channel_setup(PyObject *module, xcpy_state *state)
     if (state->ChannelType == NULL || PyModule_AddObjectRef(module, "Channel", state->ChannelType) < 0 ||
         xcpy_add_methods(state->ChannelType, xcpy_receive_methods) < 0 ||
         xcpy_add_methods(state->ChannelType, xcpy_limit_methods) < 0 ||
+        xcpy_add_methods(state->ChannelType, xcpy_soon_methods) < 0 ||
         xcpy_add_methods(state->ChannelType, xcpy_aio_methods) < 0 ||
         xcpy_add_methods(state->ChannelType, xcpy_interrupt_methods) < 0 ||
         PyObject_SetAttrString(state->ChannelType, "RemoteError", state->RemoteError) < 0 ||

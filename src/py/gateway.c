@@ -16,6 +16,7 @@
 #include "relay.h"
 #include "rings.h"
 #include "sockets.h"
+#include "soon.h"
 #include "stderr.h"
 #include "tasks.h"
 #include "warn.h"
@@ -472,9 +473,10 @@ xcpy_gateway_setup(PyObject *module, xcpy_state *state)
     if (state->GatewayType == NULL || PyModule_AddObjectRef(module, "Gateway", state->GatewayType) < 0) {
         return -1;
     }
-    PyMethodDef *const more[] = {xcpy_callback_methods, xcpy_end_methods,    xcpy_relay_methods,
-                                 xcpy_ring_methods,     xcpy_socket_methods, xcpy_stderr_methods,
-                                 xcpy_task_methods,     xcpy_flow_methods,   xcpy_interrupting_methods};
+    PyMethodDef *const more[] = {xcpy_callback_methods,    xcpy_end_methods,    xcpy_relay_methods,
+                                 xcpy_ring_methods,        xcpy_socket_methods, xcpy_stderr_methods,
+                                 xcpy_task_methods,        xcpy_flow_methods,   xcpy_interrupting_methods,
+                                 xcpy_gateway_soon_methods};
     int added = 0;
     for (size_t i = 0; added == 0 && i < sizeof more / sizeof *more; i++) {
         added = xcpy_add_methods(state->GatewayType, more[i]);

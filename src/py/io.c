@@ -18,13 +18,6 @@
 #define SLICE_MIN (10 * XC_MS)
 /* Between the pieces of a long message its sender, which may never sleep, checks for signals so often. */
 #define SLICE_LONG (50 * XC_MS)
-/*
- * A frame of up to this size (bytes) is first tried with the GIL held: the fd is non-blocking and takes such a frame in
- * a few microseconds, but beside a computing Python thread a release of the GIL may cost the switch interval, 5 ms. The
- * round trip of an int beside such a thread takes 1.0 ms this way, and 2.6 to 3.3 ms with the GIL released for each
- * write.
- */
-enum { SMALL_FRAME = 16 * 1024, STACK_PARTS = 10 };
 /* Bytes for a frame at first; malloc has so much at hand without a search. */
 enum { FIRST_ROOM = 1000 };
 
@@ -136,8 +129,8 @@ xcpy_wait_for(GatewayObject *gateway, xc_wait_kind kind, PyObject *timeout)
 
 /* --- sending -------------------------------------------------------------------------------------------------- */
 
-static int
-raise_unsent(GatewayObject *gateway, const xc_err *err)
+int
+xcpy_raise_unsent(GatewayObject *gateway, const xc_err *err)
 {
     xc_link_state state;
     xc_link_get_state(gateway->link, &state);
@@ -164,7 +157,7 @@ send_parked(GatewayObject *gateway, xc_sending *sending)
     }
     Py_DECREF(who);
     if (xc_writer_hand_over(writer, sending, &err) != XC_OK) {
-        return raise_unsent(gateway, &err);
+        return xcpy_raise_unsent(gateway, &err);
     }
     while (xc_writer_is_full(writer)) {
         if (xcpy_pause(gateway) < 0 || xcpy_check_usable(gateway) < 0) {
@@ -179,7 +172,7 @@ send_frame(GatewayObject *gateway, xc_sending *sending, size_t size, bool parks)
 {
     xc_writer *writer = xc_link_writer(gateway->link);
     xc_err err = {.code = XC_OK};
-    xc_status rc = size <= SMALL_FRAME || parks ? xc_writer_try(writer, sending, &err) : XC_AGAIN;
+    xc_status rc = size <= XCPY_SMALL_FRAME || parks ? xc_writer_try(writer, sending, &err) : XC_AGAIN;
     if (rc == XC_AGAIN && parks) {
         int sent = send_parked(gateway, sending);
         if (sent == -1) {
@@ -205,7 +198,7 @@ send_frame(GatewayObject *gateway, xc_sending *sending, size_t size, bool parks)
             rc = XC_AGAIN;
         }
     }
-    return rc == XC_OK ? 0 : raise_unsent(gateway, &err);
+    return rc == XC_OK ? 0 : xcpy_raise_unsent(gateway, &err);
 }
 
 static int
@@ -272,15 +265,13 @@ send_long(GatewayObject *gateway, xc_long_sending *sending, bool *sent)
         parks = parks && paused == 0;
         if (ended || paused == -1 || PyErr_CheckSignals() < 0) {
             *sent = xc_writer_drop(writer, sending);
-            return ended ? raise_unsent(gateway, &err) : -1;
+            return ended ? xcpy_raise_unsent(gateway, &err) : -1;
         }
     }
 }
 
-/* Sends a payload in `n` parts; the first part has room for a header in front, and parts[-1] is free. *sent: it will
- * arrive, whatever the result is. */
-static int
-send_message(GatewayObject *gateway, xc_long_frame *message, struct iovec *parts, int n, bool *sent)
+int
+xcpy_send_message(GatewayObject *gateway, xc_long_frame *message, struct iovec *parts, int n, bool *sent)
 {
     size_t size = (size_t)message->size;
     int result;
@@ -340,32 +331,58 @@ encode_pickled(GatewayObject *gateway, PyObject *item, xcpy_dumped *frame)
     return begin_frame(frame) < 0 ? -1 : xcpy_dump_pickled(gateway, item, frame);
 }
 
+int
+xcpy_encode(GatewayObject *gateway, ChannelObject *channel, xc_code code, PyObject *item, bool pickled,
+            xcpy_dumped *frame)
+{
+    if (begin_frame(frame) < 0) {
+        return -1;
+    }
+    pickled = pickled || (item != NULL && xcpy_dump(gateway->state, item, XCPY_PIN | XCPY_HUGE, frame) < 0 &&
+                          encode_plain(gateway, channel, item, frame) < 0);
+    if (!pickled) {
+        return 0;
+    }
+    return PyErr_Occurred() && !xcpy_may_pickle(gateway, code) ? -1 : encode_pickled(gateway, item, frame);
+}
+
+struct iovec *
+xcpy_parts_of(const xcpy_dumped *frame, struct iovec few[XCPY_STACK_PARTS], int *n)
+{
+    struct iovec *parts = few;
+    if (frame->n_pins * 2 + 2 > XCPY_STACK_PARTS || xcpy_dumped_size(frame) >= XC_LONG_MIN) {
+        parts = PyMem_New(struct iovec, frame->n_pins * 2 + 2);
+        if (parts == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+    }
+    xcpy_dumped_iov(frame, parts + 1, n);
+    return parts;
+}
+
+void
+xcpy_tell_limits(GatewayObject *gateway, const xcpy_dumped *frame)
+{
+    if (frame->channels.end > 0 && !xc_link_forked(gateway->link)) {
+        size_t count = xc_buf_size(&frame->channels) / sizeof(uint32_t);
+        xc_link_tell_limits(gateway->link, xc_buf_head(&frame->channels), count);
+    }
+}
+
 /* An item of `channel` waits for credit, and is counted. NULL: it is none of one. */
 static int
 send_encoded(GatewayObject *gateway, ChannelObject *channel, xc_code code, uint32_t id, PyObject *item, bool pickled,
              PyObject *timeout, int64_t until)
 {
-    struct iovec few[STACK_PARTS], *parts = few;
+    struct iovec few[XCPY_STACK_PARTS], *parts = few;
     xcpy_dumped frame = {.n_pins = 0};
     int n = 0, result = -1;
     bool sent;
-    if (begin_frame(&frame) < 0) {
+    if (xcpy_encode(gateway, channel, code, item, pickled, &frame) < 0 ||
+        (parts = xcpy_parts_of(&frame, few, &n)) == NULL) {
         goto done;
     }
-    pickled = pickled || (item != NULL && xcpy_dump(gateway->state, item, XCPY_PIN | XCPY_HUGE, &frame) < 0 &&
-                          encode_plain(gateway, channel, item, &frame) < 0);
-    if (pickled &&
-        ((PyErr_Occurred() && !xcpy_may_pickle(gateway, code)) || encode_pickled(gateway, item, &frame) < 0)) {
-        goto done;
-    }
-    if (frame.n_pins * 2 + 2 > STACK_PARTS || xcpy_dumped_size(&frame) >= XC_LONG_MIN) {
-        parts = PyMem_New(struct iovec, frame.n_pins * 2 + 2);
-        if (parts == NULL) {
-            PyErr_NoMemory();
-            goto done;
-        }
-    }
-    xcpy_dumped_iov(&frame, parts + 1, &n);
     xc_long_frame message = {.code = code, .chan = id, .size = xcpy_dumped_size(&frame) - XC_HEADER_SIZE};
     uint64_t cost = message.size + XC_ITEM_COST;
     if (channel == NULL) {
@@ -376,14 +393,11 @@ send_encoded(GatewayObject *gateway, ChannelObject *channel, xc_code code, uint3
     else if (!xcpy_count_sent(channel->chan, cost) && xcpy_claim(channel, cost, timeout, until) < 0) {
         goto done;
     }
-    result = send_message(gateway, &message, parts + 1, n, &sent);
+    result = xcpy_send_message(gateway, &message, parts + 1, n, &sent);
     if (channel != NULL && !sent) {
         xc_link_unsent(gateway->link, channel->chan, cost);
     }
-    if (frame.channels.end > 0 && !xc_link_forked(gateway->link)) {
-        size_t count = xc_buf_size(&frame.channels) / sizeof(uint32_t);
-        xc_link_tell_limits(gateway->link, xc_buf_head(&frame.channels), count);
-    }
+    xcpy_tell_limits(gateway, &frame);
 done:
     if (parts != few) {
         PyMem_Free(parts);

@@ -10,6 +10,7 @@
 #include "main_thread.h"
 #include "park.h"
 #include "pickled.h"
+#include "soon.h"
 #include "trace.h"
 #include "warn.h"
 
@@ -32,8 +33,8 @@ module_exec(PyObject *module)
         return -1;
     }
     if (xcpy_left_setup(state) < 0 || xcpy_error_setup(module, state) < 0 || xcpy_memory_setup(module, state) < 0 ||
-        xcpy_registration_setup(module, state) < 0 || xcpy_gateway_setup(module, state) < 0 ||
-        xcpy_channel_setup(module, state) < 0) {
+        xcpy_registration_setup(module, state) < 0 || xcpy_sending_setup(module, state) < 0 ||
+        xcpy_gateway_setup(module, state) < 0 || xcpy_channel_setup(module, state) < 0) {
         return -1;
     }
     static const struct {

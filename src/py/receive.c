@@ -12,7 +12,7 @@
 #include "item.h"
 #include "park.h"
 
-/* An item that comes within this time is awaited with the GIL held: see SMALL_FRAME in io.c. */
+/* An item that comes within this time is awaited with the GIL held: see XCPY_SMALL_FRAME in io.h. */
 #define SPIN_NS (3 * INT64_C(1000))
 
 #define NO_ITEM_TEXT      "no item after %R seconds"

@@ -28,6 +28,7 @@ typedef struct xcpy_left xcpy_left;
     X(GatewayType)                                                                                                     \
     X(MemoryType)                                                                                                      \
     X(RegistrationType)                                                                                                \
+    X(SendingType)                                                                                                     \
     X(no_endmarker) /* stands for "no endmarker wanted" */
 
 enum { XCPY_STRINGS_BITS = 9, XCPY_STRINGS = 1 << XCPY_STRINGS_BITS };

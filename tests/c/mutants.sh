@@ -31,6 +31,7 @@ mutant gone xc_link_pump test_link 'xc_ring_waiter(waiter); .* the reader must p
 mutant registration xc_wait test_registration 'write_number((const xc_registration \*)waiter);' &
 mutant held xc_wait test_registration 'registration->waiter.rung = xc_ready_locked(link, wait);' &
 mutant handed xc_writer test_writer_handed 'xc_writer_release_locked(writer); .* so that the pump writes it' &
+mutant room xc_writer test_writer_handed 'tell_room(room);' &
 mutant refused xc_writer_post test_writer 'xc_writer_wake_all_locked(writer); .* each is refused now' &
 mutant nested xc_writer test_writer_long 'xc_writer_spill_own_locked(writer); .* or those in the line would wait for us' &
 mutant numbers xc_writer_long test_writer_long 'xc_writer_spill_own_locked(writer); .* or those who have the numbers would wait for us' &

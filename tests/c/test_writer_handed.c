@@ -329,6 +329,61 @@ full_of_frames(void)
     }
 }
 
+static int64_t
+told(int fd)
+{
+    uint64_t number = 0;
+    ssize_t got = read(fd, &number, sizeof number);
+    return got == sizeof number ? (int64_t)number : -1;
+}
+
+/* Whoever waits for room without a thread is told once all is out, or nothing ever will be; not who has forgotten it.
+ */
+static void
+room_is_written_to_an_fd(void)
+{
+    enum { FRAMES = 3 };
+    for (int broken = 0; broken < 2; broken++) {
+        struct parcel parcel;
+        xc_err err = {.code = XC_EOF, .step = "test"};
+        int fds[2];
+        CHECK_INT(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+        xc_room rooms[3] = {{.fd = fds[1], .number = 7}, {.fd = fds[1], .number = 8}, {.fd = fds[1], .number = 9}};
+        rig_open();
+        CHECK(!xc_writer_notify_room(&writer, &rooms[0]));
+        CHECK(xc_writer_room_over(&writer, &rooms[0]));
+        for (unsigned i = 0; i < FRAMES; i++) {
+            pack(&parcel, i, 0, BIG);
+            CHECK_RC(xc_writer_send_soon(&writer, &parcel.sending, &err), XC_OK);
+            unpack(&parcel);
+        }
+        for (int i = 0; i < 3; i++) {
+            AWAIT(xc_writer_notify_room(&writer, &rooms[i])); /* what the pump has in hand just now does not count */
+        }
+        xc_writer_forget_room(&writer, &rooms[1]);
+        CHECK_INT(told(fds[0]), -1);
+        CHECK(!xc_writer_room_over(&writer, &rooms[0]));
+        if (broken) {
+            xc_writer_break(&writer, &err);
+        }
+        for (unsigned i = 0; !broken && i < FRAMES; i++) {
+            expect_parcel(i, 0, BIG);
+        }
+        AWAIT(xc_writer_room_over(&writer, &rooms[0]) && xc_writer_room_over(&writer, &rooms[2]));
+        CHECK_INT(told(fds[0]) + told(fds[0]), 7 + 9);
+        CHECK_INT(told(fds[0]), -1);
+        xc_writer_forget_room(&writer, &rooms[0]);
+        if (broken) {
+            pack(&parcel, 1, 0, BIG);
+            CHECK_RC(xc_writer_send_soon(&writer, &parcel.sending, &err), XC_EOF);
+            unpack(&parcel);
+        }
+        rig_close();
+        close(fds[0]);
+        close(fds[1]);
+    }
+}
+
 int
 main(void)
 {
@@ -342,5 +397,6 @@ main(void)
     RUN_IO(handed_over_to_nobody);
     RUN_IO(handed_over_without_memory);
     RUN_IO(full_of_frames);
+    RUN_IO(room_is_written_to_an_fd);
     return check_end();
 }

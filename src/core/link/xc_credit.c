@@ -139,15 +139,29 @@ xc_link_unsent(xc_link *link, xc_chan *chan, uint64_t cost)
     xc_unlock_link(&link->mu);
 }
 
+static void
+count_sent_locked(xc_link *link, xc_chan *chan, uint64_t cost) XC_NEEDS(link)
+{
+    atomic_fetch_add(&chan->credit.sent, cost);
+    line_moves_locked(link, chan); /* the first in the line may have to wait again */
+}
+
 void
 xc_link_sent(xc_link *link, uint32_t id, uint64_t cost)
 {
     xc_lock_link(&link->mu);
     xc_chan *chan = xc_chan_find(&link->chans.table, id);
     if (chan != NULL) {
-        atomic_fetch_add(&chan->credit.sent, cost);
-        line_moves_locked(link, chan); /* the first in the line may have to wait again */
+        count_sent_locked(link, chan, cost);
     }
+    xc_unlock_link(&link->mu);
+}
+
+void
+xc_link_sent_to(xc_link *link, xc_chan *chan, uint64_t cost)
+{
+    xc_lock_link(&link->mu);
+    count_sent_locked(link, chan, cost);
     xc_unlock_link(&link->mu);
 }
 

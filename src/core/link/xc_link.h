@@ -214,6 +214,7 @@ bool xc_link_unclaim(xc_link *link, xc_chan *chan, xc_claim *claim) XC_TAKES_LIN
 void xc_link_unsent(xc_link *link, xc_chan *chan, uint64_t cost) XC_TAKES_LINK;
 /* Counts an item that never waits; to be called before it is sent. */
 void xc_link_sent(xc_link *link, uint32_t id, uint64_t cost) XC_TAKES_LINK;
+void xc_link_sent_to(xc_link *link, xc_chan *chan, uint64_t cost) XC_TAKES_LINK;
 
 /* Without a lock: what xc_link_claim does while the channel has no limit. False: call that. */
 static inline bool

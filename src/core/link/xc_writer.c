@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "xc_forkfd.h"
 #include "xc_pages.h"
@@ -112,12 +113,25 @@ xc_writer_wake_all_locked(xc_writer *writer)
 }
 
 static void
+tell_room(const xc_room *room)
+{
+    ssize_t ignored = write(room->fd, &room->number, sizeof room->number);
+    (void)ignored;
+}
+
+static void
 post_awaiting_locked(xc_writer *writer) XC_NEEDS(writer)
 {
     while (writer->awaiting != NULL && !has_leftovers_locked(writer)) {
         xc_job *job = writer->awaiting;
         writer->awaiting = XC_UNLOCKED(job->next); /* the pump has not got it yet */
         xc_pump_post(job);
+    }
+    while (writer->rooms != NULL && !has_leftovers_locked(writer)) {
+        xc_room *room = writer->rooms;
+        writer->rooms = room->next;
+        room->waits = false;
+        tell_room(room);
     }
 }
 

@@ -38,11 +38,12 @@ typedef struct {
     /* Whole frames that go out after `flight`. Whoever posts limits it: answers by xc_answer.c, pieces of a relay and
      * frames of greenlets by XC_WRITER_MUCH, closes by the number of channels. */
     xc_buf outbox XC_GUARDED(writer);
-    bool ending XC_GUARDED(writer);      /* takes nothing more; the fd is closed when all is out */
-    bool parted XC_GUARDED(writer);      /* the goodbye has joined the outbox */
-    bool closed XC_GUARDED(writer);      /* the fd is closed */
-    xc_err broken XC_GUARDED(writer);    /* first fatal error, never cleared */
-    xc_job *awaiting XC_GUARDED(writer); /* borrowed; posted when nothing is left to write */
+    bool ending XC_GUARDED(writer);           /* takes nothing more; the fd is closed when all is out */
+    bool parted XC_GUARDED(writer);           /* the goodbye has joined the outbox */
+    bool closed XC_GUARDED(writer);           /* the fd is closed */
+    xc_err broken XC_GUARDED(writer);         /* first fatal error, never cleared */
+    xc_job *awaiting XC_GUARDED(writer);      /* borrowed; posted when nothing is left to write */
+    struct xc_room *rooms XC_GUARDED(writer); /* borrowed; told then, too */
     xc_watch watch XC_GUARDED(writer);
     xc_timer flush; /* on a ring: tries to write leftovers when no notification will come */
 } xc_writer;
@@ -90,6 +91,10 @@ void xc_writer_spill(xc_writer *writer, xc_sending *sending) XC_TAKES_WRITER;
  */
 xc_status xc_writer_hand_over(xc_writer *writer, xc_sending *sending, xc_err *err) XC_TAKES_WRITER;
 
+/* Writes what the connection takes now, and keeps a copy of the rest: xc_writer_try, then xc_writer_hand_over, whose
+ * results it has. Never blocks. */
+xc_status xc_writer_send_soon(xc_writer *writer, xc_sending *sending, xc_err *err) XC_HOLDS_NONE;
+
 /* Bytes that wait to be written, without those that a thread is writing now. */
 size_t xc_writer_left(xc_writer *writer) XC_TAKES_WRITER;
 
@@ -117,6 +122,18 @@ enum { XC_WRITER_MUCH = 256 * 1024 }; /* bytes */
 /* True: more than XC_WRITER_MUCH waits to be written, and `job` will be posted when all of it is out, or never can be.
  * For senders without an end, which would fill the memory while the connection is slow. Never blocks. */
 bool xc_writer_await_room(xc_writer *writer, xc_job *job) XC_TAKES_WRITER;
+
+/* The same without a job: a wait for room, in its owner's memory; zeroed but for `fd` and `number`. */
+typedef struct xc_room {
+    struct xc_room *next XC_GUARDED(writer);
+    int fd; /* must be non-blocking; the eight bytes of `number` are written to it */
+    uint64_t number;
+    bool waits XC_GUARDED(writer); /* it is among those who wait */
+} xc_room;
+bool xc_writer_notify_room(xc_writer *writer, xc_room *room) XC_TAKES_WRITER;
+/* True: nobody waits for it any more, since there was room. */
+bool xc_writer_room_over(xc_writer *writer, const xc_room *room) XC_TAKES_WRITER;
+void xc_writer_forget_room(xc_writer *writer, xc_room *room) XC_TAKES_WRITER;
 
 /* Takes nothing more; behind all that was taken goes the goodbye, then the fd is closed. True: this was the first call,
  * and the connection is not broken. Never blocks. */

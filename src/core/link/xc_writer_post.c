@@ -24,6 +24,13 @@ xc_writer_post(xc_writer *writer, const void *frames, size_t n)
     return rc;
 }
 
+xc_status
+xc_writer_send_soon(xc_writer *writer, xc_sending *sending, xc_err *err)
+{
+    xc_status rc = xc_writer_try(writer, sending, err);
+    return rc == XC_AGAIN ? xc_writer_hand_over(writer, sending, err) : rc;
+}
+
 static size_t
 left_locked(const xc_writer *writer) XC_NEEDS(writer)
 {
@@ -63,6 +70,45 @@ xc_writer_await_room(xc_writer *writer, xc_job *job)
     }
     xc_unlock_writer(&writer->mu);
     return much;
+}
+
+bool
+xc_writer_notify_room(xc_writer *writer, xc_room *room)
+{
+    XC_ASSERT(room->fd >= 0);
+    xc_lock_writer(&writer->mu);
+    bool much = left_locked(writer) > XC_WRITER_MUCH;
+    if (much) {
+        room->waits = true;
+        room->next = writer->rooms;
+        writer->rooms = room;
+    }
+    xc_unlock_writer(&writer->mu);
+    return much;
+}
+
+bool
+xc_writer_room_over(xc_writer *writer, const xc_room *room)
+{
+    xc_lock_writer(&writer->mu);
+    bool over = !room->waits;
+    xc_unlock_writer(&writer->mu);
+    return over;
+}
+
+void
+xc_writer_forget_room(xc_writer *writer, xc_room *room)
+{
+    xc_lock_writer(&writer->mu);
+    if (room->waits) {
+        struct xc_room **p = &writer->rooms;
+        while (*p != room) {
+            p = &(*p)->next;
+        }
+        *p = room->next;
+        room->waits = false;
+    }
+    xc_unlock_writer(&writer->mu);
 }
 
 bool
