@@ -19,6 +19,13 @@ def same(item):
     return item
 
 
+def pid_or_fail(item):
+    """item: (what to do, more)."""
+    if item[0] == "fail":
+        raise ZeroDivisionError
+    return os.getpid()
+
+
 def divide(n):
     return 100 // n
 

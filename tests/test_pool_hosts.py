@@ -1,5 +1,6 @@
 """pipe() over all kinds of gateways at once: bare Pythons, gateways through gateways, ssh, sockets; and when hosts die."""
 
+import contextlib
 import itertools
 import math
 import os
@@ -122,6 +123,23 @@ def test_an_item_that_takes_too_long_ends_any_far_end(server, group, kind):
     results = list(group[kind].pipe(deaf, range(10), timeout=0.5, return_exceptions=True))
     assert isinstance(results[5], TimeoutError)
     assert [*results[:5], *results[6:]] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("kind", ["inner", "old", "ssh", "socket"])
+def test_a_far_end_that_is_stopped_holds_nobody_up(server, group, kind):
+    kinds(group, server)
+    stopped = pid_of(group[kind])
+    items = (b"x" * 3_000_000 for _ in range(200))
+    results = group.pipe(len, items, batch_size=1, ordered=False)
+    try:
+        next(results)
+        os.kill(stopped, signal.SIGSTOP)
+        assert [next(results) for _ in range(60)] == [3_000_000] * 60
+        results.close()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(stopped, signal.SIGKILL)
+    assert pid_of(group[kind]) != stopped
 
 
 def test_a_missing_module_names_the_host(server):

@@ -1,7 +1,8 @@
 """The workers of a stream: what each one has to do, how it ended, and who takes its place.
 
 All is done by the thread that draws results, in wait(); only gateways are started anew on a thread of their own, one after
-the other, because that may take seconds.
+the other, because that may take seconds. So that thread never waits for a worker: what it sends (_send_soon) goes out when the
+worker takes it, and is bounded by AHEAD.
 """
 
 import atexit
@@ -120,12 +121,12 @@ class Crew:
         worker.stage, worker.way, worker.killed = "here", 0, False
         worker.born = worker.items
         worker.late_until = worker.late_place = None
-        worker.channel = worker.gateway.remote_exec(remote)
+        worker.channel, _ = worker.gateway._begin_task(remote, {}, worker.gateway._send_soon)
         worker.control = worker.gateway.newchannel()
         spec = worker.gateway.spec
         here = spec.popen and not (spec.python or spec.via or spec.ssh)
         paths = [os.path.abspath(path) for path in sys.path] if here else []
-        worker.channel.send(("setup", worker.control, paths, worker.limits, *self.job.setup))
+        worker.channel._send_soon(("setup", worker.control, paths, worker.limits, *self.job.setup))
         self._expect(worker)
 
     def _next_stage(self, worker):
@@ -134,7 +135,7 @@ class Crew:
             stages[2:4] = []
         worker.stage, worker.way = stages[stages.index(worker.stage) + 1], 0
         if worker.stage == "start":
-            worker.channel.send(("start", self.job.arguments))
+            worker.channel._send_soon(("start", self.job.arguments))
         elif worker.stage != "ready":
             worker.refusals = []
             self._offer(worker)
@@ -145,7 +146,7 @@ class Crew:
         way = ways.number(worker.way)
         if way is not None:
             worker.way += 1
-            worker.channel.send(("func", worker.stage, *way))
+            worker.channel._send_soon(("func", worker.stage, *way))
             return
         where = _place_of(worker.gateway)
         missing = next((missing for _, missing in worker.refusals if missing), None)
@@ -168,8 +169,8 @@ class Crew:
         """For how many seconds of these nothing needs to be looked at, unless something can be read from `fd`."""
         if any(worker.wait is not None and worker.wait.over for worker in self.workers.values()):
             return 0.0
-        late = [worker.late_until for worker in self.workers.values() if worker.late_until is not None]
-        return max(0.0, min([seconds, LONGEST_WAIT, *(until - time.monotonic() for until in late)]))
+        now = time.monotonic()
+        return max(0.0, min([seconds, LONGEST_WAIT, *(self._ends_at(worker) - now for worker in self.workers.values())]))
 
     def look(self):
         """Deal with what has come."""
@@ -229,7 +230,7 @@ class Crew:
             worker.since = time.monotonic()
         worker.has.append(batch)
         try:
-            worker.channel.send(("batch", batch.number, packed))
+            worker.channel._send_soon(("batch", batch.number, packed))
         except OSError:
             worker.has.pop()  # why it ended comes through its channel
             return False
@@ -238,17 +239,24 @@ class Crew:
 
     # --- deaths -----------------------------------------------------------------------------------------------------
 
+    def _ends_at(self, worker):
+        """When it is ended unless it says something."""
+        if worker.killed or not worker.has or worker.channel is None:
+            return math.inf
+        if worker.late_until is not None:
+            return worker.late_until
+        return math.inf if self.job.seconds is None else worker.since + self.job.seconds + SILENT
+
     def _look_for_late_ones(self):
-        now, seconds = time.monotonic(), self.job.seconds
         for worker in self.workers.values():
-            if worker.killed or not worker.has or worker.channel is None:
-                continue
-            if worker.late_until is None and seconds is not None:
-                # It says nothing at all: it may be in C code that keeps the GIL.
-                if now > worker.since + seconds + SILENT:
+            if time.monotonic() >= self._ends_at(worker):
+                if worker.late_until is None:  # it says nothing at all: it is stopped, or in C code that keeps the GIL
                     worker.late_place = 0 if len(worker.has[0].items) == 1 else None
-                    self._kill(worker)
-            elif worker.late_until is not None and now >= worker.late_until:
+                self._kill(worker)
+
+    def kill_all(self):
+        for worker in self.workers.values():
+            if worker.channel is not None:
                 self._kill(worker)
 
     def _kill(self, worker):
@@ -331,12 +339,12 @@ class Crew:
             for worker in busy:
                 try:
                     if not in_order:
-                        worker.control.send(None)
-                    worker.channel.send(None)
+                        worker.control._send_soon(None)
+                    worker.channel._send_soon(None)
                 except OSError:
                     pass
             if not in_order:
-                self._end_those_that_go_on([worker for worker in busy if worker.has or worker.stage == "start"])
+                self._end_those_that_go_on([worker for worker in busy if worker.has or worker.stage == "start" or worker.killed])
         finally:
             self._ended = True
             if self._starter is not None:
@@ -349,7 +357,7 @@ class Crew:
                 self._into = None
             os.close(self.fd)
             if self.owns and self.group is not None:
-                self.group.terminate(10.0 if in_order else 0.0)
+                self.group.terminate(KILL_AFTER if in_order else 0.0)
                 atexit.unregister(self.group._cleanup_atexit)  # a program may have many streams
 
     def _end_those_that_go_on(self, busy):
@@ -358,11 +366,11 @@ class Crew:
             try:
                 worker.channel.waitclose(max(0.0, until - time.monotonic()))
             except _core.TimeoutError:
-                kill(worker.gateway)
-                if not self.owns:
-                    worker.gateway._group._renew(worker.gateway)
+                self._kill(worker)
             except (EOFError, OSError, _core.RemoteError):
                 pass
+            if worker.killed and not self.owns and worker.gateway in worker.gateway._group:
+                worker.gateway._group._renew(worker.gateway)
 
 
 def kill(gateway):

@@ -16,7 +16,7 @@ from ..models.native import RLock
 from ..near.gateway import Gateway
 from . import failures
 from .carry import pack, unpack
-from .crew import LONGEST_WAIT, Crew, kill
+from .crew import LONGEST_WAIT, Crew
 from .functions import Ways, needs_cloudpickle
 from .options import options_of
 from .places import whole, workers_of
@@ -163,9 +163,9 @@ class Pool:
                 self.broken = BrokenExecutor("the workers were ended by kill_workers() or terminate_workers()")
             left, self.stopping = [*self.queue], True
             self.queue.clear()
+        if self.killing:
+            crew.kill_all()
         for worker in crew.workers.values():
-            if self.killing and worker.channel is not None:
-                kill(worker.gateway)
             left += worker.has
         for task in left:
             if not task.future.done() and (task.future.running() or task.future.set_running_or_notify_cancel()):

@@ -435,7 +435,12 @@ class Pipe:
 
     def close(self):
         """End the stream: what runs is interrupted, and ended if it goes on for a second."""
-        self._results.close()
+        self._stream.stop()
+        try:
+            self._results.close()
+        except ValueError as exc:
+            if "already executing" not in str(exc):  # else another thread is drawing, and will end it
+                raise
 
     def stats(self):
         """A dict for each worker: `id` of its gateway, `items`, `bytes` both ways, seconds `busy`, batches in its `queue`."""
