@@ -22,8 +22,8 @@ TAGS = ["A", "B", "C"]
 DOCS = [[CHOOSE.choice(WORDS) for _ in range(CHOOSE.randrange(12))] for _ in range(300)]
 
 
-@pytest.fixture(scope="module")
-def tagger():
+@pytest.fixture(scope="module", name="tagger")
+def tagger_fixture():
     random.seed(4)
     tagger = PerceptronTagger(load=False)
     tagger.train([[(CHOOSE.choice(WORDS), CHOOSE.choice(TAGS)) for _ in range(9)] for _ in range(60)], nr_iter=2)

@@ -10,12 +10,12 @@ def stream(start, source, batch_size, tokenize):
     try:
         while True:
             while end is None and waiting < 2:
-                texts, end = _next_batch(source, batch_size)
-                docs, end = _tokenized(texts, tokenize, end)
+                texts, end = next_batch(source, batch_size)
+                docs, end = tokenized(texts, tokenize, end)
                 bad = pipe.give(docs)
                 waiting += 1
                 if bad is not None:
-                    end = _parse_error(texts[bad[0]], bad[1])
+                    end = parse_error(texts[bad[0]], bad[1])
             if not waiting:
                 break
             yield from pipe.take()
@@ -26,7 +26,7 @@ def stream(start, source, batch_size, tokenize):
         raise end
 
 
-def _next_batch(source, size):
+def next_batch(source, size):
     """(the next documents, None); at the end (the last documents, the exception that says why there are no more)."""
     texts = []
     try:
@@ -36,7 +36,7 @@ def _next_batch(source, size):
     return texts, None if len(texts) == size else StopIteration()
 
 
-def _tokenized(texts, tokenize, end):
+def tokenized(texts, tokenize, end):
     if tokenize is None:
         return texts, end
     docs = []
@@ -44,11 +44,11 @@ def _tokenized(texts, tokenize, end):
         try:
             docs.append(tokenize(text))
         except Exception as error:
-            return docs, _parse_error(text, error)
+            return docs, parse_error(text, error)
     return docs, end
 
 
-def _parse_error(text, cause):
+def parse_error(text, cause):
     """An error that names the document."""
     if not isinstance(cause, Exception) or isinstance(cause, MemoryError):
         return cause

@@ -198,8 +198,9 @@ class PerceptronTagger:
         confidences = [confidence(row) if is_counted else 1.0 for row, is_counted in zip(scores, counted)]
         return list(zip(tokens, tags, confidences))
 
-    def pipe(self, texts, batch_size=1000, n_threads=2, *, tokenize=None, use_tagdict=True, as_doc=False):
-        """Tag a stream of documents, in its order, in batches, on `n_threads` threads: this one and others.
+    def pipe(self, texts, batch_size=1000, n_threads=2, *, tokenize=None, use_tagdict=True, as_doc=False, gateways=None):
+        """Tag a stream of documents, in its order, in batches, on `n_threads` threads: this one and others; or in `gateways`, a
+        Group or a list of them, where execnet_c.tagging can be imported.
 
         `texts` yields documents: lists of words, or objects from which `tokenize` makes such lists. The stream yields
         [(word, tag), ...] for each, or a Doc if `as_doc` is true. It is lazy: it reads at most two batches ahead. The
@@ -208,11 +209,18 @@ class PerceptronTagger:
 
         A document that is none raises ValueError("Error parsing doc: ..."), after the results of all before it. Ctrl-C
         takes effect after a batch.
+
+        A gateway has at most two batches. `texts` is drawn on a thread then. A gateway that dies is started anew in its group;
+        nothing is lost.
         """
         if batch_size < 1:
             raise ValueError("batch_size is to be 1 or more")
         if n_threads < 1:
             raise ValueError("n_threads is to be 1 or more")
+        if gateways is not None:
+            from .gateways import stream_over
+
+            return stream_over(gateways, self, iter(texts), batch_size, tokenize, use_tagdict, as_doc)
         model = self._compiled()
         return stream(lambda: Pipe(model, n_threads, use_tagdict, as_doc), iter(texts), batch_size, tokenize)
 

@@ -76,8 +76,8 @@ give_back_workspace(ModelObject *self, xtpy_workspace *space)
 
 #ifdef Py_GIL_DISABLED
 
-static xtpy_shelf *
-take_shelves(ModelObject *self)
+xtpy_shelf *
+xtpy_take_shelves(ModelObject *self)
 {
     xtpy_shelf *shelves = xc_pool_take(&self->shelves);
     return shelves != NULL ? shelves : PyMem_Calloc(XTPY_SHELVES, sizeof(*shelves));
@@ -92,8 +92,8 @@ free_shelves(xtpy_shelf *shelves)
     PyMem_Free(shelves);
 }
 
-static void
-give_back_shelves(ModelObject *self, xtpy_shelf *shelves)
+void
+xtpy_give_back_shelves(ModelObject *self, xtpy_shelf *shelves)
 {
     if (!xc_pool_give(&self->shelves, shelves)) {
         free_shelves(shelves);
@@ -110,8 +110,8 @@ free_all_shelves(ModelObject *self)
 
 #else
 
-static xtpy_shelf *
-take_shelves(ModelObject *self)
+xtpy_shelf *
+xtpy_take_shelves(ModelObject *self)
 {
     if (self->shelves == NULL) {
         self->shelves = PyMem_Calloc(XTPY_SHELVES, sizeof(*self->shelves));
@@ -119,8 +119,8 @@ take_shelves(ModelObject *self)
     return self->shelves;
 }
 
-static void
-give_back_shelves(ModelObject *self, xtpy_shelf *shelves)
+void
+xtpy_give_back_shelves(ModelObject *self, xtpy_shelf *shelves)
 {
     (void)self;
     (void)shelves;
@@ -140,12 +140,12 @@ free_all_shelves(ModelObject *self)
 PyObject *
 xtpy_model_list(ModelObject *self, xtpy_batch *batch, size_t doc)
 {
-    xtpy_shelf *shelves = take_shelves(self);
+    xtpy_shelf *shelves = xtpy_take_shelves(self);
     if (shelves == NULL) {
         return PyErr_NoMemory();
     }
     PyObject *list = xtpy_batch_list(batch, doc, self->tags, shelves);
-    give_back_shelves(self, shelves);
+    xtpy_give_back_shelves(self, shelves);
     return list;
 }
 
@@ -456,7 +456,7 @@ Model_pair(ModelObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "OO|p:pair", &sentences, &numbers, &as_doc)) {
         return NULL;
     }
-    return xtpy_numbers_pair(sentences, numbers, &self->model, self->tags, as_doc ? self->state : NULL);
+    return xtpy_numbers_pair(self, sentences, numbers, as_doc != 0);
 }
 
 /* The tags of one sentence, and the sums that decided: (tags, doubles as bytes, a byte for each word). */

@@ -32,6 +32,10 @@ typedef struct {
     atomic_uint fork_count;
 } ModelObject;
 
+/* Shelves for one call; NULL if there is no memory. Give them back. */
+xtpy_shelf *xtpy_take_shelves(ModelObject *model);
+void xtpy_give_back_shelves(ModelObject *model, xtpy_shelf *shelves);
+
 /* What xtpy_batch_list gives for a document, with the pairs that the model remembers. */
 PyObject *xtpy_model_list(ModelObject *model, xtpy_batch *batch, size_t doc);
 
@@ -49,9 +53,8 @@ PyObject *xtpy_tagdict(const xt_model *model, PyObject *tags);
 int xtpy_numbers_add(PyObject *numbers, const xt_model *model, const xt_batch *batch);
 /* Raises ValueError: the numbers do not fit these words. Returns NULL. */
 PyObject *xtpy_raise_other_numbers(void);
-/* For each sentence what xtpy_batch_list would give; a Doc unless as_docs is NULL. */
-PyObject *xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model, PyObject *tags,
-                            xtpy_state *as_docs);
+/* For each sentence what xtpy_batch_list would give, or a Doc. */
+PyObject *xtpy_numbers_pair(ModelObject *model, PyObject *sentences, PyObject *numbers, bool as_doc);
 
 /* The sentences of a batch as bytes, to be tagged elsewhere; and the other way, into an empty batch, -1 with an
  * exception. */

@@ -49,7 +49,8 @@ xtpy_raise_other_numbers(void)
 typedef struct {
     const unsigned char *at, *end;
     size_t width;
-    PyObject *tags; /* borrowed */
+    PyObject *tags;      /* borrowed */
+    xtpy_shelf *shelves; /* borrowed; NULL for Docs */
 } reader;
 
 /* The next tag, borrowed; NULL with ValueError. */
@@ -77,6 +78,34 @@ items_of(PyObject *sentence)
     return xtpy_items(sentence, "a sentence is to be a list");
 }
 
+static bool
+same_text(PyObject *a, PyObject *b)
+{
+    const size_t size = (size_t)PyUnicode_GET_LENGTH(a) * (size_t)PyUnicode_KIND(a);
+    return a == b || (PyUnicode_GET_LENGTH(a) == PyUnicode_GET_LENGTH(b) && PyUnicode_KIND(a) == PyUnicode_KIND(b) &&
+                      memcmp(PyUnicode_DATA(a), PyUnicode_DATA(b), size) == 0);
+}
+
+/* As pair_of() of xtpy_batch.c, for a word without an id: the word itself tells where its shelf is. */
+static PyObject *
+pair_with(PyObject *word, PyObject *tag, xtpy_shelf *shelves)
+{
+    if (!PyUnicode_CheckExact(word)) {
+        return xtpy_new_pair(Py_NewRef(word), tag);
+    }
+    xtpy_shelf *shelf = &shelves[((size_t)PyObject_Hash(word) ^ (uintptr_t)tag >> 4) % XTPY_SHELVES];
+    PyObject *before = shelf->pair;
+    if (before != NULL && PyTuple_GET_ITEM(before, 1) == tag && same_text(PyTuple_GET_ITEM(before, 0), word)) {
+        return Py_NewRef(before);
+    }
+    PyObject *pair = xtpy_new_pair(Py_NewRef(word), tag);
+    if (pair != NULL) {
+        *shelf = (xtpy_shelf){XT_NONE, 0, Py_NewRef(pair)};
+        Py_XDECREF(before);
+    }
+    return pair;
+}
+
 static PyObject *
 paired(PyObject *sentence, reader *from)
 {
@@ -89,7 +118,7 @@ paired(PyObject *sentence, reader *from)
     PyObject *list = PyList_New(n);
     for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
         PyObject *word = PySequence_Fast_GET_ITEM(words, i), *tag = next_tag(from);
-        PyObject *pair = tag != NULL ? xtpy_new_pair(Py_NewRef(word), tag) : NULL;
+        PyObject *pair = tag != NULL ? pair_with(word, tag, from->shelves) : NULL;
         if (pair == NULL) {
             Py_CLEAR(list);
             break;
@@ -148,23 +177,24 @@ doc_of(PyObject *sentence, reader *from, xtpy_state *state)
 }
 
 PyObject *
-xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model, PyObject *tags, xtpy_state *as_docs)
+xtpy_numbers_pair(ModelObject *model, PyObject *sentences, PyObject *numbers, bool as_doc)
 {
-    Py_buffer view;
+    Py_buffer view = {0};
     PyObject *result = NULL, *given = xtpy_items(sentences, "sentences are to be a list");
-    if (given == NULL) {
-        return NULL;
+    xtpy_shelf *shelves = given == NULL || as_doc ? NULL : xtpy_take_shelves(model);
+    if (given == NULL || PyObject_GetBuffer(numbers, &view, PyBUF_SIMPLE) < 0) {
+        goto done;
     }
-    if (PyObject_GetBuffer(numbers, &view, PyBUF_SIMPLE) < 0) {
-        Py_DECREF(given);
-        return NULL;
+    if (shelves == NULL && !as_doc) {
+        PyErr_NoMemory();
+        goto done;
     }
-    reader from = {view.buf, (const unsigned char *)view.buf + view.len, width_of(model), tags};
+    reader from = {view.buf, (const unsigned char *)view.buf + view.len, width_of(&model->model), model->tags, shelves};
     result = PyList_New(0);
     /* A sentence may run Python code, which may change the list. */
     for (Py_ssize_t i = 0; result != NULL && i < PySequence_Fast_GET_SIZE(given); i++) {
         PyObject *sentence = Py_NewRef(PySequence_Fast_GET_ITEM(given, i));
-        PyObject *one = as_docs != NULL ? doc_of(sentence, &from, as_docs) : paired(sentence, &from);
+        PyObject *one = as_doc ? doc_of(sentence, &from, model->state) : paired(sentence, &from);
         Py_DECREF(sentence);
         if (one == NULL || PyList_Append(result, one) < 0) {
             Py_CLEAR(result);
@@ -174,8 +204,12 @@ xtpy_numbers_pair(PyObject *sentences, PyObject *numbers, const xt_model *model,
     if (result != NULL && from.at != from.end) {
         Py_SETREF(result, xtpy_raise_other_numbers());
     }
+done:
+    if (shelves != NULL) {
+        xtpy_give_back_shelves(model, shelves);
+    }
     PyBuffer_Release(&view);
-    Py_DECREF(given);
+    Py_XDECREF(given);
     return result;
 }
 
