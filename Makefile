@@ -66,8 +66,8 @@ STRICT := $(INCLUDES) -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 LOCKS := $(STRICT) -Wthread-safety -Wthread-safety-beta
 
 .PHONY: tag quick test check-deep pieces-quick pieces-test pieces-deep test-c test-c-deep test-c-portable test-c-mutants test-models test-sim \
-	test-sim-asan test-asan test-tsan test-asan-python test-tsan-python test-debug-python test-on-ours test-sanitizers test-address-sanitizer test-thread-sanitizer test-python \
-	test-needs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
+	test-sim-asan test-asan test-tsan test-asan-python test-tsan-python test-debug-python test-on-ours test-sanitizers test-address-sanitizer test-thread-sanitizer test-python test-docs \
+	test-needs docs hosts lint lint-layout lint-python lint-core lint-warnings format bench bench-quick bench-limits clean
 
 # Tests are many programs, and pytest reads its own files anew at each start where no bytecode is kept.
 unexport PYTHONDONTWRITEBYTECODE
@@ -108,6 +108,7 @@ check-deep: test-needs
 	@$(call pieces,deep)
 
 pieces-quick pieces-test: test-c test-python
+pieces-test: test-docs
 pieces-deep: test-sanitizers test-c-deep test-proofs test-models test-sim test-sim-asan test-python $(if $(USERS),test-on-ours)
 
 define pieces
@@ -203,6 +204,10 @@ test-pairing-%: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) | hosts
 	@cd tests && EXECNET_C_TEST_PAIRING=$(word 1,$(words)) $(PIECE) $* \
 		$(BIN)/pytest --depth $(DEPTH) --part $(word 2,$(words))/$(word 3,$(words)) $(PYTEST_ARGS)
 
+# The pages build without a warning, and what they show is so.
+test-docs: $(PACKAGE) $(WEIGHTS) $(TEST_NEEDS) | hosts
+	@$(PIECE) docs sh -c '$(MAKE) --no-print-directory -s docs && $(BIN)/pytest docs $(PYTEST_ARGS)'
+
 # Our own tests in the workers of a pytest-xdist that runs on this package.
 test-on-ours: test-needs
 	@cd tests && $(PIECE) on-ours $(BIN)/python -m pytest -p execnet_c.pytest_plugin -n 2 $(ON_OURS) $(PYTEST_ARGS)
@@ -246,6 +251,10 @@ lint-warnings: INCLUDE = -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconf
 lint-warnings:
 	printf '%s\n' src/py/*.c src/tagger/xtpy_*.c | xargs -P 2 -I FILE gcc $(STRICT) $(INCLUDE) -c FILE -o /dev/null
 	printf '%s\n' src/py/*.c src/tagger/xtpy_*.c | xargs -P 2 -I FILE clang $(LOCKS) $(INCLUDE) -c FILE -o /dev/null
+
+docs: $(PACKAGE) $(TEST_NEEDS)
+	$(BIN)/sphinx-build -q -W --keep-going -d $(VENV)/docs-read docs $(VENV)/docs
+	@echo "$(abspath $(VENV))/docs/index.html"
 
 format: $(LINT_NEEDS)
 	$(BIN)/clang-format -i $(C_FILES)

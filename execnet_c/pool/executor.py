@@ -236,7 +236,7 @@ class GatewayPoolExecutor(Executor):
     - max_workers: as many popen; None: as many as CPUs may be used. specs: the spec of each worker. group: its gateways are
       the workers, and stay.
     - mp_context: None only; it is there so that positional arguments keep their meaning.
-    - initializer(*initargs) runs once in each worker. One that fails breaks the pool.
+    - `initializer(*initargs)` runs once in each worker. One that fails breaks the pool.
     - max_tasks_per_child: a worker is replaced after so many tasks.
     - retries: how often a task of which a worker died is tried again.
     - worker_options: what a worker may use of its machine, see pipe().
@@ -259,12 +259,14 @@ class GatewayPoolExecutor(Executor):
         weakref.finalize(self, self._pool.stop).atexit = False
 
     def submit(self, fn, /, *args, **kwargs):
+        """Have a worker call fn with these arguments; return a Future. What cannot be pickled is that future's exception.
+
+        Raises RuntimeError after shutdown(), BrokenExecutor when the pool is broken.
+        """
         return self._pool.submit(("one", fn, args, kwargs))
 
-    submit.__doc__ = Executor.submit.__doc__
-
     def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None):
-        """As ProcessPoolExecutor's: the results of fn(*items) in order, chunksize calls together.
+        """As ProcessPoolExecutor's: the results of `fn(*items)` in order, chunksize calls together.
 
         buffersize: so many chunks at most are submitted whose results were not drawn; None: all at once.
         """

@@ -468,7 +468,7 @@ def pipe(func, stream, *, specs=None, group=None, max_workers=None, batch_size="
       drawn no further, by a thread of its own.
     - ordered: the results come in the order of the items. False: as they come.
     - as_tuples: the stream gives (item, context), and the results are (result, context).
-    - initializer: initializer(*initargs) runs once in each worker, and the function is called as func(state, item) with
+    - initializer: `initializer(*initargs)` runs once in each worker, and the function is called as func(state, item) with
       what that returned.
     - retries: how often in a row, without a result in between, a worker that died is started anew, and how often an item
       that it died of is tried again. So func may run more than once for an item; each result comes once.
