@@ -36,7 +36,7 @@ TAGGER_STANDS_ON = {"xc_base.h", "xc_pool.h", "xc_sync.h"}
 
 # Files that belong to another room than the one of their name.
 LINK = (
-    *("link_impl", "wait", "link_pump", "move", "reader", "inbox", "free", "dispatch", "channels", "tasks", "answer"),
+    *("link_impl", "wait", "link_pump", "move", "reader", "arrival", "inbox", "free", "dispatch", "channels", "tasks", "answer"),
     *("forward", "keepalive", "task_timeout", "credit"),
 )
 ROOM_OF = {**{name: "link" for name in LINK}, "writer_impl": "writer", "writer_long": "writer", "writer_post": "writer", "poller": "pump", "poller_epoll": "pump", "poller_poll": "pump"}

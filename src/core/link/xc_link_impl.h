@@ -4,9 +4,9 @@
  *
  *   threads come in through   xc_wait.c (a waiter, which takes the reader role), xc_link_pump.c (the pump, which reads
  *                             while nobody waits), xc_channels.c, xc_tasks.c, xc_dispatch.c (the Python side)
- *   what arrives goes through xc_wait.c, xc_link_pump.c -> xc_reader.c (bytes to messages; xc_move.c: from fds to
- *                             rings) -> xc_inbox.c (what a message does) -> xc_forward.c, xc_credit.c, xc_answer.c,
- *                             xc_tasks.c -> xc_channels.c -> xc_free.c
+ *   what arrives goes through xc_wait.c, xc_link_pump.c -> xc_reader.c (bytes to messages; xc_arrival.c: that come in
+ *                             parts; xc_move.c: from fds to rings) -> xc_inbox.c (what a message does) ->
+ *                             xc_forward.c, xc_credit.c, xc_answer.c, xc_tasks.c -> xc_channels.c -> xc_free.c
  *   timers                    xc_keepalive.c (a silent far end), xc_task_timeout.c (a task that waits too long)
  *   birth, end, freeing       xc_link.c, which all of them may call
  *
@@ -241,6 +241,25 @@ void xc_rearm(xc_timer *timer) XC_TAKES_LINK; /* the pump watches again, unless 
 /* xc_reader.c: one read; what it brings takes effect. For the reader role, with no mutex held; never blocks. XC_OK:
  * something came. XC_AGAIN, XC_SPACE. Any other code: the stream has ended, *err says how. */
 xc_status xc_read_some(xc_link *link, bool can_give, size_t *space, xc_err *err) XC_NEEDS_ROLE(reader) XC_TAKES_LINK;
+
+/* xc_arrival.c */
+/* These take the frame at reader->start, that has `have` bytes of payload in the buffer. XC_OK: all that is there was
+ * taken; `current` goes on with the rest; a complete message is in the batch. XC_AGAIN: more of it must come first.
+ * XC_SPACE. XC_BAD. XC_NOMEM, without *err. */
+xc_status xc_take_piece(xc_reader *reader, const xc_frame *frame, size_t have, bool can_give, xc_queue *batch,
+                        xc_err *err) XC_NEEDS_ROLE(reader);
+xc_status xc_take_oversized(xc_reader *reader, const xc_frame *frame, size_t have, bool can_give, xc_queue *batch)
+    XC_NEEDS_ROLE(reader);
+/* Reads on the payload of `current`; the batch as above. Behind that of a piece it also reads the next frame's header.
+ */
+xc_status xc_read_in_place(xc_link *link, xc_queue *batch, xc_err *err) XC_NEEDS_ROLE(reader);
+/* A long message begins, or its sender gave it up. XC_OK. XC_BAD. XC_NOMEM, without *err. */
+xc_status xc_begin_long(xc_reader *reader, uint32_t number, const xc_long_frame *head, xc_err *err)
+    XC_NEEDS_ROLE(reader);
+xc_status xc_drop_long(xc_link *link, uint32_t number, xc_err *err) XC_NEEDS_ROLE(reader) XC_TAKES_LINK;
+/* The next bytes of a payload for which there is no memory: what waits for its channels must be told. XC_OK, XC_NOMEM.
+ */
+xc_status xc_drop_payload(xc_sieve *sieve, xc_msg *msg, const unsigned char *bytes, size_t n);
 /* Frees what has arrived of messages that will never be complete. */
 void xc_forget_arrivals_locked(xc_link *link) XC_NEEDS(link) XC_NEEDS_ROLE(reader);
 

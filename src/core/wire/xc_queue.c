@@ -22,6 +22,18 @@ xc_msg_new(uint8_t code, uint32_t chan, size_t size)
     return msg;
 }
 
+xc_msg *
+xc_msg_new_or_lost(uint8_t code, uint32_t chan, size_t size)
+{
+    xc_msg *msg = xc_msg_new(code, chan, size);
+    if (msg == NULL && (msg = xc_msg_new(code, chan, 0)) != NULL) {
+        msg->lost = true;
+        msg->size = size;
+        msg->data = NULL;
+    }
+    return msg;
+}
+
 void
 xc_msg_free(xc_msg *msg)
 {

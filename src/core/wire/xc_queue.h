@@ -38,6 +38,8 @@ typedef struct xc_msg {
  * XC_COERCE_DEFAULT, and stays so for all but the items of channels. */
 enum { XC_ALIGNED_MIN = 64 * 1024 };
 xc_msg *xc_msg_new(uint8_t code, uint32_t chan, size_t size);
+/* The same, but `lost` if there is only memory for the message itself. */
+xc_msg *xc_msg_new_or_lost(uint8_t code, uint32_t chan, size_t size);
 /* Frees the message and its two arrays. The link must have released the channels in `carried` before. */
 void xc_msg_free(xc_msg *msg);
 
