@@ -27,7 +27,7 @@ main(void)
                      : in[0] == 13 ? 16
                      : in[0] >= 11 ? 0
                                    : size; /* LONG, CREDIT; those without a payload */
-    bool good = in[0] <= 14 && size < 0x80000000u && size == fixed;
+    bool good = in[0] <= 15 && size < 0x80000000u && size == fixed;
     xc_frame frame;
     xc_status rc = xc_frame_unpack(in, &frame, &err);
     PROVE(rc == (good ? XC_OK : XC_BAD));

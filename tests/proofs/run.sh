@@ -3,16 +3,21 @@
 # sum of signed numbers overflows, each XC_ASSERT holds, and each loop ends. And that a proof can fail: each mutant has a
 # line changed, and must be found. usage: run.sh WHERE-TO-BUILD; PROOFS=required in the environment: fail without CBMC
 #
-#   scan     xc_scan.c: one turn of its loop from every state, so payloads of any size; and whole payloads of 8 bytes
+#   scan     xc_scan.c: one turn of its loop from every state, so payloads of any size; and whole payloads of 8 bytes.
+#            The same of xc_sieve_next(), so parts of any size
 #   pickle   xc_pickle.c: operands of 30 bytes, that is up to two buffers, and of 11
 #   ring     xc_ring.c: one call from every state, so any number of calls. Against a hostile far end: every index, reads
 #            and writes of two parts, each up to a step, in a ring of 4 KiB. Against one that keeps the rules: up to two
 #            steps of a ring of 4 bytes, with indices from -8 to 7, so that they wrap around
 #   frames   xc_frame.c: every header and every head of a long message. xc_cut.c: two parts, up to three pieces
 #   preamble xc_preamble.c: 1, 9, 10, 11 or 16 bytes in one call, with the marker anywhere or nowhere; 20 cut in two anywhere
+#   arrive   xc_arrival.c, and parse_one() of xc_reader.c: one frame, one read in place, one lending of memory, and the end,
+#            each from every state, with buffer and messages of real size. The list of long messages has up to two that
+#            are looked at, and counts up to 64
+#   reader   xc_reader.c: one xc_read_some() from every state, where the frames do what is proved in arrive; and batches of
+#            up to three messages
 #
-# What is not in here: who wakes whom (tests/models), and how what arrives becomes messages (xc_reader.c): one of its calls
-# from every state, with headers of three bytes and a buffer of eight, was no formula yet after 90 s.
+# What is not in here: who wakes whom (tests/models), and what messages do when they take effect (xc_inbox.c and others).
 set -u
 build=$1 here=$(cd "$(dirname "$0")" && pwd)
 core=$here/../../src/core
@@ -92,6 +97,11 @@ scan() {
         's/kind == TEXT || kind == HUGE/kind == TEXT/'; do
         mutant wire/xc_scan.c "$expression" scan -DONE --unwind 13
     done
+    proved scan -DSIEVE --unwind 20
+    for expression in 's/sieve->n <= FIXED/sieve->n < FIXED/' 's/^        sieve->n = 0;/        ;/' 's/= kind == STOP || kind == UNKNOWN/= kind == UNKNOWN/' \
+        's/< size - at ? (size_t)sieve->skip : size - at/< size ? (size_t)sieve->skip : size/'; do
+        mutant wire/xc_scan.c "$expression" scan -DSIEVE --unwind 20
+    done
     for expression in 's/== size - 10 /== size - 9 /' 's/ && !negative//'; do
         mutant wire/xc_scan.c "$expression" scan -DBYTES --unwind 2
     done
@@ -149,9 +159,51 @@ frames() {
     done
 }
 
+arrive() {
+    proved arrive -DFRAME -DABOUT=FIRST --unwind 5
+    proved arrive -DFRAME -DABOUT=OVERSIZED --unwind 5
+    for about in OVERSIZED SECOND; do
+        proved arrive -DPLACE -DABOUT=$about --unwind 5
+        proved arrive -DGIVE -DABOUT=$about --unwind 5
+        proved arrive -DABOUT=$about --unwind 5
+    done
+    for expression in 's/have < frame->size ? have : frame->size, frame->size/have, frame->size/' \
+        's/> arrival->head.size - arrival->got)/> arrival->head.size)/' 's/arrival->got < arrival->skip ? arrival->skip : 0;/0;/' \
+        's/have < XC_BYTES_HEAD_MAX/have < 5/' 's/frame_left = size - have;/frame_left = size;/' 's/(\*p)->msg != NULL/(*p)->msg == NULL/'; do
+        mutant link/xc_arrival.c "$expression" arrive -DFRAME -DABOUT=FIRST --unwind 5 $no_pointers
+    done
+    mutant link/xc_arrival.c 's/n_longs == XC_LONG_COUNT/n_longs > XC_LONG_COUNT/' arrive -DFRAME -DABOUT=OVERSIZED --unwind 5 $no_pointers
+    for expression in 's/XC_HEADER_SIZE <= XC_INBUF/0 <= XC_INBUF/' 's/ && frame.code == XC_CREDIT)/ \&\& false)/' \
+        's/start += XC_HEADER_SIZE + frame.size;/start += frame.size;/'; do
+        mutant link/xc_reader.c "$expression" arrive -DFRAME -DABOUT=OVERSIZED --unwind 5 $no_pointers
+    done
+    for expression in 's/reader->frame_left < XC_INBUF ? reader->frame_left : XC_INBUF/reader->frame_left/' \
+        's/^    size_t mine = .*/    size_t mine = got;/' 's/end = got - mine;/end = got;/' \
+        's/data + (arrival->got - arrival->skip)/data + arrival->got/' 's/^    reader->n_longs--;/    ;/'; do
+        mutant link/xc_arrival.c "$expression" arrive -DPLACE -DABOUT=SECOND --unwind 5 $no_pointers
+    done
+    for expression in 's/link->wait.reading || link->end.eof ? NULL/link->end.eof ? NULL/' 's/ && arrival->head.size - arrival->skip == space)/)/'; do
+        mutant link/xc_arrival.c "$expression" arrive -DGIVE -DABOUT=SECOND --unwind 5 $no_pointers
+    done
+    mutant link/xc_arrival.c 's/^    arrival->msg = NULL;/    ;/' arrive -DPLACE -DABOUT=OVERSIZED --unwind 5 $no_pointers
+    mutant link/xc_arrival.c 's/^        link->reader.oversized.msg = NULL;/        ;/' arrive -DABOUT=OVERSIZED --unwind 5 $no_pointers
+}
+
+reader() {
+    proved reader -DREAD --unwind 3 $no_pointers
+    proved reader -DDELIVER --unwind 5
+    for expression in 's/XC_INBUF - link->reader.end, &got/XC_INBUF, \&got/' 's/^            link->reader.end -= link->reader.start;/            ;/' \
+        's/rc == XC_AGAIN && gone/false/' 's/^    link->reader.unparsed = false;/    ;/' 's/^    link->reader.start += used;/    ;/'; do
+        mutant link/xc_reader.c "$expression" reader -DREAD --unwind 3 $no_pointers
+    done
+    for expression in 's/; rc == XC_OK && (msg = xc_queue_pop/; (msg = xc_queue_pop/' 's/n_hellos++ == XC_UNREAD/n_hellos++ > XC_UNREAD/'; do
+        mutant link/xc_reader.c "$expression" reader -DDELIVER --unwind 5
+    done
+}
+
 no_pointers="--no-pointer-check --no-pointer-primitive-check" # where only addresses are used
 rm -f "$build"/*.result
-{ scan; pickle; frames; preamble; } & # one beside the other
-ring &
+{ scan; pickle; frames; preamble; reader; } & # one beside the other
+{ ring; arrive; } &
 wait
 sum_up proofs

@@ -6,6 +6,10 @@
  * machine does, and the state behind it is further on: so the same holds for a whole payload of any size. Left out is
  * PICKLE, with which a payload ends: see pickle.c.
  *
+ * SIEVE: one turn of the loop of xc_sieve_next(), from every state, so payloads of any size in any number of parts. The
+ * turn takes a byte of an opcode or bytes behind it, is over each byte once, and looks at no other. When the opcode is
+ * complete its id is reported, once, and the next opcode is looked for where the machine has it.
+ *
  * BYTES: of a payload of any size, the quick look whether it is one bytes object does not contradict the machine.
  *
  * Else: the whole scan of each payload of SIZE bytes. It says yes exactly if the machine does, and reports the same
@@ -21,7 +25,8 @@ static void *first_of(const void *bytes, int byte, size_t n);
 #include "xc_bytes.h"
 #include "xc_frame.h"
 #include "xc_pickle.c"
-#ifdef ONE
+#if defined(ONE) || defined(SIEVE)
+static size_t height; /* the sieve has none */
 static void from_any_state(size_t *at, size_t *height);
 static void step_was(size_t at, size_t height);
 static bool is_first(void);
@@ -119,7 +124,7 @@ main(void)
     }
     return 0;
 }
-#elif defined(ONE)
+#elif defined(ONE) || defined(SIEVE)
 enum { FRONT = 3 };
 static unsigned char window[FRONT + 9]; /* all that one turn may look at */
 static size_t state_at, state_height, next_at, next_height;
@@ -167,6 +172,75 @@ on_id(void *arg, uint32_t number)
     return !refuses;
 }
 
+#ifdef SIEVE
+/* Bytes of the operand's fixed part. */
+static unsigned
+fixed(unsigned char code)
+{
+    return code == 'U' || code == 'V' || code == 'D'   ? 8
+           : code == 'T'                               ? 16
+           : code > 0 && strchr("FGBK@EOAHIMNS", code) ? 4
+                                                       : 0;
+}
+
+/* What holds between two turns: `op` has `n` bytes of what is an opcode, and lacks some. */
+static bool
+sound(const xc_sieve *sieve)
+{
+    return sieve->n == 0 || (sieve->skip == 0 && sieve->n <= fixed(sieve->op[0]));
+}
+
+int
+main(void)
+{
+    xc_sieve sieve = {.skip = nondet_u64(), .n = nondet_u32(), .over = nondet_bool()}, first = {0};
+    unsigned char op[17]; /* the whole opcode */
+    size_t size = nondet_size();
+    state_at = nondet_size();
+    refuses = nondet_bool();
+    ASSUME(state_at <= size && state_at <= FRONT && size <= XC_MAX_LONG);
+    for (unsigned i = 0; i < sizeof op; i++) {
+        sieve.op[i] = i < sieve.n ? op[i] : nondet_byte();
+    }
+    ASSUME(sound(&sieve));
+    PROVE(sound(&first));
+    const xc_sieve old = sieve;
+    unsigned char *part = window + sizeof window - FRONT - 1; /* one byte too many is out of bounds */
+    if (!old.over && old.skip == 0 && state_at < size) {
+        part[state_at] = op[old.n];
+    }
+    bool good = xc_sieve_next(&sieve, part, size, on_id, &id);
+    bool complete = old.skip == 0 && old.n == fixed(op[0]);
+    if (old.over || state_at == size) {
+        PROVE(good && !goes_on && !reported && sieve.over == old.over && sieve.skip == old.skip && sieve.n == old.n);
+        return 0;
+    }
+    PROVE(goes_on == good && good == !(reported && refuses) && sound(&sieve));
+    if (old.skip > 0) {
+        size_t n = old.skip < size - state_at ? old.skip : size - state_at;
+        PROVE(good && !reported && next_at == state_at + n && sieve.skip == old.skip - n && sieve.n == 0 &&
+              !sieve.over);
+    }
+    else if (!complete) {
+        PROVE(good && !reported && next_at == state_at + 1 && sieve.skip == 0 && sieve.n == old.n + 1 && !sieve.over);
+        for (unsigned i = 0; i < sizeof op; i++) {
+            PROVE(i > old.n || sieve.op[i] == op[i]);
+        }
+    }
+    else {
+        turn expected = op[0] == 'W' ? (turn){ENDS_WELL} : machine(op, SIZE_MAX / 2, 0, SIZE_MAX / 2);
+        PROVE(reported == expected.is_id && (!reported || id == expected.number));
+        PROVE(!good || (next_at == state_at + 1 && sieve.n == 0));
+        if (expected.verdict == GOES_ON) {
+            PROVE(!sieve.over && 1 + fixed(op[0]) + sieve.skip == expected.next);
+        }
+        else { /* it is over, unless only an operand is wrong, which it does not look at */
+            PROVE(sieve.over == (fixed(op[0]) == 0));
+        }
+    }
+    return 0;
+}
+#else
 int
 main(void)
 {
@@ -200,6 +274,7 @@ main(void)
     }
     return 0;
 }
+#endif
 #else
 static uint32_t seen[SIZE];
 static size_t n_seen, stop_at;

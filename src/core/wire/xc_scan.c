@@ -148,7 +148,8 @@ xc_scan(const unsigned char *payload, size_t size, xc_scan_id on_id, void *arg, 
 bool
 xc_sieve_next(xc_sieve *sieve, const unsigned char *part, size_t size, xc_scan_id on_id, void *arg)
 {
-    for (size_t at = 0; at < size && !sieve->over;) {
+    size_t at = 0;
+    while (at < size && !sieve->over) {
         if (sieve->skip > 0) {
             size_t n = sieve->skip < size - at ? (size_t)sieve->skip : size - at;
             sieve->skip -= n;
