@@ -1,5 +1,6 @@
 """The text that a foreign Python is sent: its size, that every Python here can compile it, what is compiled at once."""
 
+import ast
 import marshal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ if pairing.name in ("C-Python", "Python-C"):
 
 import execnet_c
 from conftest import TIMEOUT
-from execnet_c.far import pack, text
+from execnet_c.far import pack, sent, text
 from far_ends import OURS, PLAIN
 
 # Takes the text apart as a far end would, and compiles what it would: prints how many pieces there are.
@@ -21,7 +22,7 @@ COMPILE = """
 import marshal, sys, zlib
 data = sys.stdin.buffer.read()
 first = zlib.decompressobj()
-modules, loader, codes = marshal.loads(first.decompress(data[%d:]))
+modules, loader = marshal.loads(first.decompress(data[%d:]))
 cold = zlib.decompress(first.unused_data).decode().split("\\0")
 def check(code, name):
     if isinstance(code, str):
@@ -29,19 +30,18 @@ def check(code, name):
     assert code.co_code
     return code
 pieces = [check(loader, "loader")]
-modules = modules.split("\\1")
-for name, code, called in zip(modules[::3], modules[1::3], modules[2::3]):
-    if called == "*":  # a module that is loaded when it is used
+for name, code, imports, given in modules:
+    if not given:  # a module that is loaded when it is used
         pieces.append(check(cold.pop(0), name))
         continue
-    pieces.append(check(code or codes.pop(0), name))
-    for function in called.split():
-        if function[0] != ":":  # or it is the class of what follows
+    pieces.append(check(code, name))
+    for owner, called, constants in given:
+        for function in called.split():
             source = cold.pop(0)
             assert source.startswith("def " + function + "(")
             assert function in check(source, name + " " + function).co_names
             pieces += [source] * (name != "mainthread")  # which 3.13 needs no functions of
-assert not cold and not codes
+assert not cold
 print(len(pieces))
 """ % text.HEAD_SIZE
 
@@ -148,6 +148,64 @@ def test_an_installed_package_has_the_text_ready(monkeypatch):
 def test_the_text_is_not_for_old_pythons(version):
     with pytest.raises(ValueError, match=f"Python {'.'.join(map(str, version))}, and 3.8 is the oldest"):
         text.text_for(announcement(version, "None"))
+
+
+def without_docstrings(source):
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+            node.body[0].value = ast.Constant(0)
+            if len(node.body) > 1:
+                del node.body[0]
+    return ast.dump(tree)
+
+
+@pytest.mark.parametrize("name", [*sent.FIRST, *sent.LATE])
+def test_shortening_leaves_the_statements_as_they_are(name):
+    source = sent.MADE_UP.get(name) or sent.module_source(name)
+    assert without_docstrings(pack._without_words(source)) == without_docstrings(source)
+
+
+def test_the_loader_makes_the_imports_and_constants_of_a_module_itself():
+    source = """
+from errno import EBADF, EINTR
+from marshal import dumps as _dumps
+from . import pywire
+from .pywire import (
+    frame,
+    tally,
+)
+
+SIZE, LIMIT = 1 << 20, None
+KNOWN = "a b".split()
+WIDTH = len(KNOWN)
+if SIZE:
+    WIDTH = 2
+
+
+class Held:
+    __module__ = "execnet_c"
+    taken = (0,)
+    pause = WIDTH
+
+    def take(self):
+        half = 2
+        return half
+
+
+class Empty:
+    left = 0
+"""
+    rest, imports, given, cold = pack._split("pywire", pack._without_words(source))
+    assert rest == (
+        'from marshal import dumps as _dumps\nWIDTH=len(KNOWN)\nif SIZE:WIDTH=2\n'
+        'class Held:\n __module__="execnet_c"\n pause=WIDTH\nclass Empty:\n 0\n'
+    )
+    own = ["_execnet_c pywire", "_execnet_c.pywire frame tally"]
+    assert imports == ["errno EBADF EINTR", *own]
+    constants = {"SIZE": 1 << 20, "LIMIT": None, "KNOWN": ["a", "b"]}
+    assert given == [("", "", constants), ("Held", "take", {"taken": (0,)}), ("Empty", "", {"left": 0})]
+    assert cold == ["def take(self):half=2;return half"]
 
 
 # Which functions of ours are no longer what stands for those that were not called yet.

@@ -6,6 +6,7 @@ To compile all modules would take longer than to start the interpreter. So modul
 end understands those of this Python. Functions that are not in `HOT`, the *cold* ones, are always sent as source, in a
 second part of the text. It is decompressed when the first of them is called; each one is compiled when it is called
 itself, and most never are. The modules in `LATE` are in that part, too, and are loaded when something of them is used.
+Imports and constants are not compiled either: the loader makes them from lists.
 """
 
 import ast
@@ -14,6 +15,7 @@ import os
 import re
 import sys
 import tokenize
+from itertools import takewhile
 from marshal import dumps as marshal_dumps
 from types import CodeType
 from zlib import DEFLATED, compressobj
@@ -28,7 +30,7 @@ MAX_SIZE = 24 * 1024  # bytes of the first part of the text, which the first tas
 # the class of a cold module until it is loaded. The modules themselves are compiled by exec(), which knows no file name but
 # is faster than the first compile() of an interpreter, see compiled() in twin/pytasks.py.
 _LOADER = """
-def load(rest, pieces, codes):
+def load(rest, modules):
     from _thread import RLock
     if any(os.path.isfile(q) or os.path.exists(os.path.join(q, "execnet_c")) for q in sys.path) or (
         "execnet_c" in repr(sys.meta_path)
@@ -44,56 +46,47 @@ def load(rest, pieces, codes):
     new = type(sys)
     package = sys.modules["_execnet_c"] = new("_execnet_c")
     package.__path__, package.__version__ = [], {version!r}
-    cold, number, lock = [], 0, RLock()
-    def piece(n, name):
+    cold, numbers, lock = [], iter(range(999)), RLock()
+    def piece(n, module):
         if not cold:
             cold.append(rest().decode().split("\\0"))
-        return compile(cold[0][n], name, "exec", 0, True)
-    def later(n, name, scope, owner, f):
+        return compile(cold[0][n], "<execnet_c " + module.__name__[11:] + ">", "exec", 0, True)
+    def later(n, module, home, f):
         made = {{}}
         def first(*a, **k):
             if not made:
-                exec(piece(n, name), scope, made)
-                if owner:
-                    setattr(scope[owner], f, made[f])
-                else:
-                    scope[f] = made[f]
+                exec(piece(n, module), module.__dict__, made)
+                setattr(home, f, made[f])
             return made[f](*a, **k)
         return first
+    def fill(module, home, names, values):
+        for f in names.split():
+            setattr(home, f, later(next(numbers), module, home, f))
+        for f in values:
+            setattr(home, f, values[f])
     class Cold(new):
         def __getattr__(self, name):
             with lock:
                 if type(self) is Cold:
-                    exec(piece(*self.piece), self.__dict__)
+                    exec(piece(self.piece, self), self.__dict__)
                     self.__class__ = new
             return getattr(self, name)
-    pieces = pieces.split("\\1")
-    while pieces:
-        name, code, names = pieces[:3]
-        del pieces[:3]
+    for name, code, imports, given in modules:
         module = sys.modules["_execnet_c." + name] = new("_execnet_c." + name)
         setattr(package, name, module)
-        scope = module.__dict__
-        scope["__package__"] = "_execnet_c"
-        name = "<execnet_c " + name + ">"
-        if names == "*":
-            module.piece, module.__class__ = (number, name), Cold
-            number += 1
+        module.__package__ = "_execnet_c"
+        if not given:
+            module.piece, module.__class__ = next(numbers), Cold
             continue
-        owner, methods = "", []
-        for f in names.split():
-            if f[0] == ":":
-                owner = f[1:]
-                continue
-            stub = later(number, name, scope, owner, f)
-            number += 1
-            if owner:
-                methods.append((owner, f, stub))
-            else:
-                scope[f] = stub
-        exec(code or codes.pop(0), scope)
-        for owner, f, stub in methods:
-            setattr(scope[owner], f, stub)
+        for line in imports:
+            home, *names = line.split()
+            home = sys.modules.get(home) or __import__(home)
+            for f in names:
+                setattr(module, f, getattr(home, f))
+        for owner, names, values in given:
+            fill(module, getattr(module, owner) if owner else module, names, values)
+            if not owner:
+                exec(code, module.__dict__)
     return module.main
 """
 
@@ -108,32 +101,22 @@ def write(directory):
 def pack(as_code):
     """The text without its head (see text.py): two zlib streams, first what the first task needs, then the cold
     functions."""
-    sources, names, cold = [], [], []
-    for name in LATE:
-        cold.append(_without_words(module_source(name)))
+    modules, cold = [(name, "", (), ()) for name in LATE], [_without_words(module_source(name)) for name in LATE]
     for name in FIRST:
         source = MADE_UP.get(name) or module_source(name)
         if name == "mainthread" and as_code and sys.version_info >= (3, 13):
             source = ""  # that module does nothing on Python 3.13 and newer
-        source, called, functions = _split(name, _without_words(source))
-        sources.append(source)
-        names.append(" ".join(called))
+        *module, functions = _split(name, _without_words(source))
+        modules.append((name, *module))
         cold += functions
     cold = _compress("\0".join(cold).encode())
     loader = _LOADER.format(version=__version__)
 
     def text(coded):
-        pieces, codes = [part for name in LATE for part in (name, "", "*")], []
-        for name, source, called in zip(FIRST, sources, names):
-            pieces += name, "" if name in coded else source or "0", called
-            if name in coded:
-                codes.append(_code(name, source))
-        pieces = "\1".join(pieces)
-        if as_code:
-            data = marshal_dumps([pieces, _code("loader", loader), codes])
-        else:
-            data = marshal_dumps([pieces, loader, codes], 2)  # the format that every Python 3 reads
-        return _compress(data)
+        if not as_code:
+            return _compress(marshal_dumps([modules, loader], 2))  # the format that every Python 3 reads
+        those = [(name, _code(name, source) if name in coded else source, *rest) for name, source, *rest in modules]
+        return _compress(marshal_dumps([those, _code("loader", loader)]))
 
     coded = []
     for name in CODED if as_code else ():
@@ -177,7 +160,8 @@ def _bare(code):
 
 
 def _without_words(source):
-    """The same source with one line for each statement, without docstrings, comments and needless spaces."""
+    """The same source with one line for each statement, without docstrings, comments and needless spaces. A block of simple
+    statements stands in the line of its head: older parsers take as long for the end of a block as for a statement."""
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
@@ -187,7 +171,7 @@ def _without_words(source):
             if len(node.body) == 1:
                 lines[n] = " " * doc.col_offset + "0"
     source = "\n".join(lines) + "\n"
-    written, before, depth, opened = [], "\n", 0, []
+    statements, before, depth, opened = [], "\n", 0, []
     for kind, text, start, end, _ in tokenize.generate_tokens(io.StringIO(source).readline):
         name = tokenize.tok_name[kind]
         depth += (name == "INDENT") - (name == "DEDENT")
@@ -199,30 +183,48 @@ def _without_words(source):
         if opened or name in ("INDENT", "DEDENT", "COMMENT", "NL", "ENDMARKER"):
             continue
         if before == "\n":
-            written.append(" " * depth)
+            statements.append((depth, ""))
         elif re.match(r"\w\w", before[-1] + text):
-            written.append(" ")
+            text = " " + text
         before = "\n" if name == "NEWLINE" else text
-        written.append(before)
-    return "".join(written)
+        statements[-1] = depth, statements[-1][1] + text.strip("\n")
+    written = ""
+    while statements:
+        depth, text = statements.pop(0)
+        block = [*takewhile(lambda statement: statement[0] > depth, statements)]
+        if len({inner for inner, _ in block}) == 1 and not text.startswith("class"):
+            text += ";".join([simple for _, simple in block])
+            del statements[: len(block)]
+        written += " " * depth + text + "\n"
+    return written
 
 
 def _split(module, source):
-    """Split the source of `module`. Returns the source without its cold functions; the names of the cold functions, where
-    ":" and the name of a class (":" alone: the module) stand before its methods; and the sources of the cold functions."""
+    """Take out of the source of `module` what a far end need not compile at once. Returns the rest; the imports, each as
+    "module name name"; (owner, names of its cold functions, constants) for the module itself, whose name is "" there, and
+    for its classes; and the sources of the cold functions."""
     hot, near = (functions.get(module, "").split() for functions in (HOT, NEAR))
-    kept, names, cold, owner = [], [], [], ""
+    kept, imports, owner = [], [], ""
+    parts = {"": ([], {}, [])}
     lines = source.split("\n")
     while lines:
         line = lines.pop(0)
         if line[:1] != " ":
             found = re.match(r"class (\w+)", line)
-            if owner or found:
-                owner = found[1] if found else ""
-                names.append(":" + owner)
+            owner = found[1] if found else ""
+            parts.setdefault(owner, ([], {}, []))
+        found = re.match(r"from ?(\.?)(\w*) ?import ?\(?([\w,]+)\)?$", line)
+        if found:
+            home = f"_execnet_c.{found[2]}".rstrip(".") if found[1] else found[2]
+            imports.append(" ".join([home, *found[3].strip(",").split(",")]))
+            continue
+        names, constants, cold = parts[owner]
         found = re.match(r"( ?)def (\w+)\(", line)
         if not found or "".join(kept[-1:]).strip()[:1] == "@":
-            kept.append(line)
+            in_block = not line[: 1 + bool(owner)].strip()
+            values = {} if in_block else _constants(line)
+            constants.update(values)
+            kept += [line] * (not values)
             continue
         body = [line]
         while lines and lines[0].startswith(found[1] + " "):
@@ -233,4 +235,17 @@ def _split(module, source):
         elif name not in near:
             names.append(found[2])
             cold.append("\n".join(part[len(found[1]) :] for part in body))
-    return re.sub(r"(?m)^(class .*:)\n(?! )", r"\1\n 0\n", "\n".join(kept)), names, cold
+    source = re.sub(r"(?m)^(class .*:)\n(?! )", r"\1\n 0\n", "\n".join(kept))
+    given = [(owner, " ".join(names), constants) for owner, (names, constants, _) in parts.items()]
+    return source, imports, given, [source for _, _, cold in parts.values() for source in cold]
+
+
+def _constants(line):
+    """What a line assigns, as a dict, if that takes no name but those of some builtins."""
+    found = {}
+    try:
+        exec(line.strip(), {"__builtins__": {"dict": dict, "range": range}}, found)
+        marshal_dumps(found)
+    except Exception:
+        return {}
+    return {} if "__module__" in found else found

@@ -13,13 +13,12 @@ _NOTED = "\n%s = __import__('sys')._getframe().f_code\n"
 # What the far end runs instead of the loader (see pack.py), which is in there.
 _TEACHER = """
 exec({loader!r})
-def load(rest, pieces, codes, load=load, dumps=marshal.dumps):
-    main, pieces = load(rest, pieces, codes), pieces.split("\\1")
+def load(rest, modules, load=load, dumps=marshal.dumps):
+    main = load(rest, modules)
     scope = main.__globals__
     if scope["__package__"] == "_execnet_c":
-        made = [vars(sys.modules["_execnet_c." + name]).pop("_code") for name, code in zip(pieces[::3], pieces[1::3]) if code]
-        pieces[1::3] = [""] * len(pieces[::3])
-        data = dumps(["\\1".join(pieces), load.code, made])
+        made = [(name, code and vars(sys.modules["_execnet_c." + name]).pop("_code"), *more) for name, code, *more in modules]
+        data = dumps([made, load.code])
         item = b"A" + len(data).to_bytes(4, "big"), data, b"Q"
         scope["teach"] = lambda gateway: gateway._writer.send_message(8, 0, item)
     return main
@@ -28,7 +27,6 @@ def load(rest, pieces, codes, load=load, dumps=marshal.dumps):
 
 def teaching(first):
     """The first part of the text of source, for a far end that is to teach us."""
-    pieces, loader, codes = marshal.loads(first)
-    pieces = pieces.split("\1")
-    pieces[1::3] = [code and code + _NOTED % "_code" for code in pieces[1::3]]
-    return marshal.dumps(["\1".join(pieces), _TEACHER.format(loader=loader + _NOTED % "load.code"), codes], 2)
+    modules, loader = marshal.loads(first)
+    modules = [(name, code and code + _NOTED % "_code", *more) for name, code, *more in modules]
+    return marshal.dumps([modules, _TEACHER.format(loader=loader + _NOTED % "load.code")], 2)
