@@ -248,13 +248,13 @@ class _Tasks:
     """Runs the tasks of a worker, in the main thread and in spare threads."""
 
     _raised = False  # _interrupt() has raised a KeyboardInterrupt in a thread
+    _spares = 0  # threads that wait for a task; under _lock
+    _birth = None  # a spare thread that was started and not yet let go, see _start_spare(); under _lock
 
     def __init__(self, gateway, pid):
         self.gateway = gateway
         self._pid = pid
         self._lock = allocate_lock()
-        self._spares = 0  # threads that wait for a task; under _lock
-        self._birth = None  # a spare thread that was started and not yet let go, see _start_spare(); under _lock
         self._aside = {}  # id of a channel -> (ident of the thread that runs its task, channel), but for the main thread
         self._aside_lock = allocate_lock()
         self._reserve = bytes(RESERVE)

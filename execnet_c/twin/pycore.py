@@ -101,6 +101,8 @@ class Gateway(NearEnd, Reader, Tasks):
     _limited = False  # a channel has, or had, another one
     _dispatcher = None  # the thread that has the dispatcher role
     _has_thread = False  # the callback thread runs
+    _preamble = b""  # what came before the marker
+    _large = None  # the large frame that is being read into its own memory
     _parking = None  # how greenlets wait, see greenlets.py
 
     def __new__(cls, *args, **kwargs):
@@ -118,10 +120,8 @@ class Gateway(NearEnd, Reader, Tasks):
         self._task_lock = allocate_lock()
         self._running = deque()  # one entry for each task that runs or waits
         self._interrupts = deque()  # the ids of channels whose tasks are to be interrupted, for a spare thread
-        self._preamble = b""
         self._space = bytearray(CHUNK)
         self._buffer = bytearray()
-        self._large = None  # the large frame that is being read into its own memory
         self._longs = {}  # number -> Large, of messages that come in pieces
         return self
 
@@ -187,9 +187,6 @@ class Gateway(NearEnd, Reader, Tasks):
         """One frame takes effect. The caller has the dispatcher role."""
         if code == EXEC:
             self._queue_task(id, payload)
-        elif code == HELLO:
-            self._greeted = True
-            self._hellos.append(payload)
         else:
             chan = self._chans.get(id)
             if code == INTERRUPT:
@@ -245,19 +242,25 @@ class Gateway(NearEnd, Reader, Tasks):
             if not pickled:
                 return dump_item(item, channels)
         except DumpError:
-            if chan is not None and chan.coerce & 4:
-                from ..common.plain import plain
-
-                try:
-                    return dump_item(plain(item), channels)
-                except DumpError:
-                    if not self._pickles:
-                        raise
-            elif not self._pickles:
-                raise
+            parts = self._encoded_plainly(item, channels, chan)
+            if parts:
+                return parts
         from .pypickled import encoded
 
         return encoded(self, item, channels, Channel)
+
+    def _encoded_plainly(self, item, channels, chan):
+        """The parts of the plain value, if `chan` is not strict; None: a pickle is wanted. Else raises what the caller caught."""
+        if chan is not None and chan.coerce & 4:
+            from ..common.plain import plain
+
+            try:
+                return dump_item(plain(item), channels)
+            except DumpError:
+                if not self._pickles:
+                    raise
+        elif not self._pickles:
+            raise
 
     def _remote_error(self, payload):
         from ..common.errors import remote_error

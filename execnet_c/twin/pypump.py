@@ -326,7 +326,7 @@ def pipe():
         fds = os.pipe()
     except OSError as exc:
         raise OSError(exc.errno, f"make a pipe: {os.strerror(exc.errno)}") from None
-    return [lifted(fd) for fd in fds]
+    return [*map(lifted, fds)]
 
 
 def lifted(fd):

@@ -11,7 +11,7 @@ from . import pypump, pywire
 from ..models.native import os
 from .pychannel import limits
 from .pyserializer import LARGE, DataFormatError, LoadError, load_item, load_plain
-from .pywire import CHUNK, CLOSE, CLOSE_ERROR, CREDIT, DROP, HELLO, INTERRUPT, LONG_COUNT, MAX_LONG, TERMINATE, WAITS, Large, copied, trace, trace_frame
+from .pywire import CHUNK, CLOSE, CLOSE_ERROR, CREDIT, DROP, HELLO, INTERRUPT, LONG_COUNT, MAX_LONG, TERMINATE, WAITS, Large, trace, trace_frame
 
 FIN = 100  # the code of the last event of a connection, which is not on the wire: nothing more will arrive
 SHORT = 128  # bytes: for a shorter item load_plain() is tried first, because it takes half the time of load_item()
@@ -172,8 +172,13 @@ class Reader:
         """Pass a complete frame on. False: the connection has ended, and what follows the frame is ignored."""
         if pywire.trace_fd >= 0:
             trace_frame("received", code, id, len(payload))
-        if code == HELLO and len(self._hellos) + [before[0] for before in self._backlog and copied(self._backlog)].count(HELLO) >= MAX_HELLOS:
-            raise DataFormatError(f"more than {MAX_HELLOS} hellos, and nobody takes them")
+        if code == HELLO:
+            if len(self._hellos) >= MAX_HELLOS:
+                raise DataFormatError(f"more than {MAX_HELLOS} hellos, and nobody takes them")
+            self._greeted = True
+            self._hellos.append(payload)
+            self._wake()
+            return True
         chan = self._chans.get(id) or self._rest.get(id)
         if code == INTERRUPT:
             if chan is not None:
@@ -188,12 +193,15 @@ class Reader:
                 return True
         self._backlog.append((code, id, payload))
         if code == TERMINATE:
-            self._heard_goodbye = True
-            self._left = self._is_worker
-            self._end("XC_CLOSED")
-            return False
+            return self._take_goodbye()
         self._work_off()
         return not self._eof
+
+    def _take_goodbye(self):
+        self._heard_goodbye = True
+        self._left = self._is_worker
+        self._end("XC_CLOSED")
+        return False
 
     def _end(self, reason, detail="", errno=0):
         """End the connection for this reason, unless it has ended already: nothing more is read."""

@@ -112,19 +112,19 @@ class Writer:
     first. So frames are never mixed."""
 
     look_at = 0  # the time of the next check of its fd
+    wrote = 0  # bytes
+    broken = False  # nothing can be written any more
+    ending = False  # no new frame is taken
+    parted = False  # the last one is in `out`: the fd is closed when all are written
+    watched = False  # the pump watches the fd for room
+    drained = None  # a function that the I/O thread calls when nothing is left to write, see pysoon.py
 
     def __init__(self, fd, pause=None):
         self.fd = fd
         self.pause = pause  # function that lets other greenlets run; it returns false if there are none to run
-        self.wrote = 0  # bytes
-        self.broken = False  # nothing can be written any more
-        self.ending = False  # no new frame is taken
-        self.parted = False  # the last one is in `out`: the fd is closed when all are written
         self.role = RLock()  # the writer role. A signal handler that interrupts a send() may send: it writes that rest first
         self.line = deque()  # a lock for each thread that waits for the writer role or has it, and holds this lock
         self.out = deque()  # the batches that are not written yet
-        self.watched = False  # the pump watches the fd for room
-        self.drained = None  # a function that the I/O thread calls when nothing is left to write, see pysoon.py
         self.numbers = deque(range(LONG_COUNT))  # numbers for long messages that are free
 
     def send(self, batch, sent=None, cost=0):
