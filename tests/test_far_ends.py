@@ -408,6 +408,30 @@ def test_the_main_thread_stays_the_main_thread(end, tmp_path):
     assert os.listdir(tmp_path) == ["ended"]
 
 
+THREAD_TASK = """
+import _thread
+main, done = _thread.get_ident(), _thread.allocate_lock()
+done.acquire()
+def run():
+    try:
+        import threading
+        channel.send(threading.main_thread().ident == main)
+    finally:
+        done.release()
+_thread.start_new_thread(run, ())
+done.acquire()
+"""
+
+
+@pytest.mark.parametrize("end", PLAIN, ids=lambda end: end.name)
+def test_the_main_thread_stays_the_main_thread_for_a_thread_of_the_first_task(end, group):
+    end.spec()
+    for _ in range(5):
+        gw = group.makegateway(FarEnd("", [*end.command, "-S"]).spec())
+        assert gw.remote_exec(THREAD_TASK).receive(TIMEOUT) is True
+        gw.exit()
+
+
 # ---- which of them there are
 
 
