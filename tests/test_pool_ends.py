@@ -156,3 +156,34 @@ thread.join(30)
 assert got == [n * n for n in range(100)]
 """
     )
+
+
+@pytest.mark.parametrize("options", ["", ", return_exceptions=True"])
+@pytest.mark.parametrize("stream", ["itertools.repeat(0.01)", "pipe(pooled.same, itertools.repeat(0.01), max_workers=1)"])
+def test_a_daemon_thread_that_draws_stops_with_the_program(stream, options):
+    """It says nothing, and gets no result and no end that is none."""
+    lines = run(
+        PLAIN
+        + f"""
+started = threading.Event()
+def draw():
+    for result in pipe(pooled.sleep, {stream}, max_workers=2{options}):
+        if result != 0.01:
+            print(result, flush=True)
+        started.set()
+    print("ended", flush=True)
+threading.Thread(target=draw, daemon=True).start()
+assert started.wait(30)
+"""
+    )
+    assert lines == []
+
+
+def test_stages_that_are_left_open_hold_the_end_up_no_longer_than_their_workers():
+    run(
+        PLAIN
+        + """
+results = pipe(pooled.same, pipe(pooled.sleep, itertools.repeat(0.01), max_workers=1), max_workers=1)
+next(results)
+"""
+    )

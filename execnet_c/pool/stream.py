@@ -8,6 +8,7 @@ import heapq
 import itertools
 import math
 import os
+import threading
 import time
 from collections import deque
 
@@ -125,6 +126,8 @@ class Stream:
                 self._bar.update(self._drawn, self.crew.workers.values())
             self._drawn = 0
             self.crew.wait(0)
+        while not (self._stopped or threading.main_thread().is_alive()) and threading.current_thread().daemon:
+            time.sleep(0.1)  # the program ends, and its workers do: that is no error, and no end of the stream
         if self._stopped:
             return None
         if self._replaying is not None:
