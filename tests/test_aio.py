@@ -14,7 +14,7 @@ import masters
 import pairing
 from far_ends import PLAIN
 from gateways import add, group_fixture, gw_fixture, inner_fixture, outer_fixture, pid_of  # noqa: F401  (fixtures)
-from masters import TIMEOUT, wait_until
+from masters import TIMEOUT
 
 ECHO = "for item in channel: channel.send(item)"
 
@@ -321,14 +321,63 @@ def test_a_closed_loop_leaves_nothing(gw):
     assert run(main()) == "one"
 
 
-def test_a_thread_without_work_ends(group):
+def test_nothing_takes_a_thread(group):
+    gw = group.makegateway()
+    pid = pid_of(gw)
+
     async def main():
-        channel = await group.makegateway().aremote_exec(ECHO)
-        await channel.asend(1)
-        assert await channel.areceive() == 1
+        channel = await gw.aremote_exec(ECHO)
+        before = threading.active_count()
+        with stopped(pid):
+            sends = [asyncio.ensure_future(channel.asend(bytes(500_000))) for n in range(20)]
+            await asyncio.sleep(0.05)
+            assert not all(send.done() for send in sends)
+            assert threading.active_count() <= before
+        await asyncio.gather(*sends)
+        assert threading.active_count() <= before
 
     run(main())
-    assert wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "execnet_c-asend"])
+
+
+def test_a_cancelled_send_to_a_stopped_far_end_has_sent_nothing(gw):
+    pid = pid_of(gw)
+
+    async def main():
+        channel = await gw.aremote_exec("for item in channel: channel.send(len(item))")
+        with stopped(pid):
+            sends = []
+            while not sends or sends[-1].done():
+                sends.append(asyncio.ensure_future(channel.asend(bytes(100_000 + len(sends)))))
+                await asyncio.sleep(0.01)
+            sends += [asyncio.ensure_future(channel.asend(bytes(n))) for n in range(3)]
+            await asyncio.sleep(0.01)
+            for send in sends[-4:-1]:
+                send.cancel()
+            done = await asyncio.gather(*sends[:-1], return_exceptions=True)
+        await sends[-1]
+        assert [type(error) for error in done[-3:]] == [asyncio.CancelledError] * 3
+        sent = [100_000 + n for n, error in enumerate(done) if error is None]
+        for size in [*sent, 2]:
+            assert await channel.areceive(TIMEOUT) == size
+
+    run(main())
+
+
+def test_the_loop_goes_on_while_a_death_is_looked_into(group, monkeypatch):
+    gw = group.makegateway()
+    pid = pid_of(gw)
+
+    async def main():
+        channel = await gw.aremote_exec("channel.receive()")
+        waited = []
+        plain = gw._wait_gone
+        monkeypatch.setattr(type(gw), "_wait_gone", lambda self, seconds: (waited.append(seconds), plain(seconds))[1])
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(execnet_c.WorkerKilled):
+            await channel.areceive()
+        assert waited and set(waited) == {0}
+
+    run(main())
 
 
 def test_a_callback_or_no_loop_is_an_error(gw):

@@ -1,53 +1,36 @@
 """asyncio over channels: what Channel.areceive(), asend(), `async for` and Gateway.aremote_exec() do. Imported at the first of them.
 
-Receiving takes no thread: an event loop watches one pipe for all its waits, and Channel._notify() writes into it. A send may have to
-wait for room in a connection, so a thread does it: one for each gateway, as long as there is something to send.
+Nothing takes a thread: an event loop watches one pipe for all its waits, and Channel._notify() and _send_soon() write into it.
 """
 
 import asyncio
 import os
 import sys
-import time
 import weakref
 from collections import deque
 from itertools import count
-from threading import Lock, Semaphore, Thread
 
 FULL = 512  # bytes: a pipe that had so much in it may have been full, and numbers are missing
-TURN = 64  # items that are taken without a wait, then others of the loop have their turn
-LINGER = 1.0  # seconds for which a thread without work stays
-PAUSES = 0.001, 0.05  # seconds, the first and the longest, between two looks for room where a channel has a limit
+TURN = 64  # items that are taken or sent without a wait, then others of the loop have their turn
+LOOK = 0.005  # seconds between two looks for the end of a process whose connection has ended
 
 _watches = weakref.WeakValueDictionary()  # id of a loop -> its Watch, which the loop keeps until it is closed
-_senders = {}  # id of a gateway -> its Sender
-_lock = Lock()  # of _senders, and of what they have to do
+
+os.register_at_fork(after_in_child=_watches.clear)  # the loops' pipes are the parent's
 
 
-def _after_fork():
-    """In the child there are neither the threads nor the loops' pipes."""
-    global _lock
-    _lock = Lock()
-    _watches.clear()
-    _senders.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def _tell(future, result=None, error=None):
+def _tell(future):
     if not future.done():
-        future.set_result(result) if error is None else future.set_exception(error)
-
-
-# --- receiving --------------------------------------------------------------------------------------------------------
+        future.set_result(None)
 
 
 class Watch:
-    """The waits of one event loop."""
+    """The waits of one event loop. waits: number -> (a Registration or Sending, kept here alone, the future of who waits)."""
 
     def __init__(self, loop):
         self.loop, self.process = loop, os.getpid()
         self.waits, self.numbers, self.turns = {}, count(1), count(1)
+        self.lines = {}  # for each channel that has any, the futures of those who send: the first one has its turn
         self.fds = os.pipe()
         for fd in self.fds:
             os.set_blocking(fd, False)
@@ -73,20 +56,51 @@ class Watch:
             if number in self.waits:
                 _tell(self.waits[number][1])
 
-    async def wait(self, channel, until):
-        """Until there is something to receive, perhaps, or that time has come. Takes nothing."""
-        number, future, timer = next(self.numbers), self.loop.create_future(), None
-        self.waits[number] = channel._notify(self.fds[1], number), future
+    async def told(self, number, wait, until=None):
+        """Until that wait is over, or that time has come."""
+        timer = None
+        self.waits[number] = wait, self.loop.create_future()
+        del wait
         try:
-            if self.waits[number][0].over:
-                return
-            if until is not None:
-                timer = self.loop.call_at(until, _tell, future)
-            await future
+            if not self.waits[number][0].over:
+                if until is not None:
+                    timer = self.loop.call_at(until, _tell, self.waits[number][1])
+                await self.waits[number][1]
         finally:
-            self.waits.pop(number, None)
+            wait, _ = self.waits.pop(number, (None, None))
             if timer is not None:
                 timer.cancel()
+        return wait
+
+    async def send(self, key, begin, *what):
+        """Send by begin(*what, fd, number), which returns None or a Sending; in the order of the calls with that key."""
+        bell = self.fds[1], next(self.numbers)
+        pauses, sending = next(self.turns) % TURN == 0, None
+        if key not in self.lines and not pauses:
+            sending = begin(*what, *bell)
+            if sending is None:
+                return
+        line, mine = self.lines.setdefault(key, deque()), self.loop.create_future()
+        line.append(mine)
+        try:
+            if line[0] is not mine:
+                await mine
+            if pauses:
+                await asyncio.sleep(0)
+            if sending is None:
+                sending = begin(*what, *bell)
+            while sending is not None:
+                told, sending = self.told(bell[1], sending), None  # only `waits` keeps it meanwhile
+                sending = await told
+                if sending.again():
+                    break
+        finally:
+            first = line[0] is mine
+            line.remove(mine)
+            if not line:
+                self.lines.pop(key, None)
+            elif first:
+                _tell(line[0])
 
 
 def _watch_of(loop):
@@ -106,6 +120,8 @@ async def areceive(channel, timeout=None):
         until = loop.time() + min(timeout, 1e9)
     watch = _watch_of(loop)
     while True:
+        if not channel.gateway.hasreceiver():
+            await _settle(channel.gateway)
         if next(watch.turns) % TURN == 0:
             await asyncio.sleep(0)  # before an item is taken: whoever is cancelled here has none
         try:
@@ -113,7 +129,17 @@ async def areceive(channel, timeout=None):
         except channel.TimeoutError:
             if until is not None and loop.time() >= until:
                 raise channel.TimeoutError(f"no item after {timeout!r} seconds") from None
-        await watch.wait(channel, until)
+        number = next(watch.numbers)
+        await watch.told(number, channel._notify(watch.fds[1], number), until)
+
+
+async def _settle(gateway):
+    """What is raised after the end of the connection has the exit status of the process. Wait for that here."""
+    until = asyncio.get_running_loop().time() + getattr(gateway, "_patience", 0.0)
+    while asyncio.get_running_loop().time() < until and not gateway._wait_gone(0):
+        await asyncio.sleep(LOOK)
+    if hasattr(gateway, "_patience"):
+        gateway._patience = 0.0
 
 
 async def anext(channel):
@@ -128,79 +154,28 @@ async def anext(channel):
 # --- sending ----------------------------------------------------------------------------------------------------------
 
 
-class Line:
-    """The jobs of one channel, which are done in their order. at: when to look for room again."""
-
-    at = 0.0
-    pause = PAUSES[0]
-
-    def __init__(self):
-        self.jobs = deque()
-
-
-class Sender:
-    """The thread of a gateway."""
-
-    def __init__(self, gateway):
-        self.gateway = gateway  # so that it stays, and its id with it
-        self.lines, self.news = {}, Semaphore(0)
-        Thread(target=self.run, name="execnet_c-asend", daemon=True).start()
-
-    def run(self):
-        while True:
-            with _lock:
-                lines = list(self.lines.items())
-            wake = min([line.at for _, line in lines], default=None)
-            left = LINGER if wake is None else wake - time.monotonic()
-            if left > 0 and not self.news.acquire(timeout=left) and wake is None:
-                with _lock:
-                    if not self.lines:
-                        _senders.pop(id(self.gateway), None)
-                        return
-            for key, line in lines:
-                if line.at <= time.monotonic():
-                    self.serve(key, line)
-
-    def serve(self, key, line):
-        future, call, wants_room = line.jobs[0]
-        result = error = None
-        if not future.cancelled():
-            try:
-                result = call()
-            except wants_room:
-                line.at = time.monotonic() + line.pause
-                line.pause = min(2 * line.pause, PAUSES[1])
-                return
-            except StopIteration as exc:  # which a future does not take
-                error = RuntimeError(repr(exc))
-            except BaseException as exc:
-                error = exc
-        with _lock:
-            line.jobs.popleft()
-            line.at, line.pause = 0.0, PAUSES[0]
-            if not line.jobs:
-                del self.lines[key]
-        try:
-            future.get_loop().call_soon_threadsafe(_tell, future, result, error)
-        except RuntimeError:
-            pass  # the loop is closed
-
-
-def _aside(gateway, key, call, wants_room):
-    """A future for what `call` returns. The thread calls it again later if it raises one of `wants_room`."""
-    future = asyncio.get_running_loop().create_future()
-    with _lock:
-        sender = _senders.get(id(gateway))
-        if sender is None:
-            sender = _senders[id(gateway)] = Sender(gateway)
-        sender.lines.setdefault(key, Line()).jobs.append((future, call, wants_room))
-    sender.news.release()
-    return future
-
-
 async def asend(channel, item):
-    await _aside(channel.gateway, channel.id, lambda: channel.send(item, timeout=0), (channel.TimeoutError,))
+    gateway = channel.gateway
+    await _ready(gateway)
+    await _watch_of(asyncio.get_running_loop()).send((id(gateway), channel.id), channel._send_soon, item)
 
 
 async def aremote_exec(gateway, source, kwargs):
-    return await _aside(gateway, object(), lambda: gateway.remote_exec(source, **kwargs), ())
+    channels = []
+
+    def begin(*bell):
+        channel, sending = gateway._begin_task(source, kwargs, lambda *frame: gateway._send_soon(*frame, *bell))
+        channels.append(channel)
+        return sending
+
+    await _ready(gateway)
+    await _watch_of(asyncio.get_running_loop()).send(object(), begin)
+    return channels[0]
+
+
+async def _ready(gateway):
+    """Before a send: wait here for what that may wait for."""
+    if not gateway.hasreceiver():
+        await _settle(gateway)
+    elif gateway._pickles and getattr(gateway, "_answer", 0) is None:  # whether the far end knows pickles
+        await asyncio.get_running_loop().run_in_executor(None, gateway._await_greeting)

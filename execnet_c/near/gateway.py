@@ -19,6 +19,7 @@ class Gateway(_core.Gateway):
     """A gateway to another Python interpreter. Made by makegateway(); see Group.makegateway for what a spec says."""
 
     _died = None  # (class, text, fields) of the exception that says how it ended
+    _patience = REAP_TIMEOUT  # for how long _death() waits; 0: somebody has waited, see common/aio.py
     _signalled = False  # this side has sent the process a signal to end it
     _command = None  # the command line that started the process
     _facts = None  # the last answer of _rinfo()
@@ -84,8 +85,8 @@ class Gateway(_core.Gateway):
             raise _dump_error(exc, kwargs, self._pickles) from exc.__cause__
 
     async def aremote_exec(self, source, **kwargs):
-        """As remote_exec(), to be awaited in asyncio: where the connection has no room the event loop goes on. The task of
-        a call that is cancelled may run, and its channel is let go."""
+        """As remote_exec(), to be awaited in asyncio: where the connection has no room the event loop goes on. A call that
+        is cancelled has started nothing."""
         from ..common.aio import aremote_exec
 
         return await aremote_exec(self, source, kwargs)
@@ -232,7 +233,7 @@ class Gateway(_core.Gateway):
         """The exception that a call raises now that the connection has ended; `sending`: the call is a send()."""
         exited = GatewayExited, f"gateway {self.id!r} was exited", {}
         if self._died is None and not (sending and self._state()["said_goodbye"]):
-            self._wait_gone(REAP_TIMEOUT)
+            self._wait_gone(self._patience)
             state = self._state()
             killed = not self._signalled and state["status"] is not None and state["status"] < 0
             if state["said_goodbye"] and not killed:

@@ -165,7 +165,7 @@ class Gateway(near.Gateway):
     def _death(self, sending):
         if self._died is None and not self._state()["said_goodbye"]:
             if self._secured:
-                super()._wait_gone(near.REAP_TIMEOUT)
+                super()._wait_gone(self._patience)
             state = self._state()
             kind, how = self._how_lost(state)
             fields = fields_of(self, how, stderr=state["stderr"].decode("utf-8", "replace"))

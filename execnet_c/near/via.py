@@ -148,7 +148,7 @@ class Gateway(near.Gateway):
     def _death(self, sending):
         if self._died is None and not super()._state()["said_goodbye"]:
             if not self._cut_off:
-                self._wait_gone(near.REAP_TIMEOUT)
+                self._wait_gone(self._patience)
             if self._last_word and not self._knows_end():
                 how = f"gateway {self._outer.id!r}, which it goes through, tells of its process what cannot be"
                 self._died = LinkLost, f"gateway {self.id!r}: {how}", fields_of(self, how)

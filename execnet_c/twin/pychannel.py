@@ -559,7 +559,7 @@ class Channel:
 
     def asend(self, item):
         """As send(), to be awaited in asyncio: where it has to wait, for a limit or for room in the connection, the event
-        loop goes on. The item is read until this returns. A call that is cancelled has sent it whole, or not at all."""
+        loop goes on, without a thread. A call that is cancelled has sent nothing, one that has returned the whole item."""
         return aio().asend(self, item)
 
     def __aiter__(self):

@@ -211,6 +211,8 @@ class Reader:
         if not all([pypump.is_ours(used) for used in (fd, self._writer.fd) if used >= 0]):
             reason, detail, errno = "XC_SYS", pypump.CLOSED, pypump.EBADF  # the first cause; the far end only reacted
         self._ended_by = (reason, detail, errno)
+        if not self._left:
+            self._writer.break_off()  # first: who learns of the end can send nothing more
         self._eof = True
         if self._keepalive_watch:
             self._keepalive_watch.stop()
@@ -222,8 +224,6 @@ class Reader:
         self._in.close()
         if pywire.trace_fd >= 0:
             trace(f"connection ended: {reason} {detail}")
-        if not self._left:
-            self._writer.break_off()
         for chan in [*self._chans.values(), *self._rest.values()]:
             if chan.forward:
                 chan.forward(FIN, b"")

@@ -33,8 +33,8 @@ PyDoc_STRVAR(
     asend_doc,
     "asend($self, /, item)\n--\n\n"
     "As send(), to be awaited in asyncio: where it has to wait, for a limit or for room in the connection, the\n"
-    "event loop goes on. A thread of the gateway's sends; it reads the item until this returns. A call that is\n"
-    "cancelled has sent nothing, or, if its turn had come, the whole item.");
+    "event loop goes on, without a thread. The item is read until this returns. A call that is cancelled has\n"
+    "sent nothing, one that has returned the whole item.");
 
 static PyObject *
 Channel_asend(ChannelObject *self, PyObject *args, PyObject *kwargs)

@@ -77,11 +77,11 @@ xc_end_reading(xc_link *link, const xc_err *why)
     xc_arrive_locked(link, last);
     bool goodbye = link->goodbye.heard;
     xc_err cause = link->end.why;
+    if (!goodbye || !link->opts.worker || atomic_load(&link->pump.fds_say) == XC_FDS_HUNG_UP) {
+        xc_writer_break(&link->writer, why); /* first: who learns of the end can send nothing more */
+    }
     xc_ring_all_locked(link); /* the link has ended: all check again */
     xc_unlock_link(&link->mu);
-    if (!goodbye || !link->opts.worker || atomic_load(&link->pump.fds_say) == XC_FDS_HUNG_UP) {
-        xc_writer_break(&link->writer, why);
-    }
     if (link->opts.worker) {
         if (xc_exit_policy_is_ours(&cause)) {
             xc_exit_policy_tell(&cause, atomic_load(&link->end.words));
