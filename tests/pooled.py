@@ -1,5 +1,6 @@
 """Functions that the tests of the pool run in workers, and streams to watch what is drawn."""
 
+import atexit
 import functools
 import os
 import signal
@@ -319,3 +320,26 @@ def pid_or_error(n):
     if not n:
         raise ValueError
     return os.getpid()
+
+
+def nested(n):
+    """A call of joblib in a call of joblib."""
+    from joblib import Parallel, delayed
+
+    parallel = Parallel(n_jobs=2)
+    return type(parallel._backend).__name__, parallel(delayed(pow)(m, 2) for m in range(n)), os.getpid()
+
+
+def at_exit(path):
+    """Have this process make a file when it ends, not at once."""
+
+    def make():
+        time.sleep(0.3)
+        open(path, "w").close()
+
+    atexit.register(make)
+    return os.getpid()
+
+
+def at_exit_or_sleep(item):
+    return at_exit(item) if isinstance(item, str) else sleep(item)

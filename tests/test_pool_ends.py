@@ -1,10 +1,14 @@
 """pipe() where programs are interrupted, fork, end, or call it at odd places: it works or says why not, and never hangs."""
 
 import functools
+import os
 
 import pytest
 
 import masters
+import pooled
+from execnet_c import GatewayPoolExecutor, pipe
+from masters import TIMEOUT
 from pairing import HEAD  # noqa: F401  (masters' programs begin with it)
 
 pytestmark = pytest.mark.ours
@@ -187,3 +191,20 @@ results = pipe(pooled.same, pipe(pooled.sleep, itertools.repeat(0.01), max_worke
 next(results)
 """
     )
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_stream_that_is_closed_lets_its_workers_end_as_programs_do(tmp_path, busy):
+    """What a task has left there, as a pool of processes, ends by handlers of that kind."""
+    paths = [str(tmp_path / name) for name in "ab"]
+    with pipe(pooled.at_exit_or_sleep, paths + [600] * busy, max_workers=1, batch_size=1) as results:
+        assert next(results) == next(results)
+    assert all(map(os.path.exists, paths))
+
+
+def test_so_does_an_executor_whose_call_fails(tmp_path):
+    path = str(tmp_path / "a")
+    executor = GatewayPoolExecutor(1)
+    executor.submit(pooled.at_exit, path).result(TIMEOUT)
+    executor._pool.abort("it is no longer needed", TIMEOUT)
+    assert os.path.exists(path)

@@ -21,6 +21,7 @@ from . import failures, remote
 from .options import told
 
 AHEAD = 2  # batches that a worker may have, so that it need not wait for the next one
+LEAVE = 10.0  # seconds that processes have to end by themselves, with what tasks have left in them
 KILL_AFTER = 1.0  # seconds from an interrupt to the end of a worker that goes on
 LONGEST_WAIT = 5.0  # seconds: then all workers are looked at, whether or not their numbers came
 SILENT = 5.0  # seconds beyond the time for an item in which a worker must say something
@@ -331,7 +332,7 @@ class Crew:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def end(self, in_order):
-        """Let the workers go. Not in order: interrupt them first, and end those that go on for a second."""
+        """Let the workers go, and end those that go on for a second. Not in order: interrupt them first."""
         if os.getpid() != self._pid:
             return
         try:
@@ -343,8 +344,9 @@ class Crew:
                     worker.channel._send_soon(None)
                 except OSError:
                     pass
-            if not in_order:
-                self._end_those_that_go_on([worker for worker in busy if worker.has or worker.stage == "start" or worker.killed])
+            if not self.owns:
+                busy = [worker for worker in busy if not in_order and (worker.has or worker.stage == "start" or worker.killed)]
+            self._end_those_that_go_on(busy)
         finally:
             self._ended = True
             if self._starter is not None:
@@ -357,7 +359,7 @@ class Crew:
                 self._into = None
             os.close(self.fd)
             if self.owns and self.group is not None:
-                self.group.terminate(KILL_AFTER if in_order else 0.0)
+                self.group.terminate(LEAVE)
                 atexit.unregister(self.group._cleanup_atexit)  # a program may have many streams
 
     def _end_those_that_go_on(self, busy):

@@ -138,6 +138,15 @@ class Pool:
         if self.crew is not None:
             self.crew.ring()
 
+    def abort(self, why, seconds):
+        """What is left fails for that reason; what runs is interrupted, and ended if it goes on for a second. Returns when workers
+        have ended, or after so many seconds."""
+        if os.getpid() == self.pid:
+            self.fail(BrokenExecutor(why))
+            if self.thread is not None:
+                self.crew.ring()
+                self.thread.join(seconds)
+
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def run(self):
