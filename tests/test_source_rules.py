@@ -54,7 +54,7 @@ PACKAGES = [
     {"gateway", "gateway_base", "gateway_bootstrap", "gateway_io", "rsync_remote", "tagging"},
     {"multi", "rsync", "pytest_plugin"},
     {"pool"},
-    {"anyio"},
+    {"anyio", "joblib"},
     {"tools"},
     {"__main__"},
 ]
