@@ -1,11 +1,13 @@
 """A function over a stream, in two processes: as many ints as possible, each the argument of a function that returns it; and two
 workers of which one takes four times as long as the other.
 
-Each library has as many runs, the fastest counts: with chunks of several sizes; pipe() finds its own.
+Each library has as many runs, the fastest counts: with chunks of several sizes; pipe() finds its own. And small tasks of
+executors.
 """
 
 import itertools
 import os
+import statistics
 import tempfile
 import time
 
@@ -15,6 +17,7 @@ from base import Clock, Line, Work
 
 WORKERS = 2
 CHUNKS = (100, 1000, 10_000)
+TASKS_TOGETHER = 100
 NAP = 0.002  # seconds for an item of the faster worker
 FACTOR = 4
 
@@ -75,6 +78,59 @@ def ints(peer, setting):
     return {"pipe": FUNCTIONS[type(peer)](peer, setting.pick(1_000_000, 100_000, 1000))}
 
 
+class PoolExecutor:
+    """multiprocessing's pool with the methods of an executor."""
+
+    def __init__(self, pool):
+        self._pool = pool
+        self.shutdown = pool.terminate
+
+    def map(self, function, items, chunksize):
+        return self._pool.imap(function, items, chunksize)
+
+    def submit(self, function, item):
+        call = self._pool.apply_async(function, (item,))
+        call.result = call.get
+        return call
+
+
+def executor_of(peer):
+    """With WORKERS processes; joblib's is loky's."""
+    import concurrent.futures
+    import multiprocessing
+
+    spawn = multiprocessing.get_context("spawn")
+    if isinstance(peer, peers.ExecnetC):
+        return peer.module.GatewayPoolExecutor(WORKERS)
+    if isinstance(peer, peers.Pool):
+        return PoolExecutor(spawn.Pool(WORKERS))
+    if isinstance(peer, peers.Futures):
+        return concurrent.futures.ProcessPoolExecutor(WORKERS, spawn)
+    from joblib.externals.loky import get_reusable_executor
+
+    return get_reusable_executor(WORKERS)
+
+
+def tasks(peer, setting):
+    number, rounds = setting.pick((100_000, 2000), (20_000, 500), (1000, 20))
+    executor = executor_of(peer)
+    try:
+        for _ in executor.map(far.same, range(10 * WORKERS), chunksize=1):
+            pass  # the workers have imported what they need
+        with Clock() as clock:
+            results = list(executor.map(far.same, range(number), chunksize=TASKS_TOGETHER))
+        assert results == list(range(number))
+        times = []
+        for n in range(rounds):
+            with Clock() as one:
+                result = executor.submit(far.same, n).result()
+            assert result == n
+            times.append(one.seconds)
+    finally:
+        executor.shutdown()
+    return {"tasks_map": number / clock.seconds, "tasks_submit": 1e6 * statistics.median(times)}
+
+
 def factor(path):
     """The first worker is the slow one."""
     import os
@@ -114,6 +170,17 @@ WORKS = {
         ints,
         {"execnet_c": peers.ExecnetC, **peers.CALLS},
         {"pipe": Line("ints", "1/s", more_is_better=True)},
+        rounds=(5, 1),
+        limit=180,
+    ),
+    "executor": Work(
+        "Tasks that return their argument, in two processes",
+        tasks,
+        {"execnet_c": peers.ExecnetC, **peers.CALLS},
+        {
+            "tasks_map": Line(f"map, {TASKS_TOGETHER} tasks together", "1/s", more_is_better=True),
+            "tasks_submit": Line("submit().result()", "us"),
+        },
         rounds=(5, 1),
         limit=180,
     ),
