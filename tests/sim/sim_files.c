@@ -346,6 +346,9 @@ sim_pipe *
 sim_pipe_of(int fd, bool writes)
 {
     const file *it = sim_file_of(fd);
+    if (it == NULL) {
+        return NULL;
+    }
     return writes ? it->out : it->in;
 }
 

@@ -139,6 +139,7 @@ via_make_link(side *at, const xc_link_opts *opts, xc_err *err)
     outer->users++;
     if (outer->link != NULL && open_channels(on, outer, err) &&
         xc_relay_link(outer->link, on->stream, opts, &link, err) == XC_OK) {
+        /* It may have ended by now: no pipes then. */
         on->pipes[DOWN] = sim_pipe_of(link->outgoing.out, true);
         on->last_pipes[UP] = sim_pipe_of(link->incoming.in, false);
         ask_for_worker(on, outer);
