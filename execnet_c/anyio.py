@@ -11,12 +11,14 @@ What is raised is what Channel.receive(), send(), remote_exec() and pipe() raise
 cancelled has taken no item. Needs anyio 4.7 or newer (`pip install anyio`).
 """
 
+import contextlib
 import os
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from .common.aio import must_greet, settled
 from .pool.astream import APipe
 from .pool.stream import pipe as _pipe
 
@@ -32,41 +34,79 @@ def _close_bells():
 os.register_at_fork(after_in_child=_close_bells)
 
 
+@contextlib.contextmanager
+def _bell():
+    fds = _bells.pop() if _bells else os.pipe()
+    try:
+        yield fds
+    finally:
+        _bells.append(fds)
+
+
+async def _rung(bell, wait):
+    """Until that registration is over, which tells it there."""
+    if not wait.over:
+        await anyio.wait_readable(bell[0])
+        os.read(bell[0], 8)
+
+
 async def receive(channel, timeout=None):
     """channel.receive(timeout): the next item. timeout: seconds to wait, None for as long as it takes."""
     with anyio.move_on_after(timeout):
         while True:
+            if not channel.gateway.hasreceiver():
+                await settled(channel.gateway, anyio.current_time, anyio.sleep)
             await anyio.lowlevel.checkpoint()  # before an item is taken: whoever is cancelled here has none
             try:
                 return channel.receive(0)
             except channel.TimeoutError:
-                await _told(channel)
+                with _bell() as bell:
+                    await _rung(bell, channel._notify(bell[1], 1))
     try:
         return channel.receive(0)
     except channel.TimeoutError:
         raise channel.TimeoutError(f"no item after {timeout!r} seconds") from None
 
 
-async def _told(channel):
-    """Until there is something to receive, perhaps."""
-    bell = _bells.pop() if _bells else os.pipe()
-    try:
-        registration = channel._notify(bell[1], 1)
-        if not registration.over:
-            await anyio.wait_readable(bell[0])
-            os.read(bell[0], 8)
-    finally:
-        _bells.append(bell)
-
-
 async def send(channel, item):
-    """channel.send(item)."""
-    await anyio.to_thread.run_sync(channel.send, item)
+    """channel.send(item). One that is cancelled has sent nothing."""
+    await _ready(channel.gateway)
+    await _sent(lambda *bell: channel._send_soon(item, *bell))
 
 
 async def remote_exec(gateway, source, **kwargs):
     """gateway.remote_exec(source, **kwargs)."""
-    return await anyio.to_thread.run_sync(lambda: gateway.remote_exec(source, **kwargs))
+    channels = []
+
+    def begin(*bell):
+        channel, sending = gateway._begin_task(source, kwargs, lambda *frame: gateway._send_soon(*frame, *bell))
+        channels.append(channel)
+        return sending
+
+    await _ready(gateway)
+    await _sent(begin)
+    return channels[0]
+
+
+async def _ready(gateway):
+    if not gateway.hasreceiver():
+        await settled(gateway, anyio.current_time, anyio.sleep)
+    elif must_greet(gateway):
+        await anyio.to_thread.run_sync(gateway._await_greeting)
+    await anyio.lowlevel.checkpoint()
+
+
+async def _sent(begin):
+    """Send by begin(fd, number), which returns None, or a Sending that waits for room and is dropped if this is cancelled."""
+    with _bell() as bell:
+        sending = begin(bell[1], 1)
+        try:
+            while sending is not None:
+                await _rung(bell, sending)
+                if sending.again():
+                    break
+        finally:
+            sending = None  # before others get the bell
 
 
 async def items(channel):

@@ -1,6 +1,7 @@
 """Functions that the tests of the pool run in workers, and streams to watch what is drawn."""
 
 import atexit
+import collections
 import functools
 import os
 import signal
@@ -295,9 +296,9 @@ def allocate(megabytes):
 
 def fill(endlessly):
     """Take memory in small pieces until there is none."""
-    chain = None
+    pieces = collections.deque()  # a nest of lists would not do: Python 3.13.0 crashes as it frees one without memory
     while endlessly:
-        chain = [chain]
+        pieces.append([])
     return endlessly
 
 

@@ -121,7 +121,7 @@ async def areceive(channel, timeout=None):
     watch = _watch_of(loop)
     while True:
         if not channel.gateway.hasreceiver():
-            await _settle(channel.gateway)
+            await settled(channel.gateway, loop.time, asyncio.sleep)
         if next(watch.turns) % TURN == 0:
             await asyncio.sleep(0)  # before an item is taken: whoever is cancelled here has none
         try:
@@ -133,11 +133,11 @@ async def areceive(channel, timeout=None):
         await watch.told(number, channel._notify(watch.fds[1], number), until)
 
 
-async def _settle(gateway):
+async def settled(gateway, now, sleep):
     """What is raised after the end of the connection has the exit status of the process. Wait for that here."""
-    until = asyncio.get_running_loop().time() + getattr(gateway, "_patience", 0.0)
-    while asyncio.get_running_loop().time() < until and not gateway._wait_gone(0):
-        await asyncio.sleep(LOOK)
+    until = now() + getattr(gateway, "_patience", 0.0)
+    while now() < until and not gateway._wait_gone(0):
+        await sleep(LOOK)
     if hasattr(gateway, "_patience"):
         gateway._patience = 0.0
 
@@ -176,6 +176,11 @@ async def aremote_exec(gateway, source, kwargs):
 async def _ready(gateway):
     """Before a send: wait here for what that may wait for."""
     if not gateway.hasreceiver():
-        await _settle(gateway)
-    elif gateway._pickles and getattr(gateway, "_answer", 0) is None:  # whether the far end knows pickles
+        await settled(gateway, asyncio.get_running_loop().time, asyncio.sleep)
+    elif must_greet(gateway):
         await asyncio.get_running_loop().run_in_executor(None, gateway._await_greeting)
+
+
+def must_greet(gateway):
+    """Whether a send has to wait first for what the far end says about pickles."""
+    return gateway._pickles and getattr(gateway, "_answer", 0) is None
