@@ -295,10 +295,10 @@ def allocate(megabytes):
 
 
 def fill(endlessly):
-    """Take memory in small pieces until there is none."""
-    pieces = collections.deque()  # a nest of lists would not do: Python 3.13.0 crashes as it frees one without memory
+    """Take memory in pieces until there is none for another. Small ones would have Python itself crash at the last one."""
+    pieces = collections.deque()
     while endlessly:
-        pieces.append([])
+        pieces.append(bytes(1 << 16))
     return endlessly
 
 

@@ -208,7 +208,7 @@ def test_a_task_that_needs_more_memory_fails_alone():
         assert executor.submit(pooled.allocate, 10).result(TIMEOUT) == 10
 
 
-def test_small_objects_until_there_is_no_memory_left():
+def test_pieces_until_there_is_no_memory_left():
     results = list(pipe(pooled.fill, [0, 1, 0], return_exceptions=True, max_workers=1, worker_options=LIMIT))
     assert results[0] == results[2] == 0
     assert type(results[1]) is MemoryError and str(LIMIT["memory"]) in str(results[1])
