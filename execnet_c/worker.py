@@ -250,6 +250,7 @@ class _Tasks:
     _raised = False  # _interrupt() has raised a KeyboardInterrupt in a thread
     _spares = 0  # threads that wait for a task; under _lock
     _birth = None  # a spare thread that was started and not yet let go, see _start_spare(); under _lock
+    _turns = None  # the id of the channel of the main thread's task, if that has turns
 
     def __init__(self, gateway, pid):
         self.gateway = gateway
@@ -258,6 +259,7 @@ class _Tasks:
         self._aside = {}  # id of a channel -> (ident of the thread that runs its task, channel), but for the main thread
         self._aside_lock = allocate_lock()
         self._reserve = bytes(RESERVE)
+        gateway._by_turns = self._by_turns
         if gateway._model == "thread":
             try:
                 self._start_spare()
@@ -357,7 +359,7 @@ class _Tasks:
                     self._reserve = self._reserve or bytes(RESERVE)
                     if self.gateway._model == "thread":
                         self._ensure_spare()
-                error = _run(*task) if primary or self.gateway._model != "thread" else self._run_aside(*task)
+                error = _run(*task) if primary or self.gateway._model != "thread" else self._run_aside(task[0], _run, *task)
             except KeyboardInterrupt:
                 if not task:
                     raise
@@ -391,10 +393,11 @@ class _Tasks:
 
     def _kicked(self, number, frame):
         """SIGURG: the task of the main thread may be interrupted. It is only while its own code runs."""
-        at = frame and frame.f_back
-        while at is not None and at.f_code is not _run.__code__:
+        at = frame.f_back
+        while at and at.f_code not in (_run.__code__, _turn.__code__):
             at = at.f_back
-        if at is not None and self.gateway._take_interrupt(at.f_locals["channel"]):
+        channel = at and at.f_locals["channel"]
+        if at and (at.f_code is _turn.__code__ or channel.id != self._turns) and self.gateway._take_interrupt(channel):
             handler = getsignal(SIGINT)  # the task may have set its own
             if callable(handler):
                 handler(SIGINT, frame)
@@ -403,19 +406,29 @@ class _Tasks:
         """Interrupt the task of that channel if another thread than the main one runs it. One that has not begun yet sees the
         channel's mark."""
         with self._aside_lock:
-            ident, channel = self._aside.get(id, (None, None))
-            if channel is not None and self.gateway._take_interrupt(channel):
+            runs = self._aside.get(id)
+            if runs and self.gateway._take_interrupt(runs[1]):
                 self._raised = True
-                self.gateway._raise_in(ident, KeyboardInterrupt)
+                self.gateway._raise_in(runs[0], KeyboardInterrupt)
 
-    def _run_aside(self, channel, item):
-        """_run(), for a thread that is not the main one. There an interrupt is raised between any two steps, here too, until
+    def _by_turns(self, channel):
+        """For a task that is interrupted only in turns of it, by gateway._mark(): returns a function that calls func(*args), which
+        is one, and a lock for its thread and others, which Ctrl-C cannot lose either. When no other thread marks the channel any
+        more, gateway._take_interrupt() drops what came too late for a turn."""
+        turn = self._run_aside
+        if channel.id not in self._aside:
+            self._turns, turn = channel.id, _turn
+        self._over(channel.id)
+        return (lambda *args: turn(channel, *args)), allocate_lock()
+
+    def _run_aside(self, channel, func, *args):
+        """func(*args), in a thread that is not the main one. There an interrupt is raised between any two steps, here too, until
         _over() has been called."""
         try:
             try:
                 with self._aside_lock:
                     self._aside[channel.id] = get_ident(), channel
-                return _run(channel, item)
+                return func(*args)
             finally:
                 self._over(channel.id)
         except KeyboardInterrupt:
@@ -480,6 +493,11 @@ def _plainly(name, exc):
     except BaseException:  # from the exception's own __str__
         return name + "\n", name, None
     return f"{name}: {message}\n", name, message
+
+
+def _turn(channel, func, *args):
+    """A part of the channel's task, see _Tasks._by_turns()."""
+    return func(*args)
 
 
 def _run(channel, item):

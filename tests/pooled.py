@@ -344,3 +344,25 @@ def at_exit(path):
 
 def at_exit_or_sleep(item):
     return at_exit(item) if isinstance(item, str) else sleep(item)
+
+
+def tell_and(path, func, *args):
+    open(path, "w").close()
+    return func(*args)
+
+
+def loop(_):
+    while True:
+        pass
+
+
+def catch(seconds, wait=time.sleep):
+    try:
+        wait(seconds)
+    except KeyboardInterrupt:
+        time.sleep(0.2)
+        return 1
+
+
+def catch_dozing(seconds):
+    return catch(seconds, doze)

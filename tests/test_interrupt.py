@@ -220,7 +220,7 @@ def test_a_task_that_is_let_go_is_interrupted_all_the_same(gw, tmp_path):
 
 
 def test_what_is_no_task(gw):
-    text = "is not the channel of a task that was started here by remote_exec"
+    text = "belongs to no task started here"
     with pytest.raises(ValueError, match=text):
         gw.newchannel().interrupt()
     channel = gw.remote_exec("try: channel.interrupt()\nexcept ValueError as exc: channel.send(str(exc))")

@@ -36,7 +36,7 @@ MADE_UP = {  # what stands in the text for these modules, instead of their own s
 }
 # Functions that are left out of the text: only near ends need them, or only far ends on the C core.
 NEAR = {
-    "pychannel": "RemoteError.__getattr__ Channel._await_item Channel._send_soon",
+    "pychannel": "RemoteError.__getattr__ Channel._await_item Channel._send_soon Channel.interrupt",
     "pyserializer": "dump dumps load loads _load_versioned",
     "pycore": "_main_thread_ident",
     "pywire": "Writer.end",

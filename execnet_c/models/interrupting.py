@@ -10,7 +10,11 @@ AGAIN = 0.5  # seconds: a call so soon behind another one is a part of that
 
 
 def interrupt(channel, kill_after):
-    """The arguments are checked. kill_after: seconds or None."""
+    if kill_after is not None:
+        if not isinstance(kill_after, (int, float)):
+            raise TypeError(f"kill_after must be a number of seconds or None, not {type(kill_after).__name__}")
+        if not kill_after >= 0:
+            raise ValueError("kill_after must be a non-negative number")
     gateway = channel.gateway
     if gateway._wait_closed(channel, 0):
         return

@@ -238,6 +238,16 @@ class Crew:
         worker.bytes += len(packed)
         return True
 
+    def interrupt(self, worker, number, kill_after):
+        """Interrupt the batch of that number, which the worker has. It is ended if it goes on for so many seconds; None: never."""
+        if kill_after is not None:
+            until = time.monotonic() + kill_after
+            worker.late_until = min(until, worker.late_until or until)
+        try:
+            worker.control._send_soon(number)
+        except OSError:
+            pass  # it has ended; why comes through its channel
+
     # --- deaths -----------------------------------------------------------------------------------------------------
 
     def _ends_at(self, worker):

@@ -4,20 +4,22 @@ One thread does the work of the pool; it begins with the first task. Tasks are p
 at a time, so that none waits behind a long one while another worker is free.
 """
 
+import copy
 import itertools
 import os
 import threading
 import time
 import weakref
 from collections import deque
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor
 
 from ..models.native import RLock
 from ..near.gateway import Gateway
 from . import failures
 from .carry import pack, unpack
-from .crew import LONGEST_WAIT, Crew
+from .crew import KILL_AFTER, LONGEST_WAIT, Crew
 from .functions import Ways, needs_cloudpickle
+from .future import Future, seconds_of
 from .options import options_of
 from .places import whole, workers_of
 
@@ -37,10 +39,12 @@ class Call:
 
 
 class Task:
-    __slots__ = ("future", "items", "kills", "number")
+    __slots__ = ("future", "items", "kills", "number", "seconds", "until", "why")
 
-    def __init__(self, number, future, packed):
+    def __init__(self, number, future, packed, seconds):
         self.number, self.future, self.items, self.kills = number, future, [packed], 0
+        self.seconds, self.until = seconds, None  # it may take so many, and so is interrupted at that time
+        self.why = None  # what it was interrupted for: "interrupt", "timeout"
 
 
 def packed_task(task):
@@ -68,6 +72,10 @@ def broken(error):
     return named
 
 
+def too_late(task):
+    return failures.ItemTimeout(f"no result after {task.seconds!r} seconds")
+
+
 class Pool:
     """What the executor and its thread share. The thread does not keep the executor alive."""
 
@@ -82,6 +90,7 @@ class Pool:
         self.start, self.per_child, self.retries = start, per_child, retries
         self.lock = RLock()  # for what follows; the collector may call stop() at any time
         self.queue = deque()
+        self.stops = deque()  # (task to be interrupted, kill_after)
         self.numbers = 0
         self.thread = None
         self.stopping = self.killing = False
@@ -89,10 +98,10 @@ class Pool:
         self.crew = None
         self.pid = os.getpid()
 
-    def submit(self, task):
+    def submit(self, task, seconds=None, on_cancel=False):
         if os.getpid() != self.pid:
             raise OSError("the executor belongs to the parent process: a forked child may have its own")
-        future, packed = Future(), None
+        future, packed = Future(on_cancel), None
         try:
             packed = packed_task(task)
         except Exception as exc:
@@ -108,9 +117,15 @@ class Pool:
             if self.thread is None:
                 self.begin()
             self.numbers += 1
-            self.queue.append(Task(self.numbers, future, packed))
+            task = Task(self.numbers, future, packed, seconds)
+            future.stop = lambda kill_after: self.stop_task(task, kill_after)
+            self.queue.append(task)
         self.crew.ring()
         return future
+
+    def stop_task(self, task, kill_after):
+        self.stops.append((task, kill_after))
+        self.crew.ring()
 
     def begin(self):
         self.crew = Crew(self, self)
@@ -158,7 +173,7 @@ class Pool:
                 if self.stopping and not self.queue and not any(worker.has for worker in crew.workers.values()):
                     in_order = True
                     break
-                crew.wait(LONGEST_WAIT)
+                crew.wait(self.heed(crew))
         except BaseException as exc:
             self.fail(exc)
         finally:
@@ -178,7 +193,27 @@ class Pool:
             left += worker.has
         for task in left:
             if not task.future.done() and (task.future.running() or task.future.set_running_or_notify_cancel()):
-                task.future.set_exception(self.broken)
+                task.future.finish(error=self.broken)
+
+    def heed(self, crew):
+        """Interrupt what is to be interrupted by now. Returns for how many seconds at most nothing is."""
+        while self.stops:
+            task, kill_after = self.stops.popleft()
+            self.interrupt(crew, task, "interrupt", kill_after)
+        now, left = time.monotonic(), LONGEST_WAIT
+        for task in [worker.has[0] for worker in crew.workers.values() if worker.has]:
+            if task.until is not None and task.why is None:
+                if now >= task.until:
+                    self.interrupt(crew, task, "timeout", KILL_AFTER)
+                else:
+                    left = min(left, task.until - now)
+        return left
+
+    def interrupt(self, crew, task, why, kill_after):
+        task.why = task.why or why
+        for worker in crew.workers.values():
+            if worker.has and worker.has[0] is task:
+                crew.interrupt(worker, task.number, kill_after)
 
     def deal(self, crew):
         for worker in crew.workers.values():
@@ -191,7 +226,12 @@ class Pool:
                 except IndexError:
                     return
                 if not task.future.running() and not task.future.set_running_or_notify_cancel():
+                    task.future.stop = None
                     continue
+                if task.why is not None:  # since the worker died that it was tried on
+                    task.future.finish(error=KeyboardInterrupt())
+                    continue
+                task.until = None if task.seconds is None else time.monotonic() + task.seconds
                 if not crew.give(worker, task, task.items[0]):
                     worker.stage = ""
                     self.queue.appendleft(task)
@@ -201,21 +241,20 @@ class Pool:
     def done(self, worker, task, kind, what):
         worker.items += 1
         try:
-            result, error = self.outcome(worker, kind, *what)
+            result, error = self.outcome(worker, task, kind, *what)
         except BaseException as exc:  # loading a pickle runs any code
             result, error = None, exc
-        if error is None:
-            task.future.set_result(result)
-        else:
-            task.future.set_exception(error)
+        task.future.finish(result, error)
 
-    def outcome(self, worker, kind, packed, failed, seconds=0.0):
+    def outcome(self, worker, task, kind, packed, failed, seconds=0.0):
         where = f"(gateway {worker.gateway.id!r}):"
         if kind == "unread":
             return None, failures.remote(packed, failed, where)
         worker.busy += seconds
         worker.bytes += len(packed)
-        for _, error, text, _ in failed:
+        for _, error, text, late in failed:
+            if late and task.why == "timeout":
+                return None, too_late(task)
             return None, failures.remote(error, text, where)
         [result] = unpack(packed)
         return result, None
@@ -229,8 +268,13 @@ class Pool:
         worker.has.clear()
         for task in tasks:
             task.kills += 1
-            if task.kills > self.retries:
-                task.future.set_exception(broken(error))
+            if task.why == "timeout" and worker.killed:
+                task.future.finish(error=too_late(task))
+            elif task.why is not None:
+                error = failures.saying(error, "its task went on after interrupt()") if worker.killed else error
+                task.future.finish(error=broken(error))
+            elif task.kills > self.retries:
+                task.future.finish(error=broken(error))
             else:
                 self.queue.appendleft(task)
         if not worker.left and (tasks or worker.killed or worker.deaths <= self.retries + 1):
@@ -250,6 +294,8 @@ class GatewayPoolExecutor(Executor):
     - retries: how often a task of which a worker died is tried again.
     - worker_options: what a worker may use of its machine, see pipe().
 
+    Its futures also have interrupt(), see there; with_options() gives tasks a time.
+
     A worker that dies fails its own task only, with an exception that is a BrokenExecutor and a GatewayDied; another one
     takes its place. What cannot be pickled fails its future alone. Results are unpickled here: only use workers that you
     trust.
@@ -267,12 +313,27 @@ class GatewayPoolExecutor(Executor):
         self._pool = Pool(start, options, max_tasks_per_child, initializer, initargs, retries)
         weakref.finalize(self, self._pool.stop).atexit = False
 
+    _options = ()  # of submit() of the pool, see with_options()
+
+    def with_options(self, *, timeout=None, interrupt_on_cancel=False):
+        """This executor, with the same workers, for tasks that are treated in another way.
+
+        - timeout: seconds from when a worker begins a task (of map(): a chunk). Then it is interrupted, a second later its worker
+          is ended and replaced; the future's exception is an ItemTimeout, which is a TimeoutError.
+        - interrupt_on_cancel: cancel() of a future that runs interrupts it, as its interrupt() does, and returns True. The
+          future is cancelled when that has ended.
+        """
+        view = copy.copy(self)
+        view._whole = self  # with it the pool would end
+        view._options = seconds_of("timeout", timeout), interrupt_on_cancel
+        return view
+
     def submit(self, fn, /, *args, **kwargs):
         """Have a worker call fn with these arguments; return a Future. What cannot be pickled is that future's exception.
 
         Raises RuntimeError after shutdown(), BrokenExecutor when the pool is broken.
         """
-        return self._pool.submit(("one", fn, args, kwargs))
+        return self._pool.submit(("one", fn, args, kwargs), *self._options)
 
     def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None):
         """As ProcessPoolExecutor's: the results of `fn(*items)` in order, chunksize calls together.
@@ -288,7 +349,7 @@ class GatewayPoolExecutor(Executor):
         until = None if timeout is None else time.monotonic() + timeout
         calls = zip(*iterables)
         chunks = iter(lambda: [*itertools.islice(calls, chunksize)], [])
-        futures = deque(self._pool.submit(("many", fn, chunk, None)) for chunk in itertools.islice(chunks, buffersize))
+        futures = deque(self._pool.submit(("many", fn, chunk, None), *self._options) for chunk in itertools.islice(chunks, buffersize))
         return self._results(fn, chunks, futures, until)
 
     def _results(self, fn, chunks, futures, until):
@@ -296,7 +357,7 @@ class GatewayPoolExecutor(Executor):
             while futures:
                 results = futures[0].result(None if until is None else until - time.monotonic())
                 futures.popleft()
-                futures.extend(self._pool.submit(("many", fn, chunk, None)) for chunk in itertools.islice(chunks, 1))
+                futures.extend(self._pool.submit(("many", fn, chunk, None), *self._options) for chunk in itertools.islice(chunks, 1))
                 yield from results
         finally:
             for future in futures:

@@ -92,17 +92,17 @@ def ended(error, index, items):
         what = f"it was working at {about(index, items[0])}"
     else:
         what = f"it was working at items {index} to {index + len(items) - 1}, the first being {shown(items[0])}"
-    return _saying(error, what)
+    return saying(error, what)
 
 
 def of_memory(error, limit):
     """As the death `error` of a worker whose memory is limited, saying that if it died of that, as far as it has told."""
     if any(word in str(error) for word in WITHOUT_MEMORY):
-        return _saying(error, f"worker_options: memory={limit}")
+        return saying(error, f"worker_options: memory={limit}")
     return error
 
 
-def _saying(error, what):
+def saying(error, what):
     """As `error`, with `what` behind its text."""
     try:
         named = type(error)(f"{error}; {what}")

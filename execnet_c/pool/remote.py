@@ -13,19 +13,17 @@ What the near end sends, as plain items:
 - None: end.
 
 ("at", number) says that a batch goes on, ("late", number, place) that the time of an item is over and that it was interrupted.
-Whatever comes through the control channel, or its end, interrupts what is running and ends the task.
+The number of a batch that comes through the control channel interrupts the item of it that runs, or would run. Anything else, or
+the end of that channel, interrupts what is running and ends the task.
 """
 
 import pickle
-import signal
 import sys
 import time
 import traceback
-from _thread import allocate_lock, get_ident, start_new_thread
+from _thread import allocate_lock, start_new_thread
 
 GOES_ON = 0.5  # seconds after which the near end is told that a batch goes on, where items have a time
-REPEATS = 0.02, 0.1, 0.3  # seconds after which an interrupt that has not arrived is repeated
-SETTLE = 1.0  # seconds in which an interrupt arrives that was sent to this thread
 
 
 unpack = pickle.loads
@@ -42,6 +40,7 @@ def pack(obj):
 
 
 memory = None  # bytes that this process may have
+ours = set()  # file names of the code that calls functions
 
 
 def told(exc):
@@ -51,7 +50,7 @@ def told(exc):
         text = "%s (worker_options: memory=%d)" % (str(exc) or "out of memory", memory)
         exc = MemoryError(text).with_traceback(exc.__traceback__)
     first = exc.__traceback__
-    while first is not None and first.tb_frame.f_code.co_filename == __file__:
+    while first is not None and first.tb_frame.f_code.co_filename in ours:
         first = first.tb_next
     text = "".join(traceback.format_exception(type(exc), exc, first))
     try:
@@ -132,20 +131,15 @@ class Turn:
     def __init__(self, channel, seconds):
         self.channel = channel
         self.seconds = seconds
-        self.ident = get_ident()
-        self.lock = allocate_lock()
+        self.call, self.lock = channel.gateway._by_turns(channel)
         self.serial = 0
         self.running = self.hit = None  # serial numbers
         self.until = 0.0
         self.place = 0, 0  # (number of the batch, place in it)
+        self.unwanted = None  # number of a batch
         self.stopping = False
         self.over = allocate_lock()  # held as long as the task runs
         self.over.acquire()
-        try:  # in the main thread only a signal ends a wait
-            signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
-            self.is_main = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        except (TypeError, ValueError):
-            self.is_main = False
 
     def interrupt(self, serial=None):
         """Raise KeyboardInterrupt in what runs now; with `serial`, if that still runs. Returns whether it was sent."""
@@ -153,33 +147,27 @@ class Turn:
             if self.running is None or self.hit == self.running or serial not in (None, self.running):
                 return False
             self.hit = self.running
-            if self.is_main:
-                signal.pthread_kill(self.ident, signal.SIGINT)
-                start_new_thread(self.repeat, (self.running,))
-                return True
-            try:
-                import ctypes
-
-                raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
-            except (ImportError, AttributeError):
-                return True  # there is no way here: the near end ends this process
-            raise_in(ctypes.c_ulong(self.ident), ctypes.py_object(KeyboardInterrupt))
+            self.channel.gateway._mark(self.channel)
             return True
 
-    def repeat(self, serial):
-        """On a thread of its own: a signal that comes just before a wait does not end it, so send it again, unless what it was
-        for has been interrupted."""
-        for pause in REPEATS:
-            time.sleep(pause)
-            with self.lock:
-                handled = getattr(sys, "_current_exceptions", dict)().get(self.ident)
-                if self.running != serial or "KeyboardInterrupt" in repr(handled):
-                    return
-                signal.pthread_kill(self.ident, signal.SIGINT)
+    def heed(self, message):
+        """What came through the control channel."""
+        if not isinstance(message, int):
+            self.stopping = True
+            return self.interrupt()
+        with self.lock:
+            self.unwanted = message
+            serial = self.running if self.place[0] == message else None
+        if serial is not None:
+            self.interrupt(serial)
 
-    def stop(self, message):
-        self.stopping = True
-        self.interrupt()
+    def begins_unwanted(self, serial):
+        """Whether what begins now was to be interrupted before it was here."""
+        with self.lock:
+            if self.unwanted != self.place[0] or self.hit == serial:
+                return False
+            self.hit = serial
+            return True
 
     def watch(self):
         """On a thread of its own: interrupt each item whose time is over."""
@@ -198,35 +186,21 @@ class Turn:
             return min(self.until - time.monotonic(), 1e6) if runs else min(self.seconds, 0.5)
 
     def run(self, func, *args):
-        """func(*args), which may be interrupted; an interrupt that was sent has arrived when this returns or raises."""
+        """func(*args), which may be interrupted."""
         self.serial = serial = self.serial + 1
         if self.seconds is not None:
             self.until = time.monotonic() + self.seconds
-        came = False
         try:
-            try:
-                self.running = serial
-                if self.stopping:  # since this was looked at last: nobody has interrupted what did not run
-                    raise Stopped
-                return func(*args)
-            finally:
-                with self.lock:
-                    self.running = None
-                came = self.hit != serial
-        except KeyboardInterrupt:
-            came = True
-            raise
+            self.running = serial
+            if self.stopping:  # since this was looked at last: nobody has interrupted what did not run
+                raise Stopped
+            if self.unwanted is not None and self.begins_unwanted(serial):
+                raise KeyboardInterrupt
+            return self.call(func, *args)
         finally:
             with self.lock:
                 self.running = None
-            if not came:
-                self.settle()
-
-    def settle(self):
-        """An interrupt is on its way, but what it was for has ended: wait for it. It is raised here."""
-        until = time.monotonic() + SETTLE
-        while time.monotonic() < until:
-            time.sleep(0.01)
+            self.channel.gateway._take_interrupt(self.channel)  # it came too late
 
 
 # --- the work ---------------------------------------------------------------------------------------------------------
@@ -357,7 +331,8 @@ def main(channel):
     _, control, directories, limits, seconds, first_only = channel.receive()
     sys.path += [directory for directory in directories if directory not in sys.path]
     worker = Worker(channel, seconds, first_only)
-    control.setcallback(worker.turn.stop, None)
+    ours.update((main.__code__.co_filename, worker.turn.call.__code__.co_filename))
+    control.setcallback(worker.turn.heed, None)
     try:
         limits = limits and limited(*limits)
     except OSError as exc:
@@ -373,5 +348,4 @@ def main(channel):
 
 
 if __name__ == "__channelexec__":
-    __file__ = main.__code__.co_filename
     main(channel)

@@ -439,16 +439,16 @@ class Channel:
         self._raise_remote_error()
 
     def interrupt(self, kill_after=None):
-        """Raise KeyboardInterrupt in the task of this channel at the far end, and in nothing else. Does not wait. A task
-        that has not begun ends with it without having run; nothing happens to one that has ended. A task that does not catch
-        it ends with a RemoteError. Calls within half a second count as one. It ends a wait of the main thread over there,
-        but one of another thread only when that comes back to Python code.
+        """Raise KeyboardInterrupt in the task of this channel at the far end, and in nothing else. Does not wait. Calls within
+        half a second count as one. kill_after: seconds after which the far end is ended if the task has not; then its channels
+        raise a GatewayDied that says so. Raises ValueError for a channel that is no task's, NotImplementedError for a far end
+        that cannot do this, and OSError when this side has said goodbye."""
+        self.gateway._check_usable()
+        if not self._starts_task:
+            raise ValueError(f"{self!r} belongs to no task started here")
+        from ..models.interrupting import interrupt
 
-        kill_after: seconds after which the far end is ended if the task has not: its process is killed, or the connection to
-        it is ended. Then the channel raises a GatewayDied that says so. None: never. Raises ValueError for a channel that is
-        no task's, NotImplementedError for a far end that cannot do this, and OSError when this side has said goodbye.
-        """
-        self.gateway._interrupt_task(self, kill_after)
+        interrupt(self, kill_after)
 
     def setcallback(self, callback, endmarker=NO_ENDMARKER_WANTED):
         """Have `callback(item)` called for each item instead of receiving it: at once, in this thread, for items that

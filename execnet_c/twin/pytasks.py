@@ -168,7 +168,7 @@ class Tasks:
 
     def _interrupt(self, chan):
         """An INTERRUPT frame takes effect. It marks the channel of a task, as in src/core/link/xc_tasks.c."""
-        if chan is not None and chan.task and not chan.interrupted:
+        if chan and chan.task and not chan.interrupted:
             chan.interrupted = True
             if chan is self._primary:
                 pypump.pump.post(self._kick_primary)
@@ -176,6 +176,10 @@ class Tasks:
                 self._interrupts.append(chan.id)
                 self._wake()
         return True
+
+    def _mark(self, channel):
+        """Have the channel's task interrupted, as the far end's interrupt() does."""
+        self._interrupt(channel._chan)
 
     def _take_interrupt(self, channel):
         """Whether the channel's task is to be interrupted. From now on it counts as interrupted."""
@@ -189,22 +193,12 @@ class Tasks:
         try:
             from ctypes import c_ulong, py_object, pythonapi
 
-            pythonapi.PyThreadState_SetAsyncExc(c_ulong(ident), None if kind is None else py_object(kind))
+            pythonapi.PyThreadState_SetAsyncExc(c_ulong(ident), kind and py_object(kind))
         except Exception:
             pass
 
-    def _interrupt_task(self, channel, kill_after):
-        """Channel.interrupt()."""
-        self._check_usable()
-        until_of(kill_after, False)
-        if not channel._starts_task:
-            raise ValueError(f"{channel!r} is not the channel of a task that was started here by remote_exec()")
-        from ..models.interrupting import interrupt
-
-        interrupt(channel, kill_after)
-
     def _kick_primary(self):
-        if self._primary is not None and self._primary.interrupted:
+        if self._primary and self._primary.interrupted:
             os.kill(os.getpid(), SIGURG)
             pypump.pump.after(KICK_AGAIN, self._kick_primary)
 

@@ -3,7 +3,7 @@
 #include "channel.h"
 #include "io.h"
 
-#define NO_TASK_TEXT "%R is not the channel of a task that was started here by remote_exec()"
+#define NO_TASK_TEXT "%R belongs to no task started here"
 
 PyDoc_STRVAR(
     interrupt_doc,
@@ -22,10 +22,8 @@ Channel_interrupt(ChannelObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"kill_after", NULL};
     PyObject *py_seconds = Py_None; /* borrowed */
-    int64_t until;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:interrupt", names, &py_seconds) ||
-        xcpy_check_usable(self->gateway) < 0 ||
-        (py_seconds != Py_None && xcpy_deadline(py_seconds, false, &until) < 0)) {
+        xcpy_check_usable(self->gateway) < 0) {
         return NULL;
     }
     if (!self->starts_task) {
@@ -77,6 +75,22 @@ Gateway_take_interrupt(GatewayObject *self, PyObject *args)
     return PyBool_FromLong(ours && xc_link_take_interrupt(self->link, ((ChannelObject *)channel)->chan));
 }
 
+PyDoc_STRVAR(mark_doc, "_mark($self, channel, /)\n--\n\n"
+                       "Have the channel's task interrupted, as the far end's interrupt() does.");
+
+static PyObject *
+Gateway_mark(GatewayObject *self, PyObject *args)
+{
+    PyObject *channel; /* borrowed */
+    if (!PyArg_ParseTuple(args, "O!:_mark", self->state->ChannelType, &channel) || xcpy_check_usable(self) < 0) {
+        return NULL;
+    }
+    if (xc_link_interrupt(self->link, ((ChannelObject *)channel)->chan) != XC_OK) {
+        return PyErr_NoMemory();
+    }
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(raise_in_doc,
              "_raise_in($self, ident, kind, /)\n--\n\n"
              "Raise an exception of that type in that thread, between two steps of its Python code. None:\n"
@@ -97,6 +111,7 @@ Gateway_raise_in(GatewayObject *self, PyObject *args)
 
 PyMethodDef xcpy_interrupting_methods[] = {
     {"_wait_closed", (PyCFunction)Gateway_wait_closed, METH_VARARGS, wait_closed_doc},
+    {"_mark", (PyCFunction)Gateway_mark, METH_VARARGS, mark_doc},
     {"_take_interrupt", (PyCFunction)Gateway_take_interrupt, METH_VARARGS, take_interrupt_doc},
     {"_raise_in", (PyCFunction)Gateway_raise_in, METH_VARARGS, raise_in_doc},
     {NULL, NULL, 0, NULL},

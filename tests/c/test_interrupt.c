@@ -105,6 +105,8 @@ a_spare_thread_gets_that_of_another(void)
     interrupt_it(&t, 1); /* another one, once the first is taken */
     await_arrival(&t);
     CHECK(xc_link_take_interrupt(t.it.link, t.chan));
+    CHECK_RC(xc_link_interrupt(t.it.link, t.chan), XC_OK); /* by this side */
+    CHECK(xc_link_take_interrupt(t.it.link, t.chan));
     CHECK_INT(atomic_load(&kicks), 0);
     close_tasked(&t, false);
 }

@@ -273,6 +273,8 @@ void xc_link_goodbye(xc_link *link) XC_TAKES_LINK;
 /* The next task, owned, with its channel counted in *chan. `primary`: the caller is the main thread. XC_AGAIN: none
  * now. XC_CLOSED: none ever. */
 xc_status xc_link_take_task(xc_link *link, bool primary, xc_msg **out, xc_chan **chan) XC_TAKES_LINK;
+/* The task of `chan` is to be interrupted, as by the far end. XC_OK, XC_NOMEM. */
+xc_status xc_link_interrupt(xc_link *link, xc_chan *chan) XC_TAKES_LINK;
 /* The next interrupt of a task that the main thread does not run, owned; NULL: none now. */
 xc_msg *xc_link_next_interrupt(xc_link *link) XC_TAKES_LINK;
 /* Whether the task of `chan` is to be interrupted; from now on it counts as interrupted. */

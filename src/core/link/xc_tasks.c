@@ -84,10 +84,10 @@ xc_link_refuse_task(xc_link *link, xc_chan *chan, size_t size, bool primary)
     xc_link_task_done(link, primary);
 }
 
-void
-xc_interrupt_locked(xc_link *link, xc_msg *msg)
+/* msg: taken. */
+static void
+mark_locked(xc_link *link, xc_chan *chan, xc_msg *msg) XC_NEEDS(link)
 {
-    xc_chan *chan = xc_chan_find(&link->chans.table, msg->chan);
     bool fresh = chan != NULL && chan->task && !chan->interrupted;
     if (fresh) {
         chan->interrupted = true;
@@ -101,6 +101,25 @@ xc_interrupt_locked(xc_link *link, xc_msg *msg)
         return;
     }
     xc_free_later_locked(link, msg);
+}
+
+void
+xc_interrupt_locked(xc_link *link, xc_msg *msg)
+{
+    mark_locked(link, xc_chan_find(&link->chans.table, msg->chan), msg);
+}
+
+xc_status
+xc_link_interrupt(xc_link *link, xc_chan *chan)
+{
+    xc_msg *msg = xc_msg_new(XC_INTERRUPT, chan->id, 0);
+    if (msg == NULL) {
+        return XC_NOMEM;
+    }
+    xc_lock_link(&link->mu);
+    mark_locked(link, chan, msg);
+    xc_unlock_link(&link->mu);
+    return XC_OK;
 }
 
 void
