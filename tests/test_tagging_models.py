@@ -1,6 +1,7 @@
 """A tagger's parts: the block, what is made of it, what it is made of, and all that is not one."""
 
 import copy
+import importlib.util
 import json
 import os
 import pickle
@@ -57,8 +58,8 @@ for attempt in (PerceptronTagger, tagger.to_nltk, lambda: tagger.accuracy([])):
     run(code)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("nltk") is None, reason="there is no NLTK")
 def test_one_of_nltk_s_once_that_is_imported():
-    pytest.importorskip("nltk")
     code = """
 from execnet_c.tagging import PerceptronTagger
 import sys
