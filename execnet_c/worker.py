@@ -399,8 +399,9 @@ class _Tasks:
         channel = at and at.f_locals["channel"]
         if at and (at.f_code is _turn.__code__ or channel.id != self._turns) and self.gateway._take_interrupt(channel):
             handler = getsignal(SIGINT)  # the task may have set its own
-            if callable(handler):
-                handler(SIGINT, frame)
+            if not callable(handler):  # it is ignored, as in all that a shell has started in the background
+                raise KeyboardInterrupt
+            handler(SIGINT, frame)
 
     def _interrupt(self, id):
         """Interrupt the task of that channel if another thread than the main one runs it. One that has not begun yet sees the

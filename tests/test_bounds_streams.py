@@ -2,6 +2,8 @@
 noise before the marker that does not end.
 """
 
+import sys
+
 import pytest
 
 from masters import run
@@ -49,7 +51,8 @@ if True:
     )
     grown, longest = map(int, lines[0].split())
     print(f"{how}: {grown / MIB:.1f} MiB, lines of up to {longest / MIB:.1f} MiB")
-    assert grown < KEPT[how] * MIB and longest <= 2 * MIB
+    more = 3 if "t" in sys.abiflags else 1  # without a GIL an allocator keeps what each thread has freed
+    assert grown < KEPT[how] * more * MIB and longest <= 2 * MIB
 
 
 def test_a_stderr_without_lines_of_one_behind_another_gateway():

@@ -226,9 +226,9 @@ def test_system_exit_and_memory_errors_of_a_task_are_remote_errors():
         for body, text in (
             ("import sys; sys.exit(3)", "SystemExit: 3"),
             ("raise SystemExit('bye')", "SystemExit: bye"),
+            ("def f(): f()\\nf()", "RecursionError"),
             ("import resource as r; r.setrlimit(r.RLIMIT_AS, (1 << 30, -1)); bytearray(1 << 34)", "MemoryError"),
             ("x = [0] * 10\\nwhile True: x = x + x", "MemoryError"),
-            ("def f(): f()\\nf()", "RecursionError"),
         ):
             channel = gateway.remote_exec(body)
             error = raises(execnet_c.RemoteError, channel.waitclose, 50)

@@ -183,6 +183,18 @@ def test_its_own_handler_of_sigint_stays_its_own(gw):
     channel.waitclose(TIMEOUT)
 
 
+def test_where_a_shell_has_started_the_program_in_the_background(group):
+    """There SIGINT is ignored, and so it is in the worker."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        gateway = group.makegateway()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    channel = begun(gateway, "import time\nchannel.send('here')\ntime.sleep(1000)")
+    channel.interrupt()
+    assert interrupted(channel)
+
+
 def test_ctrl_c_still_does_what_it_did(gw):
     channel = begun(gw, "import os, signal\nchannel.send('here')\nos.kill(os.getpid(), signal.SIGINT)\nchannel.receive()")
     assert interrupted(channel)

@@ -200,6 +200,7 @@ def settle():
 }
 
 
+@pytest.mark.skipif("t" in sys.abiflags, reason="without a GIL Python itself crashes where memory lacks")
 @pytest.mark.c_interface("near")
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_want_of_memory(subject):

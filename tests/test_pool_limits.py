@@ -4,6 +4,7 @@ max_tasks_per_child."""
 import collections
 import itertools
 import os
+import sys
 
 import pytest
 
@@ -192,6 +193,13 @@ def test_a_worker_that_has_threadpoolctl_is_told_by_it(no_variables, group):
 LIMIT = {"memory": 600 * MiB}
 
 
+def limits_memory(test):
+    free = "t" in getattr(sys, "abiflags", "")
+    test = pytest.mark.skipif(free, reason="a Python without a GIL takes more addresses as it starts")(test)
+    return pytest.mark.not_under("asan tsan", "it limits memory")(test)
+
+
+@limits_memory
 @pytest.mark.parametrize("options", [{"max_workers": 1}, {"max_workers": 1, "timeout": 60}])
 def test_an_item_that_needs_more_memory_is_a_memory_error_that_names_the_limit(options):
     items = [1, 2_000, 1]
@@ -201,6 +209,7 @@ def test_an_item_that_needs_more_memory_is_a_memory_error_that_names_the_limit(o
     assert "memory=" in str(results[1].__cause__) and "in allocate" in str(results[1].__cause__)
 
 
+@limits_memory
 def test_a_task_that_needs_more_memory_fails_alone():
     with GatewayPoolExecutor(1, worker_options=LIMIT) as executor:
         error = executor.submit(pooled.allocate, 2_000).exception(TIMEOUT)
@@ -208,12 +217,14 @@ def test_a_task_that_needs_more_memory_fails_alone():
         assert executor.submit(pooled.allocate, 10).result(TIMEOUT) == 10
 
 
+@limits_memory
 def test_pieces_until_there_is_no_memory_left():
     results = list(pipe(pooled.fill, [0, 1, 0], return_exceptions=True, max_workers=1, worker_options=LIMIT))
     assert results[0] == results[2] == 0
     assert type(results[1]) is MemoryError and str(LIMIT["memory"]) in str(results[1])
 
 
+@limits_memory
 def test_a_result_that_needs_more_memory():
     """To be pickled it is there twice."""
     results = list(pipe(pooled.zeros, [1, 400, 1], return_exceptions=True, max_workers=1, worker_options=LIMIT))
@@ -221,6 +232,7 @@ def test_a_result_that_needs_more_memory():
     assert type(results[1]) is MemoryError and str(LIMIT["memory"]) in str(results[1])
 
 
+@limits_memory
 def test_an_item_that_needs_more_memory():
     items = [b"x", bytes(1_000 * MiB), b"xx"]
     results = list(pipe(len, items, return_exceptions=True, max_workers=1, worker_options=LIMIT, batch_size=1))
@@ -228,11 +240,13 @@ def test_an_item_that_needs_more_memory():
     assert type(results[1]) is MemoryError and str(LIMIT["memory"]) in str(results[1])
 
 
+@limits_memory
 def test_an_initializer_that_needs_more_memory():
     with pytest.raises(MemoryError, match=str(LIMIT["memory"])):
         list(pipe(pooled.use, [1], initializer=len, initargs=[bytes(1_000 * MiB)], max_workers=1, worker_options=LIMIT))
 
 
+@limits_memory
 @pytest.mark.parametrize("word", ["MemoryError", "terminate called after throwing an instance of 'std::bad_alloc'"])
 def test_a_worker_that_dies_of_it_names_it(word):
     specs = ["popen//stderr=capture"]
@@ -248,6 +262,7 @@ def test_less_memory_than_a_worker_has_already_is_an_error():
     refused(r"memory=1000000: it has \d+ bytes already", max_workers=1, worker_options={"memory": 1_000_000})
 
 
+@limits_memory
 def test_in_a_group_the_limit_holds_as_long_as_the_stream(group):
     gateway = group.makegateway()
     [limit] = of_each(pooled.memory_limit, 1, group=[gateway], worker_options=LIMIT).values()

@@ -42,7 +42,7 @@ def interrupted_after(calls, func, *args):
 @pytest.fixture
 def pipes(monkeypatch):
     """Those that are made meanwhile. One that an interrupt has taken from whoever made it is closed here."""
-    made = []
+    made, threads = [], len(os.listdir("/proc/self/task"))
 
     def pipe():
         made.extend((fd, os.fstat(fd)) for fd in os.pipe())
@@ -50,6 +50,7 @@ def pipes(monkeypatch):
 
     monkeypatch.setattr(pypump, "pipe", pipe)
     yield
+    assert wait_until(lambda: len(os.listdir("/proc/self/task")) <= threads)  # or a thread that ends would close them, too
     for fd, file in made:
         if pypump.file_of(fd) and os.path.samestat(os.fstat(fd), file):
             os.close(fd)
