@@ -1,5 +1,6 @@
 """A tagger's parts: the block, what is made of it, what it is made of, and all that is not one."""
 
+import contextlib
 import copy
 import importlib.util
 import json
@@ -15,6 +16,9 @@ import execnet_c
 from execnet_c import _tagger
 from execnet_c.tagging import Doc, PerceptronTagger
 from trained import SENTENCES, TRAINING, tagger_fixture, trained_fixture  # noqa: F401 (fixtures)
+
+with contextlib.suppress(ImportError):
+    import nltk.tag  # noqa: F401  (with scikit-learn it starts threads: before they are counted)
 
 
 def run(code, **env):
