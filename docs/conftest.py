@@ -79,6 +79,13 @@ def check(command, wanted):
         raise AssertionError(f"$ {command}\n{done.stdout}\n--- the page shows:\n{wanted}")
 
 
+def command(path, words):
+    """A program at that path which is those words and its arguments."""
+    path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
 class Page:
     """What a page's code finds."""
 
@@ -91,11 +98,9 @@ class Page:
         os.environ["PYTHONPATH"] = str(HERE.parent / "examples")
         self.server = None
         if not no_hosts:
-            python = {"python3": os.path.realpath(sys.executable)}
+            python = {"python3": command(programs / "python3", sys.executable)}
             self.server = sshd.Server({"heron": sshd.Host(python), "osprey": sshd.Host(python)})
-            ssh = programs / "ssh"
-            ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh", path=self.back[1]["PATH"])} -F {self.server.ssh_config} "$@"\n')
-            ssh.chmod(0o755)
+            command(programs / "ssh", f"{shutil.which('ssh', path=self.back[1]['PATH'])} -F {self.server.ssh_config}")
         os.chdir(self.directory)
         sys.path.insert(0, self.directory)
 

@@ -394,7 +394,7 @@ class _Tasks:
     def _kicked(self, number, frame):
         """SIGURG: the task of the main thread may be interrupted. It is only while its own code runs."""
         at = frame.f_back
-        while at and at.f_code not in (_run.__code__, _turn.__code__):
+        while at and (at.f_code not in (_run.__code__, _turn.__code__) or "channel" not in at.f_locals):  # all that is not loaded has one code
             at = at.f_back
         channel = at and at.f_locals["channel"]
         if at and (at.f_code is _turn.__code__ or channel.id != self._turns) and self.gateway._take_interrupt(channel):

@@ -168,6 +168,15 @@ def test_two_in_a_row_are_one(gw, hold):
         let_go(held)
 
 
+def test_one_that_waits_in_what_was_loaded_just_then(group):
+    """In a far end without the package functions are loaded when they are called; those that are not look alike."""
+    for far in [far for far in PLAIN if not far.missing][:2]:
+        channel = group.makegateway(far.spec()).remote_exec("channel.receive()")
+        time.sleep(0.5)
+        channel.interrupt()
+        assert interrupted(channel), far.name
+
+
 def test_its_own_handler_of_sigint_stays_its_own(gw):
     source = """
         import signal, time

@@ -239,6 +239,55 @@ def test_stages(group):
     assert run(main()) == [n**4 for n in range(50)]
 
 
+@pytest.mark.parametrize("how", ["raises", "goes on"])
+def test_a_source_that_does_not_close_leaves_no_worker(how, monkeypatch):
+    monkeypatch.setattr("execnet_c.pool.astream.JOIN", 0.2)
+    over = False
+
+    async def source():
+        try:
+            for n in range(10**9):
+                await asyncio.sleep(0)
+                yield n
+        finally:
+            if how == "raises":
+                raise LookupError("the source")
+
+    class Deaf:
+        given = 0
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            self.given += 1
+            while not over:
+                try:
+                    return await asyncio.sleep(0.01 if self.given == 1 else 1000, 1)
+                except asyncio.CancelledError:
+                    while not over:
+                        try:
+                            await asyncio.sleep(0.01)
+                        except asyncio.CancelledError:
+                            pass
+            raise StopAsyncIteration
+
+    async def main():
+        nonlocal over
+        results = apipe(pooled.square, source() if how == "raises" else Deaf(), max_workers=1, buffersize=2)
+        await results.__anext__()
+        await asyncio.sleep(0.3)  # the buffer is full, and the source at rest
+        pid = gateway_pid(results)
+        with pytest.raises(LookupError if how == "raises" else RuntimeError, match="the source|goes on"):
+            await results.aclose()
+        over = True
+        await asyncio.sleep(0.1)
+        return pid
+
+    pid = run(main())
+    assert wait_until(lambda: is_gone(pid))
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="batch_size=-1"):
         apipe(pooled.square, [], batch_size=-1)

@@ -45,7 +45,9 @@ class AsyncFeeder(Drawn):
     async def close(self):
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task], timeout=JOIN)
+            _, goes_on = await asyncio.wait([self._task], timeout=JOIN)
+            if goes_on:
+                raise RuntimeError(f"apipe(): its source {self._rest!r} goes on {JOIN:g} seconds after it was cancelled")
         if hasattr(self._rest, "aclose"):
             await self._rest.aclose()
 
@@ -83,9 +85,11 @@ class Waits:
     async def _end(self, stream):
         if self.started is not None:
             await asyncio.wait([self.started])  # who ends a crew must know all of it
-        if isinstance(stream.source, AsyncFeeder):
-            await stream.source.close()
-        await asyncio.get_running_loop().run_in_executor(None, stream.end)
+        try:
+            if isinstance(stream.source, AsyncFeeder):
+                await stream.source.close()
+        finally:
+            await asyncio.get_running_loop().run_in_executor(None, stream.end)
 
 
 def _tell(future):
