@@ -254,7 +254,7 @@ IN_THE_MIDST = {"idle": "channel.send(1)", "a task": "channel.send(1); channel.r
 @pytest.mark.ours
 def test_a_worker_whose_connection_breaks_at_its_own_end_says_so(group, state, via, monkeypatch):
     """What it cannot read, here: nobody else knows of that."""
-    monkeypatch.setattr("execnet_c.near.gateway.REAP_TIMEOUT", TIMEOUT)  # under load, a process takes long to end
+    monkeypatch.setattr("execnet_c.near.gateway.Gateway._patience", TIMEOUT)  # under load, a process takes long to end
     if via:
         group.makegateway("popen//id=outer")
     gw = group.makegateway("popen//via=outer" if via else "popen")

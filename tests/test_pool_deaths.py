@@ -21,6 +21,12 @@ from masters import TIMEOUT, wait_until
 pytestmark = pytest.mark.ours
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Under load a process takes long to end, and until then nobody knows how."""
+    monkeypatch.setattr("execnet_c.near.gateway.Gateway._patience", TIMEOUT)
+
+
 def pids_of(results):
     return [worker.gateway._state()["pid"] for worker in results._stream.crew.workers.values()]
 
