@@ -129,10 +129,11 @@ def test_an_item_that_takes_too_long_ends_any_far_end(server, group, kind):
 def test_a_far_end_that_is_stopped_holds_nobody_up(server, group, kind):
     kinds(group, server)
     stopped = pid_of(group[kind])
-    items = (b"x" * 3_000_000 for _ in range(200))
-    results = group.pipe(len, items, batch_size=1, ordered=False)
+    results = group.pipe(len, itertools.repeat(b"x" * 3_000_000), batch_size=1, ordered=False)
     try:
         next(results)
+        while min(worker["items"] for worker in results.stats()) == 0:  # one that is not ready yet is not the stream's to end
+            next(results)
         os.kill(stopped, signal.SIGSTOP)
         assert [next(results) for _ in range(60)] == [3_000_000] * 60
         results.close()
