@@ -18,7 +18,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from .common.aio import must_greet, settled
+from .common.aio import beginning, must_greet, settled
 from .pool.astream import APipe
 from .pool.stream import pipe as _pipe
 
@@ -76,13 +76,7 @@ async def send(channel, item):
 
 async def remote_exec(gateway, source, **kwargs):
     """gateway.remote_exec(source, **kwargs)."""
-    channels = []
-
-    def begin(*bell):
-        channel, sending = gateway._begin_task(source, kwargs, lambda *frame: gateway._send_soon(*frame, *bell))
-        channels.append(channel)
-        return sending
-
+    begin, channels = beginning(gateway, source, kwargs)
     await _ready(gateway)
     await _sent(begin)
     return channels[0]

@@ -161,6 +161,14 @@ async def asend(channel, item):
 
 
 async def aremote_exec(gateway, source, kwargs):
+    begin, channels = beginning(gateway, source, kwargs)
+    await _ready(gateway)
+    await _watch_of(asyncio.get_running_loop()).send(object(), begin)
+    return channels[0]
+
+
+def beginning(gateway, source, kwargs):
+    """(begin, channels): begin(fd, number) sends the task, as Channel._send_soon() sends an item; its channel is in the list then."""
     channels = []
 
     def begin(*bell):
@@ -168,9 +176,7 @@ async def aremote_exec(gateway, source, kwargs):
         channels.append(channel)
         return sending
 
-    await _ready(gateway)
-    await _watch_of(asyncio.get_running_loop()).send(object(), begin)
-    return channels[0]
+    return begin, channels
 
 
 async def _ready(gateway):
